@@ -1,0 +1,1 @@
+"""Adapters: one file per vendor, found by entry point."""

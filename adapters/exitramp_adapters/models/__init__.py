@@ -1,0 +1,1 @@
+"""Model vendors, one file per API shape."""

@@ -1,0 +1,1 @@
+"""Packaged drills: YAML, no code."""

@@ -1,0 +1,66 @@
+"""What the kernel asks of a vendor: roles, each small, each a contract that states counts and errors.
+
+An adapter is one file that implements the roles it can. It gets and gives canonical text and Arrow columns, and it
+never retries, waits, meters, encodes or hides anything: that is done around it (`exitramp.wrappers`,
+`exitramp.codec`). SDK errors are translated inside the adapter, once, into `exitramp.errors`.
+"""
+
+from exitramp.ports.models import ChatAnswer, ChatMessage, ChatModel, ChatRequest, Embedder, ModelAdapter, ModelIdentity
+from exitramp.ports.reading import (
+    CURSOR_VERSION,
+    Cursor,
+    Origin,
+    Page,
+    Partition,
+    StoreIdentity,
+    VectorSource,
+    make_cursor,
+    read_cursor,
+)
+from exitramp.ports.searching import DEFAULT_SETTINGS, Hits, IndexState, Query, SearchSettings, VectorSearch
+from exitramp.ports.services import Corpus, Service, ServiceAdapter
+from exitramp.ports.stores import Store, StoreAdapter
+from exitramp.ports.writing import (
+    DocumentRoom,
+    NameRule,
+    PayloadLimits,
+    SinkLimits,
+    TransferAccount,
+    VectorSink,
+)
+
+__all__ = [
+    "CURSOR_VERSION",
+    "DEFAULT_SETTINGS",
+    "ChatAnswer",
+    "ChatMessage",
+    "ChatModel",
+    "ChatRequest",
+    "Corpus",
+    "Cursor",
+    "DocumentRoom",
+    "Embedder",
+    "Hits",
+    "IndexState",
+    "ModelAdapter",
+    "ModelIdentity",
+    "NameRule",
+    "Origin",
+    "Page",
+    "Partition",
+    "PayloadLimits",
+    "Query",
+    "SearchSettings",
+    "Service",
+    "ServiceAdapter",
+    "SinkLimits",
+    "Store",
+    "StoreAdapter",
+    "StoreIdentity",
+    "TransferAccount",
+    "VectorSearch",
+    "VectorSink",
+    "VectorSource",
+    "make_cursor",
+    "read_cursor",
+]

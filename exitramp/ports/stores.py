@@ -1,0 +1,47 @@
+"""A kind of store as the registry knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from exitramp.ports.reading import VectorSource
+from exitramp.ports.searching import VectorSearch
+from exitramp.ports.writing import VectorSink
+from exitramp.urls import Address, Network
+
+if TYPE_CHECKING:
+    pass
+
+
+@runtime_checkable
+class Store(Protocol):
+    """One opened address. A role that it does not have raises `RoleUnsupported` with the reason."""
+
+    def source(self) -> VectorSource: ...
+
+    def sink(self) -> VectorSink: ...
+
+    def search(self) -> VectorSearch: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAdapter:
+    """What the registry knows of a kind of store; the entry point's object. Importing it imports no SDK.
+
+    `requires` are modules whose presence means that the SDK is installed. `evidence` as in `StoreIdentity`.
+    """
+
+    scheme: str
+    summary: str
+    address_form: str
+    open: Callable[[Address, Network], Store]
+    extra: str | None = None
+    requires: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ("source", "sink", "search")
+    vector_kinds: tuple[str, ...] = ("dense",)
+    fidelity: str = "bit-exact"
+    evidence: str = "real"

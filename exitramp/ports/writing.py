@@ -1,0 +1,159 @@
+"""Writing records into a store, and what it can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from exitramp.ports.reading import Origin, StoreIdentity
+from exitramp.records import (
+    CollectionSpec,
+    DType,
+    IdKind,
+    Metric,
+    RecordKey,
+    VectorKind,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class DocumentRoom(StrEnum):
+    """Where a sink keeps a record's text: beside the payload, or nowhere but in the payload."""
+
+    NATIVE = "native"
+    PAYLOAD = "payload"
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadLimits:
+    """Which payloads a sink gives back exactly as they were. What lies outside is the codec's to encode.
+
+    types: the `canonical.type_name`s kept exactly as values of a top-level key.
+    item_types: those kept as items of a list; `mixed_lists` whether one list may hold several of them.
+    nested: whether objects inside objects and lists are kept (then `types` holds at every depth).
+    integer_bits: integers in [-2^(bits-1), 2^(bits-1)-1] are kept; `integer_maximum` overrides the upper end.
+    float_digits: floats of at most that many significant digits are kept exactly, the others within 4 ulp; None: all.
+    float_exponent: with `float_digits`, the decimal exponent's greatest magnitude that is still exact.
+    key_pattern: a regular expression that a kept top-level key matches fully.
+    """
+
+    types: frozenset[str]
+    item_types: frozenset[str] = frozenset()
+    mixed_lists: bool = False
+    nested: bool = False
+    empty_lists: bool = False
+    empty_objects: bool = False
+    negative_zero: bool = True
+    integer_bits: int = 64
+    integer_maximum: int | None = None
+    float_digits: int | None = None
+    float_exponent: int = 22
+    key_pattern: str = r"(?s).*"
+    string_bytes: int | None = None
+    empty_payload: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NameRule:
+    """Which collection names a store takes."""
+
+    pattern: str = r"(?s).+"
+    minimum: int = 1
+    maximum: int = 255
+
+
+@dataclass(frozen=True, slots=True)
+class SinkLimits:
+    """What a sink can hold as it is, and what it changes. The plan is worked out from this and nothing else.
+
+    id_kinds: kinds it takes; `id_bytes` the longest text id in UTF-8 bytes (None: no limit).
+    unnamed_vector, named_vectors: whether a field "" or fields with names can be made; `dense_fields` how many.
+    vectors_required: whether every record must have a value in every dense field.
+    normalises: metrics under which it scales vectors to unit length (magnitude is then lost).
+    rounds: metrics under which vectors come back about one ulp off.
+    nonfinite_vectors: whether NaN and infinities are taken and given back bit for bit.
+    negative_zero_vectors, subnormal_vectors: whether those come back bit for bit.
+    vector_magnitude: the greatest magnitude of one number that is kept exactly (None: all finite ones).
+    durable: whether `flush` really makes what was written survive kill -9.
+    """
+
+    id_kinds: frozenset[IdKind]
+    metrics: frozenset[Metric]
+    payload: PayloadLimits
+    id_bytes: int | None = None
+    names: NameRule = NameRule()
+    vector_kinds: frozenset[VectorKind] = frozenset({VectorKind.DENSE})
+    dtypes: frozenset[DType] = frozenset({DType.FLOAT32})
+    dimensions: int | None = None
+    unnamed_vector: bool = True
+    named_vectors: bool = False
+    dense_fields: int | None = 1
+    vectors_required: bool = True
+    vector_free: bool = False
+    namespaces: bool = False
+    documents: DocumentRoom = DocumentRoom.PAYLOAD
+    normalises: frozenset[Metric] = frozenset()
+    rounds: frozenset[Metric] = frozenset()
+    nonfinite_vectors: bool = False
+    negative_zero_vectors: bool = True
+    subnormal_vectors: bool = True
+    vector_magnitude: float | None = None
+    zero_vectors: bool = True
+    keeps_origin: bool = False
+    batch_rows: int = 1000
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAccount:
+    """What a transfer read, wrote and counted. `rows_landed` is the sink's own count at the end."""
+
+    rows_read: int = 0
+    rows_written: int = 0
+    rows_landed: int | None = None
+    source_count_before: int | None = None
+    source_count_after: int | None = None
+    started_at: str = ""
+    ended_at: str = ""
+    source: StoreIdentity | None = None
+    digests: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+class VectorSink(Protocol):
+    """Something that records can be written to."""
+
+    def limits(self) -> SinkLimits:
+        """What it can hold; the same on every call."""
+        ...
+
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        """Make the collection, or accept the one that is there if it has the same vector fields.
+
+        `spec` stays within `limits()`. Raises `CollectionExists` for one with other fields, naming the difference.
+        """
+        ...
+
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        """Write records; each replaces the whole of an older one with its key. May buffer until `flush`.
+
+        At most `limits().batch_rows` rows. An id that stands twice in the batch is the caller's error.
+        """
+        ...
+
+    def delete(self, keys: Sequence[RecordKey]) -> None:
+        """Remove these records; those that are not there are ignored."""
+        ...
+
+    def flush(self) -> None:
+        """Return when all written before survives process and machine; checkpoints advance only here."""
+        ...
+
+    def finish(self, account: TransferAccount) -> None:
+        """Called once after the last flush of a complete transfer: build indexes, write what closes the collection."""
+        ...
+
+    def close(self) -> None: ...

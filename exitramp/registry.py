@@ -1,0 +1,100 @@
+"""Finding adapters, services and corpora by entry point: listed without importing, loaded one at a time."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from exitramp.errors import AdapterUnknown, DependencyMissing, ExitrampError
+from exitramp.ports import Corpus, ModelAdapter, ServiceAdapter, Store, StoreAdapter
+from exitramp.urls import Address, Network
+
+STORES = "exitramp.stores"
+MODELS = "exitramp.models"
+SERVICES = "exitramp.services"
+CORPORA = "exitramp.corpora"
+
+_WORDS = {STORES: "store", MODELS: "model", SERVICES: "service", CORPORA: "corpus"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A name in a group, and the package that brought it. Nothing of it has been imported."""
+
+    name: str
+    group: str
+    distribution: str
+    entry: EntryPoint
+
+
+def listed(group: str) -> list[Listed]:
+    """Everything registered in `group`, by name. Raises `ExitrampError` if two packages claim one name."""
+    found: dict[str, Listed] = {}
+    for entry in entry_points(group=group):
+        distribution = entry.dist.name if entry.dist is not None else "unknown"
+        other = found.get(entry.name)
+        if other is not None and other.entry.value != entry.value:
+            raise ExitrampError(
+                f"two adapters claim the {_WORDS[group]} '{entry.name}': {other.distribution} and {distribution}",
+                hint="uninstall one of the two packages",
+            )
+        found[entry.name] = Listed(entry.name, group, distribution, entry)
+    return [found[name] for name in sorted(found)]
+
+
+def load(group: str, name: str) -> Any:
+    """The object behind `name`. Raises `AdapterUnknown` that lists what is installed."""
+    for item in listed(group):
+        if item.name == name:
+            return item.entry.load()
+    known = ", ".join(item.name for item in listed(group)) or "none"
+    raise AdapterUnknown(f"no {_WORDS[group]} '{name}' is installed", hint=f"installed are: {known}")
+
+
+def is_installed(adapter: StoreAdapter | ModelAdapter | ServiceAdapter) -> bool:
+    """Whether the SDK behind `adapter` could be imported; looks, but does not import."""
+    return next(_missing(adapter), None) is None
+
+
+def _missing(adapter: StoreAdapter | ModelAdapter | ServiceAdapter) -> Iterator[str]:
+    for module in adapter.requires:
+        if importlib.util.find_spec(module) is None:
+            yield module
+
+
+def _require(adapter: StoreAdapter | ModelAdapter | ServiceAdapter, name: str) -> None:
+    for module in _missing(adapter):
+        raise DependencyMissing(name, adapter.extra or name, module=module)
+
+
+def store_adapter(scheme: str) -> StoreAdapter:
+    """The adapter for addresses that begin with `scheme`, its SDK being there."""
+    adapter: StoreAdapter = load(STORES, scheme)
+    _require(adapter, scheme)
+    return adapter
+
+
+def model_adapter(scheme: str) -> ModelAdapter:
+    adapter: ModelAdapter = load(MODELS, scheme)
+    _require(adapter, scheme)
+    return adapter
+
+
+def service_adapter(name: str) -> ServiceAdapter:
+    adapter: ServiceAdapter = load(SERVICES, name)
+    _require(adapter, name)
+    return adapter
+
+
+def corpus(name: str) -> Corpus:
+    found: Corpus = load(CORPORA, name)
+    return found
+
+
+def open_store(address: Address | str, network: Network | None = None) -> Store:
+    """Open the store at `address`. The caller closes it."""
+    parsed = Address.parse(address) if isinstance(address, str) else address
+    return store_adapter(parsed.scheme).open(parsed, network or Network())

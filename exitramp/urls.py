@@ -1,0 +1,150 @@
+"""Addresses: `SCHEME:LOCATION?OPTION=VALUE#COLLECTION`, the way database URLs work.
+
+`chroma:./db#articles`, `qdrant+http://127.0.0.1:6333#articles`, `faiss:./articles.faiss`, `dump:./my-dump`. A secret
+is never part of an address; an option whose value begins with `env:`, `file:` or `cmd:` says where it is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from exitramp.errors import AddressError
+from exitramp.secrets import redact, remember, resolve
+
+_SCHEME = re.compile(r"^[a-z][a-z0-9+_-]*$")
+REFERENCE_KINDS = ("env:", "file:", "cmd:")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed address. `location` is a path for embedded stores and `//host:port/…` for servers.
+
+    `options` are the query's keys and values as written; a secret in them is still a reference.
+    """
+
+    scheme: str
+    location: str
+    collection: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises `AddressError` saying what is wrong; a password in the address is one of those things."""
+        scheme, separator, rest = text.partition(":")
+        if not separator or not _SCHEME.match(scheme):
+            raise AddressError(
+                f"'{redact(text)}' is not an address",
+                hint="write SCHEME:LOCATION#COLLECTION, e.g. chroma:./db#articles",
+            )
+        rest, has_fragment, fragment = rest.partition("#")
+        location, _, query = rest.partition("?")
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        except ValueError as error:
+            raise AddressError(f"the options of '{redact(text)}' are not KEY=VALUE&…") from error
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise AddressError(f"an option stands twice in '{redact(text)}'")
+        address = cls(scheme, location, unquote(fragment) if has_fragment and fragment else None, dict(pairs))
+        if location.startswith("//"):
+            address._check_network(text)
+        elif not location and scheme not in {"memory", "mock", "wordllama"}:
+            raise AddressError(f"'{redact(text)}' names no place", hint=f"write {scheme}:PATH")
+        return address
+
+    def _check_network(self, text: str) -> None:
+        try:
+            parts = urlsplit(self.location)
+            parts.port  # noqa: B018  (raises on a port that is none)
+        except ValueError as error:
+            raise AddressError(f"'{redact(text)}': {error}") from error
+        if parts.password is not None:
+            remember(unquote(parts.password))
+            raise AddressError(
+                f"'{redact(text)}' holds a password", hint="leave it out and add ?password=env:NAME instead"
+            )
+        if not parts.hostname:
+            raise AddressError(f"'{redact(text)}' names no host")
+
+    @property
+    def host(self) -> str | None:
+        return urlsplit(self.location).hostname if self.location.startswith("//") else None
+
+    @property
+    def port(self) -> int | None:
+        return urlsplit(self.location).port if self.location.startswith("//") else None
+
+    @property
+    def path(self) -> Path:
+        """The location as a path of this machine. Raises `AddressError` for a network address."""
+        if self.location.startswith("//"):
+            raise AddressError(f"{self} is a network address, not a path")
+        return Path(unquote(self.location)).expanduser()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nothing outside this machine can be reached through it: a path, or a loopback host."""
+        host = self.host
+        if host is None:
+            return not self.options.get("base_url") or _loopback_url(self.options["base_url"])
+        return _loopback_host(host)
+
+    def option(self, name: str, default: str | None = None) -> str | None:
+        return self.options.get(name, default)
+
+    def secret(self, name: str) -> str | None:
+        """The value behind the option `name`, fetched from where its reference says; None if it is not given."""
+        reference = self.options.get(name)
+        return None if reference is None else resolve(reference, what=f"option '{name}' of {self.scheme}:")
+
+    def require_collection(self) -> str:
+        if self.collection is None:
+            raise AddressError(f"{self} names no collection", hint=f"write {self}#COLLECTION")
+        return self.collection
+
+    def only_options(self, *known: str) -> None:
+        """Raises `AddressError` if an option stands here that is none of `known`."""
+        for name in self.options:
+            if name not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                raise AddressError(f"{self.scheme}: has no option '{name}'", hint=f"its options are: {listed}")
+
+    def with_collection(self, collection: str | None) -> Self:
+        return replace(self, collection=collection)
+
+    def __str__(self) -> str:
+        """The address again, with anything that looks like a secret masked."""
+        query = "&".join(f"{quote(key)}={quote(value, safe=':/.,~-_')}" for key, value in self.options.items())
+        text = f"{self.scheme}:{self.location}" + (f"?{query}" if query else "")
+        return redact(text + (f"#{self.collection}" if self.collection is not None else ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How to reach the outside: the one value that every adapter gets. None means the system's own setting."""
+
+    proxy: str | None = None
+    no_proxy: tuple[str, ...] = ()
+    ca_bundle: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    timeout_seconds: float = 30.0
+
+
+def _loopback_host(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _loopback_url(url: str) -> bool:
+    host = urlsplit(url).hostname
+    return host is not None and _loopback_host(host)
