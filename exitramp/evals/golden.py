@@ -1,0 +1,213 @@
+"""Golden sets: questions with the ids that answer them, read strictly from JSON lines.
+
+One object a line. `id`, `question` and `relevant` (document id to grade 1, 2 or 3) are required; `use_case`
+(default `all`), `assertion`, `token_overlap` (share of the question's tokens that the relevant text repeats, 0 to 1)
+and `sha256` are optional. `sha256` is that of the case without it, as JSON with sorted keys, no spaces and non-ASCII
+characters kept; a file that states it and does not match it is refused, a file without it gets it computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from exitramp.errors import ConfigError, DataInvalid
+from exitramp.evals.scorers import Assertion, parse_assertion
+
+GRADES: Final = (1, 2, 3)
+DEFAULT_USE_CASE: Final = "all"
+ABSENT_SHARE_LIMIT: Final = 0.05
+
+_REQUIRED: Final = ("id", "question", "relevant")
+_KNOWN: Final = frozenset({*_REQUIRED, "use_case", "assertion", "token_overlap", "sha256"})
+
+
+class ReadableText(Protocol):
+    """A file inside an installed package, as `importlib.resources` hands it out."""
+
+    @property
+    def name(self) -> str: ...
+    def read_bytes(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenCase:
+    """One question and what a good stack returns for it. `relevant` maps document ids to grades 1 to 3."""
+
+    id: str
+    use_case: str
+    question: str = field(repr=False)
+    relevant: Mapping[str, int] = field(hash=False)
+    assertion: Assertion | None = field(repr=False)
+    token_overlap: float | None
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenCoverage:
+    """Which golden ids the corpus at hand lacks.
+
+    `present` is each case's `relevant` without them; a case that keeps none is still listed, with an empty mapping.
+    """
+
+    cases: int
+    affected_cases: tuple[str, ...]
+    absent_ids: tuple[str, ...]
+    present: Mapping[str, Mapping[str, int]] = field(hash=False)
+
+    @property
+    def affected_share(self) -> float:
+        return len(self.affected_cases) / self.cases if self.cases else 1.0
+
+    @property
+    def too_many_absent(self) -> bool:
+        """Whether more than 5 % of the questions are affected, which makes the comparison inconclusive."""
+        return self.affected_share > ABSENT_SHARE_LIMIT
+
+
+def load_golden(source: str | PathLike[str] | ReadableText, *, name: str | None = None) -> tuple[GoldenCase, ...]:
+    """The cases of a golden set, in the file's order.
+
+    A `str` is the JSON lines themselves; a path or a packaged file is read as UTF-8. `name` is what errors call the
+    file. Raises `ConfigError` naming file and line: no case at all, unknown key, duplicate id or key, wrong hash,
+    bad grade, or a case with neither relevant ids nor an assertion. No message holds a question's or a phrase's text.
+    """
+    text, file = _read(source, name)
+    cases: list[GoldenCase] = []
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            case = _parse_case(line)
+            if case.id in first_line:
+                raise DataInvalid(f"the id {case.id!r} was already used on line {first_line[case.id]}")
+        except DataInvalid as error:
+            raise ConfigError(error.message, file=file, line=number, hint=error.hint) from error
+        first_line[case.id] = number
+        cases.append(case)
+    if not cases:
+        raise ConfigError("no case in it", file=file, hint="write one JSON object a line: id, question, relevant")
+    return tuple(cases)
+
+
+def case_sha256(case: Mapping[str, Any]) -> str:
+    """The hash that belongs into a case's `sha256`; `case` is its JSON object, with or without that key.
+
+    Raises `DataInvalid` for what UTF-8 cannot hold (lone surrogates).
+    """
+    bare = {key: value for key, value in case.items() if key != "sha256"}
+    canonical = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+    except UnicodeEncodeError:
+        raise DataInvalid("a text in the case holds a lone surrogate") from None
+
+
+def golden_coverage(cases: Iterable[GoldenCase], present_ids: Collection[str]) -> GoldenCoverage:
+    """Compare the golden ids with those the corpus holds; a golden set may name ids that this corpus lacks."""
+    known = present_ids if isinstance(present_ids, (set, frozenset, dict)) else set(present_ids)
+    count, affected, absent, present = 0, [], set(), {}
+    for case in cases:
+        count += 1
+        missing = {document for document in case.relevant if document not in known}
+        if missing:
+            affected.append(case.id)
+            absent |= missing
+        present[case.id] = {document: grade for document, grade in case.relevant.items() if document not in missing}
+    return GoldenCoverage(count, tuple(affected), tuple(sorted(absent)), present)
+
+
+def _read(source: str | PathLike[str] | ReadableText, name: str | None) -> tuple[str, str]:
+    if isinstance(source, str):
+        return source, name or "golden set"
+    try:
+        if isinstance(source, PathLike):
+            file, raw = name or str(source), Path(source).read_bytes()
+        else:
+            file, raw = name or source.name, source.read_bytes()
+        return raw.decode("utf-8-sig"), file
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=name or str(source)) from error
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError("not UTF-8", file=file, line=line) from error
+
+
+def _parse_case(line: str) -> GoldenCase:
+    try:
+        data = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise DataInvalid(f"not JSON: {error.msg} at column {error.colno}") from None
+    if not isinstance(data, dict):
+        raise DataInvalid("not a JSON object")
+    unknown = sorted(set(data) - _KNOWN)
+    if unknown:
+        raise DataInvalid(f"unknown key {unknown[0]!r}", hint=f"known are: {', '.join(sorted(_KNOWN))}")
+    for key in _REQUIRED:
+        if key not in data:
+            raise DataInvalid(f"the key {key!r} is missing")
+    relevant = _relevant(data["relevant"])
+    assertion = parse_assertion(data["assertion"]) if data.get("assertion") is not None else None
+    if not relevant and assertion is None:
+        raise DataInvalid("neither relevant ids nor an assertion: nothing could be measured")
+    return GoldenCase(
+        id=_text(data, "id"),
+        use_case=_text(data, "use_case") if "use_case" in data else DEFAULT_USE_CASE,
+        question=_text(data, "question"),
+        relevant=relevant,
+        assertion=assertion,
+        token_overlap=_overlap(data.get("token_overlap")),
+        sha256=_checked_sha256(data),
+    )
+
+
+def _relevant(value: object) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise DataInvalid("'relevant' is not an object of document ids and grades")
+    for document, grade in value.items():
+        if isinstance(grade, bool) or grade not in GRADES or not isinstance(grade, int):
+            raise DataInvalid(f"the grade of {document!r} is not 1, 2 or 3")
+    return value
+
+
+def _overlap(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise DataInvalid("'token_overlap' is not a number from 0 to 1")
+    return float(value)
+
+
+def _checked_sha256(data: Mapping[str, Any]) -> str:
+    computed = case_sha256(data)
+    if "sha256" in data and data["sha256"] != computed:
+        raise DataInvalid(
+            f"the case {data['id']!r} does not match its sha256: it was changed, or its hash was",
+            hint="review the case, then write the hash of the case as it stands (`case_sha256`)",
+        )
+    return computed
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data[key]
+    if not isinstance(value, str) or not value.strip():
+        raise DataInvalid(f"{key!r} is not a text with something in it")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DataInvalid(f"the key {twice!r} stands twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> float:
+    raise DataInvalid(f"{name} is not JSON")

@@ -1,0 +1,138 @@
+"""Assertions on answers, and why an answer did not pass: wrong, cut short, or never given.
+
+The three stay apart because they call for different people: a wrong answer is the model's or the retrieval's,
+a truncated one a limit's, a provider error an operator's.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from exitramp.errors import DataInvalid
+
+
+class AssertionKind(StrEnum):
+    """What has to be true of an answer.
+
+    `contains_any`, `contains_all` and `exact` compare after Unicode NFC, casefold and collapsing of white space, so
+    that a line break or a capital does not decide; `regex` is `re.search` on the answer exactly as it came.
+    """
+
+    CONTAINS_ANY = "contains_any"
+    CONTAINS_ALL = "contains_all"
+    EXACT = "exact"
+    REGEX = "regex"
+
+
+class Outcome(StrEnum):
+    """What became of one answer. Only `pass` counts as passed."""
+
+    PASS = "pass"
+    WRONG = "wrong"
+    PROVIDER_ERROR = "provider_error"
+    TRUNCATED = "truncated"
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """One condition on an answer. `phrases` holds one text for `exact`; `pattern` is set for `regex` alone."""
+
+    kind: AssertionKind
+    phrases: tuple[str, ...] = ()
+    pattern: str | None = None
+
+    def holds(self, answer: str) -> bool:
+        """Whether `answer` satisfies it."""
+        if self.kind is AssertionKind.REGEX:
+            return re.search(self.pattern or "", answer) is not None
+        text = _folded(answer)
+        wanted = [_folded(phrase) for phrase in self.phrases]
+        if self.kind is AssertionKind.EXACT:
+            return text == wanted[0]
+        found = [phrase in text for phrase in wanted]
+        return any(found) if self.kind is AssertionKind.CONTAINS_ANY else all(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How one case's answer was judged."""
+
+    case_id: str
+    outcome: Outcome
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome is Outcome.PASS
+
+    @property
+    def answered(self) -> bool:
+        """Whether a complete answer arrived, right or wrong."""
+        return self.outcome in (Outcome.PASS, Outcome.WRONG)
+
+
+def parse_assertion(data: object) -> Assertion:
+    """The assertion that a golden file's JSON object describes.
+
+    Raises `DataInvalid` for an unknown kind or key, an empty list or phrase, or a pattern that does not compile.
+    """
+    if not isinstance(data, Mapping):
+        raise DataInvalid("'assertion' is not an object")
+    try:
+        kind = AssertionKind(str(data.get("kind")))
+    except ValueError:
+        raise DataInvalid("'assertion.kind' is not known", hint=f"known are: {', '.join(AssertionKind)}") from None
+    field = {AssertionKind.REGEX: "pattern", AssertionKind.EXACT: "text"}.get(kind, "phrases")
+    extra = sorted(str(key) for key in data if key not in ("kind", field))
+    if extra:
+        raise DataInvalid(f"'assertion' of kind {kind} has the unknown key {extra[0]!r}")
+    if field not in data:
+        raise DataInvalid(f"'assertion' of kind {kind} lacks the key {field!r}")
+    value: Any = data[field]
+    if kind is AssertionKind.REGEX:
+        return Assertion(kind, pattern=_compilable(value))
+    phrases = [value] if kind is AssertionKind.EXACT else value
+    if not isinstance(phrases, list) or not phrases:
+        raise DataInvalid(f"'assertion.{field}' is not a list with something in it")
+    # An empty phrase is in every answer: the assertion could not fail.
+    if not all(isinstance(phrase, str) and _folded(phrase) for phrase in phrases):
+        raise DataInvalid(f"'assertion.{field}' holds something that is not a text, or an empty one")
+    return Assertion(kind, phrases=tuple(phrases))
+
+
+def score_answer(
+    case_id: str,
+    assertion: Assertion,
+    answer: str | None,
+    *,
+    error_class: str | None = None,
+    truncated: bool = False,
+) -> Score:
+    """Judge one answer; one that was cut short is `truncated` even if what arrived would have passed.
+
+    `answer` is None when none came; `error_class` is the model error's class (`truncated` among them), `truncated`
+    says that the finish reason was a length limit or that the stream ended without one.
+    """
+    if truncated or error_class == "truncated":
+        return Score(case_id, Outcome.TRUNCATED)
+    if error_class is not None or answer is None:
+        return Score(case_id, Outcome.PROVIDER_ERROR)
+    return Score(case_id, Outcome.PASS if assertion.holds(answer) else Outcome.WRONG)
+
+
+def _compilable(pattern: object) -> str:
+    if not isinstance(pattern, str) or not pattern:
+        raise DataInvalid("'assertion.pattern' is not a text with something in it")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise DataInvalid(f"'assertion.pattern' does not compile: {error.msg} at {error.pos}") from None
+    return pattern
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
