@@ -153,7 +153,8 @@ def bootstrap_bounds(
     Chosen by simulation at a true mean of -0.10 (eight shapes: rare total losses, flips both ways, graded losses,
     smooth; n = 30 to 96; 1,000 runs each). Lower bounds above -0.10, nominally 5 %: ordinary percentile bootstrap
     up to 15 %, BCa up to 8.3 %, Student's t up to 20 %, this one up to 4.7 %. The price at n = 96 is a bound
-    1.0 to 1.6 points below the percentile one. An ordinary bootstrap of identical pairs gives [0, 0], a pass on any number of cases.
+    1.0 to 1.6 points below the percentile one. An ordinary bootstrap of identical pairs gives [0, 0], which would
+    pass on any number of cases.
 
     The result depends on the values and the seed, not on the order of the cases. Raises `DataInvalid` for no
     differences, or one outside [-1, 1].
