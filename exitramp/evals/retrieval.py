@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from exitramp.errors import DataInvalid, DependencyMissing
@@ -66,6 +67,21 @@ def order_hits(hits: Iterable[tuple[str, float]]) -> tuple[str, ...]:
             raise DataInvalid(f"the hit {document!r} stands twice in one result")
         seen.add(document)
     return tuple(document for document, _ in sorted(listed, key=lambda hit: (-hit[1], hit[0])))
+
+
+def orient_hits(ids: Sequence[str], scores: Sequence[float]) -> list[tuple[str, float]]:
+    """A store's hits, nearest first, as pairs whose higher score is nearer; rising scores are distances and negated.
+
+    Raises `DataInvalid` where the scores neither fall nor rise: then their direction cannot be told.
+    """
+    if len(ids) != len(scores):
+        raise DataInvalid(f"{len(ids)} hits with {len(scores)} scores")
+    steps = [after - before for before, after in pairwise(scores)]
+    if all(step <= 0 for step in steps):
+        return list(zip(ids, scores, strict=True))
+    if all(step >= 0 for step in steps):
+        return [(document, -score) for document, score in zip(ids, scores, strict=True)]
+    raise DataInvalid("the scores of the hits neither fall nor rise from the nearest on")
 
 
 def score_retrieval(

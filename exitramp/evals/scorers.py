@@ -11,9 +11,12 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from exitramp.errors import DataInvalid
+
+# What the two vendor shapes say when they stopped for a limit and not because the answer was complete.
+CUT_FINISH_REASONS: Final = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
 
 
 class AssertionKind(StrEnum):
@@ -110,14 +113,14 @@ def score_answer(
     answer: str | None,
     *,
     error_class: str | None = None,
-    truncated: bool = False,
+    finish_reason: str | None = None,
 ) -> Score:
     """Judge one answer; one that was cut short is `truncated` even if what arrived would have passed.
 
-    `answer` is None when none came; `error_class` is the model error's class (`truncated` among them), `truncated`
-    says that the finish reason was a length limit or that the stream ended without one.
+    `answer` is None when none came; `error_class` is the model error's class, `finish_reason` the answer's, as the
+    vendor named it (`CUT_FINISH_REASONS` are those of an answer that ran into a limit).
     """
-    if truncated or error_class == "truncated":
+    if error_class == "truncated" or finish_reason in CUT_FINISH_REASONS:
         return Score(case_id, Outcome.TRUNCATED)
     if error_class is not None or answer is None:
         return Score(case_id, Outcome.PROVIDER_ERROR)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exitramp.errors import DataInvalid
-from exitramp.evals.retrieval import Unmeasured, mean_retrieval, order_hits, score_retrieval
+from exitramp.evals.retrieval import Unmeasured, mean_retrieval, order_hits, orient_hits, score_retrieval
 
 
 def scored(*ids: str) -> list[tuple[str, float]]:
@@ -82,3 +82,13 @@ def test_hits_that_cannot_be_ranked_are_refused() -> None:
         score_retrieval({"q": {"a": 1}}, {"stranger": []})
     with pytest.raises(DataInvalid, match="at least 1"):
         score_retrieval({"q": {"a": 1}}, {"q": []}, k=0)
+
+
+def test_distances_and_similarities_both_end_with_the_nearest_scoring_highest() -> None:
+    assert order_hits(orient_hits(["a", "b", "c"], [0.9, 0.5, 0.1])) == ("a", "b", "c")
+    assert order_hits(orient_hits(["b", "c", "a"], [0.1, 0.5, 0.5])) == ("b", "a", "c")
+    assert orient_hits([], []) == []
+    with pytest.raises(DataInvalid, match="neither fall nor rise"):
+        orient_hits(["a", "b", "c"], [0.1, 0.9, 0.5])
+    with pytest.raises(DataInvalid, match="2 hits with 1 scores"):
+        orient_hits(["a", "b"], [0.1])

@@ -43,14 +43,16 @@ def test_a_regex_sees_the_answer_as_it_came() -> None:
 
 def test_a_wrong_answer_a_cut_one_and_none_at_all_stay_apart() -> None:
     assert score_answer("q", ANY, "os.rename").outcome is Outcome.PASS
+    assert score_answer("q", ANY, "os.rename", finish_reason="end_turn").outcome is Outcome.PASS
     assert score_answer("q", ANY, "").outcome is Outcome.WRONG
     assert score_answer("q", ANY, None).outcome is Outcome.PROVIDER_ERROR
     assert score_answer("q", ANY, None, error_class="overloaded").outcome is Outcome.PROVIDER_ERROR
     assert score_answer("q", ANY, "half", error_class="truncated").outcome is Outcome.TRUNCATED
+    assert score_answer("q", ANY, "half", finish_reason="length").outcome is Outcome.TRUNCATED
 
 
 def test_a_cut_answer_does_not_pass_even_if_it_holds_the_phrase() -> None:
-    score = score_answer("q", ANY, "Use os.rename, but", truncated=True)
+    score = score_answer("q", ANY, "Use os.rename, but", finish_reason="max_tokens")
     assert (score.outcome, score.passed, score.answered) == (Outcome.TRUNCATED, False, False)
 
 
