@@ -1,0 +1,1 @@
+"""What adapters are tested with: reference store, hard records, conformance suite."""
