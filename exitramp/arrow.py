@@ -77,8 +77,14 @@ def dense_matrix(column: pa.Array) -> npt.NDArray[np.generic]:
     items = column.type.list_size
     flat = column.values  # ignores the offset of a slice, so cut it here
     flat = flat.slice(column.offset * items, len(column) * items)
-    matrix: npt.NDArray[np.generic] = flat.to_numpy(zero_copy_only=True).reshape(len(column), items)
-    return matrix
+    if flat.null_count > column.null_count * items:
+        raise DataInvalid("a vector holds a null where a number belongs")
+    dtype = np.dtype(flat.type.to_pandas_dtype())
+    if not len(flat):
+        return np.zeros((len(column), items), dtype)
+    # The items under a null row may be marked null too, which forbids to_numpy; their bits are nobody's concern.
+    values = np.frombuffer(flat.buffers()[1], dtype=dtype, count=len(flat), offset=flat.offset * dtype.itemsize)
+    return values.reshape(len(column), items)
 
 
 def record_keys(batch: pa.RecordBatch) -> list[RecordKey]:

@@ -128,7 +128,10 @@ class VectorSource(Protocol):
         ...
 
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-        """The records with these keys, in any order; those that are not there are left out."""
+        """The records with these keys, in any order; those that are not there are left out.
+
+        An id of a kind that the store could not hold is one that is not there, not an error.
+        """
         ...
 
     def close(self) -> None:

@@ -39,6 +39,8 @@ class PayloadLimits:
     float_digits: floats of at most that many significant digits are kept exactly, the others within 4 ulp; None: all.
     float_exponent: with `float_digits`, the decimal exponent's greatest magnitude that is still exact.
     key_pattern: a regular expression that a kept top-level key matches fully.
+    string_bytes: the longest text kept, in UTF-8 bytes (None: any).
+    empty_payload: whether `{}` comes back as `{}`; absent_payload: whether no payload comes back as none.
     """
 
     types: frozenset[str]
@@ -55,6 +57,7 @@ class PayloadLimits:
     key_pattern: str = r"(?s).*"
     string_bytes: int | None = None
     empty_payload: bool = True
+    absent_payload: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,8 @@
+"""What a sink cannot hold, encoded and decoded by its limits. Adapters never encode."""
+
+from exitramp.codec.decoding import DecodingSource
+from exitramp.codec.encoding import EncodingSink
+from exitramp.codec.layout import FieldLayout, Layout, lay_out
+from exitramp.codec.searching import DecodingSearch
+
+__all__ = ["DecodingSearch", "DecodingSource", "EncodingSink", "FieldLayout", "Layout", "lay_out"]

@@ -1,0 +1,259 @@
+"""A source that gives records back as they were before a sink's limits changed their form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exitramp import canonical
+from exitramp.arrow import dense_array, dense_matrix, record_keys, stream_schema, vector_type
+from exitramp.codec import marker, payload, vectors
+from exitramp.codec.ids import candidate_ids
+from exitramp.codec.layout import FieldLayout, Layout, restored_spec
+from exitramp.ports import Cursor, Origin, Page, Partition, StoreIdentity, VectorSource
+from exitramp.records import CollectionSpec, DType, Finding, RecordKey
+
+FINDING_IDS = 20
+
+
+class DecodingSource:
+    """`VectorSource` around a `VectorSource`. `findings()` names what the application changed since it was written."""
+
+    def __init__(self, source: VectorSource) -> None:
+        self._source = source
+        self._layout: Layout | None = None
+        self._edits = _Edits()
+
+    def identity(self) -> StoreIdentity:
+        return self._source.identity()
+
+    def origin(self) -> Origin | None:
+        return self._source.origin()
+
+    def describe(self) -> CollectionSpec:
+        return self.layout.original
+
+    @property
+    def layout(self) -> Layout:
+        """How the store's own fields stand to the records that come out."""
+        if self._layout is None:
+            self._layout = _with_marks_seen(self._source, restored_spec(self._source.describe(), self._source.origin()))
+        return self._layout
+
+    def count(self) -> int:
+        return self._source.count()
+
+    def partitions(self, wanted: int) -> Sequence[Partition]:
+        return self._source.partitions(wanted)
+
+    def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
+        for page in self._source.scan(partition, batch_rows=batch_rows, after=after):
+            yield Page(decode_batch(page.batch, self.layout, self._edits), page.cursor, page.last)
+
+    def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
+        """The records with these keys, whatever native ids they are kept under."""
+        namespaces = self.layout.native.has_namespaces
+        natives = [RecordKey(id_, key.namespace if namespaces else None) for key in keys for id_ in candidate_ids(key)]
+        batch = decode_batch(self._source.fetch(list(dict.fromkeys(natives))), self.layout, self._edits)
+        wanted = set(keys)
+        keep = [index for index, key in enumerate(record_keys(batch)) if key in wanted]
+        return batch.take(pa.array(keep, pa.int64()))
+
+    def close(self) -> None:
+        self._source.close()
+
+    def findings(self) -> list[Finding]:
+        """What was noticed in the records read so far."""
+        return self._edits.findings()
+
+
+class _Edits:
+    """Rows in which a natively kept value is no longer the one that was written with the marker."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        self._ids: dict[str, list[str]] = {}
+
+    def note(self, field: str, key: str) -> None:
+        self._rows[field] = self._rows.get(field, 0) + 1
+        ids = self._ids.setdefault(field, [])
+        if len(ids) < FINDING_IDS and key not in ids:
+            ids.append(key)
+
+    def findings(self) -> list[Finding]:
+        return [
+            Finding(
+                "codec.edited",
+                f"{field} was changed in the store after it was written there; the store's value is the one taken",
+                ids=tuple(self._ids[field]),
+                count=rows,
+                detail={"field": field},
+            )
+            for field, rows in sorted(self._rows.items())
+        ]
+
+
+def decode_batch(batch: pa.RecordBatch, layout: Layout, edits: _Edits) -> pa.RecordBatch:
+    """`batch` of the native collection as one of the original collection."""
+    schema = stream_schema(layout.original)
+    marks = _marks(batch)
+    columns: dict[str, pa.Array] = {
+        name: batch.column(name) for name in ("id", "namespace", "document", "payload") if name in batch.schema.names
+    }
+    rows = batch.num_rows
+    for name in ("namespace", "document"):
+        if name in schema.names and name not in columns:
+            columns[name] = pa.nulls(rows, pa.string())
+    for field in layout.fields:
+        if field.native is None:
+            columns[field.original.column] = pa.nulls(rows, vector_type(field.original))
+        else:
+            columns[field.original.column] = _restore_dtype(batch.column(field.native.column), field, batch, edits)
+    if marks:
+        _apply(columns, marks, layout, edits)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _marks(batch: pa.RecordBatch) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
+    """The rows that carry a marker: their entries and their native payload without it."""
+    texts = batch.column("payload")
+    suspects = pc.fill_null(pc.match_substring(texts, f'"{marker.MARKER_KEY}"'), False)
+    found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for row in np.flatnonzero(np.asarray(suspects)).tolist():
+        native = canonical.loads(texts[row].as_py())
+        entries = marker.read(native.get(marker.MARKER_KEY)) if isinstance(native, dict) else None
+        if entries is not None:
+            del native[marker.MARKER_KEY]
+            found[row] = (entries, native)
+    return found
+
+
+def _apply(
+    columns: dict[str, pa.Array],
+    marks: dict[int, tuple[dict[str, Any], dict[str, Any]]],
+    layout: Layout,
+    edits: _Edits,
+) -> None:
+    ids = columns["id"].to_pylist()
+    payloads = columns["payload"].to_pylist()
+    namespaces = columns["namespace"].to_pylist() if "namespace" in columns else None
+    documents = columns["document"].to_pylist() if "document" in columns else None
+    restored: dict[str, dict[int, Any]] = {}
+    for row, (entries, native) in marks.items():
+        ids[row] = entries.get("id", ids[row])
+        if namespaces is not None and "ns" in entries:
+            namespaces[row] = entries["ns"]
+        if documents is not None and "doc" in entries:
+            documents[row] = _document(entries["doc"], native)
+        done = payload.restore_keys(native, entries.get("top", {}))
+        for key in done.edited:
+            edits.note(f"payload key {key!r}", ids[row])
+        payloads[row] = None if entries.get("p") == 0 and not done.payload else canonical.dumps(done.payload)
+        for column in entries.get("null", ()):
+            restored.setdefault(column, {})[row] = None
+        for column, entry in entries.get("vec", {}).items():
+            restored.setdefault(column, {})[row] = entry
+    columns["id"] = pa.array(ids, pa.string())
+    columns["payload"] = pa.array(payloads, pa.string())
+    if namespaces is not None:
+        columns["namespace"] = pa.array(namespaces, pa.string())
+    if documents is not None:
+        columns["document"] = pa.array(documents, pa.string())
+    for field in layout.fields:
+        if field.original.column in restored:
+            column = field.original.column
+            columns[column] = _restore_vectors(columns[column], restored[column], field, ids, edits)
+
+
+def _document(entry: dict[str, Any], native: dict[str, Any]) -> str | None:
+    if "o" in entry:
+        text: str | None = entry["o"]
+        return text
+    found = native.pop(entry["k"], None)
+    if found is None or isinstance(found, str):
+        return found
+    native[entry["k"]] = found  # the application put something else under that key: it stays the application's
+    return None
+
+
+def _restore_dtype(column: pa.Array, field: FieldLayout, batch: pa.RecordBatch, edits: _Edits) -> pa.Array:
+    original, native = field.original, field.native
+    assert native is not None
+    if original.dtype is native.dtype or not vectors.is_dense(original):
+        return column
+    matrix = dense_matrix(column)
+    valid = np.asarray(column.is_valid())
+    with np.errstate(all="ignore"):
+        narrow = matrix.astype(vectors.NUMPY[original.dtype])
+        back = narrow.astype(matrix.dtype)
+    if original.dtype is not DType.FLOAT64:
+        changed = valid & ~((back == matrix) | (np.isnan(back) & np.isnan(matrix))).all(axis=1)
+        for row in np.flatnonzero(changed).tolist():
+            edits.note(
+                f"vector field {original.column!r} (rounded to {original.dtype})", batch.column("id")[row].as_py()
+            )
+    return dense_array(narrow, original, valid=valid)
+
+
+def _restore_vectors(
+    column: pa.Array, entries: dict[int, Any], field: FieldLayout, ids: Sequence[str], edits: _Edits
+) -> pa.Array:
+    original = field.original
+    if not vectors.is_dense(original):
+        values = [vectors.as_python(vectors.row_value(column, row, original), original) for row in range(len(column))]
+        for row, entry in entries.items():
+            value = None if entry is None else vectors.unpack(entry, original, where=f"record {ids[row]!r}")
+            values[row] = vectors.as_python(value, original)
+        return pa.array(values, vector_type(original))
+    valid = np.array(column.is_valid())
+    matrix = np.array(dense_matrix(column)) if field.native is not None else _blank(len(column), field)
+    unit = vectors.stand_in(np.zeros(matrix.shape[1], matrix.dtype), vectors.PLACEHOLDER)
+    for row, entry in entries.items():
+        if entry is None:
+            if vectors.is_untouched(matrix[row], unit, vectors.CLEANED):
+                valid[row] = False
+            else:
+                edits.note(f"vector field {original.column!r}", ids[row])
+            continue
+        value = vectors.unpack(entry, original, where=f"record {ids[row]!r}")
+        if field.native is not None and not vectors.is_untouched(matrix[row], value, entry["n"]):
+            edits.note(f"vector field {original.column!r}", ids[row])
+            continue
+        matrix[row] = value
+        valid[row] = True
+    return dense_array(matrix, original, valid=valid)
+
+
+def _blank(rows: int, field: FieldLayout) -> Any:
+    return np.zeros((rows, field.original.item_count), vectors.NUMPY[field.original.dtype])
+
+
+def _with_marks_seen(source: VectorSource, layout: Layout) -> Layout:
+    """Where a store had no room for the origin, the first records' markers tell whether documents and namespaces
+    are kept in them."""
+    if source.origin() is not None:
+        return layout
+    for partition in source.partitions(1)[:1]:
+        for page in source.scan(partition, batch_rows=64):
+            marks = _marks(page.batch)
+            documents = any("doc" in entries for entries, _ in marks.values())
+            namespaces = any("ns" in entries for entries, _ in marks.values())
+            return _widened(layout, documents=documents, namespaces=namespaces)
+    return layout
+
+
+def _widened(layout: Layout, *, documents: bool, namespaces: bool) -> Layout:
+    spec = layout.original
+    original = CollectionSpec(
+        spec.name,
+        spec.id_kind,
+        spec.vectors,
+        spec.has_namespaces or namespaces,
+        spec.has_documents or documents,
+        spec.index,
+    )
+    return Layout(original, layout.native, layout.fields)

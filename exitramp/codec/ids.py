@@ -1,0 +1,96 @@
+"""Ids and names that a store does not take, mapped so that the way back is known.
+
+A mapped id is derived from the original by SHA-256, so that the same record always lands on the same native id; the
+original stands in the record's marker. Two originals on one native id are looked for before the first write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterator
+
+from exitramp.errors import DataInvalid
+from exitramp.ports import NameRule, SinkLimits
+from exitramp.records import IdKind, RecordKey
+
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
+_SIGNED = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def is_uint64(text: str) -> bool:
+    """Whether `text` is a number in [0, 2^64) in the one form that reads back the same ("7", never "007")."""
+    return _DECIMAL.fullmatch(text) is not None and int(text) < 2**64
+
+
+def is_int64(text: str) -> bool:
+    return _SIGNED.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63
+
+
+def is_uuid(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None
+
+
+def native_id(key: RecordKey, limits: SinkLimits) -> str:
+    """The id under which a sink with `limits` keeps the record: the same wherever it takes it."""
+    namespaced = key.namespace is not None and not limits.namespaces
+    if not namespaced and _taken_as_is(key.id, limits):
+        return key.id
+    return _derived(key if namespaced else RecordKey(key.id), limits.id_kinds)
+
+
+def candidate_ids(key: RecordKey) -> Iterator[str]:
+    """Every native id under which some sink may keep this record; used to find it where the limits are not known."""
+    yield key.id
+    keys = [RecordKey(key.id)] if key.namespace is None else [RecordKey(key.id), key]
+    for each in keys:
+        for kind in (IdKind.STRING, IdKind.UUID, IdKind.INT64):
+            yield _derived(each, frozenset({kind}))
+
+
+def _taken_as_is(text: str, limits: SinkLimits) -> bool:
+    kinds = limits.id_kinds
+    if IdKind.STRING in kinds and text and (limits.id_bytes is None or len(text.encode("utf-8")) <= limits.id_bytes):
+        return True
+    return (
+        (IdKind.UINT64 in kinds and is_uint64(text))
+        or (IdKind.INT64 in kinds and is_int64(text))
+        or (IdKind.UUID in kinds and is_uuid(text))
+    )
+
+
+def _derived(key: RecordKey, kinds: frozenset[IdKind]) -> str:
+    space = b"" if key.namespace is None else b"n" + key.namespace.encode("utf-8")
+    material = b"exitramp/id/1\0" + len(space).to_bytes(8, "little") + space + key.id.encode("utf-8")
+    digest = hashlib.sha256(material).digest()
+    if IdKind.STRING in kinds:
+        return "x-" + digest[:20].hex()
+    if IdKind.UUID in kinds:
+        # RFC 9562 version 8: "custom", so that nobody mistakes it for a random or a name-based one.
+        bits = bytearray(digest[:16])
+        bits[6] = (bits[6] & 0x0F) | 0x80
+        bits[8] = (bits[8] & 0x3F) | 0x80
+        return str(uuid.UUID(bytes=bytes(bits)))
+    return str(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def native_name(name: str, rule: NameRule) -> str:
+    """`name` where the store takes it; else its readable part and twelve hex digits of its hash."""
+    if _fits(name, rule):
+        return name
+    tail = name_hash(name)
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[: max(0, min(40, rule.maximum - len(tail) - 1))]
+    mapped = f"{readable}-{tail}" if readable else f"c-{tail}"
+    if not _fits(mapped, rule):
+        raise DataInvalid(f"no collection name that this store takes can be made from {name!r}")
+    return mapped
+
+
+def name_hash(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8")).hexdigest()[:12]
+
+
+def _fits(name: str, rule: NameRule) -> bool:
+    return rule.minimum <= len(name) <= rule.maximum and re.fullmatch(rule.pattern, name) is not None

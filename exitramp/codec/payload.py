@@ -1,0 +1,204 @@
+"""Payloads: which part a sink keeps as it is, and how the rest is kept beside it and put back.
+
+`project` is the single answer to "what will stand natively in the store for this value": the plan asks it, encoding
+writes it, decoding compares with it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from exitramp import canonical
+from exitramp.codec import marker
+from exitramp.ports import PayloadLimits
+
+
+class _Absent:
+    """Nothing is written natively for this value."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+_JSON_TYPES = frozenset({"null", "bool", "int", "float", "string", "list", "object"})
+FLOAT_TOLERANCE_ULP: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """`native` is what the store will hold (or ABSENT); `kept` says how that stands to the original:
+    `exact`, `reversible` (the original goes into the marker) or `float` (the same, and it may come back 4 ulp off)."""
+
+    native: Any
+    kept: str
+
+
+def keeps_all_json(limits: PayloadLimits) -> bool:
+    """Whether every payload without tags is kept as it is, so that its text need not be looked into."""
+    return (
+        limits.types >= _JSON_TYPES
+        and limits.item_types >= _JSON_TYPES
+        and limits.nested
+        and limits.mixed_lists
+        and limits.empty_lists
+        and limits.empty_objects
+        and limits.negative_zero
+        and limits.integer_bits >= 64
+        and limits.float_digits is None
+        and limits.key_pattern == PayloadLimits.__dataclass_fields__["key_pattern"].default
+        and limits.string_bytes is None
+    )
+
+
+def project_key(key: str, value: Any, limits: PayloadLimits) -> Projected:
+    """What a sink keeps of the top-level `key`."""
+    if key == marker.MARKER_KEY or re.fullmatch(limits.key_pattern, key) is None:
+        return Projected(ABSENT, "reversible")
+    return project(value, limits)
+
+
+def project(value: Any, limits: PayloadLimits, *, depth: int = 0) -> Projected:
+    """What a sink keeps of one value; `depth` 0 is a top-level key's."""
+    kind = canonical.type_name(value)
+    allowed = limits.types if depth == 0 or limits.nested else frozenset[str]()
+    if kind == "list":
+        return _project_list(value, limits, depth)
+    if kind == "object":
+        return _project_object(value, limits, depth)
+    if kind not in allowed:
+        text = _as_text(value)
+        if text is None or "string" not in allowed:
+            return Projected(ABSENT, "reversible")
+        return Projected(text, "reversible")
+    return _project_scalar(value, kind, limits, depth)
+
+
+def _project_scalar(value: Any, kind: str, limits: PayloadLimits, depth: int) -> Projected:
+    if kind == "int":
+        top = limits.integer_maximum if limits.integer_maximum is not None else 2 ** (limits.integer_bits - 1) - 1
+        fits = -(2 ** (limits.integer_bits - 1)) <= value <= top
+        return Projected(value, "exact") if fits else Projected(ABSENT, "reversible")
+    if kind == "float":
+        if value == 0 and math.copysign(1.0, value) < 0 and not limits.negative_zero:
+            return Projected(0.0, "reversible")
+        if limits.float_digits is not None and not _short_float(value, limits.float_digits, limits.float_exponent):
+            # Deeper down a float that comes back changed could not be told from an edit, so only a top-level one stays.
+            return Projected(value, "float") if depth == 0 else Projected(ABSENT, "reversible")
+        return Projected(value, "exact")
+    if kind == "string" and limits.string_bytes is not None and len(value.encode("utf-8")) > limits.string_bytes:
+        return Projected(ABSENT, "reversible")
+    return Projected(value, "exact")
+
+
+def _project_list(value: list[Any], limits: PayloadLimits, depth: int) -> Projected:
+    nothing = Projected(ABSENT, "reversible")
+    if "list" not in limits.types or (depth and not limits.nested) or (not value and not limits.empty_lists):
+        return nothing
+    kinds = {canonical.type_name(item) for item in value}
+    if not kinds <= limits.item_types or (len(kinds) > 1 and not limits.mixed_lists):
+        return nothing
+    native = []
+    for item in value:
+        # Items are judged by `item_types`; what is kept of each must be the item itself or the list keeps its place
+        # numbers no longer.
+        done = _project_item(item, limits, depth + 1)
+        if done.native is ABSENT or done.kept != "exact":
+            return nothing
+        native.append(done.native)
+    return Projected(native, "exact")
+
+
+def _project_item(item: Any, limits: PayloadLimits, depth: int) -> Projected:
+    kind = canonical.type_name(item)
+    if kind in {"list", "object"}:
+        return project(item, limits, depth=depth) if limits.nested else Projected(ABSENT, "reversible")
+    return _project_scalar(item, kind, limits, depth)
+
+
+def _project_object(value: Mapping[str, Any], limits: PayloadLimits, depth: int) -> Projected:
+    if not limits.nested or "object" not in limits.types or (not value and not limits.empty_objects):
+        return Projected(ABSENT, "reversible")
+    native: dict[str, Any] = {}
+    exact = True
+    for key, item in value.items():
+        done = project(item, limits, depth=depth + 1)
+        exact = exact and done.kept == "exact"
+        if done.native is not ABSENT:
+            native[key] = done.native
+    if not native and not limits.empty_objects:
+        return Projected(ABSENT, "reversible")
+    return Projected(native, "exact" if exact else "reversible")
+
+
+def _as_text(value: Any) -> str | None:
+    """The text under which an application can still find a value that the store has no type for."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | UUID) else None
+
+
+def _short_float(value: float, digits: int, exponent: int) -> bool:
+    """Whether the shortest text of `value` has at most `digits` digits and, as an integer times a power of ten, a
+    power within ±`exponent`: then a reader that multiplies two exact doubles rounds once and is right."""
+    mantissa, _, power = repr(value).lower().partition("e")
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    fraction = "" if fraction == "0" else fraction
+    significant = (whole + fraction).lstrip("0")
+    return len(significant) <= digits and abs(int(power or 0) - len(fraction)) <= exponent
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """`payload` as it was, and the keys whose native value the application has changed since (theirs wins)."""
+
+    payload: dict[str, Any]
+    edited: tuple[str, ...]
+
+
+def encode_keys(payload: Mapping[str, Any], limits: PayloadLimits) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The native payload, and the marker's `top` entries for the keys that are not in it as they were."""
+    native: dict[str, Any] = {}
+    top: dict[str, Any] = {}
+    for key, value in payload.items():
+        done = project_key(key, value, limits)
+        if done.native is not ABSENT:
+            native[key] = done.native
+        if done.kept == "float":
+            top[key] = {"o": value, "n": marker.FLOAT_TOLERANT}
+        elif done.kept == "reversible":
+            top[key] = {"o": value, "n": None if done.native is ABSENT else marker.value_hash(done.native)}
+    return native, top
+
+
+def restore_keys(native: Mapping[str, Any], top: Mapping[str, Any]) -> Restored:
+    """The payload that `encode_keys` was given, except where the native value is no longer the one written."""
+    payload = dict(native)
+    edited: list[str] = []
+    for key, entry in top.items():
+        if _unchanged(native.get(key, ABSENT), entry):
+            payload[key] = entry["o"]
+        else:
+            edited.append(key)
+    return Restored(payload, tuple(edited))
+
+
+def _unchanged(now: Any, entry: Mapping[str, Any]) -> bool:
+    written = entry["n"]
+    if written is None:
+        return now is ABSENT
+    if now is ABSENT:
+        return False
+    if written == marker.FLOAT_TOLERANT:
+        original = entry["o"]
+        if isinstance(now, bool) or not isinstance(now, float | int):
+            return False
+        return abs(float(now) - float(original)) <= FLOAT_TOLERANCE_ULP * math.ulp(original)
+    return bool(marker.value_hash(now) == written)

@@ -1,0 +1,70 @@
+"""A search whose hits carry the records' own ids, whatever ids the store keeps them under."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from exitramp.arrow import record_keys
+from exitramp.codec.decoding import DecodingSource, _Edits, decode_batch
+from exitramp.errors import DataInvalid, StoreProtocolError
+from exitramp.filters import Filter
+from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexState, Query, SearchSettings, VectorSearch, VectorSource
+from exitramp.records import IdKind, RecordKey
+
+# What `codec.ids` derives: a hashed text, or a UUID of version 8. Only such hits need a look at their record.
+_DERIVED = re.compile(r"x-[0-9a-f]{40}|[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class DecodingSearch:
+    """`VectorSearch` around a `VectorSearch`; `source` is the undecoded source of the same store."""
+
+    def __init__(self, search: VectorSearch, source: VectorSource) -> None:
+        self._search = search
+        self._native = source
+        self._source = DecodingSource(source)
+
+    def index_state(self) -> IndexState:
+        return self._search.index_state()
+
+    def search(
+        self,
+        query: Query,
+        *,
+        k: int,
+        where: Filter | None = None,
+        settings: SearchSettings = DEFAULT_SETTINGS,
+        with_records: bool = False,
+    ) -> Hits:
+        query = replace(query, field=self._native_field(query.field))
+        hits = self._search.search(query, k=k, where=where, settings=settings, with_records=with_records)
+        layout = self._source.layout
+        records = None
+        if with_records:
+            if hits.records is None:
+                raise StoreProtocolError("the store's search was asked for whole records and returned none")
+            records = hits.records
+        elif any(self._looks_derived(key) for key in hits.keys):
+            records = self._native.fetch(hits.keys)
+        if records is None:
+            return hits
+        originals = decode_batch(records, layout, _Edits())
+        names = dict(zip(record_keys(records), record_keys(originals), strict=True))
+        try:
+            keys = tuple(names[key] for key in hits.keys)
+        except KeyError as error:
+            raise StoreProtocolError(f"the store found the record {error.args[0]} but does not return it") from error
+        return Hits(keys, hits.scores, originals if with_records else None)
+
+    def _looks_derived(self, key: RecordKey) -> bool:
+        kind = self._source.layout.native.id_kind
+        return kind is IdKind.INT64 or _DERIVED.fullmatch(key.id) is not None
+
+    def _native_field(self, name: str) -> str:
+        for field in self._source.layout.fields:
+            if field.original.name == name:
+                if field.native is None:
+                    raise DataInvalid(f"the vector field {name!r} is kept in the payload here and cannot be searched")
+                return field.native.name
+        self._source.layout.original.vector(name)
+        return name
