@@ -1,0 +1,112 @@
+"""Opening an address with everything around it that a command needs: deadline, retries, counting, codec."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from exitramp.backoff import Backoff
+from exitramp.clock import Clock, SystemClock
+from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
+from exitramp.errors import WriteRefused
+from exitramp.ports import Store, VectorSearch, VectorSource
+from exitramp.records import Metric, parse_metric
+from exitramp.registry import open_store
+from exitramp.urls import Address, Network
+from exitramp.wrappers.around import Policy, SearchAround, SinkAround, SourceAround, Stacked
+from exitramp.wrappers.deadline import Deadline
+from exitramp.wrappers.metered import Meter, Metered
+from exitramp.wrappers.rate_limited import RateLimited
+from exitramp.wrappers.retrying import Retrying
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSettings:
+    """How stores are called. `timeout_seconds` is the deadline of one call; `calls_per_second` None is unlimited."""
+
+    timeout_seconds: float = 30.0
+    backoff: Backoff = Backoff(tries=3)
+    calls_per_second: float | None = None
+    network: Network = Network()
+    clock: Clock = field(default_factory=SystemClock)
+    seed: int = 0
+
+
+class Endpoint:
+    """One opened address. Roles are wrapped when asked for; closing it closes the store once."""
+
+    def __init__(self, address: Address, store: Store, settings: OpenSettings, extra: Policy | None = None) -> None:
+        self.address = address
+        self.meter = Meter()
+        self._store = store
+        self._metrics = metric_overrides(address)
+        clock = settings.clock
+        self.retrying = Retrying(settings.backoff, clock, random.Random(settings.seed))
+        policies: list[Policy] = [self.retrying]
+        if settings.calls_per_second is not None:
+            policies.append(RateLimited(settings.calls_per_second, clock))
+        policies += [Metered(self.meter, clock), Deadline(settings.timeout_seconds, what=str(address))]
+        if extra is not None:
+            policies.append(extra)
+        self._policy = Stacked(*policies)
+
+    def native_source(self) -> VectorSource:
+        """The source as the store shows it, not decoded."""
+        return SourceAround(self._store.source(), self._policy)
+
+    def source(self) -> DecodingSource:
+        return DecodingSource(self.native_source())
+
+    def sink(self) -> EncodingSink:
+        return EncodingSink(SinkAround(self._store.sink(), self._policy), metrics=self._metrics)
+
+    def search(self) -> DecodingSearch:
+        return DecodingSearch(self.native_search(), self.native_source())
+
+    def native_search(self) -> VectorSearch:
+        return SearchAround(self._store.search(), self._policy)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def metric_overrides(address: Address) -> Mapping[str, Metric] | None:
+    """`?metric=dot` (the unnamed field) or `?metric=title:dot,body:cosine` as a mapping by field name."""
+    text = address.option("metric")
+    if text is None:
+        return None
+    found: dict[str, Metric] = {}
+    for part in text.split(","):
+        name, separator, metric = part.rpartition(":")
+        found[name if separator else ""] = parse_metric(metric, where="option 'metric'")
+    return found
+
+
+def open_endpoint(
+    address: Address | str,
+    settings: OpenSettings | None = None,
+    *,
+    opener: Callable[[Address, Network], Store] = open_store,
+    extra: Policy | None = None,
+) -> Endpoint:
+    """Open `address`; `extra` is a policy put innermost (faults). The caller closes what it gets."""
+    settings = settings or OpenSettings()
+    parsed = Address.parse(address) if isinstance(address, str) else address
+    return Endpoint(parsed, opener(parsed, settings.network), settings, extra)
+
+
+def require_write_allowed(address: Address, allowed: Collection[str]) -> None:
+    """Raises `WriteRefused` for an address that is not loopback and that nobody allowed to be written or cut."""
+    if address.is_loopback or str(address) in {str(Address.parse(text)) for text in allowed}:
+        return
+    raise WriteRefused(
+        f"{address} is not on this machine, and this step writes to it or cuts it off",
+        hint=f"if that is meant, add --allow-writes '{address}'",
+    )
