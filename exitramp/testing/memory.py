@@ -7,16 +7,14 @@ store ought to do, so that tests have something to compare others with; nothing 
 from __future__ import annotations
 
 import json
-import threading
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from exitramp import __version__, canonical
-from exitramp.arrow import empty_batch, record_keys, require_schema, stream_schema
+from exitramp.arrow import require_schema
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreUnavailable, UsageError
 from exitramp.filters import Filter
 from exitramp.ports import (
@@ -39,14 +37,26 @@ from exitramp.ports import (
     read_cursor,
 )
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
+from exitramp.testing.memory_records import MemoryCollection, Place, batch_of, collections_of, place_of, records_of
 from exitramp.testing.reference import matches, nearest_first, nothing_in, score
-from exitramp.testing.rows import Vector, column_from_values, values_from_column
+from exitramp.testing.rows import Vector
 from exitramp.urls import Address, Network
 
-ALL_TYPES = frozenset(
-    ("null", "bool", "int", "float", "nonfinite", "string", "timestamp")
-    + ("date", "time", "decimal", "uuid", "bytes", "list", "object")
+_SCALARS = (
+    "null",
+    "bool",
+    "int",
+    "float",
+    "nonfinite",
+    "string",
+    "timestamp",
+    "date",
+    "time",
+    "decimal",
+    "uuid",
+    "bytes",
 )
+ALL_TYPES = frozenset((*_SCALARS, "list", "object"))
 LIMITS = SinkLimits(
     id_kinds=frozenset(IdKind),
     metrics=frozenset(Metric),
@@ -71,55 +81,6 @@ LIMITS = SinkLimits(
     keeps_origin=True,
     durable=False,
 )
-
-Place = tuple[bool, str, str]
-"""Where a record stands in the order: those in no namespace first, then by namespace and id, by code points."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One record as it is kept; `payload` is canonical JSON."""
-
-    key: RecordKey
-    document: str | None
-    payload: str | None
-    vectors: Mapping[str, Vector] = field(hash=False)
-
-
-@dataclass(slots=True)
-class MemoryCollection:
-    """The records by place, and their places in order."""
-
-    spec: CollectionSpec
-    origin: Origin | None
-    records: dict[Place, Stored] = field(default_factory=dict)
-    order: list[Place] = field(default_factory=list)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def put(self, record: Stored) -> None:
-        with self.lock:
-            place = place_of(record.key)
-            if place not in self.records:
-                insort(self.order, place)
-            self.records[place] = record
-
-    def remove(self, key: RecordKey) -> None:
-        with self.lock:
-            place = place_of(key)
-            if self.records.pop(place, None) is not None:
-                del self.order[bisect_left(self.order, place)]
-
-
-_STORES: dict[str, dict[str, MemoryCollection]] = {}
-
-
-def collections_of(name: str) -> dict[str, MemoryCollection]:
-    """The collections of the store `memory:NAME`, to look into and to change from outside in tests."""
-    return _STORES.setdefault(name, {})
-
-
-def place_of(key: RecordKey) -> Place:
-    return (key.namespace is not None, key.namespace or "", key.id)
 
 
 class MemoryStore:
@@ -196,7 +157,7 @@ class MemorySource:
                 low = low if behind is None else max(low, bisect_right(held.order, behind))
                 high = len(held.order) if end is None else bisect_left(held.order, end)
                 places = held.order[low : min(high, low + batch_rows)]
-                batch = _batch([held.records[place] for place in places], held.spec)
+                batch = batch_of([held.records[place] for place in places], held.spec)
                 last = low + len(places) >= high
             behind = places[-1] if places else behind
             yield Page(batch, make_cursor(place=behind), last)
@@ -207,7 +168,7 @@ class MemorySource:
         held = self._store.collection()
         with held.lock:
             places = [place_of(key) for key in dict.fromkeys(keys)]
-            return _batch([held.records[place] for place in places if place in held.records], held.spec)
+            return batch_of([held.records[place] for place in places if place in held.records], held.spec)
 
     def close(self) -> None:
         self._store.close()
@@ -238,13 +199,11 @@ class MemorySink:
         require_schema(batch, held.spec, where=where)
         if batch.num_rows > self.limits().batch_rows:
             raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {self.limits().batch_rows}")
-        records = _records(batch, held.spec)
+        records = records_of(batch, held.spec)
         seen: set[RecordKey] = set()
         for row, record in enumerate(records):
             if record.key in seen:
                 raise DataInvalid(f"{where}: row {row}: the id '{record.key}' stands twice in one batch")
-            if record.payload is not None and not canonical.is_canonical(record.payload):
-                raise DataInvalid(f"{where}: row {row}: the payload of '{record.key}' is not canonical JSON")
             seen.add(record.key)
         for record in records:
             held.put(record)
@@ -288,47 +247,21 @@ class MemorySearch:
         if settings.options:
             raise UsageError(f"memory: has no search option '{next(iter(settings.options))}'")
         held = self._store.collection()
-        wanted_field = held.spec.vector(query.field)
-        wanted = _wanted(query, wanted_field)
+        field, wanted = _wanted(query, held.spec)
         with held.lock:
             scored = [
-                (score(wanted_field, wanted, record.vectors[query.field]), place)
+                (score(field, wanted, record.vectors[field.column]), place)
                 for place, record in held.records.items()
-                if query.field in record.vectors
-                and not nothing_in(record.vectors[query.field])
+                if field.column in record.vectors
+                and not nothing_in(record.vectors[field.column])
                 and (
                     where is None or matches(where, None if record.payload is None else canonical.loads(record.payload))
                 )
             ]
-            nearest = nearest_first(wanted_field.metric, scored)[:k]
+            nearest = nearest_first(field.metric, scored)[:k]
             found = [held.records[place] for _, place in nearest]
-            records = _batch(found, held.spec) if with_records else None
+            records = batch_of(found, held.spec) if with_records else None
         return Hits(tuple(record.key for record in found), tuple(near for near, _ in nearest), records)
-
-
-def _records(batch: pa.RecordBatch, spec: CollectionSpec) -> list[Stored]:
-    documents = batch.column("document").to_pylist() if spec.has_documents else [None] * batch.num_rows
-    payloads = batch.column("payload").to_pylist()
-    columns = {vector.name: values_from_column(batch.column(vector.column), vector) for vector in spec.vectors}
-    return [
-        Stored(key, documents[row], payloads[row], {n: c[row] for n, c in columns.items() if c[row] is not None})  # type: ignore[misc]
-        for row, key in enumerate(record_keys(batch))
-    ]
-
-
-def _batch(records: Sequence[Stored], spec: CollectionSpec) -> pa.RecordBatch:
-    if not records:
-        return empty_batch(spec)
-    columns: dict[str, pa.Array] = {
-        "id": pa.array([record.key.id for record in records], pa.string()),
-        "namespace": pa.array([record.key.namespace for record in records], pa.string()),
-        "document": pa.array([record.document for record in records], pa.string()),
-        "payload": pa.array([record.payload for record in records], pa.string()),
-    }
-    for vector in spec.vectors:
-        columns[vector.column] = column_from_values([record.vectors.get(vector.name) for record in records], vector)
-    schema = stream_schema(spec)
-    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def _bounds(partition: Partition) -> tuple[Place | None, Place | None]:
@@ -359,14 +292,19 @@ def _difference(there: CollectionSpec, wanted: CollectionSpec) -> str | None:
     return None
 
 
-def _wanted(query: Query, vector: VectorField) -> Vector:
-    given = {VectorKind.DENSE: query.dense, VectorKind.MULTI: query.multi, VectorKind.SPARSE: query.sparse}
-    wanted = given.pop(vector.kind)
-    if wanted is None or any(other is not None for other in given.values()):
-        raise UsageError(f"the field '{vector.column}' is searched with one {vector.kind.value} vector")
-    if not isinstance(wanted, tuple) and wanted.shape[-1] != vector.item_count:
-        raise DataInvalid(f"a query of {wanted.shape[-1]} numbers for '{vector.column}' of {vector.item_count}")
-    return wanted
+def _wanted(query: Query, spec: CollectionSpec) -> tuple[VectorField, Vector]:
+    """The field that is searched and the vector to look for. Fields of different kinds may share a name."""
+    vectors = {VectorKind.DENSE: query.dense, VectorKind.MULTI: query.multi, VectorKind.SPARSE: query.sparse}
+    given = {kind: vector for kind, vector in vectors.items() if vector is not None}
+    if len(given) != 1:
+        raise UsageError("a query holds exactly one of a dense, a multi and a sparse vector")
+    [(kind, wanted)] = given.items()
+    field = next((each for each in spec.vectors if (each.name, each.kind) == (query.field, kind)), None)
+    if field is None:
+        raise UsageError(f"the field '{spec.vector(query.field).column}' is not searched with a {kind.value} vector")
+    if not isinstance(wanted, tuple) and wanted.shape[-1] != field.item_count:
+        raise DataInvalid(f"a query of {wanted.shape[-1]} numbers for '{field.column}' of {field.item_count}")
+    return field, wanted
 
 
 def _open(address: Address, network: Network) -> MemoryStore:

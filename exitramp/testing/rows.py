@@ -32,7 +32,7 @@ NUMPY_TYPE: Mapping[DType, np.dtype[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record. `payload` is decoded (None: it has none); `vectors` holds the fields that have a value, by name."""
+    """One record. `payload` is decoded (None: it has none); `vectors` holds the fields that have a value, by column."""
 
     id: str
     namespace: str | None = None
@@ -54,19 +54,11 @@ def rows_from_batch(batch: pa.RecordBatch, spec: CollectionSpec) -> list[Row]:
     """The rows of a batch of `spec`'s stream, in its order."""
     documents = batch.column("document").to_pylist() if spec.has_documents else [None] * batch.num_rows
     payloads = batch.column("payload").to_pylist()
-    columns = {vector.name: values_from_column(batch.column(vector.column), vector) for vector in spec.vectors}
+    vectors = vectors_of(batch, spec)
     rows = []
     for index, key in enumerate(record_keys(batch)):
-        vectors = {name: values[index] for name, values in columns.items()}
-        rows.append(
-            Row(
-                key.id,
-                key.namespace,
-                documents[index],
-                None if payloads[index] is None else canonical.loads(payloads[index]),
-                {name: value for name, value in vectors.items() if value is not None},
-            )
-        )
+        payload = None if payloads[index] is None else canonical.loads(payloads[index])
+        rows.append(Row(key.id, key.namespace, documents[index], payload, vectors[index]))
     return rows
 
 
@@ -80,9 +72,19 @@ def batch_from_rows(rows: Iterable[Row], spec: CollectionSpec) -> pa.RecordBatch
         columns["document"] = pa.array([row.document for row in held], pa.string())
     columns["payload"] = pa.array([row.payload_text for row in held], pa.string())
     for vector in spec.vectors:
-        columns[vector.column] = column_from_values([row.vectors.get(vector.name) for row in held], vector)
+        columns[vector.column] = column_from_values([row.vectors.get(vector.column) for row in held], vector)
     schema = stream_schema(spec)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def vectors_of(batch: pa.RecordBatch, spec: CollectionSpec) -> list[dict[str, Vector]]:
+    """For every row the vectors that it has, by column."""
+    found: list[dict[str, Vector]] = [{} for _ in range(batch.num_rows)]
+    for vector in spec.vectors:
+        for row, value in enumerate(values_from_column(batch.column(vector.column), vector)):
+            if value is not None:
+                found[row][vector.column] = value
+    return found
 
 
 def values_from_column(column: pa.Array, field: VectorField) -> list[Vector | None]:
