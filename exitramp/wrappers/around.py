@@ -110,7 +110,7 @@ class SourceAround:
 
 
 class SinkAround:
-    """`VectorSink` whose calls run under a policy. Repeating an upsert or a delete changes nothing, by their contract."""
+    """`VectorSink` whose calls run under a policy. By contract, repeating an upsert or a delete changes nothing."""
 
     def __init__(self, sink: VectorSink, policy: Policy) -> None:
         self._sink = sink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
@@ -99,7 +99,9 @@ def open_endpoint(
     """Open `address`; `extra` is a policy put innermost (faults). The caller closes what it gets."""
     settings = settings or OpenSettings()
     parsed = Address.parse(address) if isinstance(address, str) else address
-    return Endpoint(parsed, opener(parsed, settings.network), settings, extra)
+    # `metric` is for the layout, whatever the store; the adapter gets to see its own options only.
+    options = {name: value for name, value in parsed.options.items() if name != "metric"}
+    return Endpoint(parsed, opener(replace(parsed, options=options), settings.network), settings, extra)
 
 
 def require_write_allowed(address: Address, allowed: Collection[str]) -> None:

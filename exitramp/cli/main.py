@@ -1,0 +1,101 @@
+"""The entry point: commands are imported when they are called, so that `--help` stays quick and light."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from exitramp import __version__
+from exitramp.errors import ExitCode, ExitrampError
+from exitramp.secrets import redact
+
+# name: (module, attribute, the line in `exitramp --help`)
+_COMMANDS: dict[str, tuple[str, str, str]] = {
+    "stores": ("exitramp.cli.listing", "stores", "What kinds of store are installed, and what each can do."),
+    "models": ("exitramp.cli.listing", "models", "What kinds of model vendor are installed."),
+    "inspect": ("exitramp.cli.data", "inspect", "What a collection holds: fields, counts, payload inventory, norms."),
+    "plan": (
+        "exitramp.cli.data",
+        "plan",
+        "What a copy would keep exactly, change or lose, before anything is written.",
+    ),
+    "dump": ("exitramp.cli.data", "dump", "Take a collection out into open files."),
+    "restore": ("exitramp.cli.data", "restore", "Put a dump into a store."),
+    "copy": ("exitramp.cli.data", "copy", "Copy a collection from store to store."),
+    "sync": ("exitramp.cli.data", "sync", "Bring a target up to date: what is missing, changed or deleted."),
+    "verify": ("exitramp.cli.data", "verify", "Check a dump from its files alone."),
+    "compare": (
+        "exitramp.cli.compare",
+        "compare",
+        "Parity of two collections: records, payloads, neighbours, filters.",
+    ),
+    "drill": ("exitramp.cli.drill", "drill", "Rehearse leaving a vendor, for real, and measure it."),
+    "report": ("exitramp.cli.report", "report", "Render a drill's journal again, or verify it."),
+    "mock-vendor": ("exitramp.cli.mock_vendor", "mock_vendor", "Run a model vendor that breaks on schedule."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands' names and one-line helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = _COMMANDS.get(cmd_name)
+        if found is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(found[0]), found[1])
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="exitramp")
+def cli() -> None:
+    """Leave a vector store or a model vendor, and prove that you can.
+
+    Addresses look like SCHEME:LOCATION#COLLECTION, e.g. chroma:./db#articles,
+    qdrant+http://127.0.0.1:6333#articles, dump:./my-dump.
+
+    Exit codes: 0 pass, 1 fail, 2 usage or configuration, 3 inconclusive, 4 integrity, 5 a vendor or store failed,
+    130 interrupted.
+
+    \b
+    Example:
+      exitramp stores
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with the documented exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. A user's mistake is one message, never a traceback."""
+    try:
+        result = cli.main(args=arguments, prog_name="exitramp", standalone_mode=False)
+    except ExitrampError as error:
+        click.echo(f"error: {redact(str(error))}", err=True)
+        return int(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("interrupted: what was acknowledged is kept; run the same command again to go on", err=True)
+        return int(ExitCode.INTERRUPTED)
+    except KeyboardInterrupt:
+        click.echo("interrupted: what was acknowledged is kept; run the same command again to go on", err=True)
+        return int(ExitCode.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except BrokenPipeError:
+        # Whoever read our output went away (`| head`); that is not a failure of ours.
+        sys.stderr.close()
+        return int(ExitCode.PASS)
+    return int(result) if isinstance(result, int) else int(ExitCode.PASS)

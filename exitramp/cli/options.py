@@ -1,0 +1,87 @@
+"""Options that several commands share, and how their values become settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from exitramp.wrappers import OpenSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    return lambda function: reduce(lambda found, decorator: decorator(found), reversed(decorators), function)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+
+store_options = _stack(
+    click.option(
+        "--timeout",
+        "timeout_seconds",
+        type=click.FloatRange(min=0.1),
+        default=30.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Deadline of a single store call.",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=2,
+        show_default=True,
+        help="How often a failed call is tried again.",
+    ),
+    click.option(
+        "--rate",
+        type=click.FloatRange(min=0.01),
+        default=None,
+        metavar="N",
+        help="At most N calls a second to each store.",
+    ),
+    click.option(
+        "--ca-bundle",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        default=None,
+        help="Certificates to trust instead of the system's.",
+    ),
+    click.option("--proxy", default=None, metavar="URL", help="Proxy for stores that are not on this machine."),
+)
+
+write_options = _stack(
+    click.option(
+        "--accept-loss",
+        multiple=True,
+        metavar="FIELD",
+        help="Accept that FIELD (as the plan names it) loses something. May be repeated.",
+    ),
+    click.option(
+        "--allow-writes",
+        multiple=True,
+        metavar="ADDRESS",
+        help="Allow writing to ADDRESS although it is not on this machine.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Read and plan, but write nothing."),
+)
+
+
+def open_settings(
+    *, timeout_seconds: float, retries: int, rate: float | None, ca_bundle: Path | None, proxy: str | None
+) -> OpenSettings:
+    """The settings behind `store_options`."""
+    from exitramp.backoff import Backoff
+    from exitramp.urls import Network
+    from exitramp.wrappers import OpenSettings
+
+    return OpenSettings(
+        timeout_seconds=timeout_seconds,
+        backoff=Backoff(tries=retries + 1),
+        calls_per_second=rate,
+        network=Network(proxy=proxy, ca_bundle=ca_bundle, timeout_seconds=timeout_seconds),
+    )

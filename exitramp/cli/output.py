@@ -1,0 +1,88 @@
+"""What a command prints: data on stdout, progress and prose on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from exitramp.errors import ExitCode
+from exitramp.records import Finding, Verdict
+from exitramp.secrets import redact
+
+_EXIT = {Verdict.PASS: ExitCode.PASS, Verdict.FAIL: ExitCode.FAIL, Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
+_COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
+
+
+def exit_code(verdict: Verdict) -> int:
+    return int(_EXIT[verdict])
+
+
+def emit_json(data: Mapping[str, Any]) -> None:
+    """One JSON document on stdout, secrets masked."""
+    click.echo(redact(json.dumps(data, ensure_ascii=False, indent=2, default=str, allow_nan=False)))
+
+
+def say(text: str = "") -> None:
+    """A line of the result, on stdout."""
+    click.echo(redact(text))
+
+
+def note(text: str) -> None:
+    """A line beside the result, on stderr."""
+    click.echo(redact(text), err=True)
+
+
+def verdict_word(verdict: Verdict) -> str:
+    return click.style(verdict.value.upper(), fg=_COLOURS[verdict], bold=True)
+
+
+def say_findings(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        sign = {Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?", Verdict.PASS: "✓", None: "·"}[finding.verdict]
+        say(f"  {sign} {finding.code}: {finding.message}")
+        if finding.ids:
+            more = f" … ({finding.count} in all)" if finding.count and finding.count > len(finding.ids) else ""
+            say(f"      ids: {', '.join(finding.ids)}{more}")
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
+    """Columns aligned by spaces; the first line is the header."""
+    text = [[str(cell) for cell in row] for row in [list(header), *rows]]
+    widths = [max(len(row[column]) for row in text) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in text]
+    return "\n".join(lines)
+
+
+class Progress:
+    """A bar on stderr for anything over two seconds, when stderr is a terminal; otherwise nothing."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._what = what
+        self._total = total
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._live = sys.stderr.isatty()
+
+    def at(self, done: int) -> None:
+        now = time.monotonic()
+        if not self._live or now - self._started < 2.0 or now - self._shown < 0.2:
+            return
+        self._shown = now
+        rate = done / max(now - self._started, 1e-9)
+        if self._total:
+            share = min(1.0, done / self._total)
+            bar = "█" * int(share * 24)
+            left = (self._total - done) / rate if rate else 0
+            text = f"{self._what} {bar:<24} {done:,}/{self._total:,}  {rate:,.0f}/s  {left:,.0f} s left"
+        else:
+            text = f"{self._what} {done:,}  {rate:,.0f}/s"
+        click.echo(f"\r\x1b[2K{text}", err=True, nl=False)
+
+    def end(self) -> None:
+        if self._shown:
+            click.echo("\r\x1b[2K", err=True, nl=False)
