@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from exitramp import __version__, canonical
+from exitramp import __version__
 from exitramp.arrow import require_schema
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreUnavailable, UsageError
 from exitramp.filters import Filter
@@ -254,9 +254,7 @@ class MemorySearch:
                 for place, record in held.records.items()
                 if field.column in record.vectors
                 and not nothing_in(record.vectors[field.column])
-                and (
-                    where is None or matches(where, None if record.payload is None else canonical.loads(record.payload))
-                )
+                and (where is None or matches(where, record.decoded()))
             ]
             nearest = nearest_first(field.metric, scored)[:k]
             found = [held.records[place] for _, place in nearest]

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -28,6 +29,10 @@ class Stored:
     document: str | None
     payload: str | None
     vectors: Mapping[str, Vector] = field(hash=False)
+
+    def decoded(self) -> Any:
+        """The payload as Python values, None where there is none."""
+        return None if self.payload is None else canonical.loads(self.payload)
 
 
 @dataclass(slots=True)
