@@ -30,7 +30,6 @@ class EncodingSink:
         self._limits = sink.limits()
         self._metrics = metrics
         self._layout: Layout | None = None
-        self._simple_json = payload.keeps_all_json(self._limits.payload)
 
     def limits(self) -> SinkLimits:
         return self._limits
@@ -43,12 +42,18 @@ class EncodingSink:
         return self._layout
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
-        self._layout = lay_out(spec, self._limits, metrics=self._metrics)
+        if self._limits.verbatim and not self._metrics:
+            self._layout = Layout(spec, spec, tuple(FieldLayout(field, field) for field in spec.vectors))
+        else:
+            self._layout = lay_out(spec, self._limits, metrics=self._metrics)
         self._sink.create(self._layout.native, origin)
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         """Write `batch`, whose schema is the original collection's, in pieces that the sink takes."""
         for start in range(0, batch.num_rows, self._limits.batch_rows):
+            if self._limits.verbatim:
+                self._sink.upsert(batch.slice(start, self._limits.batch_rows))
+                continue
             self._sink.upsert(encode_batch(batch.slice(start, self._limits.batch_rows), self.layout, self._limits))
 
     def delete(self, keys: Sequence[RecordKey]) -> None:

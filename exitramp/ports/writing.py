@@ -82,6 +82,7 @@ class SinkLimits:
     negative_zero_vectors, subnormal_vectors: whether those come back bit for bit.
     vector_magnitude: the greatest magnitude of one number that is kept exactly (None: all finite ones).
     durable: whether `flush` really makes what was written survive kill -9.
+    verbatim: every record of the model is taken and given back as it is, so that nothing need be encoded.
     """
 
     id_kinds: frozenset[IdKind]
@@ -109,6 +110,7 @@ class SinkLimits:
     keeps_origin: bool = False
     batch_rows: int = 1000
     durable: bool = True
+    verbatim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
