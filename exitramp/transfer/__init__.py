@@ -1,0 +1,1 @@
+"""Moving records: the plan, the one copy loop, its checkpoint, and catching up."""

@@ -1,0 +1,137 @@
+"""What a copy remembers of how far it came, so that a killed one goes on where it was acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from exitramp.digests import CollectionDigests
+from exitramp.errors import JournalCorrupt, UsageError
+from exitramp.journal import Journal
+from exitramp.ports import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far one partition was acknowledged; `cursor` None is its start, `done` its end."""
+
+    cursor: Cursor | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Everything acknowledged so far. `digests` are those of the records read; None where the sink keeps its own."""
+
+    partitions: Mapping[int, Reached] = field(default_factory=dict, hash=False)
+    rows: int = 0
+    digests: CollectionDigests | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        return not self.partitions
+
+    def with_partition(self, index: int, reached: Reached) -> Progress:
+        return replace(self, partitions={**self.partitions, index: reached})
+
+
+class Checkpoint(Protocol):
+    """Where progress is kept. The loop calls `reaching` before the sink's flush and `acknowledge` after it."""
+
+    flush_rows: int
+
+    def progress(self) -> Progress:
+        """What an earlier run acknowledged; fresh for a first run."""
+        ...
+
+    def reaching(self, index: int, reached: Reached) -> None: ...
+
+    def acknowledge(self, progress: Progress) -> None: ...
+
+    def close(self, *, complete: bool) -> None:
+        """Let go; a complete transfer's progress is no longer needed."""
+        ...
+
+
+class NoCheckpoint:
+    """A copy that starts from the beginning each time."""
+
+    def __init__(self, flush_rows: int = 10_000) -> None:
+        self.flush_rows = flush_rows
+
+    def progress(self) -> Progress:
+        return Progress()
+
+    def reaching(self, index: int, reached: Reached) -> None:
+        """Nothing is kept."""
+
+    def acknowledge(self, progress: Progress) -> None:
+        """Nothing is kept."""
+
+    def close(self, *, complete: bool) -> None:
+        """Nothing is kept."""
+
+
+class FileCheckpoint:
+    """Progress in a journal file. `identity` says which transfer it belongs to; another one is refused."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], *, flush_rows: int = 2_000) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.flush_rows = flush_rows
+        self._journal = Journal(path)
+        self._progress = Progress()
+        entries = self._journal.entries
+        if not entries:
+            self._journal.append("transfer", dict(identity))
+            return
+        if entries[0].kind != "transfer" or dict(entries[0].data) != dict(identity):
+            self._journal.close()
+            raise UsageError(
+                f"{path} belongs to another transfer",
+                hint="give another --state file, or remove this one to start from the beginning",
+            )
+        for entry in entries[1:]:
+            self._progress = _read(entry.data, path)
+
+    def progress(self) -> Progress:
+        return self._progress
+
+    def reaching(self, index: int, reached: Reached) -> None:
+        """A store keeps no cursor of ours."""
+
+    def acknowledge(self, progress: Progress) -> None:
+        self._journal.append("reached", _written(progress))
+        self._progress = progress
+
+    def close(self, *, complete: bool) -> None:
+        self._journal.close()
+        if complete:
+            self.path.unlink(missing_ok=True)
+
+
+def _written(progress: Progress) -> dict[str, Any]:
+    return {
+        "rows": progress.rows,
+        "digests": progress.digests.to_json() if progress.digests is not None else None,
+        "partitions": {
+            str(index): {"cursor": reached.cursor, "done": reached.done}
+            for index, reached in progress.partitions.items()
+        },
+    }
+
+
+def _read(data: Mapping[str, Any], path: Path) -> Progress:
+    try:
+        return Progress(
+            {
+                int(index): Reached(Cursor(item["cursor"]) if item["cursor"] is not None else None, item["done"])
+                for index, item in data["partitions"].items()
+            },
+            data["rows"],
+            CollectionDigests.from_json(data["digests"]) if data["digests"] is not None else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalCorrupt(f"{path}: an entry that is no progress of a transfer") from error
