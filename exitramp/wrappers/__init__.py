@@ -15,7 +15,13 @@ from exitramp.wrappers.deadline import Deadline
 from exitramp.wrappers.dry_run import DryRunSink
 from exitramp.wrappers.faulty import Faulty
 from exitramp.wrappers.metered import Meter, Metered
-from exitramp.wrappers.opening import Endpoint, OpenSettings, open_endpoint, require_write_allowed
+from exitramp.wrappers.opening import (
+    Endpoint,
+    OpenSettings,
+    metric_overrides,
+    open_endpoint,
+    require_write_allowed,
+)
 from exitramp.wrappers.rate_limited import RateLimited
 from exitramp.wrappers.retrying import Retrying
 
@@ -34,6 +40,7 @@ __all__ = [
     "SinkAround",
     "SourceAround",
     "Stacked",
+    "metric_overrides",
     "open_endpoint",
     "require_write_allowed",
 ]

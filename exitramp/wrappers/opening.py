@@ -10,7 +10,7 @@ from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
 from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
 from exitramp.errors import WriteRefused
-from exitramp.ports import Store, VectorSearch, VectorSource
+from exitramp.ports import Store, VectorSearch, VectorSink, VectorSource
 from exitramp.records import Metric, parse_metric
 from exitramp.registry import open_store
 from exitramp.urls import Address, Network
@@ -57,6 +57,10 @@ class Endpoint:
 
     def source(self) -> DecodingSource:
         return DecodingSource(self.native_source())
+
+    def raw_sink(self) -> VectorSink:
+        """The adapter's own sink: for its limits, and for what only that kind of sink can do."""
+        return self._store.sink()
 
     def sink(self) -> EncodingSink:
         return EncodingSink(SinkAround(self._store.sink(), self._policy), metrics=self._metrics)

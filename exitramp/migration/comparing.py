@@ -1,0 +1,148 @@
+"""Parity of two endpoints: what the stores do to vectors decides how near is near enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exitramp.errors import DataInvalid, RoleUnsupported
+from exitramp.parity.records import RecordParity, compare_records
+from exitramp.parity.tolerance import Tolerance, loosest, tolerance_of
+from exitramp.ports import SinkLimits
+from exitramp.records import EmbeddingModel, Finding, RecordKey, VectorField, Verdict
+from exitramp.wrappers import Endpoint
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Everything that was compared. `neighbours` is None where it was not asked for or could not be."""
+
+    records: RecordParity
+    neighbours: Any | None = None
+    findings: list[Finding] = field(default_factory=list)
+    ids_file: Path | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        verdicts = [self.records.verdict]
+        if self.neighbours is not None:
+            verdicts.append(self.neighbours.verdict)
+        verdicts += [finding.verdict for finding in self.findings if finding.verdict is not None]
+        return Verdict.worst(verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict.value,
+            "summary": self.records.summary(),
+            "rows": self.records.rows_a,
+            "rows_b": self.records.rows_b,
+            "digests": self.records.digests_a.to_json(),
+            "digests_b": self.records.digests_b.to_json(),
+            "records": self.records.to_json(),
+            "neighbours": self.neighbours.to_json() if self.neighbours is not None else None,
+            "ids_file": str(self.ids_file) if self.ids_file else None,
+            "findings": [
+                finding.to_json()
+                for finding in [
+                    *self.records.findings,
+                    *(self.neighbours.findings if self.neighbours is not None else ()),
+                    *self.findings,
+                ]
+            ],
+        }
+
+
+def side_tolerances(
+    vectors: Iterable[VectorField], *sides: Endpoint, given: Mapping[str, Tolerance] | None = None
+) -> dict[str, Tolerance]:
+    """For each field, the loosest of what the sides' stores do to it; `given` wins by column name."""
+    limits = [_limits(side) for side in sides]
+    found: dict[str, Tolerance] = {}
+    columns = set()
+    for each in vectors:
+        columns.add(each.column)
+        tolerance = Tolerance()
+        for side in limits:
+            tolerance = loosest(tolerance, tolerance_of(each, side))
+        found[each.column] = (given or {}).get(each.column, tolerance)
+    unknown = sorted(set(given or {}) - columns)
+    if unknown:
+        raise DataInvalid(
+            f"--tolerance names {unknown[0]!r}", hint=f"the vector fields are: {', '.join(sorted(columns))}"
+        )
+    return found
+
+
+def compare_endpoints(
+    a: Endpoint,
+    b: Endpoint,
+    *,
+    given: Mapping[str, Tolerance] | None = None,
+    ids_file: Path | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Comparison:
+    """Compare the records of two endpoints; differing ids go into `ids_file`, made only where there is one."""
+    left, right = a.source(), b.source()
+    spec = left.describe()
+    tolerances = side_tolerances(spec.vectors, a, b, given=given)
+    log = _IdLog(ids_file)
+    try:
+        records = compare_records(left, right, tolerances=tolerances, on_id=log.write, progress=progress)
+    finally:
+        log.close()
+    result = Comparison(records, ids_file=log.written)
+    result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, right.describe().vectors)]
+    return result
+
+
+def _limits(endpoint: Endpoint) -> SinkLimits | None:
+    try:
+        return endpoint.raw_sink().limits()
+    except RoleUnsupported:
+        return None
+
+
+def _models(a: Iterable[VectorField], b: Iterable[VectorField]) -> Iterable[Finding]:
+    theirs = {each.column: each.model for each in b}
+    for each in a:
+        other = theirs.get(each.column)
+        if other is None or EmbeddingModel() in (each.model, other):
+            continue
+        differing = [
+            name
+            for name in EmbeddingModel.__slots__
+            if "unknown" not in (getattr(each.model, name), getattr(other, name))
+            and getattr(each.model, name) != getattr(other, name)
+        ]
+        if differing:
+            yield Finding(
+                "model.differs",
+                f"{each.column}: the two sides name different embedding models ({', '.join(differing)})",
+                Verdict.FAIL,
+                detail={"a": each.model.to_json(), "b": other.to_json()},
+            )
+
+
+class _IdLog:
+    """Differing ids as JSON lines; the file is begun with the first of them."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: Any = None
+        self.written: Path | None = None
+
+    def write(self, kind: str, key: RecordKey) -> None:
+        if self._path is None:
+            return
+        if self._file is None:
+            self._file = self._path.open("w", encoding="utf-8")
+            self.written = self._path
+        line = {"difference": kind, "namespace": key.namespace, "id": key.id}
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()

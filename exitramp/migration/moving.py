@@ -1,0 +1,236 @@
+"""Plan, apply, verify: one collection from one endpoint to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from exitramp.arrow import dense_matrix
+from exitramp.clock import Clock, SystemClock
+from exitramp.digests import CollectionDigests, digest_batch
+from exitramp.errors import CollectionMissing, RoleUnsupported
+from exitramp.migration.comparing import side_tolerances
+from exitramp.parity.alignment import read_all
+from exitramp.parity.kernel import compare_matrices
+from exitramp.parity.records import RecordParity, compare_records
+from exitramp.ports import VectorSource
+from exitramp.records import CollectionSpec, Finding, VectorField, VectorKind, Verdict
+from exitramp.transfer.checkpoint import Checkpoint
+from exitramp.transfer.copying import CopyResult, copy_records
+from exitramp.transfer.plan import Plan, make_plan
+from exitramp.transfer.survey import survey_source
+from exitramp.transfer.sync import SyncResult, synchronise
+from exitramp.wrappers import Endpoint, metric_overrides
+
+BATCH_ROWS = 1000
+"""Asked of every scan; stores whose best page is smaller give smaller pages."""
+
+
+@dataclass(slots=True)
+class MoveResult:
+    """A finished move. `digests` are of the records as read, `target_digests` of what the target gave back.
+
+    `verified` says whether the target was read back at all; a move that was not is never better than inconclusive.
+    """
+
+    spec: CollectionSpec
+    rows: int
+    rows_landed: int | None
+    digests: CollectionDigests
+    target_digests: CollectionDigests | None
+    plan: Plan | None
+    parity: RecordParity | None
+    copy: CopyResult
+    copy_seconds: float
+    verify_seconds: float | None
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def verified(self) -> bool:
+        return self.target_digests is not None
+
+    @property
+    def verdict(self) -> Verdict:
+        verdicts = [finding.verdict for finding in self.findings if finding.verdict is not None]
+        return Verdict.worst([*verdicts, Verdict.PASS if self.verified else Verdict.INCONCLUSIVE])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict.value,
+            "rows": self.rows,
+            "rows_landed": self.rows_landed,
+            "resumed": self.copy.resumed,
+            "digests": self.digests.to_json(),
+            "target_digests": self.target_digests.to_json() if self.target_digests else None,
+            "plan": [line.to_json() for line in self.plan.lines] if self.plan else None,
+            "parity": self.parity.to_json() if self.parity else None,
+            "copy_seconds": round(self.copy_seconds, 3),
+            "verify_seconds": round(self.verify_seconds, 3) if self.verify_seconds is not None else None,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def plan_move(source: Endpoint, target: Endpoint, *, progress: Callable[[int], None] = lambda rows: None) -> Plan:
+    """Measure the source and plan its way into the target. Nothing is written."""
+    limits = target.raw_sink().limits()
+    survey = survey_source(source.source(), limits, batch_rows=BATCH_ROWS, progress=progress)
+    return make_plan(survey, limits, metrics=metric_overrides(target.address))
+
+
+def migrate(
+    source: Endpoint,
+    target: Endpoint,
+    *,
+    accept_loss: Collection[str] = (),
+    checkpoint: Checkpoint | None = None,
+    into_existing: bool = False,
+    verify: bool = True,
+    plan: Plan | None = None,
+    progress: Callable[[str, int], None] = lambda what, rows: None,
+    clock: Clock | None = None,
+) -> MoveResult:
+    """Plan, ask consent, copy, read back and compare.
+
+    A target that takes every record as it is (a dump) needs no plan: nothing could be lost. Raises `ConsentMissing`
+    or `DataInvalid` before the first write.
+    """
+    clock = clock or SystemClock()
+    verbatim = target.raw_sink().limits().verbatim
+    if plan is None and not verbatim:
+        plan = plan_move(source, target, progress=lambda rows: progress("measure", rows))
+    if plan is not None:
+        plan.require_consent(accept_loss)
+    reader = source.source()
+    started = clock.monotonic()
+    copied = copy_records(
+        reader,
+        target.sink(),
+        batch_rows=BATCH_ROWS,
+        checkpoint=checkpoint,
+        landed=lambda: target.source().count(),
+        target_rows_before=count_or_none(target) or 0,
+        into_existing=into_existing,
+        progress=lambda rows: progress("copy", rows),
+        clock=clock,
+    )
+    assert copied.digests is not None
+    result = MoveResult(
+        copied.spec,
+        copied.rows_total,
+        copied.account.rows_landed,
+        copied.digests,
+        None,
+        plan,
+        None,
+        copied,
+        clock.monotonic() - started,
+        None,
+        [*copied.findings, *reader.findings(), *(plan.findings if plan else ())],
+    )
+    if verify:
+        started = clock.monotonic()
+        _read_back(source, target, result, into_existing, progress)
+        result.verify_seconds = clock.monotonic() - started
+    else:
+        result.findings.append(Finding("target.unverified", "the target was not read back", Verdict.INCONCLUSIVE))
+    return result
+
+
+def synchronise_endpoints(
+    source: Endpoint,
+    target: Endpoint,
+    *,
+    delete: bool = False,
+    maximum_deletes: int | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> SyncResult:
+    """`transfer.synchronise`, with what the two stores do to vectors as the measure of "changed"."""
+    reader = source.source()
+    tolerances = side_tolerances(reader.describe().vectors, source, target)
+
+    def same_vectors(each: VectorField, a: pa.Array, b: pa.Array) -> npt.NDArray[np.bool_]:
+        same: npt.NDArray[np.bool_] = np.asarray(a.is_valid()) == np.asarray(b.is_valid())
+        if each.kind is not VectorKind.DENSE or a.type != b.type:
+            same &= np.array([left == right for left, right in zip(a, b, strict=True)], np.bool_)
+            return same
+        found = compare_matrices(dense_matrix(a), dense_matrix(b))
+        same[found.unequal[~tolerances[each.column].within(found)]] = False
+        return same
+
+    return synchronise(
+        reader,
+        target.source(),
+        target.sink(),
+        batch_rows=BATCH_ROWS,
+        delete=delete,
+        maximum_deletes=maximum_deletes,
+        same_vectors=same_vectors,
+        progress=progress,
+    )
+
+
+def count_or_none(endpoint: Endpoint) -> int | None:
+    """How many records stand at an address; None where there is no collection, or nothing can be read."""
+    try:
+        return endpoint.source().count()
+    except (CollectionMissing, RoleUnsupported):
+        return None
+
+
+def read_digests(source: VectorSource, *, progress: Callable[[int], None] = lambda rows: None) -> CollectionDigests:
+    """The digests of everything in `source`, by one scan."""
+    spec = source.describe()
+    found = CollectionDigests.empty(spec)
+    for batch in read_all(source, batch_rows=BATCH_ROWS):
+        found = found.merge(digest_batch(batch, spec))
+        progress(found.rows)
+    return found
+
+
+def _read_back(
+    source: Endpoint, target: Endpoint, result: MoveResult, among_others: bool, progress: Callable[[str, int], None]
+) -> None:
+    back = target.source()
+    result.target_digests = read_digests(back, progress=lambda rows: progress("verify", rows))
+    if among_others and result.target_digests.rows != result.digests.rows:
+        result.findings.append(
+            Finding(
+                "target.shared",
+                "the target holds other records too; compare the two to see that nothing is missing",
+                Verdict.INCONCLUSIVE,
+            )
+        )
+        return
+    if result.target_digests.differences(result.digests):
+        result.findings += _explain(source, target, result, progress)
+    result.findings += back.findings()
+
+
+def _explain(
+    source: Endpoint, target: Endpoint, result: MoveResult, progress: Callable[[str, int], None]
+) -> Iterator[Finding]:
+    """Digests differ: by design where the plan said so, and within what it said, or really."""
+    reader = source.source()
+    tolerances = side_tolerances(reader.describe().vectors, source, target)
+    accepted = {line.subject for line in result.plan.lossy()} if result.plan else set()
+    result.parity = compare_records(
+        reader, target.source(), tolerances=tolerances, progress=lambda rows: progress("compare", rows)
+    )
+    for finding in result.parity.findings:
+        beyond = {each.column for each in result.parity.fields if each.beyond or each.one_sided}
+        if finding.code == "records.vector" and beyond <= accepted:
+            yield Finding(
+                "records.vector",
+                finding.message + "; the plan announced a loss and it was accepted",
+                None,
+                finding.ids,
+                finding.count,
+                {"accepted": sorted(accepted)},
+            )
+        else:
+            yield finding
