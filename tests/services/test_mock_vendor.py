@@ -425,7 +425,7 @@ def test_a_slow_first_token_comes_after_the_headers(caller: Caller) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_slow_stream_drips(caller: Caller, stream: bool) -> None:
-    caller.vendor.inject(Fault("slow_stream", {"delay_seconds": 0.01}))
+    caller.vendor.inject(Fault("slow_stream", {"delay_seconds": 0.02}))
     began = time.monotonic()
     response = caller.post(stream=stream)
     assert response.status_code == 200

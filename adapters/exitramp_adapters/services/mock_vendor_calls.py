@@ -225,10 +225,10 @@ class Calls:
             connection.write(head + connection.piece(events) + connection.finish())
             return
         if kind == "slow_stream":
-            slow = [connection.piece(piece) for piece in (*pieces.opening, *pieces.tokens)]
-            await self._drip(
-                connection, call, [head, *slow], connection.piece(b"".join(pieces.closing)) + connection.finish()
-            )
+            opening = head + connection.piece(b"".join(pieces.opening))
+            slow = [connection.piece(piece) for piece in pieces.tokens]
+            ending = connection.piece(b"".join(pieces.closing)) + connection.finish()
+            await self._drip(connection, call, [opening, *slow], ending)
             return
         if kind == "slow_first_token":
             connection.write(head)

@@ -1,0 +1,154 @@
+"""Which class of error a chat vendor's answer is, and what of its words may be repeated.
+
+Read from the vendors' published error tables and from answers seen in the wild: a used-up quota comes as 429, 402 or
+400, and may not be retried in any of these forms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from exitramp.backoff import parse_retry_after
+from exitramp.errors import ModelError
+from exitramp.secrets import redact
+
+MESSAGE_LIMIT_CHARACTERS: Final = 200
+
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached", "billing_not_active"})
+_GONE_CODES = frozenset({"model_not_found", "model_decommissioned", "model_not_available"})
+_FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
+_QUOTA = re.compile(r"(?i)credit balance|usage limits|exceeded your current quota|spend(ing)? limit")
+_CONTEXT = re.compile(r"(?i)context (length|window|size)|prompt is too long|too many tokens|maximum context")
+_FILTER = re.compile(r"(?i)content (management )?policy|content filter")
+_BY_TYPE: Final[Mapping[str, str]] = {
+    "overloaded_error": "overloaded",
+    "rate_limit_error": "rate_limit",
+    "api_error": "server_error",
+    "server_error": "server_error",
+    "timeout_error": "timeout",
+    "authentication_error": "auth",
+    "permission_error": "auth",
+    "not_found_error": "model_gone",
+    "invalid_request_error": "invalid_request",
+    "request_too_large": "context_length",
+}
+_BY_STATUS: Final[Mapping[int, str]] = {
+    401: "auth",
+    402: "quota_exhausted",
+    403: "auth",
+    408: "timeout",
+    409: "server_error",  # a lock or a conflict on the vendor's side; both official SDKs try again
+    410: "model_gone",
+    413: "context_length",
+    503: "overloaded",
+    529: "overloaded",
+}
+_WORD = re.compile(r"\w+")
+_RUN_WORDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VendorError:
+    """The `error` object of an answer; both shapes have `type` and `message`, one has `code` as well."""
+
+    type: str = ""
+    code: str = ""
+    message: str = ""
+
+    @classmethod
+    def of(cls, data: object) -> VendorError:
+        """From a parsed body; whatever is not there is empty."""
+        error: Any = data.get("error") if isinstance(data, dict) else None
+        if isinstance(error, str):
+            return cls(message=error)
+        if not isinstance(error, dict):
+            return cls()
+        return cls(*(str(error.get(name) or "") for name in ("type", "code", "message")))
+
+
+def error_class_of(status: int | None, error: VendorError, headers: Mapping[str, str]) -> str:
+    """One of `MODEL_ERROR_CLASSES`. `status` is None for an error inside a stream that began well."""
+    codes = {error.type, error.code}
+    if codes & _QUOTA_CODES or (status in (400, 429) and _QUOTA.search(error.message)):
+        return "quota_exhausted"
+    if status == 429:
+        # Both vendors' SDKs take this header as the last word on trying again.
+        return "quota_exhausted" if headers.get("x-should-retry") == "false" else "rate_limit"
+    if status == 404:
+        wrong_path = error.code == "unknown_url" or error.message.startswith("Invalid URL")
+        return "invalid_request" if wrong_path else "model_gone"
+    if status is not None and status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if codes & _GONE_CODES:
+        return "model_gone"
+    if error.code == "context_length_exceeded" or _CONTEXT.search(error.message):
+        return "context_length"
+    if codes & _FILTER_CODES or _FILTER.search(error.message):
+        return "content_filter"
+    if status is None:
+        return _BY_TYPE.get(error.type, "server_error")
+    return "server_error" if status >= 500 else "invalid_request"
+
+
+def vendor_error(
+    provider: str,
+    status: int | None,
+    data: object,
+    headers: Mapping[str, str],
+    *,
+    prompt: str,
+    raw: str = "",
+    maybe_billed: bool = False,
+) -> ModelError:
+    """The error for an answer that is one. `raw` is the body where it was no JSON."""
+    error = VendorError.of(data)
+    found = error_class_of(status, error, headers)
+    said = repeatable(error.message or raw, prompt)
+    where = f"answered {status}" if status is not None else "broke off its answer with an error"
+    return ModelError(
+        f"{provider} {where} ({found})" + (f": {said}" if said else ""),
+        error_class=found,
+        http_status=status,
+        retry_after_seconds=parse_retry_after(headers.get("retry-after"), milliseconds=headers.get("retry-after-ms")),
+        maybe_billed=maybe_billed,
+        hint=_HINTS.get(found),
+    )
+
+
+_HINTS: Final[Mapping[str, str]] = {
+    "auth": "check the key that the address names with ?key=",
+    "model_gone": "check the model's name in the address, and base_url",
+    "quota_exhausted": "waiting does not mend this: look at the vendor's billing page",
+}
+
+
+def repeatable(text: str, prompt: str) -> str:
+    """What may be repeated of a vendor's words: secrets masked, words of the prompt masked, at most 200 characters.
+
+    Vendors quote the value that they did not like, and that value can be the prompt: three words in a row that stand
+    in the prompt, or a long word of it, are masked.
+    """
+    shown = redact(" ".join(text.split()))[: 5 * MESSAGE_LIMIT_CHARACTERS]
+    known = [match.lower() for match in _WORD.findall(prompt)]
+    runs = {tuple(known[at : at + _RUN_WORDS]) for at in range(len(known) - _RUN_WORDS + 1)}
+    long_words = {word for word in known if len(word) >= 16}
+    found = list(_WORD.finditer(shown))
+    words = [match.group().lower() for match in found]
+    masked = {at for at, word in enumerate(words) if word in long_words}
+    for at in range(len(words) - _RUN_WORDS + 1):
+        if tuple(words[at : at + _RUN_WORDS]) in runs:
+            masked |= set(range(at, at + _RUN_WORDS))
+    if known and len(known) < _RUN_WORDS:
+        masked |= {at for at, word in enumerate(words) if word in known}
+    parts: list[str] = []
+    end = 0
+    for at, match in enumerate(found):
+        if at in masked:
+            if at - 1 not in masked:
+                parts += [shown[end : match.start()], "[prompt]"]
+            end = match.end()
+    shown = "".join(parts) + shown[end:]
+    return shown if len(shown) <= MESSAGE_LIMIT_CHARACTERS else shown[: MESSAGE_LIMIT_CHARACTERS - 1] + "…"

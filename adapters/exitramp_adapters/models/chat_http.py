@@ -1,0 +1,411 @@
+"""One exchange with a chat vendor over HTTP: a whole answer within its deadline, or a `ModelError`.
+
+The client is asynchronous and lives on an event loop in a thread of its own, because only cancelling ends a call that
+drips: a timeout per read starts anew with every byte, headers included, and a server that sends one byte a second was
+waited for without end. The hop between the threads costs some 0.15 ms a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from exitramp.errors import AddressError, ConfigError, ModelError, UsageError
+from exitramp.urls import Address, Network
+from exitramp_adapters.models.chat_errors import vendor_error
+from exitramp_adapters.models.sse import EventDecoder, ServerEvent
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+OPTIONS: Final = ("base_url", "key", "mock", "connect_seconds", "first_token_seconds", "connections")
+MOCK_HEADER: Final = "x-exitramp-mock"
+DUMMY_KEY: Final = "no-key"
+_ANSWER_LIMIT_BYTES: Final = 8 * 1024 * 1024
+_ERROR_LIMIT_BYTES: Final = 64 * 1024
+_DRAIN_SECONDS: Final = 0.05
+
+
+class StreamParts(Protocol):
+    """What a streamed answer is put together from. `feed` raises `ModelError`."""
+
+    @property
+    def has_token(self) -> bool:
+        """Whether some of the answer's text has come."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the vendor said that nothing follows."""
+        ...
+
+    def feed(self, event: ServerEvent) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A 2xx answer that came whole: `data` is its object, or empty if it was streamed into the parts."""
+
+    headers: Mapping[str, str]
+    latency_ms: float
+    first_token_ms: float | None
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far an exchange came; what an error means depends on it."""
+
+    began: float
+    is_sent: bool = False
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    first_token: float | None = None
+    body: bytearray = field(default_factory=bytearray)
+
+
+class ChatHttp:
+    """A vendor's endpoint. Thread-safe; one client and one connection pool for its life."""
+
+    def __init__(
+        self,
+        address: Address,
+        network: Network,
+        *,
+        provider: str,
+        known_options: tuple[str, ...] = (),
+        example_url: str,
+    ) -> None:
+        address.only_options(*OPTIONS, *known_options)
+        self.provider = provider
+        self.address = address
+        self._network = network
+        self.base_url = _base_url(address, example_url)
+        self.key = _key(address, self.base_url)
+        self._connect_seconds = _seconds(address, "connect_seconds")
+        self._first_token_seconds = _seconds(address, "first_token_seconds")
+        self._connections = int(_seconds(address, "connections") or 64)
+        mock = address.option("mock", "false")
+        if mock not in ("true", "false"):
+            raise AddressError(f"{address.scheme}: option 'mock' is true or false")
+        self.is_mock = mock == "true"
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._is_closed = False
+
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+        *,
+        idempotency_key: str | None,
+        timeout_seconds: float,
+        prompt: str,
+        parts: StreamParts | None = None,
+    ) -> Received:
+        """POST `body` and return the whole answer. With `parts`, reads events into it until the stream has ended.
+
+        `prompt` is what no error message may repeat. Raises `ModelError` for everything that goes wrong.
+        """
+        progress = _Progress(time.monotonic())
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        sent_headers = {
+            "content-type": "application/json",
+            "idempotency-key": idempotency_key or uuid.uuid4().hex,
+            **headers,
+        }
+        work = self._exchange(progress, path, content, sent_headers, timeout_seconds, prompt, parts)
+        try:
+            return self._run(work)
+        except concurrent.futures.CancelledError as error:
+            raise self.failed(progress, "connection", "was closed while it was asked") from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            loop, client, self._loop, self._client = self._loop, self._client, None, None
+        if loop is not None and client is not None:
+            asyncio.run_coroutine_threadsafe(_shut(client), loop).result(5.0)
+            loop.call_soon_threadsafe(loop.stop)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        with self._lock:
+            if self._is_closed:
+                work.close()
+                raise UsageError(f"the {self.provider} model was closed")
+            if self._loop is None:
+                self._client = self._make_client()
+                self._loop = _start_loop(f"exitramp-{self.provider}")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C while waiting: the exchange must not go on behind our back
+            raise
+
+    def _make_client(self) -> httpx.AsyncClient:
+        import httpx
+
+        parts = urlsplit(self.base_url)
+        verify: ssl.SSLContext | bool = False  # nothing to verify without TLS; making a context costs 20 ms
+        if parts.scheme == "https":
+            verify = ssl.create_default_context(cafile=self._network.ca_bundle)
+            if self._network.client_certificate is not None:
+                verify.load_cert_chain(self._network.client_certificate, self._network.client_key)
+        direct = self.address.is_loopback or (parts.hostname or "") in self._network.no_proxy
+        return httpx.AsyncClient(
+            verify=verify,
+            proxy=None if direct else self._network.proxy,
+            trust_env=not direct and self._network.proxy is None,
+            limits=httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
+        )
+
+    async def _exchange(
+        self,
+        progress: _Progress,
+        path: str,
+        content: bytes,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+        prompt: str,
+        parts: StreamParts | None,
+    ) -> Received:
+        first_seconds = self._first_token_seconds if parts is not None else None
+        async with (
+            self._translated(progress, timeout_seconds, first_seconds) as first,
+            self._opened(progress, path, content, headers, timeout_seconds) as response,
+        ):
+            if not 200 <= response.status_code < 300:
+                await self._read_error(progress, response, timeout_seconds, prompt)
+            if parts is not None:
+                await self._read_stream(progress, response, parts, first)
+                data: Mapping[str, Any] = {}
+            else:
+                data = await self._read_whole(progress, response)
+        ended = time.monotonic()
+        first_token = progress.first_token
+        return Received(
+            progress.headers,
+            (ended - progress.began) * 1000.0,
+            None if first_token is None else (first_token - progress.began) * 1000.0,
+            data,
+        )
+
+    @asynccontextmanager
+    async def _opened(
+        self, progress: _Progress, path: str, content: bytes, headers: Mapping[str, str], timeout_seconds: float
+    ) -> AsyncIterator[httpx.Response]:
+        import httpx
+
+        async def trace(event: str, info: Mapping[str, Any]) -> None:
+            if event.endswith(".send_request_headers.started"):
+                progress.is_sent = True  # from here on the vendor may do the work, and bill it
+
+        client = self._client
+        assert client is not None
+        connect_seconds = min(timeout_seconds, self._connect_seconds or timeout_seconds)
+        async with client.stream(
+            "POST",
+            self.base_url + path,
+            content=content,
+            headers=dict(headers),
+            timeout=httpx.Timeout(None, connect=connect_seconds),  # the rest is bounded as a whole, by cancelling
+            extensions={"trace": trace},
+        ) as response:
+            progress.status = response.status_code
+            progress.headers = response.headers
+            if response.headers.get(MOCK_HEADER) == "1":
+                self.is_mock = True
+            yield response
+
+    async def _read_error(
+        self, progress: _Progress, response: httpx.Response, timeout_seconds: float, prompt: str
+    ) -> None:
+        """Raises the `ModelError` that the answer is. The status alone is enough if the body does not come."""
+        import httpx
+
+        left = timeout_seconds - (time.monotonic() - progress.began)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(min(1.0, left * 0.9)):
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _ERROR_LIMIT_BYTES:
+                        break
+        except (TimeoutError, httpx.HTTPError):
+            body.clear()  # half a body may hold half a secret, which no pattern would know
+        raw = body[:_ERROR_LIMIT_BYTES].decode("utf-8", "replace")
+        try:
+            data = json.loads(raw)
+        except (ValueError, RecursionError):
+            data = None
+        raise vendor_error(self.provider, progress.status, data, progress.headers, prompt=prompt, raw=raw)
+
+    async def _read_whole(self, progress: _Progress, response: httpx.Response) -> Mapping[str, Any]:
+        async for chunk in response.aiter_bytes():
+            progress.body += chunk
+            if len(progress.body) > _ANSWER_LIMIT_BYTES:
+                raise self.broken("malformed", "sent more than 8 MiB", progress.status)
+        try:
+            data = json.loads(progress.body)
+        except (ValueError, RecursionError):
+            raise self.broken("malformed", "sent a body that is no JSON", progress.status) from None
+        if not isinstance(data, dict):
+            raise self.broken("malformed", "sent JSON that is no object", progress.status)
+        return data
+
+    async def _read_stream(
+        self, progress: _Progress, response: httpx.Response, parts: StreamParts, first: asyncio.Timeout
+    ) -> None:
+        content_type = response.headers.get("content-type", "")
+        if not content_type.startswith("text/event-stream"):
+            raise self.broken("malformed", "was asked for a stream and sent none", progress.status)
+        decoder = EventDecoder()
+        size = 0
+        chunks = response.aiter_bytes()
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > _ANSWER_LIMIT_BYTES:
+                raise self.broken("malformed", "sent more than 8 MiB", progress.status)
+            try:
+                events = decoder.feed(chunk)
+            except UnicodeDecodeError:
+                raise self.broken("malformed", "sent a stream that is no UTF-8", progress.status) from None
+            for event in events:
+                parts.feed(event)
+                if parts.has_token and progress.first_token is None:
+                    progress.first_token = time.monotonic()
+                    first.reschedule(None)
+            if parts.is_done:
+                await self._drain(chunks)
+                return
+
+    async def _drain(self, chunks: AsyncIterator[bytes]) -> None:
+        """Read the end of a stream whose answer is complete, so that its connection can be used again."""
+        import httpx
+
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                async for _ in chunks:
+                    pass
+        except (TimeoutError, httpx.HTTPError):
+            return  # the answer is whole; only the connection is lost
+
+    @asynccontextmanager
+    async def _translated(
+        self, progress: _Progress, timeout_seconds: float, first_seconds: float | None
+    ) -> AsyncIterator[asyncio.Timeout]:
+        """Both deadlines, and every error of httpx as a `ModelError`; yields the deadline of the first token."""
+        import httpx
+
+        try:
+            async with asyncio.timeout(timeout_seconds), asyncio.timeout(first_seconds) as first:
+                yield first
+        except TimeoutError as error:
+            what = f"no whole answer within {timeout_seconds:g} s"
+            if first_seconds is not None and first.expired():
+                what = f"no first token within {first_seconds:g} s"
+            raise self.failed(progress, "timeout", what) from error
+        except httpx.TimeoutException as error:
+            raise self.failed(progress, "timeout", f"timed out ({type(error).__name__})") from error
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
+            raise self.failed(progress, "invalid_request", f"cannot be asked ({type(error).__name__})") from error
+        except httpx.DecodingError as error:
+            raise self.failed(progress, "malformed", "sent a body that cannot be decoded") from error
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            if progress.status is not None:
+                raise self.failed(progress, "truncated", f"broke off its answer ({type(error).__name__})") from error
+            raise self.failed(progress, "connection", f"could not be reached ({type(error).__name__})") from error
+
+    def failed(self, progress: _Progress, error_class: str, what: str) -> ModelError:
+        """An error after which no complete answer is there; it may have been billed once the request was on its way."""
+        return ModelError(
+            f"{self.provider}: {what}",
+            error_class=error_class,
+            http_status=progress.status,
+            maybe_billed=progress.is_sent,
+        )
+
+    def broken(self, error_class: str, what: str, status: int | None = 200) -> ModelError:
+        """An answer that came and is not one: the work was done, so it may be billed."""
+        return ModelError(f"{self.provider} {what}", error_class=error_class, http_status=status, maybe_billed=True)
+
+
+def _start_loop(name: str) -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return loop
+
+
+async def _shut(client: httpx.AsyncClient) -> None:
+    """End what is under way, so that no caller waits for a loop that has stopped; then close the connections."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await client.aclose()
+
+
+def _base_url(address: Address, example: str) -> str:
+    url = address.option("base_url")
+    if not url:
+        raise AddressError(f"{address} names no server", hint=f"add ?base_url={example}")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise AddressError(f"{address.scheme}: option 'base_url' is not http://HOST… or https://HOST…")
+    if parts.username or parts.password:
+        raise AddressError(f"{address.scheme}: option 'base_url' holds a user or a password", hint="use ?key=env:NAME")
+    return url.rstrip("/")
+
+
+def _key(address: Address, base_url: str) -> str:
+    key = address.secret("key")
+    if key is None:
+        if not address.is_loopback:
+            raise ConfigError(
+                f"{address.scheme}: {urlsplit(base_url).hostname} needs a key", hint="add ?key=env:NAME to the address"
+            )
+        return DUMMY_KEY
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"{address.scheme}: the key holds characters that no header can carry")
+    return key
+
+
+def _seconds(address: Address, name: str) -> float | None:
+    text = address.option(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise AddressError(f"{address.scheme}: option '{name}' must be a number above 0")
+    return value
+
+
+def estimated_tokens(text: str) -> int:
+    """A guess where the vendor counts nothing: a token is about four characters. Say `estimated` with it."""
+    return -(-len(text) // 4)
