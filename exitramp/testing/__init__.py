@@ -1,1 +1,57 @@
-"""What adapters are tested with: reference store, hard records, conformance suite."""
+"""What adapters are tested with: the reference store, hard records, and the conformance suite for third parties.
+
+The suite needs pytest; the reference store and the generators do not, so the names are fetched when they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from exitramp.testing.conformance import Feature, StoreConformance, StoreHarness
+    from exitramp.testing.data import hard_ids, hard_records, hard_vectors
+    from exitramp.testing.hard_values import HARD_IDS, HARD_PAYLOADS
+    from exitramp.testing.memory import MemoryStore
+    from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
+    from exitramp.testing.runner import Outcome, run_suite
+
+_HOMES = {
+    "Feature": "conformance",
+    "HARD_IDS": "hard_values",
+    "HARD_PAYLOADS": "hard_values",
+    "MemoryStore": "memory",
+    "Outcome": "runner",
+    "Row": "rows",
+    "StoreConformance": "conformance",
+    "StoreHarness": "conformance",
+    "batch_from_rows": "rows",
+    "hard_ids": "data",
+    "hard_records": "data",
+    "hard_vectors": "data",
+    "rows_from_batch": "rows",
+    "run_suite": "runner",
+}
+
+__all__ = [
+    "HARD_IDS",
+    "HARD_PAYLOADS",
+    "Feature",
+    "MemoryStore",
+    "Outcome",
+    "Row",
+    "StoreConformance",
+    "StoreHarness",
+    "batch_from_rows",
+    "hard_ids",
+    "hard_records",
+    "hard_vectors",
+    "rows_from_batch",
+    "run_suite",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -171,7 +171,7 @@ class MemorySource:
             return batch_of([held.records[place] for place in places if place in held.records], held.spec)
 
     def close(self) -> None:
-        self._store.close()
+        """Nothing is held; the store itself is closed by whoever opened it."""
 
 
 class MemorySink:
@@ -220,7 +220,7 @@ class MemorySink:
         self._store.collection()
 
     def close(self) -> None:
-        self._store.close()
+        """Nothing is held; the store itself is closed by whoever opened it."""
 
 
 class MemorySearch:

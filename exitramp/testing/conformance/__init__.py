@@ -1,0 +1,43 @@
+"""The conformance suite: one class that a store's test file subclasses, with a harness as its only fixture.
+
+class TestMyStore(StoreConformance):
+    @pytest.fixture
+    def harness(self, tmp_path):
+        return MyHarness(tmp_path)
+"""
+
+import pytest
+
+# Before the modules are imported, so that a failed assertion shows its values outside the test folders too.
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{module}" for module in ("compare", "durability", "failures", "ids", "names", "paging")),
+    *(f"{__name__}.{module}" for module in ("payloads", "search", "steps", "vectors", "writing")),
+)
+
+from exitramp.testing.conformance.durability import DurabilityConformance  # noqa: E402
+from exitramp.testing.conformance.failures import FailureConformance  # noqa: E402
+from exitramp.testing.conformance.harness import Feature, StoreHarness  # noqa: E402
+from exitramp.testing.conformance.ids import IdConformance  # noqa: E402
+from exitramp.testing.conformance.names import NameConformance  # noqa: E402
+from exitramp.testing.conformance.paging import PagingConformance  # noqa: E402
+from exitramp.testing.conformance.payloads import PayloadConformance  # noqa: E402
+from exitramp.testing.conformance.search import SearchConformance  # noqa: E402
+from exitramp.testing.conformance.vectors import VectorConformance  # noqa: E402
+from exitramp.testing.conformance.writing import WritingConformance  # noqa: E402
+
+
+class StoreConformance(
+    IdConformance,
+    PayloadConformance,
+    VectorConformance,
+    PagingConformance,
+    WritingConformance,
+    DurabilityConformance,
+    FailureConformance,
+    SearchConformance,
+    NameConformance,
+):
+    """Everything that a store is held to."""
+
+
+__all__ = ["Feature", "StoreConformance", "StoreHarness"]

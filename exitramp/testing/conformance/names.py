@@ -1,0 +1,59 @@
+"""Collection names: those within the declared rule work, others are mapped or refused before anything is written."""
+
+from __future__ import annotations
+
+from exitramp.codec.ids import native_name
+from exitramp.ports import NameRule
+from exitramp.testing.conformance.compare import assert_same_records
+from exitramp.testing.conformance.harness import Feature, StoreHarness
+from exitramp.testing.conformance.steps import limits_of, opened, read, refusal, write
+from exitramp.testing.within import rows_within, spec_within
+
+HARD_NAMES = (
+    *("a", "ab", "UPPER", "with space", " lead", "trail ", "dots.in.it", "..", "-dash", "_under", "under_", "1digit"),
+    *("größer", "日本語", "🚀", "a/b", "a\\b", "a#b", "a?b", "a%20b", "quote'd", 'quote"d', "semi;colon", "127.0.0.1"),
+    *("select", "n" * 63, "n" * 64, "n" * 255, "n" * 256, "n" * 600, "ü" * 200),
+)
+
+
+class NameConformance:
+    def test_names_that_the_store_does_not_take_are_mapped_to_different_ones(self, harness: StoreHarness) -> None:
+        limits = limits_of(harness)
+        mapped = {name: native_name(name, limits.names) for name in HARD_NAMES}
+        assert len(set(mapped.values())) == len(mapped), "two collections would be mapped to one"
+        for name, native in mapped.items():
+            spec = spec_within(limits, native)
+            rows = rows_within(spec, limits, 2, 1)
+            write(harness, spec, rows, encoded=False)
+            with opened(harness, native) as store:
+                assert store.source().describe().name == native
+            what = f"the name {name!r} as {native!r}"
+            assert_same_records(rows, read(harness, native, encoded=False).rows, spec, limits, what)
+        if Feature.RAW_COLLECTIONS not in harness.lacks:
+            listed = harness.raw_collections()
+            assert sorted(listed) == sorted(mapped.values()), "the raw SDK lists other collections than were made"
+
+    def test_a_name_outside_the_rule_is_refused_before_anything_is_written(self, harness: StoreHarness) -> None:
+        """Whoever asks for it all the same gets the collection whole or an error, never one of another name."""
+        limits = limits_of(harness)
+        outside = [name for name in HARD_NAMES if native_name(name, limits.names) != name]
+        for name in outside:
+            spec = spec_within(limits, name)
+            rows = rows_within(spec, limits, 2, 2)
+            before = _listed(harness)
+            error = refusal(lambda: write(harness, spec, rows, encoded=False))  # noqa: B023
+            if error is None:
+                what = f"the name {name!r}, which the rule does not allow"
+                assert_same_records(rows, read(harness, name, encoded=False).rows, spec, limits, what)
+                continue
+            assert not error.retryable, f"the name {name!r} will be refused again, so it is not worth another try"
+            assert _listed(harness) == before, f"the name {name!r} was refused, yet a collection was made"
+
+    def test_the_rule_for_names_is_not_narrower_than_ordinary_names(self, harness: StoreHarness) -> None:
+        rule: NameRule = limits_of(harness).names
+        for name in ("articles", "articles2", "docs-v2"):
+            native_name(name, rule)  # raises when no name at all can be made
+
+
+def _listed(harness: StoreHarness) -> list[str]:
+    return [] if Feature.RAW_COLLECTIONS in harness.lacks else sorted(harness.raw_collections())
