@@ -34,7 +34,7 @@ class AnthropicChat:
 
     def __init__(self, address: Address, network: Network) -> None:
         self._http = ChatHttp(address, network, provider=PROVIDER, example_url="https://api.anthropic.com")
-        self._path = "/messages" if self._http.base_url.endswith("/v1") else "/v1/messages"
+        self._path = "/messages" if self._http.endpoint.base_url.endswith("/v1") else "/v1/messages"
         self._model = address.location
 
     def identity(self) -> ModelIdentity:
@@ -61,7 +61,7 @@ class AnthropicChat:
         received = self._http.post(
             self._path,
             body,
-            {"x-api-key": self._http.key, "anthropic-version": VERSION},
+            {"x-api-key": self._http.endpoint.key, "anthropic-version": VERSION},
             idempotency_key=request.idempotency_key,
             timeout_seconds=timeout_seconds,
             prompt=prompt,

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from exitramp.errors import AddressError, ConfigError, ModelError, UsageError
+from exitramp.errors import ModelError, UsageError
 from exitramp.urls import Address, Network
+from exitramp_adapters.models.chat_address import Endpoint
 from exitramp_adapters.models.chat_errors import vendor_error
 from exitramp_adapters.models.sse import EventDecoder, ServerEvent
 
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-OPTIONS: Final = ("base_url", "key", "mock", "connect_seconds", "first_token_seconds", "connections")
 MOCK_HEADER: Final = "x-exitramp-mock"
-DUMMY_KEY: Final = "no-key"
 _ANSWER_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _ERROR_LIMIT_BYTES: Final = 64 * 1024
 _DRAIN_SECONDS: Final = 0.05
@@ -88,19 +87,11 @@ class ChatHttp:
         known_options: tuple[str, ...] = (),
         example_url: str,
     ) -> None:
-        address.only_options(*OPTIONS, *known_options)
         self.provider = provider
         self.address = address
+        self.endpoint = Endpoint.of(address, known_options=known_options, example_url=example_url)
+        self.is_mock = self.endpoint.is_mock
         self._network = network
-        self.base_url = _base_url(address, example_url)
-        self.key = _key(address, self.base_url)
-        self._connect_seconds = _seconds(address, "connect_seconds")
-        self._first_token_seconds = _seconds(address, "first_token_seconds")
-        self._connections = int(_seconds(address, "connections") or 64)
-        mock = address.option("mock", "false")
-        if mock not in ("true", "false"):
-            raise AddressError(f"{address.scheme}: option 'mock' is true or false")
-        self.is_mock = mock == "true"
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient | None = None
@@ -160,7 +151,7 @@ class ChatHttp:
     def _make_client(self) -> httpx.AsyncClient:
         import httpx
 
-        parts = urlsplit(self.base_url)
+        parts = urlsplit(self.endpoint.base_url)
         verify: ssl.SSLContext | bool = False  # nothing to verify without TLS; making a context costs 20 ms
         if parts.scheme == "https":
             verify = ssl.create_default_context(cafile=self._network.ca_bundle)
@@ -171,7 +162,9 @@ class ChatHttp:
             verify=verify,
             proxy=None if direct else self._network.proxy,
             trust_env=not direct and self._network.proxy is None,
-            limits=httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
+            limits=httpx.Limits(
+                max_connections=self.endpoint.connections, max_keepalive_connections=self.endpoint.connections
+            ),
         )
 
     async def _exchange(
@@ -184,7 +177,7 @@ class ChatHttp:
         prompt: str,
         parts: StreamParts | None,
     ) -> Received:
-        first_seconds = self._first_token_seconds if parts is not None else None
+        first_seconds = self.endpoint.first_token_seconds if parts is not None else None
         async with (
             self._translated(progress, timeout_seconds, first_seconds) as first,
             self._opened(progress, path, content, headers, timeout_seconds) as response,
@@ -217,10 +210,10 @@ class ChatHttp:
 
         client = self._client
         assert client is not None
-        connect_seconds = min(timeout_seconds, self._connect_seconds or timeout_seconds)
+        connect_seconds = min(timeout_seconds, self.endpoint.connect_seconds or timeout_seconds)
         async with client.stream(
             "POST",
-            self.base_url + path,
+            self.endpoint.base_url + path,
             content=content,
             headers=dict(headers),
             timeout=httpx.Timeout(None, connect=connect_seconds),  # the rest is bounded as a whole, by cancelling
@@ -366,44 +359,6 @@ async def _shut(client: httpx.AsyncClient) -> None:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     await client.aclose()
-
-
-def _base_url(address: Address, example: str) -> str:
-    url = address.option("base_url")
-    if not url:
-        raise AddressError(f"{address} names no server", hint=f"add ?base_url={example}")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise AddressError(f"{address.scheme}: option 'base_url' is not http://HOST… or https://HOST…")
-    if parts.username or parts.password:
-        raise AddressError(f"{address.scheme}: option 'base_url' holds a user or a password", hint="use ?key=env:NAME")
-    return url.rstrip("/")
-
-
-def _key(address: Address, base_url: str) -> str:
-    key = address.secret("key")
-    if key is None:
-        if not address.is_loopback:
-            raise ConfigError(
-                f"{address.scheme}: {urlsplit(base_url).hostname} needs a key", hint="add ?key=env:NAME to the address"
-            )
-        return DUMMY_KEY
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(f"{address.scheme}: the key holds characters that no header can carry")
-    return key
-
-
-def _seconds(address: Address, name: str) -> float | None:
-    text = address.option(name)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise AddressError(f"{address.scheme}: option '{name}' must be a number above 0")
-    return value
 
 
 def estimated_tokens(text: str) -> int:

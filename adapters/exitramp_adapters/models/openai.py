@@ -56,7 +56,7 @@ class OpenAIChat:
         received = self._http.post(
             "/chat/completions",
             body,
-            {"authorization": f"Bearer {self._http.key}"},
+            {"authorization": f"Bearer {self._http.endpoint.key}"},
             idempotency_key=request.idempotency_key,
             timeout_seconds=timeout_seconds,
             prompt=prompt,
