@@ -1,0 +1,317 @@
+"""Qdrant's engine in process: `qdrant:PATH#COLLECTION`. How it keeps a collection stands in `_qdrant_shards`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from exitramp.errors import CollectionExists, CollectionMissing, StoreUnavailable
+from exitramp.filters import Filter
+from exitramp.ports import (
+    DEFAULT_SETTINGS,
+    Cursor,
+    Hits,
+    IndexState,
+    NameRule,
+    Origin,
+    Page,
+    Partition,
+    Query,
+    SearchSettings,
+    SinkLimits,
+    StoreAdapter,
+    StoreIdentity,
+    TransferAccount,
+)
+from exitramp.records import CollectionSpec, IdKind, RecordKey, VectorKind
+from exitramp.urls import Address, Network
+from exitramp_adapters.stores import _qdrant_engine as engine_forms
+from exitramp_adapters.stores import _qdrant_forms as forms
+from exitramp_adapters.stores import _qdrant_records as records_form
+from exitramp_adapters.stores import _qdrant_shards as shards
+from exitramp_adapters.stores._qdrant_filters import filter_json
+
+# A folder's name has room for 255 bytes; percent-encoded, a printable character takes up to 3 of them, any up to 12.
+_NAMES: Final = NameRule(r"(?s)[A-Za-z0-9_.~-]{1,252}|[ -~]{1,84}|.{1,21}", 1, 252)
+_LIMITS: Final = forms.sink_limits(names=_NAMES, dimensions=None, batch_rows=500, keeps_origin=True)
+_CHUNK_ROWS: Final = 128
+
+
+class EdgeStore:
+    """One opened address. The shard is opened when it is first needed; the last store that uses it closes it."""
+
+    def __init__(self, address: Address) -> None:
+        address.only_options()
+        self.address = address
+        self.root: Path = address.path
+        self._handle: shards.Handle | None = None
+        self._closed = False
+        self._lock = threading.RLock()
+
+    def source(self) -> EdgeSource:
+        return EdgeSource(self)
+
+    def sink(self) -> EdgeSink:
+        return EdgeSink(self)
+
+    def search(self) -> EdgeSearch:
+        return EdgeSearch(self)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                shards.release(handle)
+
+    def handle(self) -> shards.Handle:
+        """The open shard. Raises `CollectionMissing`; `StoreUnavailable` once closed or while somebody else has it."""
+        with self._lock:
+            self.require_open()
+            if self._handle is None:
+                import qdrant_edge as engine
+
+                folder = self.folder()
+                if not shards.is_shard(folder):
+                    raise self._missing()
+                self._handle = shards.acquire(folder, lambda: engine.EdgeShard.load(str(folder)))
+            return self._handle
+
+    def make(self, params: dict[str, Any], sidecar: shards.Sidecar) -> None:
+        """Make the shard. The side-car is there first, so that no record is ever without it."""
+        import qdrant_edge as engine
+
+        with self._lock:
+            folder = self.folder()
+            config = engine_forms.edge_config(params["vectors"], params["sparse_vectors"])
+            with shards.translated(str(self.address)):
+                folder.mkdir(parents=True, exist_ok=True)
+                shards.write_sidecar(folder, sidecar)
+            self._handle = shards.acquire(folder, lambda: engine.EdgeShard.create(str(folder), config))
+
+    def folder(self) -> Path:
+        return shards.collection_folder(self.root, self.address.require_collection())
+
+    def require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"{self.address} was closed", hint="open it again")
+
+    def spec(self) -> CollectionSpec:
+        """The collection; its ids' kind is left to whoever looks at the records."""
+        config = self.handle().config
+        fields = forms.fields_from_params(config, where=str(self.address))
+        return CollectionSpec(self.address.require_collection(), IdKind.UINT64, fields, index=config)
+
+    def _missing(self) -> CollectionMissing:
+        names = ", ".join(repr(name) for name in shards.collection_names(self.root)[:20]) or "none"
+        hint = f"the collections there are: {names}"
+        if shards.is_shard(self.root):
+            root = self.root.resolve()
+            hint = f"the folder is itself a collection: write qdrant:{root.parent}#{root.name}"
+        return CollectionMissing(f"{self.address}: there is no collection {self.address.collection!r}", hint=hint)
+
+
+class EdgeSource:
+    """Reads in the order of ids."""
+
+    def __init__(self, store: EdgeStore) -> None:
+        self._store = store
+
+    def identity(self) -> StoreIdentity:
+        self._store.require_open()
+        installed = version("qdrant-edge-py")
+        names = shards.collection_names(self._store.root)
+        return StoreIdentity("qdrant", str(self._store.address), installed, installed, collections=names)
+
+    def describe(self) -> CollectionSpec:
+        spec = self._store.spec()
+        sidecar = shards.read_sidecar(self._store.folder())
+        kind = forms.seen_id_kind(self._first_from, otherwise=sidecar.id_kind if sidecar else spec.id_kind)
+        return CollectionSpec(spec.name, kind, spec.vectors, index=spec.index)
+
+    def origin(self) -> Origin | None:
+        self._store.handle()
+        sidecar = shards.read_sidecar(self._store.folder())
+        return sidecar.origin if sidecar else None
+
+    def count(self) -> int:
+        import qdrant_edge as engine
+
+        shard = self._store.handle().shard
+        with shards.translated(str(self._store.address)):
+            return int(shard.count(engine.CountRequest(exact=True)))
+
+    def partitions(self, wanted: int) -> Sequence[Partition]:
+        return [Partition()]
+
+    def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
+        where = str(self._store.address)
+        return records_form.scan_pages(
+            self._scroll, self._store.spec(), batch_rows=batch_rows, chunk_rows=_CHUNK_ROWS, after=after, where=where
+        )
+
+    def _first_from(self, start: forms.PointId | None) -> Any:
+        records, _ = self._scroll(start, 1)
+        return records[0].id if records else None
+
+    def _scroll(self, start: Any, rows: int) -> tuple[list[Any], Any]:
+        import qdrant_edge as engine
+
+        shard = self._store.handle().shard
+        request = engine.ScrollRequest(offset=start, limit=rows, with_payload=True, with_vector=True)
+        with shards.translated(str(self._store.address)):
+            found: tuple[list[Any], Any] = shard.scroll(request)
+        return found
+
+    def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
+        spec = self._store.spec()
+        shard = self._store.handle().shard
+        with shards.translated(str(self._store.address)):
+            records = shard.retrieve(forms.known_ids(keys), True, True)
+        return records_form.records_batch(records, spec, where=str(self._store.address))
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class EdgeSink:
+    """Writes through the engine's log; a point replaces the whole of an older one."""
+
+    def __init__(self, store: EdgeStore) -> None:
+        self._store = store
+
+    def limits(self) -> SinkLimits:
+        return _LIMITS
+
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        store = self._store
+        store.require_open()
+        params = forms.params_from_spec(spec)
+        sidecar = shards.Sidecar(origin, spec.id_kind)
+        if not shards.is_shard(store.folder()):
+            store.make(params, sidecar)
+            return
+        different = forms.difference(store.handle().config, params)
+        if different:
+            raise CollectionExists(f"{store.address} is there already and {different}", hint="choose another name")
+        if not EdgeSource(store).count():
+            shards.write_sidecar(store.folder(), sidecar)  # what was told of records that are gone explains no others
+
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        import qdrant_edge as engine
+
+        where = str(self._store.address)
+        spec = self._store.spec()
+        batch = records_form.in_order(batch, spec, where=where)
+        records_form.require_rows(batch, _LIMITS.batch_rows, where=where)
+        # Everything is looked at before the engine sees any of it: a point that it refuses stands in its log by
+        # then, and those before it in the same update are in.
+        ids = [forms.require_point_id(text, where=where) for text in batch.column("id").to_pylist()]
+        fields = [
+            (field.name, records_form.vector_rows(batch, field, finite=False, where=where)) for field in spec.vectors
+        ]
+        points = [
+            engine.Point(
+                engine_forms.edge_id(ids[row]),
+                {name: engine_forms.edge_vector(rows[row]) for name, rows in fields if rows[row] is not None},
+                payload,
+            )
+            for row, payload in enumerate(records_form.payload_rows(batch, where=where))
+        ]
+        if not points:
+            return
+        handle = self._store.handle()
+        with shards.translated(where):
+            handle.shard.update(engine.UpdateOperation.upsert_points(points))
+        handle.written = True
+
+    def delete(self, keys: Sequence[RecordKey]) -> None:
+        import qdrant_edge as engine
+
+        handle = self._store.handle()
+        ids = forms.known_ids(keys)
+        if not ids:
+            return
+        with shards.translated(str(self._store.address)):
+            handle.shard.update(engine.UpdateOperation.delete_points(ids))
+        handle.written = True
+
+    def flush(self) -> None:
+        handle = self._store.handle()
+        with shards.translated(str(self._store.address)):
+            handle.shard.flush()
+
+    def finish(self, account: TransferAccount) -> None:
+        """Build the indexes: 15,000 rows of 384 numbers take 3 s, during which the binding lets no other thread run."""
+        handle = self._store.handle()
+        with shards.translated(str(self._store.address)):
+            handle.shard.optimize()
+            handle.shard.flush()
+        handle.written = False
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class EdgeSearch:
+    """Nearest records by the engine's index; what is in no index yet is compared one by one."""
+
+    def __init__(self, store: EdgeStore) -> None:
+        self._store = store
+
+    def index_state(self) -> IndexState:
+        """`building` while this process has written more than the engine leaves without an index. Nothing is ever
+        built in the background: a shard that was left as it is answers from all of its records."""
+        handle = self._store.handle()
+        with shards.translated(str(self._store.address)):
+            pending = handle.written and engine_forms.wants_index(handle.shard, handle.config)
+        return IndexState.BUILDING if pending else IndexState.READY
+
+    def search(
+        self,
+        query: Query,
+        *,
+        k: int,
+        where: Filter | None = None,
+        settings: SearchSettings = DEFAULT_SETTINGS,
+        with_records: bool = False,
+    ) -> Hits:
+        import qdrant_edge as engine
+
+        spec = self._store.spec()
+        wanted = forms.query_vector(query, spec, k=k)
+        ef = forms.hnsw_ef(settings.options)
+        request = engine.QueryRequest(
+            limit=k,
+            query=engine.Query.Nearest(engine_forms.edge_vector(wanted), using=query.field or None),
+            filter=None if where is None else engine_forms.edge_filter(filter_json(where)),
+            params=engine.SearchParams(hnsw_ef=ef, exact=settings.exact),
+            with_payload=with_records,
+            with_vector=with_records,
+        )
+        shard = self._store.handle().shard
+        with shards.translated(str(self._store.address)):
+            hits = shard.query(request)
+        return records_form.hits_of(hits, spec, with_records=with_records, where=str(self._store.address))
+
+
+def _open(address: Address, network: Network) -> EdgeStore:
+    return EdgeStore(address)
+
+
+ADAPTER: Final = StoreAdapter(
+    scheme="qdrant",
+    summary="Qdrant's engine in process, on a folder of this machine",
+    address_form="qdrant:PATH#COLLECTION",
+    open=_open,
+    extra="qdrant",
+    requires=("qdrant_edge",),
+    vector_kinds=tuple(kind.value for kind in VectorKind),
+    fidelity="bit-exact; cosine is normalised",
+    evidence="real",
+)
