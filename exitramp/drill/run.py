@@ -1,0 +1,231 @@
+"""One run of a drill: what its steps share, and how they reach stacks, data and the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exitramp.backoff import Backoff
+from exitramp.clock import Clock, SystemClock
+from exitramp.drill.event_log import EventLog
+from exitramp.drill.spec import DrillSpec, Part, StackSpec
+from exitramp.errors import ConfigError, SpendExceeded
+from exitramp.faults import NO_FAULT, Fault, FaultSchedule
+from exitramp.ports import Embedder, ModelIdentity, Service, ServiceAdapter
+from exitramp.records import Finding, TraceRecord, Verdict
+from exitramp.registry import model_adapter, service_adapter
+from exitramp.urls import Address, Network
+from exitramp.wrappers import Endpoint, Faulty, OpenSettings, open_endpoint, require_write_allowed
+
+if TYPE_CHECKING:
+    from exitramp.evals.golden import GoldenCase
+
+EMBEDDED_DEADLINE_SECONDS = 60.0
+"""Deadline of a store call outside the outage, where being patient costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What a step found. `data` goes into the journal and is all that the report knows of the step."""
+
+    data: Mapping[str, Any]
+    findings: tuple[Finding, ...] = ()
+    verdict: Verdict | None = None
+
+
+@dataclass(slots=True)
+class RunningPart:
+    """A store or chat model of a stack as it stands in this run.
+
+    `simulated` faults are played in our own layer, for what may not be cut for real.
+    """
+
+    address: Address
+    service: Service | None = None
+    adapter: ServiceAdapter | None = None
+    simulated: FaultSchedule = field(default_factory=FaultSchedule)
+
+    @property
+    def is_mock(self) -> bool:
+        return self.adapter is not None and self.adapter.is_mock
+
+
+@dataclass(slots=True)
+class RunningStack:
+    """One stack of this run."""
+
+    spec: StackSpec
+    store: RunningPart
+    chat: RunningPart | None
+
+
+class DrillRun:
+    """What the steps of one run share. Closing it stops every service and closes every endpoint."""
+
+    def __init__(
+        self,
+        spec: DrillSpec,
+        folder: Path,
+        log: EventLog,
+        *,
+        seed: int,
+        allow_writes: tuple[str, ...] = (),
+        say: Callable[[str], None] = lambda text: None,
+        clock: Clock | None = None,
+        network: Network | None = None,
+    ) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.log = log
+        self.seed = seed
+        self.say = say
+        self.clock = clock or SystemClock()
+        self.network = network or Network()
+        self.results: dict[str, Mapping[str, Any]] = {}
+        self.shared: dict[str, Any] = {}
+        self.traces: list[TraceRecord] = []
+        self.golden: tuple[GoldenCase, ...] = ()
+        self.stacks: dict[str, RunningStack] = {}
+        self._allow_writes = allow_writes
+        self._endpoints: list[Endpoint] = []
+        self._closers: list[Callable[[], None]] = []
+        self._started = time.monotonic()
+        self.errors_seen = 0
+        self.usd_spent = 0.0
+
+    # ------------------------------------------------------------------ stacks
+
+    def start_stacks(self) -> None:
+        """Start what the drill file calls services; what it gives by address is taken as it is."""
+        for spec in (self.spec.primary, self.spec.substitute):
+            store = self._start(spec.store, f"{spec.name}-store")
+            if spec.store.collection and store.address.collection is None:
+                store.address = store.address.with_collection(spec.store.collection)
+            chat = self._start(spec.chat, f"{spec.name}-chat") if spec.chat else None
+            self.stacks[spec.name] = RunningStack(spec, store, chat)
+
+    def _start(self, part: Part, name: str) -> RunningPart:
+        if part.address is not None:
+            return RunningPart(Address.parse(part.address.replace("{folder}", str(self.folder))))
+        assert part.service is not None
+        adapter = service_adapter(part.service)
+        folder = self.folder / "services" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        service = adapter.make(str(folder), self.seed, part.options)
+        address = service.start()
+        self._closers.append(service.stop)
+        return RunningPart(address, service, adapter)
+
+    def stack(self, name: str) -> RunningStack:
+        try:
+            return self.stacks[name]
+        except KeyError:
+            raise ConfigError(
+                f"step needs the stack '{name}', but no step has started it", file=self.spec.file
+            ) from None
+
+    def endpoint(
+        self, stack: str, *, timeout_seconds: float = EMBEDDED_DEADLINE_SECONDS, tries: int = 3, faults: bool = False
+    ) -> Endpoint:
+        """The stack's store, opened. With `faults`, calls first meet what is simulated in our layer."""
+        part = self.stack(stack).store
+        settings = OpenSettings(
+            timeout_seconds=timeout_seconds,
+            backoff=Backoff(tries=tries),
+            network=Network(
+                proxy=self.network.proxy, ca_bundle=self.network.ca_bundle, timeout_seconds=timeout_seconds
+            ),
+            clock=self.clock,
+            seed=self.seed,
+        )
+        extra = Faulty(part.simulated, self.clock) if faults else None
+        endpoint = open_endpoint(part.address, settings, extra=extra)
+        self._endpoints.append(endpoint)
+        return endpoint
+
+    def writable(self, stack: str) -> Endpoint:
+        """`endpoint` for a step that writes: refused where the address is not loopback and was not allowed."""
+        require_write_allowed(self.stack(stack).store.address, self._allow_writes)
+        return self.endpoint(stack)
+
+    def may_cut(self, stack: str, part: RunningPart) -> bool:
+        """Whether a part can be broken for real: it is a service that this run started."""
+        return part.service is not None
+
+    def inject(self, stack: str, target: str, fault: Fault) -> str:
+        """Break `target` (store or chat) of a stack, for real where possible; returns `live` or `simulated`."""
+        running = self.stack(stack)
+        part = running.store if target == "store" else running.chat
+        if part is None:
+            raise ConfigError(f"the stack '{stack}' has no {target} to break", file=self.spec.file)
+        if part.service is not None:
+            part.service.inject(fault)
+            return "live"
+        part.simulated.injected = NO_FAULT if fault.kind in {"none", "restart", "sigcont"} else _in_our_layer(fault)
+        return "simulated"
+
+    # ------------------------------------------------------------------ models
+
+    def embedder(self) -> Embedder | None:
+        """The embedding model of the drill file, opened once; None where it names none."""
+        if self.spec.data.embedder is None:
+            return None
+        if "embedder" not in self.shared:
+            address = Address.parse(self.spec.data.embedder)
+            adapter = model_adapter(address.scheme)
+            if adapter.open_embedder is None:
+                raise ConfigError(f"'{address.scheme}' is no embedding model", file=self.spec.file)
+            self.shared["embedder"] = adapter.open_embedder(address, self.network)
+        embedder: Embedder = self.shared["embedder"]
+        return embedder
+
+    def identities(self) -> dict[str, ModelIdentity]:
+        """Who answers in each stack, as far as its chat model says."""
+        found: dict[str, ModelIdentity] = {}
+        for name, stack in self.stacks.items():
+            if stack.chat is not None:
+                found[name] = ModelIdentity(
+                    stack.chat.address.scheme, stack.chat.address.location, str(stack.chat.address), stack.chat.is_mock
+                )
+        return found
+
+    # ------------------------------------------------------------------ limits
+
+    def elapsed_seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def check_stop(self) -> None:
+        """Raises `SpendExceeded` when a stop condition of the drill file is met."""
+        stop = self.spec.stop
+        if stop.errors is not None and self.errors_seen > stop.errors:
+            raise SpendExceeded(f"stop condition: {self.errors_seen} errors, {stop.errors} allowed")
+        if stop.usd is not None and self.usd_spent > stop.usd:
+            raise SpendExceeded(f"stop condition: {self.usd_spent:.4f} USD spent, {stop.usd} allowed")
+        minutes = self.elapsed_seconds() / 60
+        if stop.minutes is not None and minutes > stop.minutes:
+            raise SpendExceeded(f"stop condition: {minutes:.1f} minutes, {stop.minutes} allowed")
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Call `closer` when the run ends, in reverse order."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """Close endpoints and stop services, each even if another one fails to."""
+        problems: list[str] = []
+        for close in [*(endpoint.close for endpoint in self._endpoints), *reversed(self._closers)]:
+            try:
+                close()
+            except Exception as error:  # noqa: BLE001  (all must be tried; the failures are told together)
+                problems.append(f"{type(error).__name__}: {error}")
+        self._endpoints.clear()
+        self._closers.clear()
+        if problems:
+            self.say("while closing: " + "; ".join(problems))
+
+
+def _in_our_layer(fault: Fault) -> Fault:
+    """What a process fault looks like to the caller: a stopped store hangs, a killed one refuses."""
+    return {"sigstop": Fault("hang"), "sigkill": Fault("refuse")}.get(fault.kind, fault)

@@ -1,0 +1,1 @@
+"""The named steps that drills are composed of."""

@@ -1,0 +1,39 @@
+"""What a step is: a name, what it touches, its arguments, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.yaml_reader import Block
+
+
+class Arguments(Protocol):
+    """A step's arguments, read and checked."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoArguments:
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A named step. `reads`, `writes` and `cuts` say which of the stacks' parts it touches, e.g. `primary.store`.
+
+    `always` marks a step that runs even after the drill was aborted: it brings things back.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[DrillRun, Any], StepOutcome]
+    parse: Callable[[Block], Arguments] = lambda block: NoArguments()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    cuts: tuple[str, ...] = ()
+    always: bool = False

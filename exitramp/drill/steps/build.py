@@ -1,0 +1,204 @@
+"""Steps that set the scene: start the services, fill the primary store from a real corpus, load the golden set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from exitramp import __version__, canonical
+from exitramp.arrow import dense_array, stream_schema
+from exitramp.drill.inputs import load_cases
+from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.steps.base import NoArguments, Step
+from exitramp.errors import ConfigError
+from exitramp.evals.golden import golden_coverage
+from exitramp.migration.moving import read_digests
+from exitramp.ports import Embedder, Origin, TransferAccount
+from exitramp.records import (
+    CollectionSpec,
+    CorpusDocument,
+    DType,
+    Finding,
+    IdKind,
+    Metric,
+    VectorField,
+    VectorKind,
+    Verdict,
+    parse_metric,
+)
+from exitramp.registry import corpus
+from exitramp.yaml_reader import Block
+
+EMBED_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class BuildArguments:
+    metric: Metric
+    limit: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"metric": self.metric.value, "limit": self.limit}
+
+
+def _start(run: DrillRun, arguments: NoArguments) -> StepOutcome:
+    run.start_stacks()
+    stacks: dict[str, Any] = {}
+    for name, stack in run.stacks.items():
+        parts: dict[str, Any] = {}
+        for kind, part in (("store", stack.store), ("chat", stack.chat)):
+            if part is None:
+                continue
+            describe = getattr(part.service, "describe", None)
+            parts[kind] = {
+                "address": str(part.address),
+                "service": part.adapter.name if part.adapter else None,
+                "mock": part.is_mock,
+                "started_by_the_drill": part.service is not None,
+                "described": dict(describe()) if callable(describe) else None,
+            }
+        stacks[name] = parts
+    return StepOutcome({"stacks": stacks})
+
+
+def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
+    name = run.spec.data.corpus
+    embedder = run.embedder()
+    if name is None or embedder is None:
+        raise ConfigError("'build_primary' needs data.corpus and data.embedder", file=run.spec.file)
+    source = corpus(name)
+    documents = list(source.documents())[: arguments.limit]
+    started = run.clock.monotonic()
+    endpoint = run.writable("primary")
+    spec = _spec(run, embedder, arguments.metric)
+    sink = endpoint.sink()
+    sink.create(spec, Origin(spec, __version__))
+    norms: list[npt.NDArray[np.float64]] = []
+    for batch in _batches(documents, spec, embedder, norms):
+        sink.upsert(batch)
+    sink.flush()
+    sink.finish(TransferAccount(rows_read=len(documents), rows_written=len(documents)))
+    landed = endpoint.source().count()
+    digests = read_digests(endpoint.source())
+    every_norm = np.concatenate(norms) if norms else np.zeros(0)
+    run.shared["primary_digests"] = digests
+    findings = []
+    if landed != len(documents):
+        text = f"{len(documents)} documents were written and {landed} landed"
+        findings.append(Finding("build.count", text, Verdict.FAIL))
+    return StepOutcome(
+        {
+            "corpus": dict(source.identity()),
+            "documents": len(documents),
+            "landed": landed,
+            "dimensions": embedder.dimensions,
+            "model": embedder.model().to_json(),
+            "metric": arguments.metric.value,
+            "norm_minimum": float(every_norm.min()) if len(every_norm) else None,
+            "norm_maximum": float(every_norm.max()) if len(every_norm) else None,
+            "digests": digests.to_json(),
+            "seconds": run.clock.monotonic() - started,
+        },
+        tuple(findings),
+    )
+
+
+def _spec(run: DrillRun, embedder: Embedder, metric: Metric) -> CollectionSpec:
+    collection = run.stack("primary").store.address.collection or "documents"
+    field = VectorField("", VectorKind.DENSE, DType.FLOAT32, metric, embedder.dimensions, embedder.model())
+    return CollectionSpec(collection, IdKind.STRING, (field,), has_documents=True)
+
+
+def _batches(
+    documents: Sequence[CorpusDocument], spec: CollectionSpec, embedder: Embedder, norms: list[npt.NDArray[np.float64]]
+) -> Iterator[pa.RecordBatch]:
+    for start in range(0, len(documents), EMBED_ROWS):
+        part = documents[start : start + EMBED_ROWS]
+        vectors = embedder.embed_documents([document.text for document in part])
+        norms.append(np.linalg.norm(vectors.astype(np.float64), axis=1))
+        yield document_batch(part, vectors, spec)
+
+
+def document_batch(
+    documents: Sequence[CorpusDocument], vectors: npt.NDArray[np.float32], spec: CollectionSpec
+) -> pa.RecordBatch:
+    """Documents and their vectors as records of a collection with one unnamed field."""
+    columns = {
+        "id": pa.array([document.id for document in documents], pa.string()),
+        "document": pa.array([document.text for document in documents], pa.string()),
+        "payload": pa.array([canonical.dumps(dict(document.payload)) for document in documents], pa.string()),
+        "vector": dense_array(vectors, spec.vectors[0]),
+    }
+    schema = stream_schema(spec)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _golden(run: DrillRun, arguments: NoArguments) -> StepOutcome:
+    cases = load_cases(run.spec)
+    if not cases:
+        text = "no golden questions were given, so quality cannot be judged"
+        finding = Finding("golden.none", text, Verdict.INCONCLUSIVE)
+        return StepOutcome({"cases": 0}, (finding,), Verdict.INCONCLUSIVE)
+    wanted = sorted({id_ for case in cases for id_ in case.relevant})
+    present = _present(run, wanted)
+    coverage = golden_coverage(cases, present)
+    usable = tuple(case for case in cases if any(id_ in present for id_ in case.relevant) or not case.relevant)
+    run.golden = usable
+    findings: list[Finding] = []
+    if coverage.absent_ids:
+        too_many = coverage.too_many_absent
+        findings.append(
+            Finding(
+                "golden.absent",
+                f"{len(coverage.absent_ids)} golden ids are not in the corpus and touch "
+                f"{len(coverage.affected_cases)} of {len(cases)} questions",
+                Verdict.INCONCLUSIVE if too_many else None,
+                tuple(coverage.absent_ids[:20]),
+                len(coverage.absent_ids),
+            )
+        )
+    use_cases = {case.use_case: sum(other.use_case == case.use_case for other in cases) for case in cases}
+    overlaps = [case.token_overlap for case in cases if case.token_overlap is not None]
+    return StepOutcome(
+        {
+            "set": run.spec.data.golden,
+            "cases": len(cases),
+            "usable": len(usable),
+            "use_cases": use_cases,
+            "with_assertion": sum(case.assertion is not None for case in cases),
+            "mean_token_overlap": sum(overlaps) / len(overlaps) if overlaps else None,
+            "absent_ids": list(coverage.absent_ids),
+            "affected_cases": list(coverage.affected_cases),
+            "case_sha256": [case.sha256 for case in cases],
+        },
+        tuple(findings),
+        Verdict.worst([Verdict.PASS, *(each.verdict for each in findings if each.verdict is not None)]),
+    )
+
+
+def _present(run: DrillRun, wanted: Sequence[str]) -> set[str]:
+    from exitramp.records import RecordKey
+
+    source = run.endpoint("primary").source()
+    found: set[str] = set()
+    for start in range(0, len(wanted), 256):
+        batch = source.fetch([RecordKey(id_) for id_ in wanted[start : start + 256]])
+        found.update(batch.column("id").to_pylist())
+    return found
+
+
+def _parse_build(block: Block) -> BuildArguments:
+    return BuildArguments(
+        parse_metric(block.text("metric", "cosine"), where="build_primary.metric"),
+        block.integer("limit", None, minimum=1),
+    )
+
+
+START = Step("start", "start the services of both stacks", _start)
+BUILD = Step("build_primary", "fill the primary store from the corpus", _build, _parse_build, writes=("primary.store",))
+GOLDEN = Step("load_golden", "load the golden questions and count what they need", _golden, reads=("primary.store",))

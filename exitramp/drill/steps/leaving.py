@@ -1,0 +1,207 @@
+"""Steps that take everything out, prove it whole, put it into the substitute, and compare."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exitramp.arrow import record_keys
+from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.steps.base import NoArguments, Step
+from exitramp.errors import DataInvalid
+from exitramp.migration import compare_endpoints, migrate, plan_move
+from exitramp.parity.alignment import read_all
+from exitramp.parity.neighbours import compare_neighbours, metric_disagreement
+from exitramp.records import Finding, Metric, Verdict, parse_metric
+from exitramp.wrappers import open_endpoint
+from exitramp.yaml_reader import Block
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreArguments:
+    accept_loss: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"accept_loss": list(self.accept_loss)}
+
+
+@dataclass(frozen=True, slots=True)
+class ParityArguments:
+    queries: int
+    k: int
+    recall_floor: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"queries": self.queries, "k": self.k, "recall_floor": self.recall_floor}
+
+
+@dataclass(frozen=True, slots=True)
+class LoseArguments:
+    share: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"share": self.share}
+
+
+@dataclass(frozen=True, slots=True)
+class DisagreeArguments:
+    first: Metric
+    second: Metric
+    below: float
+    k: int
+    queries: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"first": self.first, "second": self.second, "below": self.below, "k": self.k, "queries": self.queries}
+
+
+def dump_address(run: DrillRun) -> str:
+    return f"dump:{run.folder / 'dump'}"
+
+
+def _dump(run: DrillRun, arguments: NoArguments) -> StepOutcome:
+    source = run.endpoint("primary")
+    with open_endpoint(dump_address(run)) as target:
+        result = migrate(source, target)
+    data = result.to_json() | {
+        "bytes": sum(file.stat().st_size for file in Path(run.folder / "dump").rglob("*") if file.is_file())
+    }
+    run.shared["dump_digests"] = result.digests
+    run.shared["dumped_at"] = run.clock.now()
+    return StepOutcome(data, tuple(result.findings), result.verdict)
+
+
+def _verify(run: DrillRun, arguments: NoArguments) -> StepOutcome:
+    from exitramp.dump.integrity import verify_dump
+
+    report = verify_dump(run.folder / "dump")
+    return StepOutcome(report.to_json(), tuple(report.findings), report.verdict)
+
+
+def _plan(run: DrillRun, arguments: NoArguments) -> StepOutcome:
+    target = run.endpoint("substitute")
+    with open_endpoint(dump_address(run)) as source:
+        found = plan_move(source, target)
+    run.shared["plan"] = found
+    return StepOutcome(found.to_json(), found.findings, found.verdict)
+
+
+def _restore(run: DrillRun, arguments: RestoreArguments) -> StepOutcome:
+    target = run.writable("substitute")
+    with open_endpoint(dump_address(run)) as source:
+        result = migrate(source, target, accept_loss=arguments.accept_loss, plan=run.shared.get("plan"))
+    return StepOutcome(result.to_json(), tuple(result.findings), result.verdict)
+
+
+def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
+    primary, substitute = run.endpoint("primary"), run.endpoint("substitute")
+    result = compare_endpoints(primary, substitute, ids_file=run.folder / "parity-ids.jsonl")
+    result.neighbours = compare_neighbours(
+        primary.source(),
+        substitute.source(),
+        primary.search(),
+        substitute.search(),
+        queries=arguments.queries,
+        k=arguments.k,
+        seed=run.seed,
+        records_verdict=result.records.verdict,
+        recall_floor=arguments.recall_floor,
+    )
+    findings = (*result.records.findings, *result.neighbours.findings, *result.findings)
+    return StepOutcome(result.to_json(), findings, result.verdict)
+
+
+def _lose(run: DrillRun, arguments: LoseArguments) -> StepOutcome:
+    """Damage the substitute behind everybody's back; what is lost is written down only to be checked afterwards."""
+    endpoint = run.writable("substitute")
+    keys = [key for batch in read_all(endpoint.source(), batch_rows=1000) for key in record_keys(batch)]
+    if not keys:
+        raise DataInvalid("the substitute holds nothing that could be lost")
+    count = max(1, round(len(keys) * arguments.share))
+    lost = random.Random(run.seed).sample(sorted(keys, key=str), count)
+    sink = endpoint.sink()
+    source = endpoint.source()
+    from exitramp.ports import Origin
+
+    sink.create(source.describe(), source.origin() or Origin(source.describe(), "drill"))
+    sink.delete(lost)
+    sink.flush()
+    run.shared["lost_on_purpose"] = {str(key) for key in lost}
+    text = f"{count} of {len(keys)} records were removed from the substitute on purpose, as this drill announces"
+    return StepOutcome({"lost": count, "of": len(keys)}, (Finding("sabotage.lost", text, count=count),))
+
+
+def _disagree(run: DrillRun, arguments: DisagreeArguments) -> StepOutcome:
+    overlap = metric_disagreement(
+        run.endpoint("primary").source(),
+        queries=arguments.queries,
+        metric_1=arguments.first,
+        metric_2=arguments.second,
+        k=arguments.k,
+        seed=run.seed,
+    )
+    data = arguments.to_json() | {"overlap": overlap}
+    names = f"{arguments.first} and {arguments.second}"
+    if overlap < arguments.below:
+        text = f"by exact truth, {names} share {overlap:.2f} of the nearest {arguments.k}: the metric matters here"
+        return StepOutcome(data, (Finding("metrics.disagree", text),), Verdict.PASS)
+    text = (
+        f"{names} share {overlap:.2f} of the nearest {arguments.k}: a wrong metric would not show here"
+    )
+    return StepOutcome(data, (Finding("metrics.agree", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
+
+
+def _parse_restore(block: Block) -> RestoreArguments:
+    return RestoreArguments(block.texts("accept_loss", ()))
+
+
+def _parse_parity(block: Block) -> ParityArguments:
+    return ParityArguments(
+        block.integer("queries", 100, minimum=1),
+        block.integer("k", 10, minimum=1),
+        block.number("recall_floor", 0.95, minimum=0),
+    )
+
+
+def _parse_lose(block: Block) -> LoseArguments:
+    return LoseArguments(block.number("share", minimum=0))
+
+
+def _parse_disagree(block: Block) -> DisagreeArguments:
+    return DisagreeArguments(
+        parse_metric(block.text("first"), where="metrics_disagree.first"),
+        parse_metric(block.text("second"), where="metrics_disagree.second"),
+        block.number("below", 0.9),
+        block.integer("k", 10, minimum=1),
+        block.integer("queries", 100, minimum=1),
+    )
+
+
+DUMP = Step("dump", "take the primary store out into a dump", _dump, reads=("primary.store",))
+VERIFY = Step("verify_dump", "check the dump from its files alone", _verify)
+PLAN = Step("plan", "what the substitute keeps, changes or loses", _plan, reads=("substitute.store",))
+RESTORE = Step("restore", "put the dump into the substitute", _restore, _parse_restore, writes=("substitute.store",))
+PARITY = Step(
+    "parity",
+    "compare primary and substitute record by record",
+    _parity,
+    _parse_parity,
+    reads=("primary.store", "substitute.store"),
+)
+LOSE = Step(
+    "lose_records",
+    "damage the substitute on purpose",
+    _lose,
+    _parse_lose,
+    reads=("substitute.store",),
+    writes=("substitute.store",),
+)
+DISAGREE = Step(
+    "metrics_disagree",
+    "show that two metrics rank the primary's data differently",
+    _disagree,
+    _parse_disagree,
+    reads=("primary.store",),
+)

@@ -1,0 +1,174 @@
+"""Strict reading of YAML files: every key is asked for by name and type, and what nobody asked for is an error.
+
+Every error is a `ConfigError` that begins with the file and the line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from exitramp.errors import ConfigError
+
+_MISSING: Final = object()
+
+
+class Block:
+    """A mapping of a YAML file. Ask for its keys, then call `finish`: a key that was not asked for is an error."""
+
+    def __init__(self, node: yaml.MappingNode, file: str, path: str = "") -> None:
+        self.file = file
+        self.line = int(node.start_mark.line) + 1
+        self.path = path
+        self._values: dict[str, yaml.Node] = {}
+        self._lines: dict[str, int] = {}
+        self._asked: dict[str, None] = {}
+        for key, value in node.value:
+            line = int(key.start_mark.line) + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError("a key must be a plain word", file=file, line=line)
+            if key.value in self._values:
+                raise ConfigError(f"the key '{key.value}' stands twice", file=file, line=line)
+            self._values[key.value] = value
+            self._lines[key.value] = line
+
+    def error(self, message: str, key: str | None = None, *, hint: str | None = None) -> ConfigError:
+        """An error at `key`, or at the block's beginning."""
+        return ConfigError(message, file=self.file, line=self._lines.get(key or "", self.line), hint=hint)
+
+    def keys(self) -> list[str]:
+        return list(self._values)
+
+    def has(self, key: str) -> bool:
+        self._asked[key] = None
+        return key in self._values and not _is_null(self._values[key])
+
+    def text(self, key: str, default: Any = _MISSING) -> Any:
+        return self._plain(key, str, "a text", default)
+
+    def choice(self, key: str, known: Sequence[str], default: Any = _MISSING) -> Any:
+        value = self.text(key, default)
+        if value is not default and value not in known:
+            raise self.error(f"'{self._name(key)}' is '{value}'; it can be {', '.join(known)}", key)
+        return value
+
+    def flag(self, key: str, default: Any = _MISSING) -> Any:
+        return self._plain(key, bool, "true or false", default)
+
+    def integer(self, key: str, default: Any = _MISSING, *, minimum: int | None = None) -> Any:
+        value = self._plain(key, int, "a whole number", default)
+        return self._at_least(key, value, minimum)
+
+    def number(self, key: str, default: Any = _MISSING, *, minimum: float | None = None) -> Any:
+        value = self._plain(key, (int, float), "a number", default)
+        value = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return self._at_least(key, value, minimum)
+
+    def texts(self, key: str, default: Any = _MISSING) -> Any:
+        """A list of texts as a tuple."""
+        node = self._node(key, default)
+        if node is None:
+            return default
+        if not isinstance(node, yaml.SequenceNode):
+            raise self.error(f"'{self._name(key)}' must be a list of texts", key)
+        return tuple(str(self._value(item, key)) for item in node.value)
+
+    def block(self, key: str, *, required: bool = True) -> Block | None:
+        node = self._node(key, _MISSING if required else None)
+        if node is None:
+            return None
+        if not isinstance(node, yaml.MappingNode):
+            raise self.error(f"'{self._name(key)}' must hold keys and values", key)
+        return Block(node, self.file, self._name(key))
+
+    def blocks(self, key: str, default: Any = _MISSING) -> list[Block]:
+        """A list of mappings."""
+        node = self._node(key, default)
+        if node is None:
+            return list(default)
+        if not isinstance(node, yaml.SequenceNode):
+            raise self.error(f"'{self._name(key)}' must be a list", key)
+        found: list[Block] = []
+        for index, item in enumerate(node.value):
+            if not isinstance(item, yaml.MappingNode):
+                line = int(item.start_mark.line) + 1
+                raise ConfigError(f"'{self._name(key)}' must be a list of keys and values", file=self.file, line=line)
+            found.append(Block(item, self.file, f"{self._name(key)}[{index}]"))
+        return found
+
+    def anything(self, key: str, default: Any = _MISSING) -> Any:
+        """The plain value of `key`, whatever it is."""
+        node = self._node(key, default)
+        return default if node is None else self._value(node, key)
+
+    def finish(self) -> None:
+        """Raises `ConfigError` for the first key that nobody asked for."""
+        for key in self._values:
+            if key not in self._asked:
+                near = difflib.get_close_matches(key, self._asked, n=1)
+                known = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(self._asked) or 'none'}"
+                raise self.error(f"unknown key '{self._name(key)}'", key, hint=known)
+
+    def _name(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    def _node(self, key: str, default: Any) -> yaml.Node | None:
+        self._asked[key] = None
+        node = self._values.get(key)
+        if node is None or _is_null(node):
+            if default is _MISSING:
+                raise self.error(f"'{self._name(key)}' is missing")
+            return None
+        return node
+
+    def _value(self, node: yaml.Node, key: str) -> Any:
+        try:
+            return yaml.SafeLoader("").construct_object(node, deep=True)
+        except yaml.YAMLError as error:
+            raise self.error(f"'{self._name(key)}' cannot be read", key) from error
+
+    def _plain(self, key: str, kind: type | tuple[type, ...], what: str, default: Any) -> Any:
+        node = self._node(key, default)
+        if node is None:
+            return default
+        value = self._value(node, key)
+        is_flag = isinstance(value, bool) and kind is not bool
+        if is_flag or not isinstance(value, kind):
+            raise self.error(f"'{self._name(key)}' must be {what}", key)
+        return value
+
+    def _at_least(self, key: str, value: Any, minimum: float | None) -> Any:
+        if minimum is not None and isinstance(value, int | float) and value < minimum:
+            raise self.error(f"'{self._name(key)}' must be at least {minimum}", key)
+        return value
+
+
+def read_block(text: str, file: str) -> Block:
+    """The top mapping of a YAML text. Raises `ConfigError` where it is no YAML or no mapping."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = int(mark.line) + 1 if mark is not None else 1
+        raise ConfigError(f"not YAML: {error.problem}", file=file, line=line) from error
+    except yaml.YAMLError as error:
+        raise ConfigError("not YAML: a character that is not allowed", file=file, line=1) from error
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError("the file must hold keys and values", file=file, line=1)
+    return Block(node, file)
+
+
+def read_file(path: Path) -> Block:
+    """`read_block` of a file. Raises `ConfigError` where it cannot be read."""
+    try:
+        return read_block(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read ({type(error).__name__})", file=str(path)) from error
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
