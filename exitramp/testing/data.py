@@ -60,7 +60,7 @@ def hard_vectors(field: VectorField, limits: SinkLimits | None, seed: int) -> li
     def add(name: str, *values: Any, kept: bool = True) -> None:
         if kept:
             row = plain[4 + len(found) % 8].copy()
-            row[: min(items, len(values))] = np.array(values, dtype)[:items]
+            row[: min(items, len(values))] = np.array(values[:items]).astype(dtype)
             found.append((name, row))
 
     def fill(name: str, value: Any, *, kept: bool = True) -> None:
@@ -73,7 +73,8 @@ def hard_vectors(field: VectorField, limits: SinkLimits | None, seed: int) -> li
     add("smallest normal", info.tiny, -info.tiny)
     add("next to one", np.nextafter(dtype.type(1), dtype.type(2)), np.nextafter(dtype.type(1), dtype.type(0)))
     add("huge", info.max, -info.max, kept=most is None)
-    add("as large as declared", *(() if most is None else (most, -most)), kept=most is not None and most <= info.max)
+    if most is not None and most <= float(info.max):
+        add("as large as declared", most, -most)
     fill("zero", 0.0, kept=limits is None or limits.zero_vectors)
     fill("all alike", 0.25)
     finite_only = limits is not None and not limits.nonfinite_vectors

@@ -175,9 +175,8 @@ class MergesOnUpsert(MemorySink):
             place = place_of(row.key)
             if place in held.records:
                 old = held.records[place]
-                payload = (
-                    None if row.payload is old.payload is None else (old.decoded() or {}) | dict(row.payload or {})
-                )
+                both = (old.decoded() or {}) | dict(row.payload or {})
+                payload = None if row.payload is None and old.payload is None else both
                 document = old.document if row.document is None else row.document
                 row = replace(row, payload=payload, document=document, vectors=dict(old.vectors) | dict(row.vectors))
             merged.append(row)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from exitramp.ports import Store
+from exitramp.ports import SinkLimits, Store
 from exitramp.records import CollectionSpec
 from exitramp.registry import open_store
 from exitramp.testing.rows import Row
@@ -96,6 +96,12 @@ class StoreHarness(abc.ABC):
         raise NotImplementedError(
             f"{type(self).__name__}.{method}: write it, or put Feature.{feature.name} into `lacks` with the reason"
         )
+
+
+def need_origin(limits: SinkLimits, why: str) -> None:
+    """Skip the test if the sink has no room for the origin, which alone knows what is asked for."""
+    if not limits.keeps_origin:
+        pytest.skip(f"keeps_origin: the sink has no room for the origin, as it declares, so {why}")
 
 
 def need(harness: StoreHarness, *features: Feature) -> None:

@@ -12,7 +12,7 @@ from exitramp.codec import DecodingSource, EncodingSink
 from exitramp.errors import CollectionExists
 from exitramp.records import EmbeddingModel, IdKind, RecordKey
 from exitramp.testing.conformance.compare import assert_same_keys, assert_same_records
-from exitramp.testing.conformance.harness import Feature, StoreHarness, need
+from exitramp.testing.conformance.harness import Feature, StoreHarness, need, need_origin
 from exitramp.testing.conformance.steps import (
     NAME,
     limits_of,
@@ -204,8 +204,7 @@ class WritingConformance:
 
     def test_the_origin_comes_back(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
-        if not limits.keeps_origin:
-            pytest.skip("keeps_origin: the store has no room for it, as it declares")
+        need_origin(limits, "it cannot give it back")
         model = EmbeddingModel("local", "größer 'v1'", "sha256:00ff", "query: ", "", "mean", "none", "512")
         wide = wide_spec(limits, NAME)
         vectors = (replace(wide.vectors[0], model=model), *wide.vectors[1:])
