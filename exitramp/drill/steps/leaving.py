@@ -147,9 +147,7 @@ def _disagree(run: DrillRun, arguments: DisagreeArguments) -> StepOutcome:
     if overlap < arguments.below:
         text = f"by exact truth, {names} share {overlap:.2f} of the nearest {arguments.k}: the metric matters here"
         return StepOutcome(data, (Finding("metrics.disagree", text),), Verdict.PASS)
-    text = (
-        f"{names} share {overlap:.2f} of the nearest {arguments.k}: a wrong metric would not show here"
-    )
+    text = f"{names} share {overlap:.2f} of the nearest {arguments.k}: a wrong metric would not show here"
     return StepOutcome(data, (Finding("metrics.agree", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
 
 

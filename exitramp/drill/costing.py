@@ -1,0 +1,28 @@
+"""Prices for a drill: what an attempt cost while it runs, and the comparison before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from exitramp.drill.inputs import load_prices
+from exitramp.drill.run import DrillRun
+from exitramp.finops.prices import PriceBook
+from exitramp.finops.unit_cost import unit_cost
+from exitramp.records import TraceRecord
+
+
+def price_book(run: DrillRun) -> PriceBook | None:
+    """The drill's price book, read once."""
+    if "prices" not in run.shared:
+        run.shared["prices"] = load_prices(run.spec)
+    book: PriceBook | None = run.shared["prices"]
+    return book
+
+
+def attempt_price(run: DrillRun) -> Callable[[TraceRecord], Decimal | None] | None:
+    """A function from an attempt's trace to its cost; None where the drill has no prices."""
+    book = price_book(run)
+    if book is None:
+        return None
+    return lambda record: unit_cost(record, book).unit_cost_usd

@@ -1,0 +1,112 @@
+"""Versioned prompts: a `.mustache` file and its YAML side-car, rendered without HTML escaping."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exitramp.errors import ConfigError, DependencyMissing
+from exitramp.orchestration.stack import Passage, Question, RenderedPrompt
+from exitramp.ports import ChatMessage
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt; `sha256` is over the bytes of its template."""
+
+    name: str
+    version: str
+    template: str
+    sha256: str
+    maximum_tokens: int
+    temperature: float
+
+
+class PromptSet:
+    """The prompts of a folder, one per use case; a use case without its own takes the one named `default`."""
+
+    def __init__(self, prompts: Mapping[str, Prompt], where: str) -> None:
+        self._prompts = prompts
+        self._where = where
+
+    def __iter__(self) -> Any:
+        return iter(self._prompts.values())
+
+    def for_use_case(self, use_case: str) -> Prompt:
+        found = self._prompts.get(use_case) or self._prompts.get(DEFAULT)
+        if found is None:
+            raise ConfigError(
+                f"no prompt for the use case '{use_case}'",
+                file=self._where,
+                hint=f"add {use_case}.mustache and {use_case}.yaml, or {DEFAULT}.mustache and {DEFAULT}.yaml",
+            )
+        return found
+
+    def render(self, question: Question, passages: Sequence[Passage]) -> RenderedPrompt:
+        """The prompt for a question and its passages, as one user message."""
+        prompt = self.for_use_case(question.use_case_id)
+        text = _mustache(
+            prompt.template,
+            {
+                "question": " ".join(question.text.split()),
+                "passages": [{"id": passage.id, "text": passage.text} for passage in passages],
+            },
+        )
+        return RenderedPrompt((ChatMessage("user", text),), prompt.name, prompt.version, prompt.sha256)
+
+
+def load_prompts(folder: Traversable | Path) -> PromptSet:
+    """Every prompt of a folder. Raises `ConfigError` for one whose template is not the one its side-car names."""
+    found: dict[str, Prompt] = {}
+    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
+        if not entry.name.endswith(".mustache"):
+            continue
+        name = entry.name.removesuffix(".mustache")
+        side_car = folder / f"{name}.yaml"
+        if not side_car.is_file():
+            raise ConfigError("the prompt has no side-car", file=str(entry), hint=f"add {name}.yaml beside it")
+        found[name] = _prompt(entry.read_bytes(), side_car.read_text(encoding="utf-8"), str(side_car))
+    if not found:
+        raise ConfigError("there is no .mustache file in this folder", file=str(folder))
+    return PromptSet(found, str(folder))
+
+
+def _prompt(template: bytes, side_car: str, where: str) -> Prompt:
+    try:
+        data = yaml.safe_load(side_car)
+        hints = data.get("model_hints") or {}
+        prompt = Prompt(
+            name=str(data["name"]),
+            version=str(data["version"]),
+            template=template.decode("utf-8"),
+            sha256=hashlib.sha256(template).hexdigest(),
+            maximum_tokens=int(hints.get("max_tokens", 512)),
+            temperature=float(hints.get("temperature", 0.0)),
+        )
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"not a prompt's side-car ({type(error).__name__}: {error})", file=where) from error
+    if str(data.get("sha256")) != prompt.sha256:
+        raise ConfigError(
+            "the template is not the one this side-car was written for",
+            file=where,
+            hint=f"its SHA-256 is {prompt.sha256}; raise the version and write that down",
+        )
+    return prompt
+
+
+def _mustache(template: str, variables: Mapping[str, Any]) -> str:
+    try:
+        import combustache
+    except ImportError as error:
+        raise DependencyMissing("prompts", "evals", module="combustache") from error
+    # HTML escaping corrupts prompts, so the escape function leaves everything as it is.
+    text: str = combustache.render(template, dict(variables), escape=lambda value: value)
+    return text

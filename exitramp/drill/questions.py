@@ -1,0 +1,77 @@
+"""What is asked under load: the golden questions, or, where there are none, the store's own records."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import numpy.typing as npt
+
+from exitramp.arrow import dense_matrix, record_keys
+from exitramp.drill.run import DrillRun
+from exitramp.drill.stacks import QueryVectors
+from exitramp.errors import DataInvalid
+from exitramp.parity.alignment import read_all
+from exitramp.records import DType, VectorKind
+
+RECORD_QUESTIONS = 200
+
+
+def query_vectors(run: DrillRun) -> QueryVectors:
+    """The vectors of all questions of this run; embedded once, before anything is cut."""
+    if "vectors" not in run.shared:
+        run.shared["vectors"] = QueryVectors({})
+        _embed_golden(run, run.shared["vectors"])
+    found: QueryVectors = run.shared["vectors"]
+    return found
+
+
+def load_questions(run: DrillRun) -> list[tuple[str, str]]:
+    """Pairs of question text and use case for the stream of requests.
+
+    Without golden questions, or without an embedder for them, records drawn from the primary stand in: the question
+    is then a record's own vector, and its text only a name for it.
+    """
+    vectors = query_vectors(run)
+    if run.golden and run.embedder() is not None:
+        return [(case.question, case.use_case) for case in run.golden]
+    if "record_questions" not in run.shared:
+        run.shared["record_questions"] = _sample(run, vectors)
+    found: list[tuple[str, str]] = run.shared["record_questions"]
+    return found
+
+
+def _embed_golden(run: DrillRun, found: QueryVectors) -> None:
+    embedder = run.embedder()
+    if embedder is None or not run.golden:
+        return
+    texts = [case.question for case in run.golden]
+    for text, vector in zip(texts, embedder.embed_queries(texts), strict=True):
+        found.vectors[text] = vector
+
+
+def _sample(run: DrillRun, vectors: QueryVectors) -> list[tuple[str, str]]:
+    """A uniform sample of the primary's records by reservoir (Vitter's algorithm R, 1985)."""
+    source = run.endpoint("primary").source()
+    fields = [each for each in source.describe().vectors if each.kind is VectorKind.DENSE]
+    if not fields or fields[0].dtype is DType.BINARY:
+        raise DataInvalid("the primary has no dense vectors of numbers to ask with", hint="give golden questions")
+    column = fields[0].column
+    rng = random.Random(run.seed)
+    kept: list[tuple[str, npt.NDArray[np.generic]]] = []
+    seen = 0
+    for batch in read_all(source, batch_rows=1000):
+        matrix = dense_matrix(batch.column(column))
+        valid = np.asarray(batch.column(column).is_valid())
+        for row, key in enumerate(record_keys(batch)):
+            if not valid[row]:
+                continue
+            seen += 1
+            place = len(kept) if len(kept) < RECORD_QUESTIONS else rng.randrange(seen)
+            if place < RECORD_QUESTIONS:
+                item = (f"record {key}", np.array(matrix[row]))
+                kept[place : place + 1] = [item]
+    if not kept:
+        raise DataInvalid("the primary holds no vectors to ask with")
+    vectors.vectors.update(dict(kept))
+    return [(name, "records") for name, _ in kept]

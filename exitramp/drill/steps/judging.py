@@ -1,0 +1,202 @@
+"""Steps that ask the golden questions: of the primary as the baseline, of the substitute as the proof, and compare."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from exitramp.drill.costing import attempt_price
+from exitramp.drill.questions import query_vectors
+from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.stacks import build_stack
+from exitramp.drill.steps.base import NoArguments, Step
+from exitramp.evals.replay import CaseResult, Replay, replay
+from exitramp.evals.retrieval import mean_retrieval
+from exitramp.evals.scorers import Outcome as AnswerOutcome
+from exitramp.evals.verdicts import (
+    NonInferiority,
+    flipped_cases,
+    non_inferiority,
+    pair_answers,
+    pair_values,
+    summarise_use_cases,
+)
+from exitramp.orchestration.router import Policy, Router
+from exitramp.orchestration.trace import TraceLabels
+from exitramp.records import Finding, Verdict
+from exitramp.yaml_reader import Block
+
+PATIENT_SECONDS = 20.0
+"""Outside an outage nobody is in a hurry: what is asked here is how good, not how fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompareArguments:
+    """Which metrics decide. All that decide must pass, so no correction for several metrics is needed."""
+
+    metrics: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"metrics": list(self.metrics)}
+
+
+def ask_golden(run: DrillRun, stack: str, label: str) -> Replay:
+    """Every usable golden question, asked of one stack alone."""
+    built = build_stack(run, stack, query_vectors(run), timeout_seconds=PATIENT_SECONDS, price=attempt_price(run))
+    router = Router(
+        [built],
+        policy=Policy(
+            deadline_seconds=PATIENT_SECONDS, attempt_seconds=PATIENT_SECONDS, retrieve_seconds=PATIENT_SECONDS
+        ),
+        clock=run.clock,
+        seed=run.seed,
+        labels=TraceLabels(drill_id=run.shared.get("run_id"), synthetic=True),
+    )
+
+    def after_each(result: CaseResult) -> None:
+        run.errors_seen += result.error_class is not None
+        run.usd_spent += float(sum(trace.unit_cost_usd or 0 for trace in result.traces))
+        run.check_stop()
+
+    found = replay(
+        run.golden,
+        router.ask,
+        label=label,
+        depth_k=run.spec.orchestration.depth_k,
+        after_each=after_each,
+        hash_text=lambda text: hashlib.sha256(text.encode("utf-8")).hexdigest(),
+    )
+    run.traces += [trace for result in found.results for trace in result.traces]
+    run.shared[f"replay:{label}"] = found
+    return found
+
+
+def summary(found: Replay) -> dict[str, Any]:
+    """What a replay measured, in figures."""
+    means = mean_retrieval(found.retrieval().values(), k=found.k)
+    scores = found.scores()
+    judged = [score for score in scores.values() if score.answered]
+    latencies = sorted(result.latency_ms for result in found.answered())
+    outcomes = {each.value: sum(score.outcome is each for score in scores.values()) for each in AnswerOutcome}
+    return {
+        "label": found.label,
+        "asked": len(found.results),
+        "answered": len(found.answered()),
+        "mock": any(result.is_mock for result in found.results),
+        "k": found.k,
+        "ndcg": means.ndcg,
+        "recall": means.recall,
+        "mrr": means.mrr,
+        "retrieval_cases": means.cases,
+        "assertions_passed": sum(score.passed for score in judged),
+        "assertions_judged": len(judged),
+        "outcomes": outcomes,
+        "latency_ms": {name: _percentile(latencies, share) for name, share in (("p50", 0.5), ("p95", 0.95))},
+        "prompt_tokens": sum(trace.prompt_tokens for result in found.results for trace in result.traces),
+        "gen_tokens": sum(trace.gen_tokens for result in found.results for trace in result.traces),
+        "cases": [result.to_json() for result in found.results],
+    }
+
+
+def _replay(run: DrillRun, stack: str, label: str) -> StepOutcome:
+    if not run.golden:
+        finding = Finding("replay.none", "there are no golden questions to ask", Verdict.INCONCLUSIVE)
+        return StepOutcome({"label": label, "asked": 0}, (finding,), Verdict.INCONCLUSIVE)
+    found = ask_golden(run, stack, label)
+    failed = [result.case_id for result in found.results if result.error_class is not None]
+    findings: tuple[Finding, ...] = ()
+    if failed:
+        text = f"{len(failed)} of {len(found.results)} golden questions got no answer from the {stack}"
+        findings = (Finding("replay.failed", text, None, tuple(failed[:20]), len(failed)),)
+    return StepOutcome(summary(found), findings)
+
+
+def _baseline(run: DrillRun, arguments: NoArguments) -> StepOutcome:
+    return _replay(run, "primary", "baseline")
+
+
+def _replay_substitute(run: DrillRun, arguments: NoArguments) -> StepOutcome:
+    return _replay(run, "substitute", "replay")
+
+
+def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
+    before, after = run.shared.get("replay:baseline"), run.shared.get("replay:replay")
+    margin = run.spec.objectives.quality_margin
+    if before is None or after is None or margin is None:
+        text = "quality was not compared: it takes golden questions, both replays and a quality_margin"
+        return StepOutcome({}, (Finding("quality.unmeasured", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
+    judged = [_judge(metric, before, after, margin, run.seed) for metric in arguments.metrics]
+    scores = before.scores(), after.scores()
+    use_cases = before.use_cases()
+    flips = flipped_cases(*scores, use_cases) if scores[0] else ()
+    findings = [Finding(f"quality.{each.metric}", f"{each.metric}: {each.reason}", each.verdict) for each in judged]
+    data = {
+        "margin": margin,
+        "metrics": [each.to_json() for each in judged],
+        "use_cases": {
+            each: [_plain(item) for item in summarise_use_cases(_pairs(each, before, after), use_cases)]
+            for each in arguments.metrics
+        },
+        "flips": [_plain(flip) for flip in flips],
+        "mock": any(result.is_mock for side in (before, after) for result in side.results),
+        "recall_per_query": [
+            {"case_id": one.case_id, "primary": one.retrieval.recall, "substitute": other.retrieval.recall}
+            for one, other in zip(before.results, after.results, strict=True)
+        ],
+    }
+    return StepOutcome(data, tuple(findings), Verdict.worst([each.verdict for each in judged]))
+
+
+def _pairs(metric: str, before: Replay, after: Replay) -> Any:
+    if metric == "assertions":
+        return pair_answers(before.scores(), after.scores())
+    name = metric.partition("@")[0]
+    return pair_values(
+        {case: getattr(score, name) for case, score in before.retrieval().items()},
+        {case: getattr(score, name) for case, score in after.retrieval().items()},
+    )
+
+
+def _judge(metric: str, before: Replay, after: Replay, margin: float, seed: int) -> NonInferiority:
+    return non_inferiority(_pairs(metric, before, after), metric=metric, margin=margin, seed=seed)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {
+        name: item.value if isinstance(item, AnswerOutcome) else item
+        for name in value.__slots__
+        for item in (getattr(value, name),)
+    }
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest value that at least `share` of all do not exceed; None of none."""
+    if not values:
+        return None
+    rank = max(1, -(-int(share * 1000) * len(values) // 1000))
+    return values[min(len(values), rank) - 1]
+
+
+METRICS: Mapping[str, str] = {"assertions": "answers", "ndcg@10": "retrieval", "recall@10": "retrieval"}
+
+
+def _parse_compare(block: Block) -> CompareArguments:
+    metrics = block.texts("metrics", tuple(METRICS))
+    for metric in metrics:
+        if metric not in METRICS:
+            raise block.error(f"unknown metric '{metric}'", "metrics", hint=f"known are: {', '.join(METRICS)}")
+    return CompareArguments(metrics)
+
+
+BASELINE = Step(
+    "baseline", "ask the golden questions of the primary", _baseline, reads=("primary.store", "primary.chat")
+)
+REPLAY = Step(
+    "replay",
+    "ask the same questions of the substitute",
+    _replay_substitute,
+    reads=("substitute.store", "substitute.chat"),
+)
+COMPARE = Step("compare_quality", "judge the substitute against the margin set before", _compare, _parse_compare)
