@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from exitramp.arrow import record_keys, stream_schema
-from exitramp.errors import StoreProtocolError
+from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.ports import VectorSource
 from exitramp.records import CollectionSpec, RecordKey
 
@@ -119,6 +119,8 @@ def _load(folder: Path, bucket: int, spec: CollectionSpec) -> pa.RecordBatch:
     with pa.OSFile(str(path), "rb") as file:
         found = pa.ipc.open_stream(file).read_all().combine_chunks().to_batches()
     path.unlink()
+    if len(found) > 1:  # Arrow joins texts only up to 2 GiB a column
+        raise DataInvalid(f"{len(found)} pieces of one bucket: its documents or payloads are over 2 GiB together")
     return found[0] if found else pa.RecordBatch.from_pylist([], schema=schema)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,15 @@ class Distribution:
         self.maximum: float | None = None
 
     def add(self, values: npt.NDArray[np.float64]) -> None:
-        """Take in values; those that are not numbers are counted as undefined and left out of the rest."""
-        finite = values[~np.isnan(values)]
+        """Take in values; those that are not finite numbers are counted as undefined and left out of the rest."""
+        finite = values[np.isfinite(values)]
         self.undefined += len(values) - len(finite)
         if not len(finite):
             return
         self._bounds(float(finite.min()), float(finite.max()))
         self.count += len(finite)
-        self._sum += float(finite.sum())
+        with np.errstate(over="ignore"):  # then there is no mean, and `mean` says so
+            self._sum += float(finite.sum())
         self._kept.append(finite if self._share == 1.0 else finite[self._rng.random(len(finite)) < self._share])
         while sum(map(len, self._kept)) > KEPT:
             self._kept = [part[self._rng.random(len(part)) < 0.5] for part in self._kept]
@@ -54,7 +56,8 @@ class Distribution:
 
     @property
     def mean(self) -> float | None:
-        return self._sum / self.count if self.count else None
+        """None for no values, and where their sum overflows."""
+        return self._sum / self.count if self.count and math.isfinite(self._sum) else None
 
     def percentile(self, percent: float) -> float | None:
         """The smallest value that at least `percent` per cent of all values do not exceed."""
@@ -66,7 +69,7 @@ class Distribution:
         values, weight = np.concatenate(parts), np.concatenate(weights)
         order = np.argsort(values, kind="stable")
         reached = np.cumsum(weight[order])
-        index = int(np.searchsorted(reached, percent / 100.0 * reached[-1], side="left"))
+        index = int(np.searchsorted(reached, percent * reached[-1] / 100.0, side="left"))
         return float(values[order][min(index, len(values) - 1)])
 
     def to_json(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def differing_paths(a: str | None, b: str | None) -> Iterator[tuple[str, str]]:
 
 def _walk(a: Any, b: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(a, dict) and isinstance(b, dict):
-        for key in a.keys() | b.keys():
+        for key in sorted(a.keys() | b.keys()):
             inner = f"{path}.{key}"
             if key not in b:
                 yield inner, "missing"

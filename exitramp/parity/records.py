@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,22 +14,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exitramp.arrow import dense_matrix, record_keys
-from exitramp.digests import CollectionDigests, digest_batch
+from exitramp.arrow import dense_matrix, record_keys, stream_schema
+from exitramp.digests import CollectionDigests, digest_batch, leaf_digests
 from exitramp.parity.alignment import Aligned, aligned
 from exitramp.parity.distribution import Distribution
 from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.payloads import differing_paths
 from exitramp.parity.tolerance import Tolerance
 from exitramp.ports import VectorSource
-from exitramp.records import CollectionSpec, Finding, RecordKey, VectorField, VectorKind, Verdict
+from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField, VectorKind, Verdict
 
 IDS_SHOWN = 20
 
 
 @dataclass(slots=True)
 class FieldParity:
-    """One vector field. Rows that only one side has a vector in are `one_sided`; `beyond` are outside the tolerance."""
+    """One vector field. Rows that only one side has a vector in are `one_sided`; `beyond` are outside the tolerance.
+
+    `max_abs` is infinite where a number that is not finite differs; in JSON it is then null.
+    """
 
     column: str
     tolerance: Tolerance
@@ -51,7 +55,7 @@ class FieldParity:
             "one_sided": self.one_sided,
             "bit_equal": self.bit_equal,
             "beyond_tolerance": self.beyond,
-            "max_abs": self.max_abs,
+            "max_abs": self.max_abs if math.isfinite(self.max_abs) else None,
             "ulp_of_unequal": self.ulp.to_json(),
             "cosine": self.cosine.to_json(),
             "l2": self.l2.to_json(),
@@ -78,13 +82,15 @@ class RecordParity:
         """The line that a buyer asks for: cosine and L2 over all records that both sides have."""
         parts = []
         for item in self.fields:
+            figures = []
             if item.cosine.count:
-                parts.append(
-                    f"{item.column}: cosine min {item.cosine.minimum:.9f} mean {item.cosine.mean:.9f}, "
-                    f"L2 max {item.l2.maximum:.3g} mean {item.l2.mean:.3g}"
-                )
-            else:
-                parts.append(f"{item.column}: nothing to measure")
+                figures.append(f"cosine min {item.cosine.minimum:.9f} mean {item.cosine.mean:.9f}")
+            if item.l2.count:
+                mean = "too large" if item.l2.mean is None else f"{item.l2.mean:.3g}"
+                figures.append(f"L2 max {item.l2.maximum:.3g} mean {mean}")
+            if undefined := max(item.cosine.undefined, item.l2.undefined):
+                figures.append(f"one of them undefined in {undefined} of {item.rows} rows")
+            parts.append(f"{item.column}: {', '.join(figures) or 'nothing to measure'}")
         return "; ".join(parts) or "no vector field in common"
 
     def to_json(self) -> dict[str, Any]:
@@ -262,14 +268,24 @@ def _compare_field(each: VectorField, a: pa.Array, b: pa.Array, fields: Mapping[
     if each.kind is VectorKind.DENSE:
         beyond = _compare_dense(result, dense_matrix(a), dense_matrix(b), both)
     else:
-        # Sparse and multi vectors have no common length; equal or not is what is asked of them.
-        beyond = np.array([row for row in both.tolist() if a[row] != b[row]], np.int64)
+        # Sparse and multi vectors have no common length; equal or not is what is asked of them. Arrow's own comparison
+        # takes NaN for unequal to itself, -0.0 for 0.0 and the order of sparse indices for a difference.
+        beyond = both[(_leaves(each, a)[both] != _leaves(each, b)[both]).any(axis=1)]
         result.bit_equal += len(both) - len(beyond)
         result.beyond += len(beyond)
         result.cosine.add_equal(1.0, len(both) - len(beyond))
         result.l2.add_equal(0.0, len(both) - len(beyond))
     found: list[int] = np.sort(np.concatenate([one_sided, beyond])).tolist()
     return found
+
+
+def _leaves(each: VectorField, column: pa.Array) -> npt.NDArray[np.uint8]:
+    """The leaf of every row's vector alone, uint8[rows, 32]: equal where the digests take the vectors for equal."""
+    spec = CollectionSpec("", IdKind.STRING, (each,))
+    rows = len(column)
+    columns = [pa.repeat("", rows), pa.nulls(rows, pa.string()), column]
+    batch = pa.RecordBatch.from_arrays(columns, schema=stream_schema(spec))
+    return leaf_digests(batch, spec).by_column[each.column]
 
 
 def _compare_dense(
@@ -288,5 +304,5 @@ def _compare_dense(
     result.l2.add(found.l2)
     result.ulp.add(found.ulp)
     if len(found.max_abs):
-        result.max_abs = max(result.max_abs, float(np.nan_to_num(found.max_abs, nan=np.inf).max()))
+        result.max_abs = max(result.max_abs, float(np.where(np.isnan(found.max_abs), np.inf, found.max_abs).max()))
     return both[found.unequal[~within]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,5 +103,7 @@ def parse_tolerances(texts: tuple[str, ...]) -> Mapping[str, Tolerance]:
                 bounds[name] = float(number)
             except ValueError:
                 raise UsageError(f"--tolerance {text!r}: {number!r} is not a number") from None
+            if not math.isfinite(bounds[name]):
+                raise UsageError(f"--tolerance {text!r}: {number!r} is no bound")
         found[column] = Tolerance(**bounds, source="set by the user")
     return found
