@@ -1,0 +1,1 @@
+"""The report room: one document model, and renderers that know nothing but that model."""

@@ -1,0 +1,278 @@
+"""Each block of the model as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exitramp.records import Verdict
+from exitramp.report.cells import (
+    BLANK_TEXT,
+    NOTICE_WORDS,
+    VERDICT_WORDS,
+    cell_text,
+    is_code,
+    is_quiet,
+)
+from exitramp.report.chart_tables import chart_table
+from exitramp.report.charts import NARROW, WIDE, draw
+from exitramp.report.figures import BarChart, Chart, DotChart, Histogram, LineChart
+from exitramp.report.icons import icon
+from exitramp.report.markup import Attribute, Markup, escape, join, tag
+from exitramp.report.model import (
+    Align,
+    Blank,
+    Block,
+    Bullets,
+    Callout,
+    Cell,
+    Code,
+    Column,
+    Fold,
+    Inline,
+    KeyValues,
+    Notice,
+    Paragraph,
+    Span,
+    Style,
+    Subheading,
+    Table,
+    Timeline,
+    VerdictTable,
+)
+from exitramp.report.text import NOT_MEASURED, reads_right_to_left, seconds_text
+
+_SHORT = 14
+"""A table of no more rows than this is not broken over two sheets."""
+_STYLE_TAGS = {Style.STRONG: "strong", Style.EMPHASIS: "em", Style.CODE: "code"}
+
+
+def verdict_chip(verdict: Verdict) -> Markup:
+    return tag("span", icon(verdict.value), VERDICT_WORDS[verdict], class_=f"chip {verdict.value}")
+
+
+def stamp_chip(kind: Notice, text: str) -> Markup:
+    return tag("span", icon(kind.value), text, class_=f"stamp {tone(kind)}")
+
+
+def tone(kind: Notice) -> str:
+    """The colour of a notice; a warning shares inconclusive's, what is unsigned has fail's ink on none."""
+    return {Notice.WARNING: "inconclusive", Notice.UNSIGNED: "unsigned"}.get(kind, kind.value)
+
+
+def inline(parts: Sequence[Inline]) -> Markup:
+    return join(*(_styled(part) for part in parts))
+
+
+def _styled(part: Inline) -> Markup:
+    if isinstance(part, str):
+        return _isolated(part)
+    return tag(_STYLE_TAGS[part.style], _isolated(part.text))
+
+
+def _isolated(text: str) -> Markup:
+    """Right-to-left text in an element of its own, so that it does not reorder the numbers around it."""
+    return tag("bdi", text) if reads_right_to_left(text) else escape(text)
+
+
+def cell(value: Cell, column: Column | None = None) -> Markup:
+    """What stands in a cell or beside a name."""
+    if isinstance(value, Verdict):
+        return verdict_chip(value)
+    if isinstance(value, Blank):
+        hidden = tag("span", f"{value.label}: {BLANK_TEXT}", class_="hidden")
+        return tag("span", hidden, class_="blank-cell")
+    text = cell_text(value, column)
+    if is_quiet(value):
+        return tag("span", text, class_="quiet")
+    if is_code(value):
+        return tag("code", _isolated(text))
+    if isinstance(value, Span):
+        return tag(_STYLE_TAGS[value.style], _isolated(text))
+    return _isolated(text)
+
+
+class Blocks:
+    """Renders blocks in order and numbers what needs an id; one for each page."""
+
+    def __init__(self) -> None:
+        self._charts = 0
+        self._tables = 0
+
+    def render(self, blocks: Sequence[Block]) -> Markup:
+        return Markup("\n".join(self._block(block) for block in blocks))
+
+    def _block(self, block: Block) -> Markup:
+        match block:
+            case Paragraph():
+                return tag("p", inline(block.spans))
+            case Bullets():
+                items = (tag("li", inline(item)) for item in block.items)
+                return tag("ol" if block.ordered else "ul", *items)
+            case Subheading():
+                return tag("h3", block.text)
+            case Callout():
+                return self._callout(block)
+            case KeyValues():
+                return key_values(block)
+            case Table():
+                return self._table(block)
+            case VerdictTable():
+                return self._verdicts(block)
+            case Timeline():
+                return self._timeline(block)
+            case Blank():
+                return _blank(block)
+            case Code():
+                return _code(block)
+            case Fold():
+                return tag("details", tag("summary", block.summary), self.render(block.blocks))
+            case LineChart() | BarChart() | DotChart() | Histogram():
+                return self._chart(block)
+
+    def _callout(self, block: Callout) -> Markup:
+        title = tag(
+            "p", icon(block.kind.value), tag("b", f"{NOTICE_WORDS[block.kind]}:"), " ", block.title, class_="title"
+        )
+        return tag("div", title, self.render(block.body), class_=f"callout {tone(block.kind)}", role="note")
+
+    def _table(self, block: Table) -> Markup:
+        with_verdict = any(one.verdict for one in block.rows)
+        heads = [tag("th", _header(column), scope="col", class_=_aligned(column)) for column in block.columns]
+        if with_verdict:
+            heads.append(tag("th", "Verdict", scope="col"))
+        rows = []
+        for one in block.rows:
+            cells = [
+                tag(
+                    "th" if at == 0 else "td",
+                    cell(value, column),
+                    scope="row" if at == 0 else None,
+                    class_=_aligned(column),
+                )
+                for at, (value, column) in enumerate(zip(one.cells, block.columns, strict=True))
+            ]
+            if with_verdict:
+                cells.append(
+                    tag("td", verdict_chip(one.verdict) if one.verdict else tag("span", "no verdict", class_="quiet"))
+                )
+            rows.append(tag("tr", *cells))
+        if not rows:
+            rows = [tag("tr", tag("td", "no rows", colspan=len(heads), class_="quiet"))]
+        table = self._framed(block.caption, heads, rows, wide=len(heads) > 3)
+        return Markup(table + tag("p", block.note, class_="table-note")) if block.note else table
+
+    def _framed(self, caption: str, heads: list[Markup], rows: list[Markup], *, wide: bool) -> Markup:
+        self._tables += 1
+        name = f"_t{self._tables}"
+        table = tag(
+            "table",
+            tag("caption", tag("span", caption), id=name),
+            tag("thead", tag("tr", *heads)),
+            tag("tbody", Markup("\n".join(rows))),
+        )
+        # A table too wide for a phone scrolls in a frame of its own, which a keyboard must be able to reach.
+        reach: dict[str, Attribute] = {"role": "region", "aria_labelledby": name, "tabindex": 0} if wide else {}
+        size = "short" if len(rows) <= _SHORT else "" if wide else "slim"
+        return tag("div", table, class_=" ".join(filter(None, ("scroll", "many" if wide else "", size))), **reach)
+
+    def _verdicts(self, block: VerdictTable) -> Markup:
+        """On a narrow screen the rows become cards; the roles keep it a table for those who cannot see that."""
+        names = ("Objective", "Target", "Measured", "Verdict", "Note")
+        heads = [tag("th", name, scope="col", role="columnheader") for name in names]
+        rows = [
+            tag(
+                "tr",
+                tag("th", _isolated(one.name), scope="row", role="rowheader"),
+                *(
+                    tag("td", value, role="cell", data_name=name)
+                    for name, value in zip(
+                        names[1:],
+                        (
+                            _isolated(one.target),
+                            cell(one.measured),
+                            verdict_chip(one.verdict),
+                            _isolated(one.note) if one.note else Markup(),
+                        ),
+                        strict=True,
+                    )
+                ),
+                role="row",
+            )
+            for one in block.rows
+        ]
+        if not rows:
+            rows = [tag("tr", tag("td", "no objectives", colspan=5, class_="quiet", role="cell"), role="row")]
+        self._tables += 1
+        return tag(
+            "table",
+            tag("caption", block.caption),
+            tag("thead", tag("tr", *heads, role="row"), role="rowgroup"),
+            tag("tbody", Markup("\n".join(rows)), role="rowgroup"),
+            class_="verdicts",
+            role="table",
+        )
+
+    def _timeline(self, block: Timeline) -> Markup:
+        items = []
+        for moment in block.moments:
+            at = tag("span", seconds_text(moment.at_seconds), class_="at")
+            title = tag("strong" if moment.milestone else "span", moment.title, class_="what")
+            reference = tag("code", moment.reference, class_="reference") if moment.reference else None
+            detail = tag("span", inline(moment.detail), class_="detail") if moment.detail else None
+            body = tag("div", title, " " if reference else None, reference, detail)
+            items.append(tag("li", at, body, class_="milestone" if moment.milestone else None))
+        if not items:
+            items.append(tag("li", tag("span", NOT_MEASURED, class_="quiet")))
+        caption = tag("figcaption", block.caption)
+        return tag("figure", caption, tag("ol", Markup("\n".join(items))), class_="timeline")
+
+    def _chart(self, chart: Chart) -> Markup:
+        """Drawn twice, for wide and narrow pages: one picture scaled down to a phone could not be read."""
+        self._charts += 1
+        key = f"_c{self._charts}"
+        plot = tag(
+            "figure",
+            tag("figcaption", chart.title),
+            tag("div", draw(chart, width=WIDE, key=f"{key}w"), class_="wide"),
+            tag("div", draw(chart, width=NARROW, key=f"{key}n"), class_="narrow"),
+            tag("p", chart.alternative, class_="in-words"),
+        )
+        numbers = Fold("The numbers behind this chart", (chart_table(chart),))
+        return tag("div", plot, self._block(numbers), class_="chart")
+
+
+def key_values(block: KeyValues) -> Markup:
+    rows = (
+        tag("div", tag("dt", _isolated(name)), tag("dd", cell(value)), class_="long" if _is_long(value) else None)
+        for name, value in block.items
+    )
+    return tag("dl", Markup("\n".join(rows)), class_="facts")
+
+
+def _is_long(value: Cell) -> bool:
+    """Whether the value, a hash as a rule, needs a line of its own where two facts share one."""
+    return len(cell_text(value)) > 36
+
+
+def _aligned(column: Column) -> str | None:
+    return "number" if column.align is Align.RIGHT else None
+
+
+def _header(column: Column) -> Markup:
+    if not column.unit:
+        return _isolated(column.title)
+    return Markup(_isolated(column.title) + tag("span", f" ({column.unit})", class_="unit"))
+
+
+def _blank(block: Blank) -> Markup:
+    lines = (Markup('<span class="line"></span>') for _ in range(max(1, block.lines)))
+    hint = tag("span", block.hint, class_="hint") if block.hint else None
+    label = tag("p", tag("b", block.label), " ", tag("i", BLANK_TEXT), hint, class_="blank-label")
+    return tag("div", label, *lines, class_="blank")
+
+
+def _code(block: Code) -> Markup:
+    body = tag("pre", tag("code", escape(block.text, keep_newlines=True)), tabindex=0)
+    if not block.caption:
+        return body
+    return tag("figure", tag("figcaption", block.caption), body, class_="code")
