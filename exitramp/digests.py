@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Final, Self
@@ -37,6 +37,8 @@ DOMAIN_IDS: Final = b"exitramp-digest-1 ids\n"
 DOMAIN_PAYLOADS: Final = b"exitramp-digest-1 payloads\n"
 DOMAIN_VECTORS: Final = b"exitramp-digest-1 vectors\n"
 LEAF_BYTES: Final = 32
+_SLICE_ROWS: Final = 4096
+_SLICE_BYTES: Final = 8 * 2**20
 _MODULUS: Final = 2**256
 _ABSENT: Final = b"\xff\xff\xff\xff"
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -191,9 +193,28 @@ def leaf_digests(batch: pa.RecordBatch, spec: CollectionSpec) -> Leaves:
     )
 
 
+def id_leaves(keys: pa.RecordBatch) -> LeafArray:
+    """The id leaves alone, uint8[rows, 32], of a batch with the column `id` and perhaps `namespace`."""
+    namespaces = keys.column("namespace") if "namespace" in keys.schema.names else None
+    return _hash(DOMAIN_IDS, _join(_text(namespaces, len(keys)), _text(keys.column("id"), len(keys))))
+
+
 def digest_batch(batch: pa.RecordBatch, spec: CollectionSpec) -> CollectionDigests:
     """The digests of `batch`, whose columns are those of `stream_schema(spec)`."""
-    return leaf_digests(batch, spec).digests()
+    digests = CollectionDigests.empty(spec)
+    for part in cache_slices(batch):
+        digests = digests.merge(leaf_digests(part, spec).digests())
+    return digests
+
+
+def cache_slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """`batch` in parts small enough that the messages made of one take little memory and stay in the cache.
+
+    4096 rows at 384 float32: 540k rows/s, where 100,000 in one piece made 470k.
+    """
+    rows = max(1, min(_SLICE_ROWS, int(_SLICE_BYTES * len(batch) / max(1, batch.nbytes))))
+    for begin in range(0, len(batch), rows):
+        yield batch.slice(begin, rows)
 
 
 def _text(column: pa.Array | None, rows: int) -> pa.Array | bytes:

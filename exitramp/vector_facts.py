@@ -205,12 +205,12 @@ def _blocks(matrix: _Numbers) -> Iterator[_Numbers]:
 
 
 def _norms(block: _Numbers) -> npt.NDArray[np.float64]:
-    """float64[rows]; not finite exactly where a number is not, since squares of float32 never leave float64."""
+    """float64[rows]; not finite where a number is not, and where float64 cannot hold the norm."""
     wide = block.astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         norms: npt.NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", wide, wide))
         if block.dtype == np.float64:
-            # Squares of float64 do leave it, at both ends; such rows are scaled by their greatest number first.
+            # Squares of float32 never leave float64; its own do, at both ends. Such rows are scaled first.
             odd = ~np.isfinite(norms) | (norms < 1e-140)
             if odd.any():
                 scale = np.abs(wide[odd]).max(axis=1)

@@ -24,7 +24,7 @@ WIDE = CollectionSpec("wide", IdKind.STRING, (), has_namespaces=True, has_docume
 
 def batch_of(payloads: list[Any], spec: CollectionSpec = SPEC) -> pa.RecordBatch:
     rows = [
-        {"id": str(number), "payload": None if payload is ABSENT else canonical.dumps(payload)}
+        {"id": f"{number:04d}", "payload": None if payload is ABSENT else canonical.dumps(payload)}
         for number, payload in enumerate(payloads)
     ]
     return pa.RecordBatch.from_pylist(rows, schema=stream_schema(spec))

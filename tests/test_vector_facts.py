@@ -33,7 +33,10 @@ def facts_of(column: pa.Array, field: VectorField) -> VectorFacts:
 @st.composite
 def float_rows(draw: st.DrawFn) -> tuple[DType, list[list[float] | None]]:
     dtype = draw(st.sampled_from(list(WIDTHS)))
-    number = st.floats(width=WIDTHS[dtype], allow_nan=False) | st.sampled_from(
+    # A norm that float64 cannot hold is left out, so no numbers near its end.
+    greatest = 1e300 if dtype is DType.FLOAT64 else None
+    ordinary = st.floats(width=WIDTHS[dtype], allow_nan=False)
+    number = ordinary.filter(lambda x: greatest is None or math.isinf(x) or abs(x) < greatest) | st.sampled_from(
         [0.0, -0.0, 1.0, math.nan, TINY[dtype], TINY[dtype] / 2]
     )
     return dtype, draw(st.lists(st.none() | st.lists(number, min_size=3, max_size=3), max_size=8))

@@ -1,0 +1,82 @@
+"""What a dump can hold: everything the model has; and the few things that no batch may have."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pyarrow as pa
+
+from exitramp.arrow import require_schema
+from exitramp.errors import DataInvalid
+from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorKind
+
+_TYPES: Final = frozenset(
+    {
+        *("null", "bool", "int", "float", "nonfinite", "string", "list", "object"),
+        *("bytes", "timestamp", "date", "time", "decimal", "uuid"),
+    }
+)
+
+LIMITS: Final = SinkLimits(
+    id_kinds=frozenset(IdKind),
+    metrics=frozenset(Metric),
+    payload=PayloadLimits(
+        types=_TYPES,
+        item_types=_TYPES,
+        mixed_lists=True,
+        nested=True,
+        empty_lists=True,
+        empty_objects=True,
+        integer_bits=14_280,  # the 4300 digits that Python turns into a number at most
+    ),
+    names=NameRule(maximum=65_535),
+    vector_kinds=frozenset(VectorKind),
+    dtypes=frozenset(DType),
+    named_vectors=True,
+    dense_fields=None,
+    vectors_required=False,
+    vector_free=True,
+    namespaces=True,
+    documents=DocumentRoom.NATIVE,
+    nonfinite_vectors=True,
+    keeps_origin=True,
+    batch_rows=65_536,
+)
+
+
+def require_sound(batch: pa.RecordBatch, spec: CollectionSpec) -> None:
+    """Raises `DataInvalid` naming column and row of what a stream of `spec` never has: no id, a hole in a vector,
+    text that is not UTF-8, other columns."""
+    require_schema(batch, spec, where="dump")
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataInvalid(f"a batch of {len(batch)} rows is not valid Arrow data: {error}") from error
+    if batch.column("id").null_count:
+        row = batch.column("id").is_valid().index(False).as_py()
+        raise DataInvalid(f"row {row} of a batch has no id")
+    for vector in spec.vectors:
+        column = batch.column(vector.column)
+        if _has_hole(column):
+            row = next(row for row, value in enumerate(column.to_pylist()) if _holds_none(value))
+            name = batch.column("id")[row].as_py()
+            raise DataInvalid(f"the vector in column {vector.column!r} of record {name!r} has a missing number")
+
+
+def _has_hole(column: pa.Array) -> bool:
+    """Whether anything inside the values that are there is null."""
+    if pa.types.is_struct(column.type):
+        return any(child.null_count > column.null_count or _has_hole(child) for child in column.flatten())
+    if pa.types.is_fixed_size_list(column.type) and not column.values.null_count:
+        return False
+    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        items = column.flatten()
+        return bool(items.null_count) or _has_hole(items)
+    return False
+
+
+def _holds_none(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(item is None or _holds_none(item) for item in value.values())
+    return isinstance(value, list) and any(item is None or _holds_none(item) for item in value)

@@ -1,0 +1,204 @@
+"""One shard: a plain Parquet file that any reader opens, hashed while it is written and read back before it counts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from exitramp.arrow import stream_schema
+from exitramp.durable import storage_errors
+from exitramp.errors import DumpCorrupt
+from exitramp.records import CollectionSpec
+
+# Of low cardinality, so that a dictionary pays; every other column would only fill one up and fall back.
+_DICTIONARY: Final = ("namespace",)
+_TEXTS: Final = ("id", "namespace", "document", "payload")
+# Minimum and maximum of the scalars let a reader skip row groups. Texts and payloads would put values in the footer.
+_STATISTICS: Final = ("id", "namespace")
+_HASH_BYTES: Final = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenShard:
+    """What a `ShardWriter` put on the disk."""
+
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class ShardWriter:
+    """A shard being written, one row group at a time, hashed on the way.
+
+    Vectors are neither compressed nor dictionary-encoded nor measured: 1.1 cpu s/GB, against 2.9 with zstd, which
+    saves 8 %. Every method raises `StoreRejected` for what the disk refuses.
+    """
+
+    def __init__(self, path: Path, spec: CollectionSpec) -> None:
+        self._path = path
+        self._schema = stream_schema(spec)
+        texts = [name for name in _TEXTS if name in self._schema.names]
+        with storage_errors(path):
+            self._file = _HashingFile(path)
+            self._writer = pq.ParquetWriter(
+                pa.PythonFile(self._file, mode="w"),
+                self._schema,
+                compression={**dict.fromkeys(_leaves(self._schema), "none"), **dict.fromkeys(texts, "zstd")},
+                compression_level=dict.fromkeys(texts, 1),
+                use_dictionary=[name for name in _DICTIONARY if name in texts],
+                write_statistics=[name for name in _STATISTICS if name in texts],
+            )
+        self._rows = 0
+
+    def write_group(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Write `batches` as one row group."""
+        table = pa.Table.from_batches(batches, schema=self._schema)
+        self._rows += table.num_rows
+        with storage_errors(self._path):
+            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+    def finish(self) -> WrittenShard:
+        """Write the footer and return when everything is on the disk."""
+        with storage_errors(self._path):
+            self._writer.close()
+            digits = self._file.sync()
+            self._file.release()
+        return WrittenShard(self._rows, self._file.bytes, digits)
+
+    def abandon(self) -> None:
+        """Close the file, whatever state it is in; calling it again, or after `finish`, does nothing."""
+        self._file.release()
+
+
+class _HashingFile:
+    """A file that pyarrow writes to, front to back, and that hashes what passes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self._file.write(data)
+        self._hash.update(data)
+        written = memoryview(data).nbytes
+        self.bytes += written
+        return written
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """pyarrow calls this when it is done, which is before the file is synced: `release` really closes."""
+
+    def sync(self) -> str:
+        """Return the SHA-256 when everything is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._hash.hexdigest()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    """The names that Parquet gives to the leaves of the vector columns."""
+    for field in schema:
+        if pa.types.is_fixed_size_list(field.type):
+            yield f"{field.name}.list.element"
+        elif pa.types.is_list(field.type):
+            yield f"{field.name}.list.element.list.element"
+        elif pa.types.is_struct(field.type):
+            yield from (f"{field.name}.{child.name}.list.element" for child in field.type)
+
+
+class ShardReader:
+    """A shard open for reading, one row group in memory at a time."""
+
+    def __init__(self, path: Path, spec: CollectionSpec, *, name: str) -> None:
+        """`name` is what errors call it. Raises `DumpCorrupt` when it is no Parquet file with the spec's columns."""
+        self._schema = stream_schema(spec)
+        self._name = name
+        with self._reading():
+            # Not mapped into memory: mapped pages count as ours, and a file that shrinks kills the process.
+            self._file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
+        if not self._file.schema_arrow.equals(self._schema):
+            self.close()
+            raise DumpCorrupt(f"{name}: its columns are not those of the manifest's collection")
+
+    @property
+    def rows(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    @property
+    def groups(self) -> int:
+        return int(self._file.num_row_groups)
+
+    def group_rows(self, group: int) -> int:
+        return int(self._file.metadata.row_group(group).num_rows)
+
+    def read_group(self, group: int) -> pa.RecordBatch:
+        """All rows and columns of one row group, in the schema of the stream."""
+        return self._read(group, self._schema)
+
+    def read_keys(self, group: int) -> pa.RecordBatch:
+        """The columns id and namespace (where there is one) of one row group."""
+        return self._read(group, pa.schema([field for field in self._schema if field.name in {"id", "namespace"}]))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, group: int, schema: pa.Schema) -> pa.RecordBatch:
+        with self._reading():
+            table = self._file.read_row_group(group, columns=_column_roots(schema), use_threads=False)
+            table.validate(full=False)
+            arrays = [_one_chunk(table.column(field.name), field) for field in schema]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DumpCorrupt(f"{self._name}: cannot be decoded ({type(error).__name__})") from error
+
+
+def _column_roots(schema: pa.Schema) -> list[str] | None:
+    """None for all: a column name with a dot in it would be taken for a path into a nested one."""
+    return None if any(name not in {"id", "namespace"} for name in schema.names) else list(schema.names)
+
+
+def _one_chunk(column: pa.ChunkedArray, field: pa.Field) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
+
+
+def hash_file(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of a file. Raises `StoreRejected` when it cannot be read."""
+    digest, size = hashlib.sha256(), 0
+    with storage_errors(path), path.open("rb") as file:
+        while block := file.read(_HASH_BYTES):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
+
+
+def hash_bytes(content: bytes) -> str:
+    """The SHA-256 of `content` in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

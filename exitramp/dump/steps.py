@@ -1,0 +1,77 @@
+"""The durable steps of one shard, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+
+from exitramp.digests import CollectionDigests, LeafArray, digest_batch, leaf_digests
+from exitramp.dump.layout import SHARDS, shard_path, temporary_shard
+from exitramp.dump.manifest import FileEntry
+from exitramp.dump.progress import SHARD, ShardRecord
+from exitramp.dump.shard import ShardReader, ShardWriter
+from exitramp.durable import storage_errors, sync_folder
+from exitramp.errors import DumpCorrupt
+from exitramp.journal import Journal
+from exitramp.ports import Cursor
+from exitramp.records import CollectionSpec
+from exitramp.tally import CollectionTally
+
+
+class OpenShard:
+    """A shard that is filling. Nothing of it counts before `seal` has returned.
+
+    Every method raises `StoreRejected` when the disk refuses and `DataInvalid` for a record that breaks a rule.
+    """
+
+    def __init__(self, folder: Path, number: int, spec: CollectionSpec) -> None:
+        self._folder = folder
+        self._number = number
+        self._spec = spec
+        self._temporary = temporary_shard(folder, number)
+        self._writer = ShardWriter(self._temporary, spec)
+        self._digests = CollectionDigests.empty(spec)
+        self._tally = CollectionTally(spec)
+
+    def add_group(self, batches: Sequence[pa.RecordBatch]) -> list[LeafArray]:
+        """Digest, measure and write `batches` as one row group; returns the id leaves of their rows."""
+        id_leaves = []
+        for batch in batches:
+            leaves = leaf_digests(batch, self._spec)
+            self._digests = self._digests.merge(leaves.digests())
+            self._tally.add(batch)
+            id_leaves.append(leaves.ids)
+        self._writer.write_group(batches)
+        return id_leaves
+
+    def seal(self, cursors: tuple[tuple[int, Cursor], ...], journal: Journal) -> ShardRecord:
+        """Make the shard one that survives anything once this returns.
+
+        Raises `DumpCorrupt` as well, when what was written decodes into something else than was given.
+        """
+        written = self._writer.finish()
+        self._decode_again()
+        path = shard_path(self._number, written.sha256)
+        with storage_errors(self._folder / path):
+            self._temporary.rename(self._folder / path)
+        sync_folder(self._folder / SHARDS)
+        entry = FileEntry(path, written.bytes, written.sha256, written.rows)
+        record = ShardRecord(entry, self._digests, cursors, self._tally.inventory(), self._tally.vector_facts())
+        journal.append(SHARD, record.to_json())
+        return record
+
+    def abandon(self) -> None:
+        """Let go of a shard that will not be sealed; its temporary file stays until the next run clears it away."""
+        self._writer.abandon()
+
+    def _decode_again(self) -> None:
+        found = CollectionDigests.empty(self._spec)
+        with closing(ShardReader(self._temporary, self._spec, name=self._temporary.name)) as reader:
+            for group in range(reader.groups):
+                found = found.merge(digest_batch(reader.read_group(group), self._spec))
+        if found != self._digests:
+            differing = ", ".join(found.differences(self._digests))
+            raise DumpCorrupt(f"{self._temporary}: decodes into other data than was written ({differing} differ)")

@@ -1,0 +1,91 @@
+"""Taking up a dump that an earlier run left unfinished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from exitramp.digests import LeafArray, id_leaves
+from exitramp.dump.layout import JOURNAL, MANIFEST, MANIFEST_HASH, SHARDS, is_shard_name, regular_file
+from exitramp.dump.progress import DROP, Progress, ShardRecord
+from exitramp.dump.shard import ShardReader, hash_file
+from exitramp.durable import TEMPORARY_SUFFIX, storage_errors, sync_folder
+from exitramp.errors import CollectionExists, DumpCorrupt
+from exitramp.journal import Journal
+from exitramp.ports import Origin
+from exitramp.records import CollectionSpec
+
+
+def refuse_foreign_folder(folder: Path) -> None:
+    """Raises `CollectionExists` when `folder` holds a finished dump, or something that no dump left there."""
+    if (folder / MANIFEST).exists():
+        raise CollectionExists(
+            f"{folder} holds a finished dump, which is never written to again", hint="choose another folder"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise CollectionExists(f"{folder} is no folder", hint="choose another name")
+    if not folder.exists() or (folder / JOURNAL).exists():
+        return
+    for place in sorted(folder.iterdir()):
+        if place.name not in {SHARDS, MANIFEST_HASH} and not place.name.endswith(TEMPORARY_SUFFIX):
+            raise CollectionExists(
+                f"{folder} holds other files ({place.name!r}) and is no dump", hint="choose an empty or a new folder"
+            )
+
+
+def require_same_collection(progress: Progress, spec: CollectionSpec, origin: Origin, folder: Path) -> None:
+    """Raises `CollectionExists` naming what differs between the dump begun and the one asked for.
+
+    The index configuration may differ: a store counts and tunes in there while it is read.
+    """
+    pairs = ((progress.collection, spec, "collection"), (progress.origin.spec, origin.spec, "origin"))
+    for begun, asked, what in pairs:
+        old, new = begun.to_json(), asked.to_json()
+        for key in old:
+            if key != "index" and old[key] != new[key]:
+                raise CollectionExists(
+                    f"{folder} holds an unfinished dump of another {what}: its {key!r} differs",
+                    hint="choose another folder, or remove that one",
+                )
+
+
+def clear_away(folder: Path, progress: Progress | None, journal: Journal) -> None:
+    """Remove what an interrupted run left and nobody acknowledged: temporary files, shards not in the journal, and
+    shards behind the last cursor, whose rows the source yields again."""
+    standing = set() if progress is None else {record.file.path for record in progress.standing}
+    if progress is not None and progress.uncovered:
+        # First in the journal: a journal that names shards which are gone would be a corrupt dump.
+        journal.append(DROP, {"paths": [record.file.path for record in progress.uncovered]})
+    for place in (*folder.iterdir(), *(folder / SHARDS).iterdir()):
+        is_stray_shard = place.parent.name == SHARDS and is_shard_name(place.name)
+        if place.name.endswith(TEMPORARY_SUFFIX) or (is_stray_shard and f"{SHARDS}/{place.name}" not in standing):
+            with storage_errors(place):
+                place.unlink()
+    sync_folder(folder / SHARDS)
+    sync_folder(folder)
+
+
+def require_standing(folder: Path, standing: Sequence[ShardRecord]) -> None:
+    """Raises `DumpCorrupt` naming the first shard that is not what its journal line says."""
+    for record in standing:
+        if hash_file(regular_file(folder, record.file.path)) != (record.file.bytes, record.file.sha256):
+            raise DumpCorrupt(
+                f"{record.file.path}: not what the journal says was written",
+                hint=f"remove {folder} and dump again",
+            )
+
+
+def keys_with_leaves(
+    folder: Path, paths: Sequence[str], spec: CollectionSpec
+) -> Iterator[tuple[pa.RecordBatch, LeafArray]]:
+    """The id and namespace columns of these shards, row group by row group, with the id leaves."""
+    for path in paths:
+        reader = ShardReader(regular_file(folder, path), spec, name=path)
+        try:
+            for group in range(reader.groups):
+                keys = reader.read_keys(group)
+                yield keys, id_leaves(keys)
+        finally:
+            reader.close()

@@ -1,0 +1,307 @@
+"""Writing a dump: records gather into shards, and what was acknowledged survives anything.
+
+The order of durable steps, for each shard: written and hashed → fsync → decoded again and compared bit for bit →
+renamed to its hash → folder fsync → journal line → fsync → acknowledged. `manifest.json` comes last and atomically,
+`manifest.json.sha256` just before it. A failed step ends the run; a run that ended anywhere is taken up from the
+journal by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from exitramp.clock import Clock, SystemClock, iso_utc
+from exitramp.dump.closing import Closing, finish_line, require_account, require_no_doubles, write_manifest
+from exitramp.dump.doubles import DoubleFinder
+from exitramp.dump.layout import FORMAT_VERSION, JOURNAL, SHARDS
+from exitramp.dump.limits import LIMITS, require_sound
+from exitramp.dump.progress import (
+    BEGIN,
+    FINISH,
+    RESUME,
+    Progress,
+    ResumeState,
+    ShardRecord,
+    read_progress,
+    split_at_last_cursor,
+)
+from exitramp.dump.steps import OpenShard
+from exitramp.dump.taking_up import (
+    clear_away,
+    keys_with_leaves,
+    refuse_foreign_folder,
+    require_same_collection,
+    require_standing,
+)
+from exitramp.durable import make_folder
+from exitramp.errors import CollectionExists, RoleUnsupported, StoreRejected, UsageError
+from exitramp.journal import Journal, read_journal
+from exitramp.ports import Cursor, Origin, SinkLimits, TransferAccount
+from exitramp.records import CollectionSpec, RecordKey
+from exitramp.secrets import redact
+
+SHARD_BYTES: Final = 64 * 2**20
+GROUP_BYTES: Final = 16 * 2**20
+
+
+class DumpSink:
+    """A `VectorSink` that writes a folder. Append-only: nothing written is replaced, nothing is deleted.
+
+    The copy loop calls, for each page, `upsert(page.batch)` and then `note_cursor(partition.index, page.cursor)`.
+    Shards are cut at those notes by themselves, so `flush` is needed only at the end; after a crash `create` takes
+    the dump up again and `resume_state()` says behind which cursor to go on.
+    """
+
+    flush_rows_hint: Final = 1 << 40
+    """Rows to write between two calls of `flush`: more than there are, since each may cut a shard short."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock | None = None,
+        shard_bytes: int = SHARD_BYTES,
+        group_bytes: int = GROUP_BYTES,
+    ) -> None:
+        self._folder = folder
+        self._clock = clock or SystemClock()
+        self._shard_bytes = shard_bytes
+        self._group_bytes = group_bytes
+        self._run: _Run | None = None
+        self._finished = False
+
+    def limits(self) -> SinkLimits:
+        return LIMITS
+
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        """Begin a dump in the folder, or take up the unfinished one that is there.
+
+        Raises `CollectionExists` for a finished dump, for an unfinished one of another collection and for a folder
+        with other files; `DumpCorrupt` or `JournalCorrupt` when what stood is damaged; `UsageError` when another
+        process is writing to it.
+        """
+        spec = _without_secrets(spec)
+        origin = replace(origin, spec=_without_secrets(origin.spec))
+        if self._run is not None:
+            require_same_collection(self._run.as_progress(), spec, origin, self._folder)
+            return
+        refuse_foreign_folder(self._folder)
+        make_folder(self._folder / SHARDS)
+        journal = Journal(self._folder / JOURNAL)
+        try:
+            self._run = self._begin_or_take_up(journal, spec, origin)
+        except BaseException:
+            journal.close()
+            raise
+
+    def _begin_or_take_up(self, journal: Journal, spec: CollectionSpec, origin: Origin) -> _Run:
+        now = iso_utc(self._clock.now())
+        progress = read_progress(journal.entries, journal.path)
+        if progress is None:
+            begin = {"format_version": FORMAT_VERSION, "started_at": now, "collection": spec.to_json()}
+            journal.append(BEGIN, {**begin, "origin": origin.to_json()})
+            clear_away(self._folder, None, journal)
+            progress = Progress(spec, origin, now, 0, (), ())
+        else:
+            require_same_collection(progress, spec, origin, self._folder)
+            require_standing(self._folder, progress.standing)
+            clear_away(self._folder, progress, journal)
+            journal.append(RESUME, {"at": now})
+            progress = replace(progress, resumed=progress.resumed + 1, uncovered=())
+        return _Run(self._folder, journal, progress, shard_bytes=self._shard_bytes, group_bytes=self._group_bytes)
+
+    def resume_state(self) -> ResumeState:
+        """Where to go on: what stands in the folder now, and behind which cursors. Nothing, where nothing does."""
+        if self._run is not None:
+            return self._run.as_progress().resume_state()
+        path = self._folder / JOURNAL
+        progress = read_progress(read_journal(path), path) if path.exists() else None
+        return ResumeState() if progress is None else progress.resume_state()
+
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        """Take records; a key that was written before makes `finish` fail. Raises `DataInvalid` naming row or id."""
+        run = self._open_run()
+        require_sound(batch, run.spec)
+        run.gather(batch)
+
+    def note_cursor(self, partition_index: int, cursor: Cursor) -> None:
+        """Everything of that partition up to `cursor` has been given to `upsert`, in this order."""
+        self._open_run().note(partition_index, cursor)
+
+    def delete(self, keys: Sequence[RecordKey]) -> None:
+        raise RoleUnsupported("a dump is append-only: nothing can be deleted from it", hint="dump again")
+
+    def flush(self) -> None:
+        """Return when everything written before is on the disk; cuts the current shard."""
+        run = self._open_run()
+        run.cut()
+        run.wait()
+
+    def finish(self, account: TransferAccount) -> None:
+        """Check that every id stands once, and write the manifest. Raises `DataInvalid` naming ids that do not."""
+        run = self._open_run()
+        run.cut()
+        run.wait()
+        started_at = run.progress.started_at
+        if account.started_at and not run.progress.resumed:
+            started_at = account.started_at
+        ended_at = account.ended_at or iso_utc(self._clock.now())
+        origin, resumed = run.progress.origin, run.progress.resumed
+        closing = Closing(self._folder, run.spec, origin, run.shards, started_at, ended_at, resumed)
+        require_no_doubles(closing, run.doubles)
+        require_account(closing, account)
+        run.journal.append(FINISH, finish_line(closing))
+        write_manifest(closing, account)
+        self._finished = True
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; what was not flushed is lost. Calling it again does nothing."""
+        if self._run is not None:
+            self._run.close()
+            self._run = None
+
+    def _open_run(self) -> _Run:
+        if self._finished:
+            raise CollectionExists(f"{self._folder} holds a finished dump, which is never written to again")
+        if self._run is None:
+            raise UsageError(f"the dump {self._folder} has not been begun: call create first")
+        return self._run
+
+
+class _Run:
+    """An unfinished dump that this process writes.
+
+    A thread of its own digests, measures and writes row groups while the next one gathers, so that this and waiting
+    for the disk overlap with reading the source; at most two row groups are in memory.
+    """
+
+    def __init__(
+        self, folder: Path, journal: Journal, progress: Progress, *, shard_bytes: int, group_bytes: int
+    ) -> None:
+        self.spec = progress.collection
+        self.journal = journal
+        self.progress = progress
+        self.shards: list[ShardRecord] = list(progress.standing)
+        self.doubles = DoubleFinder()
+        self._folder = folder
+        self._shard_bytes = shard_bytes
+        self._group_bytes = group_bytes
+        self._gathered: list[pa.RecordBatch] = []
+        self._gathered_bytes = 0
+        self._open_bytes = 0  # in the shard that is open, gathered rows not among them
+        self._cursors: dict[int, Cursor] = {}
+        self._all_covered = True
+        self._notes_cursors = False
+        self._shard: OpenShard | None = None
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exitramp-shard")
+        self._job: Future[None] | None = None
+        self._failed = False
+        paths = [record.file.path for record in progress.standing]
+        for _, leaves in keys_with_leaves(folder, paths, self.spec):
+            self.doubles.add(leaves)
+
+    def as_progress(self) -> Progress:
+        """What a run that took the dump up now would find."""
+        standing, uncovered = split_at_last_cursor(self.shards)
+        return replace(self.progress, standing=standing, uncovered=uncovered)
+
+    def gather(self, batch: pa.RecordBatch) -> None:
+        self._require_whole()
+        if not len(batch):
+            return
+        self._all_covered = False
+        self._gathered.append(batch)
+        self._gathered_bytes += batch.nbytes
+        if self._gathered_bytes >= self._group_bytes:
+            self._hand_over_group()
+        # A caller that notes no cursors cannot resume either, so any place is as good for a cut.
+        if not self._notes_cursors:
+            self._cut_if_full()
+
+    def note(self, partition_index: int, cursor: Cursor) -> None:
+        self._require_whole()
+        self._notes_cursors = self._all_covered = True
+        self._cursors.pop(partition_index, None)
+        self._cursors[partition_index] = cursor
+        self._cut_if_full()
+
+    def cut(self) -> None:
+        """End the shard that is filling, if there is one; it stands after the next `wait`."""
+        self._require_whole()
+        if self._gathered:
+            self._hand_over_group()
+        if self._open_bytes:
+            cursors: tuple[tuple[int, Cursor], ...] = ()
+            if self._all_covered:
+                cursors, self._cursors = tuple(self._cursors.items()), {}
+            self._open_bytes = 0
+            self._submit(lambda: self._seal(cursors))
+
+    def wait(self) -> None:
+        """Return when what was handed over is done. Raises what doing it raised; nothing follows that."""
+        self._require_whole()
+        if self._job is not None:
+            job, self._job = self._job, None
+            self._failed = True
+            job.result()
+            self._failed = False
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=True)
+        if self._shard is not None:
+            self._shard.abandon()
+        self.journal.close()
+        self.doubles.close()
+
+    def _cut_if_full(self) -> None:
+        if self._open_bytes + self._gathered_bytes >= self._shard_bytes:
+            self.cut()
+
+    def _hand_over_group(self) -> None:
+        batches, self._gathered = self._gathered, []
+        self._open_bytes += self._gathered_bytes
+        self._gathered_bytes = 0
+        self._submit(lambda: self._add_group(batches))
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        self.wait()
+        self._job = self._worker.submit(job)
+
+    # What follows runs in the worker's thread, one call after the other.
+
+    def _add_group(self, batches: list[pa.RecordBatch]) -> None:
+        if self._shard is None:
+            self._shard = OpenShard(self._folder, len(self.shards), self.spec)
+        for leaves in self._shard.add_group(batches):
+            self.doubles.add(leaves)
+
+    def _seal(self, cursors: tuple[tuple[int, Cursor], ...]) -> None:
+        if self._shard is not None:
+            self.shards.append(self._shard.seal(cursors, self.journal))
+            self._shard = None
+
+    def _require_whole(self) -> None:
+        if self._failed:
+            raise StoreRejected(
+                f"{self._folder}: an earlier write to it failed", hint="run the same command again to go on from there"
+            )
+
+
+def _without_secrets(spec: CollectionSpec) -> CollectionSpec:
+    """`spec` with its store's own configuration masked: the only place in it where a secret could stand."""
+    return replace(spec, index=_masked(dict(spec.index)))
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact(str(key)): _masked(item) for key, item in value.items()}
+    return [_masked(item) for item in value] if isinstance(value, list | tuple) else value
