@@ -1,0 +1,158 @@
+"""One try on one stack: retrieve, render, answer, each within its time, and every failure under one name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from exitramp.clock import Clock
+from exitramp.errors import (
+    CollectionMissing,
+    ModelError,
+    StoreError,
+    StoreProtocolError,
+    StoreRejected,
+    StoreTimeout,
+    StoreUnavailable,
+)
+from exitramp.orchestration.bounded import Bounded, CallOverdue
+from exitramp.orchestration.outcome import Step
+from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Stack
+from exitramp.ports import ChatAnswer, ChatRequest
+
+# These say something about the request, not about the stack: they open no breaker and are not tried again there.
+FAULT_OF_REQUEST: Final = frozenset({"invalid_request", "context_length", "content_filter"})
+# What one vendor's filter withheld is not carried to another vendor.
+ENDS_THE_REQUEST: Final = frozenset({"content_filter"})
+TIMEOUTS: Final = frozenset({"timeout", "store_timeout"})
+
+# The model keeps its own deadline by contract; this is for one that does not.
+_GRACE_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a try did not end with an answer; `retryable` as the error's own type says."""
+
+    error_class: str
+    message: str
+    retryable: bool
+    http_status: int | None = None
+    retry_after_seconds: float | None = None
+    maybe_billed: bool = False
+
+    @property
+    def is_of_request(self) -> bool:
+        return self.error_class in FAULT_OF_REQUEST
+
+
+@dataclass(slots=True)
+class Try:
+    """How a try went. `passages` is None while none were retrieved; exactly one of `answer` and `failure` is set."""
+
+    began: float
+    step: Step = Step.RETRIEVE
+    passages: tuple[Passage, ...] | None = None
+    has_retrieved: bool = False
+    prompt: RenderedPrompt | None = None
+    answer: ChatAnswer | None = None
+    failure: Failure | None = None
+    retrieve_seconds: float = 0.0
+    answer_seconds: float = 0.0
+    duration_seconds: float = 0.0
+
+
+class StackCalls:
+    """Calls one stack, the store and the model each in `bounded`."""
+
+    def __init__(self, stack: Stack, clock: Clock, bounded: Bounded) -> None:
+        self._stack = stack
+        self._clock = clock
+        self._bounded = bounded
+
+    def attempt(
+        self,
+        question: Question,
+        passages: tuple[Passage, ...] | None,
+        *,
+        retrieve_seconds: Callable[[], float],
+        answer_seconds: Callable[[], float],
+    ) -> Try:
+        """One try. With `passages` (of this stack, from a try before) nothing is retrieved again.
+
+        Each limit is worked out when its step begins. Raises what `render` raises, and what is no failure of a store
+        or a model.
+        """
+        made = Try(self._clock.monotonic(), passages=passages)
+        try:
+            if made.passages is None:
+                made.passages = self._retrieve(made, question, retrieve_seconds())
+            made.step = Step.ANSWER
+            made.prompt = self._stack.render(question, made.passages)
+            made.answer = self._answer(made, question, made.prompt, answer_seconds())
+        except (ModelError, StoreError, CollectionMissing, ConnectionError, TimeoutError) as error:
+            made.failure = _failure(error)
+        made.duration_seconds = self._clock.monotonic() - made.began
+        return made
+
+    def _retrieve(self, made: Try, question: Question, seconds: float) -> tuple[Passage, ...]:
+        began = self._clock.monotonic()
+        try:
+            found = self._bounded(
+                lambda: tuple(self._stack.retrieve(question.text, question.depth_k)), timeout_seconds=seconds
+            )
+        except CallOverdue as error:
+            raise StoreTimeout(f"{self._stack.store}: the retrieval was {error}") from error
+        finally:
+            made.retrieve_seconds = self._clock.monotonic() - began
+        made.has_retrieved = True
+        return found
+
+    def _answer(self, made: Try, question: Question, prompt: RenderedPrompt, seconds: float) -> ChatAnswer:
+        request = ChatRequest(
+            prompt.messages,
+            maximum_tokens=question.maximum_tokens,
+            temperature=question.temperature,
+            idempotency_key=question.id,
+            stream=question.stream,
+        )
+        model = self._stack.model
+        began = self._clock.monotonic()
+        try:
+            answer = self._bounded(
+                lambda: model.answer(request, timeout_seconds=seconds), timeout_seconds=seconds + _GRACE_SECONDS
+            )
+        except CallOverdue as error:
+            raise ModelError(f"the model was {error}", error_class="timeout", maybe_billed=True) from error
+        finally:
+            made.answer_seconds = self._clock.monotonic() - began
+        if not answer.finish_reason or not answer.text:
+            # The port forbids it; a third party's adapter that does it all the same must not pass half an answer on.
+            raise ModelError("the answer is not complete", error_class="truncated", maybe_billed=True)
+        return answer
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, ModelError):
+        return Failure(
+            error.error_class,
+            error.message,
+            error.retryable,
+            error.http_status,
+            error.retry_after_seconds,
+            error.maybe_billed,
+        )
+    message = error.message if isinstance(error, StoreError | CollectionMissing) else type(error).__name__
+    match error:
+        case CollectionMissing():
+            return Failure("store_missing", message, retryable=False)
+        case StoreTimeout() | TimeoutError():
+            return Failure("store_timeout", message, retryable=True)
+        case StoreUnavailable() | ConnectionError():
+            return Failure("store_unavailable", message, retryable=True)
+        case StoreRejected():
+            return Failure("store_rejected", message, retryable=False)
+        case StoreProtocolError():
+            return Failure("store_protocol", message, retryable=False)
+    return Failure("store_error", message, retryable=getattr(error, "retryable", False))

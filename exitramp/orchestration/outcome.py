@@ -1,0 +1,101 @@
+"""What became of a question: which stack answered, what was tried before, and how it is traced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from exitramp.ports import ChatAnswer
+from exitramp.records import TraceRecord, Usage
+
+
+class Step(StrEnum):
+    """How far an attempt came before it ended."""
+
+    RETRIEVE = "retrieve"
+    ANSWER = "answer"
+
+
+class RouteReason(StrEnum):
+    """Why an attempt went where it went."""
+
+    FIRST = "first_in_order"
+    PROBE = "probe"
+    FAILED_OVER = "failed_over"
+    BREAKER_OPEN = "breaker_open"
+
+
+# The error classes of what is not a model; those of models are `exitramp.errors.MODEL_ERROR_CLASSES`.
+STORE_ERROR_CLASSES = frozenset(
+    {"store_unavailable", "store_timeout", "store_rejected", "store_protocol", "store_missing", "store_error"}
+)
+ROUTER_ERROR_CLASSES = frozenset({"deadline", "no_stack", "in_flight"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try on one stack.
+
+    number: from 1 within the request, over all stacks.
+    step: where it ended; an attempt without an error ended with the answer.
+    began_seconds: after the question was asked, on the monotonic clock.
+    waited_seconds: how long was waited before it, by backoff.
+    """
+
+    number: int
+    stack: str
+    route_reason: RouteReason
+    step: Step
+    began_seconds: float
+    duration_seconds: float
+    retrieve_seconds: float
+    answer_seconds: float
+    waited_seconds: float = 0.0
+    error_class: str | None = None
+    error: str | None = None
+    http_status: int | None = None
+    retry_after_seconds: float | None = None
+    maybe_billed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a question. `answer` is there exactly if it was answered, and is then complete.
+
+    stack: who answered; None if nobody did.
+    retrieved_ids: what that stack retrieved, nearest first.
+    error_class: of the last attempt, or why there was none (`no_stack`, `deadline`, `in_flight`).
+    is_mock: the answer is a mock's and is to be shown as such.
+    from_journal: it was answered before under the same key, and nobody was asked again.
+    """
+
+    question_id: str
+    stack: str | None
+    answer: ChatAnswer | None = field(repr=False)
+    retrieved_ids: tuple[str, ...]
+    attempts: tuple[Attempt, ...]
+    traces: tuple[TraceRecord, ...]
+    asked_at: datetime
+    duration_seconds: float
+    error_class: str | None = None
+    error: str | None = None
+    is_mock: bool = False
+    from_journal: bool = False
+
+    @property
+    def is_answered(self) -> bool:
+        return self.answer is not None
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self.answer.finish_reason if self.answer else None
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.answer.usage if self.answer else None
+
+    @property
+    def maybe_billed_attempts(self) -> int:
+        """Attempts without an answer that a vendor may have billed."""
+        return sum(attempt.maybe_billed for attempt in self.attempts)

@@ -1,0 +1,217 @@
+"""Trace records on disk: a line each as it happens, a Parquet file at the end. No text of a prompt or an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from exitramp.clock import iso_utc
+from exitramp.errors import JournalCorrupt, UsageError
+from exitramp.orchestration.attempts import Try
+from exitramp.orchestration.outcome import RouteReason
+from exitramp.orchestration.stack import Question
+from exitramp.ports import ModelIdentity
+from exitramp.records import TraceRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RECORD_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLabels:
+    """What every trace of a run is marked with."""
+
+    tenant: str | None = None
+    environment: str | None = None
+    tags: tuple[str, ...] = ()
+    drill_id: str | None = None
+    synthetic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How an attempt came about: its number in the request and on its stack, and whom it stands in for."""
+
+    number: int
+    retries: int
+    reason: RouteReason
+    fallback_from: str | None
+    store: str
+    deadline_seconds: float
+    queue_ms: float
+
+
+def trace_of(
+    question: Question, made: Try, route: Route, identity: ModelIdentity, labels: TraceLabels, *, ended: datetime
+) -> TraceRecord:
+    """The record of one attempt. `ts` is when it ended; the cost is filled in by whoever knows the prices."""
+    answer, failure, prompt = made.answer, made.failure, made.prompt
+    usage = answer.usage if answer else None
+    return TraceRecord(
+        record_version=RECORD_VERSION,
+        request_id=question.id,
+        attempt=route.number,
+        ts=ended,
+        use_case_id=question.use_case_id,
+        operation="answer",
+        provider=identity.provider,
+        model_id_requested=identity.model,
+        model_id=answer.model_id if answer else identity.model,
+        status="ok" if answer else "error",
+        latency_ms=made.duration_seconds * 1000.0,
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        gen_tokens=usage.gen_tokens if usage else 0,
+        cache_read_tokens=usage.cache_read_tokens if usage else 0,
+        cache_write_tokens=usage.cache_write_tokens if usage else 0,
+        reasoning_tokens=usage.reasoning_tokens if usage else 0,
+        usage_source=usage.source if usage else "provider",
+        queries=1 if made.has_retrieved else 0,
+        depth_k=question.depth_k,
+        vector_reads=len(made.passages or ()) if made.has_retrieved else 0,
+        time_to_first_token_ms=answer.time_to_first_token_ms if answer else None,
+        queue_ms=route.queue_ms,
+        error_class=failure.error_class if failure else None,
+        http_status=failure.http_status if failure else None,
+        finish_reason=answer.finish_reason if answer else None,
+        retries=route.retries,
+        deadline_seconds=route.deadline_seconds,
+        idempotency_key_sha256=hashlib.sha256(question.id.encode()).hexdigest(),
+        possibly_billed=failure.maybe_billed if failure else False,
+        store=route.store,
+        route_reason=route.reason.value,
+        fallback_from=route.fallback_from,
+        prompt_name=prompt.name if prompt else None,
+        prompt_version=prompt.version if prompt else None,
+        prompt_sha256=prompt.sha256 if prompt else None,
+        tenant=labels.tenant,
+        environment=labels.environment,
+        tags=(*labels.tags, *question.tags),
+        drill_id=labels.drill_id,
+        synthetic=labels.synthetic,
+    )
+
+
+class TraceWriter:
+    """Appends records to a JSONL file. Thread-safe; a line is one unbuffered write, so it survives a kill -9."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_torn_line(path)
+        self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, record: TraceRecord) -> None:
+        line = json.dumps(trace_to_json(record), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        with self._lock:
+            if self._descriptor is None:
+                raise UsageError(f"the trace file {self.path.name} is closed")
+            os.write(self._descriptor, line)
+
+    def close(self) -> None:
+        """Make what was written durable; calling it again does nothing."""
+        with self._lock:
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
+                os.close(self._descriptor)
+                self._descriptor = None
+
+
+def trace_to_json(record: TraceRecord) -> dict[str, Any]:
+    """Money as text with all its digits, times as RFC 3339 in UTC."""
+    values = {name.name: getattr(record, name.name) for name in fields(record)}
+    values["ts"] = iso_utc(record.ts)
+    values["tags"] = list(record.tags)
+    values["unit_cost_usd"] = None if record.unit_cost_usd is None else str(record.unit_cost_usd)
+    return values
+
+
+def trace_from_json(data: Any) -> TraceRecord:
+    """Raises `ValueError`, `KeyError` or `TypeError` for what is no trace record."""
+    if not isinstance(data, dict):
+        raise TypeError("not an object")
+    cost = data.get("unit_cost_usd")
+    return TraceRecord(
+        **data
+        | {
+            "ts": datetime.fromisoformat(data["ts"]).astimezone(UTC),
+            "tags": tuple(data.get("tags", ())),
+            "unit_cost_usd": None if cost is None else Decimal(cost),
+        }
+    )
+
+
+def read_traces(path: Path) -> Iterator[TraceRecord]:
+    """Every record of a JSONL file, in order. A torn last line is no record; any other broken one raises
+    `JournalCorrupt` naming the line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield trace_from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+                raise JournalCorrupt(f"{path.name}:{number}: no trace record ({type(error).__name__})") from error
+
+
+def trace_schema() -> pa.Schema:
+    """The Arrow schema of a trace file: money decimal(18, 9), times in UTC by the microsecond."""
+    import pyarrow as pa
+
+    by_type = {
+        "int": pa.int64(),
+        "str": pa.string(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+        "datetime": pa.timestamp("us", tz="UTC"),
+        "Decimal": pa.decimal128(18, 9),
+        "tuple[str, ...]": pa.list_(pa.string()),
+    }
+    columns = []
+    for field in fields(TraceRecord):
+        kind, _, rest = str(field.type).partition(" | ")
+        columns.append(pa.field(field.name, by_type[kind], nullable=rest == "None"))
+    return pa.schema(columns)
+
+
+def write_parquet(records: Iterable[TraceRecord], path: Path) -> int:
+    """Write `records` to a Parquet file under a temporary name, then rename it; returns how many there are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [field.name for field in fields(TraceRecord)]
+    rows = [{name: getattr(record, name) for name in names} for record in records]
+    for row in rows:
+        cost = row["unit_cost_usd"]
+        row["unit_cost_usd"] = None if cost is None else cost.quantize(Decimal("1e-9"))
+    table = pa.Table.from_pylist(rows, schema=trace_schema())
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(table, partial)
+    partial.replace(path)
+    return len(rows)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """A process that was killed may have left half a line; what is appended must not become part of it."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
