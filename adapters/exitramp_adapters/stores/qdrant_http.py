@@ -1,0 +1,379 @@
+"""A Qdrant server over REST with the real client: `qdrant+http://HOST:PORT#COLLECTION`."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+import pyarrow as pa
+
+from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreProtocolError, UsageError
+from exitramp.filters import Filter
+from exitramp.ports import (
+    DEFAULT_SETTINGS,
+    Cursor,
+    Hits,
+    IndexState,
+    NameRule,
+    Origin,
+    Page,
+    Partition,
+    Query,
+    SearchSettings,
+    SinkLimits,
+    StoreAdapter,
+    StoreIdentity,
+    TransferAccount,
+)
+from exitramp.records import CollectionSpec, IdKind, RecordKey, VectorKind
+from exitramp.urls import Address, Network
+from exitramp_adapters.stores import _qdrant_forms as forms
+from exitramp_adapters.stores import _qdrant_records as records_form
+from exitramp_adapters.stores._qdrant_client import OPTIONS, make_client, translated, uses_tls
+from exitramp_adapters.stores._qdrant_filters import filter_json
+
+EMULATED: Final = "engine real, wire emulated"
+_ORIGIN_KEY: Final = "exitramp_origin"
+_METADATA_SINCE: Final = (1, 16)
+# The server wants at most 255 bytes and none of the characters that a file name may not hold; the client no dots only.
+_NAMES: Final = NameRule(
+    r'(?s)(?!\.{1,2}\Z)(?:[^<>:"/\\|?*\x00-\x1f\x7f-\U0010ffff]{1,255}|[^<>:"/\\|?*\x00-\x1f\x7f]{1,63})', 1, 255
+)
+_DIMENSIONS: Final = 65_536
+_BATCH_ROWS: Final = 256
+# The server takes 32 MB at once unless told otherwise; a number is some 20 characters of JSON.
+_REQUEST_BYTES: Final = 16_000_000
+_NUMBER_BYTES: Final = 20
+_CHUNK_ROWS: Final = 128
+_POLL_SECONDS: Final = 0.1
+
+
+class HttpStore:
+    """One opened address. The client is made when it is first needed."""
+
+    def __init__(self, address: Address, network: Network) -> None:
+        address.only_options(*OPTIONS)
+        if address.host is None:
+            raise UsageError(f"{address} names no host", hint="write qdrant+http://HOST:PORT#COLLECTION")
+        uses_tls(address)
+        self.address = address
+        self.network = network
+        self._client: Any = None
+        self._info: Any = None
+        self._spec: CollectionSpec | None = None
+        self._closed = False
+        self._lock = threading.RLock()
+
+    def source(self) -> HttpSource:
+        return HttpSource(self)
+
+    def sink(self) -> HttpSink:
+        return HttpSink(self)
+
+    def search(self) -> HttpSearch:
+        return HttpSearch(self)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            client, self._client = self._client, None
+            if client is not None:
+                client.close()
+
+    @contextmanager
+    def calling(self) -> Iterator[Any]:
+        """The client, its errors translated; a missing collection is said together with those there are."""
+        try:
+            with translated(self.address, closed=self._closed):
+                yield self._made_client()
+        except CollectionMissing as error:
+            names = ", ".join(repr(name) for name in self.names()[:20]) or "none"
+            raise CollectionMissing(error.message, hint=f"the collections there are: {names}") from error
+
+    def _made_client(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = make_client(self.address, self.network)
+            return self._client
+
+    @property
+    def name(self) -> str:
+        name = self.address.require_collection()
+        if name in (".", ".."):
+            raise UsageError(f"{self.address}: Qdrant takes no collection named {name!r}")
+        return name
+
+    def info(self) -> Any:
+        """Title and version of the server, asked for once."""
+        if self._info is None:
+            with self.calling() as client:
+                self._info = client.info()
+        return self._info
+
+    def names(self) -> tuple[str, ...]:
+        with translated(self.address, closed=self._closed):
+            return tuple(sorted(each.name for each in self._made_client().get_collections().collections))
+
+    def described(self) -> dict[str, Any]:
+        """What the server says of the collection, in its own JSON. Raises `CollectionMissing`."""
+        with self.calling() as client:
+            found: dict[str, Any] = client.get_collection(self.name).model_dump(mode="json", exclude_none=True)
+        return found
+
+    def spec(self, *, fresh: bool = False) -> CollectionSpec:
+        """The collection; its ids' kind is left to whoever looks at the records. Asked for once, unless `fresh`."""
+        if self._spec is None or fresh:
+            config = self.described()["config"]
+            fields = forms.fields_from_params(config["params"], where=str(self.address))
+            metadata = {key: value for key, value in config.pop("metadata", {}).items() if key != _ORIGIN_KEY}
+            index = config | ({"metadata": metadata} if metadata else {})
+            self._spec = CollectionSpec(self.name, IdKind.UINT64, fields, index=index)
+        return self._spec
+
+    def noted(self) -> tuple[Origin, IdKind] | None:
+        """What `create` was told, from the collection's metadata."""
+        text = self.described()["config"].get("metadata", {}).get(_ORIGIN_KEY)
+        if text is None:
+            return None
+        try:
+            found = json.loads(text)
+            return Origin.from_json(found["origin"]), IdKind(found["id_kind"])
+        except (ValueError, KeyError, TypeError, DataInvalid) as error:
+            raise StoreProtocolError(
+                f"{self.address}: the collection's metadata {_ORIGIN_KEY!r} does not say where the records came from"
+            ) from error
+
+
+class HttpSource:
+    """Reads in the order of ids."""
+
+    def __init__(self, store: HttpStore) -> None:
+        self._store = store
+
+    def identity(self) -> StoreIdentity:
+        info = self._store.info()
+        return StoreIdentity(
+            "qdrant+http",
+            str(self._store.address),
+            info.version,
+            version("qdrant-client"),
+            evidence=EMULATED if EMULATED in info.title else "real",
+            collections=self._store.names(),
+        )
+
+    def describe(self) -> CollectionSpec:
+        spec = self._store.spec(fresh=True)
+        noted = self._store.noted()
+        kind = forms.seen_id_kind(self._first_from, otherwise=noted[1] if noted else spec.id_kind)
+        return CollectionSpec(spec.name, kind, spec.vectors, index=spec.index)
+
+    def origin(self) -> Origin | None:
+        noted = self._store.noted()
+        return noted[0] if noted else None
+
+    def count(self) -> int:
+        with self._store.calling() as client:
+            return int(client.count(self._store.name, exact=True).count)
+
+    def partitions(self, wanted: int) -> Sequence[Partition]:
+        return [Partition()]
+
+    def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
+        where = str(self._store.address)
+        return records_form.scan_pages(
+            self._scroll, self._store.spec(), batch_rows=batch_rows, chunk_rows=_CHUNK_ROWS, after=after, where=where
+        )
+
+    def _scroll(self, start: Any, rows: int) -> tuple[list[Any], Any]:
+        with self._store.calling() as client:
+            found: tuple[list[Any], Any] = client.scroll(
+                self._store.name, offset=start, limit=rows, with_payload=True, with_vectors=True
+            )
+        return found
+
+    def _first_from(self, start: forms.PointId | None) -> Any:
+        with self._store.calling() as client:
+            records, _ = client.scroll(self._store.name, offset=start, limit=1, with_payload=False, with_vectors=False)
+        return records[0].id if records else None
+
+    def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
+        spec = self._store.spec()
+        ids = forms.known_ids(keys)
+        records: list[Any] = []
+        for first in range(0, max(len(ids), 1), _CHUNK_ROWS):
+            with self._store.calling() as client:
+                records += client.retrieve(
+                    self._store.name, ids[first : first + _CHUNK_ROWS], with_payload=True, with_vectors=True
+                )
+        return records_form.records_batch(records, spec, where=str(self._store.address))
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class HttpSink:
+    """Writes and waits until the server has applied each batch and has it in its log, so a flush has nothing to do."""
+
+    def __init__(self, store: HttpStore) -> None:
+        self._store = store
+
+    def limits(self) -> SinkLimits:
+        return forms.sink_limits(
+            names=_NAMES, dimensions=_DIMENSIONS, batch_rows=_BATCH_ROWS, keeps_origin=self._has_metadata()
+        )
+
+    def _has_metadata(self) -> bool:
+        numbers = re.match(r"(\d+)\.(\d+)", self._store.info().version)
+        return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _METADATA_SINCE
+
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        from qdrant_client import models
+
+        store = self._store
+        params = forms.params_from_spec(spec)
+        note = {_ORIGIN_KEY: json.dumps({"origin": origin.to_json(), "id_kind": spec.id_kind.value}, sort_keys=True)}
+        metadata = note if self._has_metadata() else None
+        with store.calling() as client:
+            there = client.collection_exists(store.name)
+            if not there:
+                vectors = {name: models.VectorParams(**entry) for name, entry in params["vectors"].items()}
+                client.create_collection(
+                    store.name,
+                    vectors_config=vectors[""] if list(vectors) == [""] else vectors,
+                    sparse_vectors_config={name: models.SparseVectorParams() for name in params["sparse_vectors"]},
+                    metadata=metadata,
+                )
+                return
+        different = forms.difference(store.described()["config"]["params"], params)
+        if different:
+            raise CollectionExists(f"{store.address} is there already and {different}", hint="choose another name")
+        if metadata and not HttpSource(store).count():
+            with store.calling() as client:  # what was told of records that are gone explains no others
+                client.update_collection(store.name, metadata=metadata)
+
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        where = str(self._store.address)
+        spec = self._store.spec()
+        batch = records_form.in_order(batch, spec, where=where)
+        records_form.require_rows(batch, _BATCH_ROWS, where=where)
+        points = self._points(batch, spec, where)
+        numbers = sum(field.dimensions or 0 for field in spec.vectors)
+        room = max(1, _REQUEST_BYTES // max(1, numbers * _NUMBER_BYTES + _payload_bytes(batch)))
+        for first in range(0, len(points), room):
+            with self._store.calling() as client:
+                client.upsert(self._store.name, points[first : first + room], wait=True)
+
+    def _points(self, batch: pa.RecordBatch, spec: CollectionSpec, where: str) -> list[Any]:
+        from qdrant_client import models
+
+        fields = [
+            (field.name, records_form.vector_rows(batch, field, finite=True, where=where)) for field in spec.vectors
+        ]
+        ids = [forms.require_point_id(text, where=where) for text in batch.column("id").to_pylist()]
+        return [
+            models.PointStruct(
+                id=ids[row],
+                vector={name: _json_vector(rows[row]) for name, rows in fields if rows[row] is not None},
+                payload=payload,
+            )
+            for row, payload in enumerate(records_form.payload_rows(batch, where=where))
+        ]
+
+    def delete(self, keys: Sequence[RecordKey]) -> None:
+        from qdrant_client import models
+
+        ids = forms.known_ids(keys)
+        for first in range(0, len(ids), 1000):
+            with self._store.calling() as client:
+                selector = models.PointIdsList(points=ids[first : first + 1000])
+                client.delete(self._store.name, selector, wait=True)
+
+    def flush(self) -> None:
+        with self._store.calling():
+            pass
+
+    def finish(self, account: TransferAccount) -> None:
+        """Wait while the server builds its indexes, which it does by itself; whoever set a deadline ends it."""
+        while self._store.described()["status"] == "yellow":
+            time.sleep(_POLL_SECONDS)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class HttpSearch:
+    """Nearest records by the server's index."""
+
+    def __init__(self, store: HttpStore) -> None:
+        self._store = store
+
+    def index_state(self) -> IndexState:
+        found = self._store.described()
+        if found["optimizer_status"] != "ok":
+            return IndexState.UNKNOWN
+        known = {"green": IndexState.READY, "yellow": IndexState.BUILDING, "grey": IndexState.BUILDING}
+        return known.get(found["status"], IndexState.UNKNOWN)
+
+    def search(
+        self,
+        query: Query,
+        *,
+        k: int,
+        where: Filter | None = None,
+        settings: SearchSettings = DEFAULT_SETTINGS,
+        with_records: bool = False,
+    ) -> Hits:
+        from qdrant_client import models
+
+        spec = self._store.spec()
+        wanted = _json_vector(forms.query_vector(query, spec, k=k))
+        ef = forms.hnsw_ef(settings.options)
+        condition = None if where is None else models.Filter(**filter_json(where))
+        with self._store.calling() as client:
+            found = client.query_points(
+                self._store.name,
+                query=wanted,
+                using=query.field or None,
+                query_filter=condition,
+                search_params=models.SearchParams(hnsw_ef=ef, exact=settings.exact),
+                limit=k,
+                with_payload=with_records,
+                with_vectors=with_records,
+            )
+        return records_form.hits_of(found.points, spec, with_records=with_records, where=str(self._store.address))
+
+
+def _json_vector(value: Any) -> Any:
+    from qdrant_client import models
+
+    if isinstance(value, tuple):
+        return models.SparseVector(indices=value[0].tolist(), values=value[1].tolist())
+    return value.tolist()
+
+
+def _payload_bytes(batch: pa.RecordBatch) -> int:
+    """The longest payload of the batch; requests are cut so that even that many of it fit."""
+    return max((len(text) for text in batch.column("payload").to_pylist() if text is not None), default=0)
+
+
+def _open(address: Address, network: Network) -> HttpStore:
+    return HttpStore(address, network)
+
+
+ADAPTER: Final = StoreAdapter(
+    scheme="qdrant+http",
+    summary="A Qdrant server over REST; tested on the engine behind a shim, not on a server",
+    address_form="qdrant+http://HOST:PORT[?api_key=env:NAME&tls=true]#COLLECTION",
+    open=_open,
+    extra="qdrant",
+    requires=("qdrant_client",),
+    vector_kinds=tuple(kind.value for kind in VectorKind),
+    fidelity="bit-exact; cosine is normalised",
+    evidence=EMULATED,
+)
