@@ -1,0 +1,90 @@
+"""What a request costs before and after, and what leaving costs once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from exitramp.drill.costing import price_book
+from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.steps.base import Step
+from exitramp.evals.replay import Replay
+from exitramp.finops.comparison import CostSummary, compare_costs, summarise_costs
+from exitramp.finops.exit_cost import Egress, ParallelRun, Reembedding, VectorTraffic, exit_cost
+from exitramp.finops.prices import MissingPrice, Price, PriceBook, Unit
+from exitramp.finops.unit_cost import Billed, Billing, request_costs
+from exitramp.records import Finding, Verdict
+from exitramp.yaml_reader import Block
+
+STORE_ITEM = Billing().store_item
+
+
+@dataclass(frozen=True, slots=True)
+class CostArguments:
+    parallel_run_days: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"parallel_run_days": self.parallel_run_days}
+
+
+def _cost(run: DrillRun, arguments: CostArguments) -> StepOutcome:
+    book = price_book(run)
+    before, after = run.shared.get("replay:baseline"), run.shared.get("replay:replay")
+    if book is None or before is None or after is None:
+        text = "cost was not compared: it takes a price book and both replays"
+        return StepOutcome({}, (Finding("cost.unmeasured", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
+    cap = run.spec.objectives.usd_per_request
+    comparison = compare_costs(
+        _summary(before, book, "primary"),
+        _summary(after, book, "substitute"),
+        monthly_requests=run.spec.data.monthly_requests or 100_000,
+        fixed_before=_fixed(run, "primary", book),
+        fixed_after=_fixed(run, "substitute", book),
+        cap_usd_per_request=Decimal(str(cap)) if cap is not None else None,
+    )
+    dumped = run.results.get("dump", {})
+    leaving = exit_cost(
+        book,
+        day=run.clock.now().date(),
+        egress=Egress(int(dumped.get("bytes", 0)), Billed(_provider(run, "primary"), STORE_ITEM)),
+        reembedding=Reembedding(why_none="both stores take the same vectors; the embedding model stays"),
+        parallel_run=ParallelRun(
+            arguments.parallel_run_days,
+            comparison.monthly.before_usd,
+            comparison.monthly.after_usd,
+            comparison.illustrative,
+        ),
+        read_out=VectorTraffic(int(dumped.get("rows", 0)), Billed(_provider(run, "primary"), STORE_ITEM)),
+        load=VectorTraffic(int(dumped.get("rows", 0)), Billed(_provider(run, "substitute"), STORE_ITEM)),
+    )
+    findings = []
+    if comparison.illustrative:
+        text = "prices marked illustrative are made up: nobody charges them, and the figures show the method only"
+        findings.append(Finding("cost.illustrative", text))
+    data = {
+        "price_book": {"name": book.name, "sha256": book.sha256},
+        "comparison": comparison.to_json(),
+        "exit": leaving.to_json(),
+    }
+    return StepOutcome(data, tuple(findings), comparison.verdict)
+
+
+def _summary(found: Replay, book: PriceBook, label: str) -> CostSummary:
+    traces = [trace for result in found.results for trace in result.traces]
+    return summarise_costs(request_costs(traces, book), label=label)
+
+
+def _provider(run: DrillRun, stack: str) -> str:
+    return run.stack(stack).store.address.scheme.partition("+")[0]
+
+
+def _fixed(run: DrillRun, stack: str, book: PriceBook) -> list[Price | MissingPrice]:
+    return [book.look_up(_provider(run, stack), STORE_ITEM, Unit.MONTH, day=run.clock.now().date())]
+
+
+def _parse(block: Block) -> CostArguments:
+    return CostArguments(block.integer("parallel_run_days", 30, minimum=0))
+
+
+COST = Step("cost", "cost of a request before and after, and of leaving once", _cost, _parse)

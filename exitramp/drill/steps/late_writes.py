@@ -1,0 +1,172 @@
+"""Writes that reach the primary after the dump, announced in the drill file: the reason why something can be lost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from exitramp import __version__, canonical
+from exitramp.arrow import record_keys
+from exitramp.digests import leaf_digests
+from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.steps.base import NoArguments, Step
+from exitramp.drill.steps.build import document_batch
+from exitramp.errors import ConfigError, DataInvalid
+from exitramp.migration import side_tolerances
+from exitramp.migration.moving import read_digests
+from exitramp.parity.alignment import read_all
+from exitramp.parity.records import compare_records
+from exitramp.ports import Origin, VectorSource
+from exitramp.records import CollectionSpec, CorpusDocument, Finding, RecordKey
+from exitramp.wrappers import Endpoint
+from exitramp.yaml_reader import Block
+
+IDS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class WriteArguments:
+    """How many new records, changed ones and deletions."""
+
+    inserts: int
+    updates: int
+    deletes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"inserts": self.inserts, "updates": self.updates, "deletes": self.deletes}
+
+
+@dataclass(slots=True)
+class LateWrites:
+    """What was written after the dump: payload leaves of what was upserted, and the keys that were deleted."""
+
+    upserted: dict[str, bytes] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+
+
+def _write(run: DrillRun, arguments: WriteArguments) -> StepOutcome:
+    endpoint = run.writable("primary")
+    source = endpoint.source()
+    spec = source.describe()
+    embedder = run.embedder()
+    if embedder is None:
+        raise ConfigError("'late_writes' needs data.embedder", file=run.spec.file)
+    keys = sorted((key for batch in read_all(source, batch_rows=1000) for key in record_keys(batch)), key=str)
+    wanted = arguments.updates + arguments.deletes
+    if len(keys) < wanted:
+        raise DataInvalid(f"the primary holds {len(keys)} records, and {wanted} are to be changed or deleted")
+    rng = random.Random(run.seed)
+    chosen = rng.sample(keys, wanted)
+    documents = [
+        *_changed(source, chosen[: arguments.updates]),
+        *(_new(number, run.seed) for number in range(arguments.inserts)),
+    ]
+    sink = endpoint.sink()
+    sink.create(spec, source.origin() or Origin(spec, __version__))
+    done = LateWrites()
+    if documents:
+        batch = document_batch(documents, embedder.embed_documents([each.text for each in documents]), spec)
+        sink.upsert(batch)
+        done.upserted = _leaves(batch, spec)
+    doomed = chosen[arguments.updates :]
+    if doomed:
+        sink.delete(doomed)
+        done.deleted = [str(key) for key in doomed]
+    sink.flush()
+    run.shared["late_writes"] = done
+    run.shared["primary_digests"] = read_digests(endpoint.source())
+    text = f"{len(done.upserted)} records were written to the primary and {len(done.deleted)} deleted after the dump"
+    return StepOutcome(
+        {
+            "upserted": sorted(done.upserted),
+            "deleted": sorted(done.deleted),
+            "digests_after": run.shared["primary_digests"].to_json(),
+        },
+        (Finding("late_writes.announced", text, count=len(done.upserted) + len(done.deleted)),),
+    )
+
+
+def _changed(source: VectorSource, keys: Sequence[RecordKey]) -> list[CorpusDocument]:
+    batch = source.fetch(keys)
+    found = []
+    for row in batch.to_pylist():
+        payload = canonical.loads(row["payload"]) if row["payload"] else {}
+        text = (row.get("document") or "") + "\n\nNote: this text was revised after the export."
+        found.append(CorpusDocument(row["id"], text, {**payload, "revised": True}))
+    return sorted(found, key=lambda each: each.id)
+
+
+def _new(number: int, seed: int) -> CorpusDocument:
+    text = f"late.note_{number}\n\nA note that was added to the documentation after the export, number {number}."
+    return CorpusDocument(f"late.note_{number}#{seed}", text, {"package": "late", "chunk": {"index": 0, "of": 1}})
+
+
+def _leaves(batch: Any, spec: CollectionSpec) -> dict[str, bytes]:
+    leaves = leaf_digests(batch, spec).payloads
+    return {str(key): leaf.tobytes() for key, leaf in zip(record_keys(batch), leaves, strict=True)}
+
+
+def _loss(run: DrillRun, arguments: NoArguments) -> StepOutcome:
+    """Which records the substitute lacks, holds in an older state, or still holds, now that it serves."""
+    late: LateWrites | None = run.shared.get("late_writes")
+    substitute = run.endpoint("substitute")
+    if late is None:
+        missing, stale, undeleted, how = _by_comparison(run, substitute)
+    else:
+        missing, stale, undeleted = _by_announcement(substitute, late)
+        how = "each announced write looked for by its id; the primary could not be asked"
+    lost = [*missing, *stale, *undeleted]
+    findings = []
+    for code, ids, text in (
+        ("loss.missing", missing, "records are not in the substitute"),
+        ("loss.stale", stale, "records are in the substitute in an older state"),
+        ("loss.undeleted", undeleted, "deleted records are still in the substitute"),
+    ):
+        if ids:
+            findings.append(Finding(code, f"{len(ids)} {text}", None, tuple(ids[:IDS_SHOWN]), len(ids)))
+    data = {"missing": missing, "stale": stale, "undeleted": undeleted, "records": len(lost), "how": how}
+    return StepOutcome(data, tuple(findings))
+
+
+def _by_announcement(substitute: Endpoint, late: LateWrites) -> tuple[list[str], list[str], list[str]]:
+    source = substitute.source()
+    keys = [RecordKey(id_) for id_ in (*late.upserted, *late.deleted)]
+    held = _leaves(source.fetch(keys), source.describe()) if keys else {}
+    missing = sorted(id_ for id_ in late.upserted if id_ not in held)
+    stale = sorted(id_ for id_, leaf in late.upserted.items() if id_ in held and held[id_] != leaf)
+    return missing, stale, sorted(id_ for id_ in late.deleted if id_ in held)
+
+
+def _by_comparison(run: DrillRun, substitute: Endpoint) -> tuple[list[str], list[str], list[str], str]:
+    """For a primary that is only cut in our own layer, everything can be compared; the reads go around the cut."""
+    primary = run.endpoint("primary")
+    found: dict[str, list[str]] = {"missing": [], "extra": [], "changed": []}
+    kinds = {"document": "changed", "payload": "changed", "vector": "changed"}
+
+    def on_id(kind: str, key: RecordKey) -> None:
+        ids = found.setdefault(kinds.get(kind, kind), [])
+        if str(key) not in ids:
+            ids.append(str(key))
+
+    reader = primary.source()
+    tolerances = side_tolerances(reader.describe().vectors, primary, substitute)
+    compare_records(reader, substitute.source(), tolerances=tolerances, on_id=on_id)
+    return found["missing"], found["changed"], found["extra"], "primary and substitute compared record by record"
+
+
+def _parse(block: Block) -> WriteArguments:
+    return WriteArguments(
+        block.integer("inserts", 0, minimum=0),
+        block.integer("updates", 0, minimum=0),
+        block.integer("deletes", 0, minimum=0),
+    )
+
+
+LATE_WRITES = Step(
+    "late_writes", "write to the primary after the dump", _write, _parse, ("primary.store",), ("primary.store",)
+)
+MEASURE_LOSS = Step(
+    "measure_loss", "name the records that the substitute lacks", _loss, reads=("substitute.store", "primary.store")
+)

@@ -1,0 +1,310 @@
+"""The outage: under a steady stream of requests the primary is broken, phase by phase, and nobody is told.
+
+The orchestration layer finds out by itself. After each phase the part is healed and the stream goes on until the
+primary serves again, so that every fault is detected anew; the last phase is not healed, since the substitute is to
+take over for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from exitramp.backoff import Backoff
+from exitramp.drill.costing import attempt_price
+from exitramp.drill.measuring import PhaseMeasure, latency_figures, measure_phase, timeline
+from exitramp.drill.questions import load_questions, query_vectors
+from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.stacks import build_stack
+from exitramp.drill.steps.base import Step
+from exitramp.errors import ConfigError
+from exitramp.faults import NO_FAULT, PROCESS_FAULTS, VENDOR_FAULTS, Fault
+from exitramp.orchestration.breaker import BreakerSettings, BreakerState
+from exitramp.orchestration.events import RouterEvent
+from exitramp.orchestration.load import LoadEnd, LoadReport, LoadRequest, SteadyLoad
+from exitramp.orchestration.reconcile import Reconciliation, reconcile
+from exitramp.orchestration.router import Policy, Router
+from exitramp.orchestration.stack import Question
+from exitramp.orchestration.trace import TraceLabels
+from exitramp.records import Finding, Verdict
+from exitramp.yaml_reader import Block
+
+POLL_SECONDS = 0.05
+IDS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One fault on the primary's `on` (store or chat) for `seconds`."""
+
+    fault: str
+    on: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"fault": self.fault, "on": self.on, "seconds": self.seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class OutageArguments:
+    """rate_per_second: the stream's. warm_up_seconds: before the first fault. heal_seconds: how long a healed primary
+    may take until it serves again. slow_seconds: an answer later than that is slow."""
+
+    phases: tuple[Phase, ...]
+    rate_per_second: float
+    warm_up_seconds: float
+    heal_seconds: float
+    after_seconds: float
+    slow_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        found = {name: getattr(self, name) for name in self.__slots__}
+        return {**found, "phases": [phase.to_json() for phase in self.phases]}
+
+
+def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
+    questions = load_questions(run)
+    events: list[RouterEvent] = []
+    router = _router(run, events.append)
+    run.shared["router"] = router
+    accounts = _Accounts(run)
+    load = SteadyLoad(
+        router.ask,
+        lambda number: _question(run, questions, number),
+        rate_per_second=arguments.rate_per_second,
+        clock=run.clock,
+        on_end=lambda request: _counted(run, request),
+    )
+    clock = run.clock
+    began, began_at = clock.monotonic(), clock.now()
+    load.start()
+    phases: list[tuple[Phase, float, float, str, bool]] = []
+    try:
+        clock.sleep(arguments.warm_up_seconds)
+        for number, phase in enumerate(arguments.phases):
+            run.check_stop()
+            is_last = number == len(arguments.phases) - 1
+            run.say(f"    {phase.on}: {phase.fault} for {phase.seconds:g} s")
+            injected = clock.monotonic()
+            how = run.inject("primary", phase.on, Fault(phase.fault))
+            run.log.append("fault.injected", {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how})
+            _watch(run, phase.seconds)
+            ended = clock.monotonic()
+            back = False
+            if not is_last:
+                _heal(run, phase)
+                back = _wait_until_back(run, router, arguments.heal_seconds)
+            phases.append((phase, injected, ended, how, back))
+        router.hold()
+        _watch(run, arguments.after_seconds)
+    finally:
+        report = load.stop(drain_seconds=run.spec.orchestration.deadline_seconds + 5.0)
+    ended_at = clock.now()
+    measured = [
+        measure_phase(phase.to_json(), how, injected - began, ended - began, back, events, report, began)
+        for phase, injected, ended, how, back in phases
+    ]
+    reconciliation = reconcile(report.requests, accounts.since(), slow_seconds=arguments.slow_seconds)
+    for event in events:
+        run.log.append("router", event.to_json())
+    _remember(run, report)
+    return _outcome(run, report, measured, reconciliation, accounts, (began, began_at, ended_at), arguments)
+
+
+def _outcome(
+    run: DrillRun,
+    report: LoadReport,
+    measured: Sequence[PhaseMeasure],
+    reconciliation: Reconciliation,
+    accounts: _Accounts,
+    span: tuple[float, Any, Any],
+    arguments: OutageArguments,
+) -> StepOutcome:
+    began, began_at, ended_at = span
+    findings = list(_findings(report, measured, reconciliation))
+    first_fault = min((each.injected_seconds for each in measured), default=0.0)
+    during = [request for request in report.requests if request.due - began >= first_fault]
+    after_switch = [
+        request
+        for request in during
+        if request.outcome is not None and request.outcome.stack == "substitute" and request.end is LoadEnd.ANSWERED
+    ]
+    failed = [request for request in during if request.end is not LoadEnd.ANSWERED]
+    rto = [each.recovery_seconds for each in measured]
+    data = {
+        "began_at": began_at.isoformat(),
+        "ended_at": ended_at.isoformat(),
+        "rate_per_second": arguments.rate_per_second,
+        "requests": len(report.requests),
+        "answered": report.count(LoadEnd.ANSWERED),
+        "failed": report.count(LoadEnd.FAILED),
+        "cancelled": report.count(LoadEnd.CANCELLED),
+        "during_outage": len(during),
+        "failed_during_outage": len(failed),
+        "error_rate": len(failed) / len(during) if during else None,
+        "phases": [each.to_json() for each in measured],
+        "rto_seconds": None if not rto or None in rto else max(each for each in rto if each is not None),
+        "latency_ms": latency_figures([request for request in report.requests if request.end is LoadEnd.ANSWERED]),
+        "latency_ms_on_substitute": latency_figures(after_switch),
+        "reconciliation": {
+            "adds_up": reconciliation.adds_up,
+            "vendor_accounts": sorted(accounts.names()),
+            **{name: len(getattr(reconciliation, name)) for name in Reconciliation.__slots__},
+        },
+        "timeline": timeline(report, began),
+        "mock": any(request.outcome is not None and request.outcome.is_mock for request in report.requests),
+    }
+    verdict = Verdict.worst([Verdict.PASS, *(each.verdict for each in findings if each.verdict is not None)])
+    return StepOutcome(data, tuple(findings), verdict)
+
+
+def _findings(report: LoadReport, measured: Sequence[PhaseMeasure], reconciliation: Reconciliation) -> list[Finding]:
+    found: list[Finding] = []
+    if report.raised is not None:
+        kind = type(report.raised).__name__
+        found.append(Finding("outage.raised", f"a request ended with an unexpected {kind}", Verdict.FAIL))
+    for name, text in (
+        ("unbacked", "answers are in no vendor's account"),
+        ("answered_twice", "requests were answered more than once"),
+        ("answered_unseen", "requests were answered by a vendor and that answer did not arrive"),
+        ("foreign", "answers in the vendors' accounts belong to no request of ours"),
+    ):
+        ids = getattr(reconciliation, name)
+        if ids:
+            verdict = Verdict.FAIL if name in {"unbacked", "answered_twice"} else None
+            found.append(Finding(f"outage.{name}", f"{len(ids)} {text}", verdict, ids[:IDS_SHOWN], len(ids)))
+    for each in measured:
+        if each.recovery_seconds is None:
+            text = f"no good answer came from the substitute while '{each.fault}' lasted"
+            verdict = Verdict.INCONCLUSIVE if each.failures == 0 else Verdict.FAIL
+            if each.failures == 0:
+                text = f"'{each.fault}' was never noticed: no request to the primary met it"
+            found.append(Finding("outage.no_recovery", text, verdict))
+        if each.healed is False:
+            text = f"the primary did not serve again after '{each.fault}' was healed"
+            found.append(Finding("outage.not_back", text))
+    return found
+
+
+def _router(run: DrillRun, listener: Any) -> Router:
+    given = run.spec.orchestration
+    vectors, price = query_vectors(run), attempt_price(run)
+    stacks = [
+        build_stack(run, name, vectors, timeout_seconds=given.attempt_timeout_seconds, price=price)
+        for name in ("primary", "substitute")
+    ]
+    return Router(
+        stacks,
+        policy=Policy(
+            deadline_seconds=given.deadline_seconds,
+            attempt_seconds=given.attempt_timeout_seconds,
+            retrieve_seconds=given.attempt_timeout_seconds,
+            backoff=Backoff(tries=given.tries, base_seconds=0.05, cap_seconds=0.5, retry_after_cap_seconds=0.5),
+            breaker=BreakerSettings(
+                failures=given.breaker_failures,
+                window_seconds=given.breaker_window_seconds,
+                cool_down_seconds=given.breaker_cooldown_seconds,
+            ),
+        ),
+        clock=run.clock,
+        seed=run.seed,
+        listener=listener,
+        labels=TraceLabels(drill_id=run.shared.get("run_id"), synthetic=True),
+    )
+
+
+def _question(run: DrillRun, questions: Sequence[tuple[str, str]], number: int) -> Question:
+    text, use_case = questions[number % len(questions)]
+    return Question(f"outage/{number:06d}", text, use_case, run.spec.orchestration.depth_k, tags=("outage",))
+
+
+def _counted(run: DrillRun, request: LoadRequest) -> None:
+    run.errors_seen += request.end is LoadEnd.FAILED
+    if request.outcome is not None:
+        run.usd_spent += float(sum(trace.unit_cost_usd or 0 for trace in request.outcome.traces))
+
+
+def _watch(run: DrillRun, seconds: float) -> None:
+    """Wait while the stream runs, with an eye on the stop conditions."""
+    ends = run.clock.monotonic() + seconds
+    while (left := ends - run.clock.monotonic()) > 0:
+        run.check_stop()
+        run.clock.sleep(min(left, 0.25))
+
+
+def _heal(run: DrillRun, phase: Phase) -> None:
+    fault = Fault("restart") if phase.fault == "sigkill" else NO_FAULT
+    if phase.fault == "sigstop":
+        fault = Fault("sigcont")
+    run.inject("primary", phase.on, fault)
+    run.log.append("fault.healed", {"stack": "primary", "on": phase.on, "fault": phase.fault})
+
+
+def _wait_until_back(run: DrillRun, router: Router, seconds: float) -> bool:
+    ends = run.clock.monotonic() + seconds
+    while run.clock.monotonic() < ends:
+        if router.state("primary") is BreakerState.CLOSED:
+            return True
+        run.check_stop()
+        run.clock.sleep(POLL_SECONDS)
+    return False
+
+
+def _remember(run: DrillRun, report: LoadReport) -> None:
+    run.traces += [trace for each in report.requests if each.outcome for trace in each.outcome.traces]
+
+
+class _Accounts:
+    """The vendors' own accounts from the outage's beginning on."""
+
+    def __init__(self, run: DrillRun) -> None:
+        self._services: dict[str, Any] = {}
+        self._before: dict[str, int] = {}
+        for name, stack in run.stacks.items():
+            if stack.chat is not None and callable(getattr(stack.chat.service, "account", None)):
+                self._services[name] = stack.chat.service
+                self._before[name] = max((int(entry["number"]) for entry in self._entries(name)), default=0)
+
+    def names(self) -> list[str]:
+        return list(self._services)
+
+    def since(self) -> dict[str, list[Mapping[str, Any]]]:
+        return {
+            name: [entry for entry in self._entries(name) if int(entry["number"]) > self._before[name]]
+            for name in self._services
+        }
+
+    def _entries(self, name: str) -> list[Mapping[str, Any]]:
+        return list(self._services[name].account())
+
+
+def _parse(block: Block) -> OutageArguments:
+    phases = []
+    for item in block.blocks("phases"):
+        known = sorted((VENDOR_FAULTS | PROCESS_FAULTS) - {"none", "sigcont", "restart"})
+        phase = Phase(
+            item.choice("fault", known), item.choice("on", ("chat", "store")), item.number("seconds", 5.0, minimum=0.5)
+        )
+        item.finish()
+        phases.append(phase)
+    if not phases:
+        raise ConfigError("an outage needs at least one phase", file=block.file, line=block.line)
+    return OutageArguments(
+        tuple(phases),
+        block.number("rate_per_second", 12.0, minimum=0.1),
+        block.number("warm_up_seconds", 2.0, minimum=0),
+        block.number("heal_seconds", 10.0, minimum=0),
+        block.number("after_seconds", 1.0, minimum=0),
+        block.number("slow_seconds", 1.0, minimum=0),
+    )
+
+
+OUTAGE = Step(
+    "outage",
+    "break the primary under load and see who notices",
+    _outage,
+    _parse,
+    reads=("primary.store", "primary.chat", "substitute.store", "substitute.chat"),
+    cuts=("primary.store", "primary.chat"),
+)
