@@ -14,7 +14,7 @@ from typing import Any, Self
 from exitramp.digests import CollectionDigests
 from exitramp.dump.layout import FORMAT_VERSION, check_relative
 from exitramp.dump.manifest import FileEntry
-from exitramp.errors import DataInvalid, FormatUnknown, JournalCorrupt
+from exitramp.errors import DataInvalid, DumpCorrupt, FormatUnknown, JournalCorrupt
 from exitramp.inventory import Inventory
 from exitramp.journal import Entry
 from exitramp.ports import Cursor, Origin
@@ -118,7 +118,7 @@ def read_progress(entries: Iterable[Entry], path: Path) -> Progress | None:
                 resumed += 1
             elif entry.kind != FINISH:
                 raise KeyError(entry.kind)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, DumpCorrupt) as error:
             raise JournalCorrupt(f"{path}:{entry.sequence}: not a line of a dump's journal") from error
     if first is None:
         return None

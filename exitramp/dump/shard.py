@@ -88,9 +88,11 @@ class _HashingFile:
         self.closed = False
 
     def write(self, data: Any) -> int:
+        written = memoryview(data).nbytes
+        if self._file.closed:
+            return written  # an abandoned writer still wants to end its file when it is collected
         self._file.write(data)
         self._hash.update(data)
-        written = memoryview(data).nbytes
         self.bytes += written
         return written
 
