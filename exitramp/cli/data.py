@@ -281,14 +281,12 @@ def _move(
     return output.exit_code(result.verdict)
 
 
-def _checkpoint(one: Endpoint, other: Endpoint, state: Path | None) -> Checkpoint:
-    """Where an interrupted move keeps its place: in the dump itself, else in a file named after the two addresses."""
-    from exitramp.dump.checkpoint import checkpoint_of
+def _checkpoint(one: Endpoint, other: Endpoint, state: Path | None) -> Checkpoint | None:
+    """Where an interrupted move keeps its place: a file named after the two addresses; a dump keeps its own."""
     from exitramp.transfer.checkpoint import FileCheckpoint
 
-    kept_by_sink = checkpoint_of(other.raw_sink())
-    if kept_by_sink is not None:
-        return kept_by_sink
+    if other.raw_sink().limits().verbatim and other.address.scheme == "dump":
+        return None
     identity = {"source": str(one.address), "target": str(other.address)}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8")).hexdigest()[:16]
     return FileCheckpoint(state or Path(".exitramp") / f"transfer-{name}.jsonl", identity)

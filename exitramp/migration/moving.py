@@ -13,8 +13,11 @@ import pyarrow as pa
 from exitramp.arrow import dense_matrix
 from exitramp.clock import Clock, SystemClock
 from exitramp.digests import CollectionDigests, digest_batch
+from exitramp.dump.manifest import read_manifest
+from exitramp.dump.writer import DumpSink
 from exitramp.errors import CollectionMissing, RoleUnsupported
 from exitramp.migration.comparing import side_tolerances
+from exitramp.migration.dump_checkpoint import checkpoint_of
 from exitramp.parity.alignment import read_all
 from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.records import RecordParity, compare_records
@@ -100,8 +103,9 @@ def migrate(
     or `DataInvalid` before the first write.
     """
     clock = clock or SystemClock()
-    verbatim = target.raw_sink().limits().verbatim
-    if plan is None and not verbatim:
+    raw = target.raw_sink()
+    kept_by_sink = checkpoint_of(raw)
+    if plan is None and not raw.limits().verbatim:
         plan = plan_move(source, target, progress=lambda rows: progress("measure", rows))
     if plan is not None:
         plan.require_consent(accept_loss)
@@ -111,19 +115,23 @@ def migrate(
         reader,
         target.sink(),
         batch_rows=BATCH_ROWS,
-        checkpoint=checkpoint,
+        checkpoint=kept_by_sink or checkpoint,
         landed=lambda: target.source().count(),
         target_rows_before=count_or_none(target) or 0,
         into_existing=into_existing,
+        # A dump digests what it writes and again what it reads back from each shard; a third time adds nothing.
+        with_digests=kept_by_sink is None,
         progress=lambda rows: progress("copy", rows),
         clock=clock,
     )
-    assert copied.digests is not None
+    written = read_manifest(target.address.path).digests if isinstance(raw, DumpSink) else None
+    digests = copied.digests or written
+    assert digests is not None
     result = MoveResult(
         copied.spec,
         copied.rows_total,
         copied.account.rows_landed,
-        copied.digests,
+        digests,
         None,
         plan,
         None,
@@ -132,7 +140,9 @@ def migrate(
         None,
         [*copied.findings, *reader.findings(), *(plan.findings if plan else ())],
     )
-    if verify:
+    if written is not None:
+        result.target_digests = written
+    elif verify:
         started = clock.monotonic()
         _read_back(source, target, result, into_existing, progress)
         result.verify_seconds = clock.monotonic() - started

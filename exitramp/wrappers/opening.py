@@ -40,6 +40,7 @@ class Endpoint:
         self.address = address
         self.meter = Meter()
         self._store = store
+        self._raw_sink: VectorSink | None = None
         self._metrics = metric_overrides(address)
         clock = settings.clock
         self.retrying = Retrying(settings.backoff, clock, random.Random(settings.seed))
@@ -59,11 +60,13 @@ class Endpoint:
         return DecodingSource(self.native_source())
 
     def raw_sink(self) -> VectorSink:
-        """The adapter's own sink: for its limits, and for what only that kind of sink can do."""
-        return self._store.sink()
+        """The adapter's own sink, the same each time: for its limits, and for what only that kind of sink can do."""
+        if self._raw_sink is None:
+            self._raw_sink = self._store.sink()
+        return self._raw_sink
 
     def sink(self) -> EncodingSink:
-        return EncodingSink(SinkAround(self._store.sink(), self._policy), metrics=self._metrics)
+        return EncodingSink(SinkAround(self.raw_sink(), self._policy), metrics=self._metrics)
 
     def search(self) -> DecodingSearch:
         return DecodingSearch(self.native_search(), self.native_source())

@@ -1,0 +1,140 @@
+"""`exitramp drill`: list, show, run and begin drills."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exitramp.cli import output
+from exitramp.cli.options import json_option
+from exitramp.errors import ExitCode
+
+
+@click.group()
+def drill() -> None:
+    """Rehearse leaving a vendor, for real, and measure it.
+
+    \b
+    Example:
+      exitramp drill run vendor_outage
+    """
+
+
+@drill.command("list")
+@json_option
+def list_drills(as_json: bool) -> int:
+    """The drills that come with exitramp.
+
+    \b
+    Example:
+      exitramp drill list
+    """
+    from exitramp.drill.catalogue import find_drill
+    from exitramp.drill.inputs import packaged_drills
+
+    found = [find_drill(name) for name in packaged_drills()]
+    if as_json:
+        output.emit_json(
+            {"drills": [{"name": each.name, "title": each.title, "expected": each.expected} for each in found]}
+        )
+    else:
+        output.say(output.table([(each.name, each.expected, each.title) for each in found], ("drill", "ends", "title")))
+    return int(ExitCode.PASS)
+
+
+@drill.command()
+@click.argument("name", metavar="DRILL")
+@json_option
+def show(name: str, as_json: bool) -> int:
+    """What a drill does, step by step, and what each step reads, writes and cuts. Nothing is run.
+
+    DRILL is a packaged drill's name or a path to a drill file.
+
+    \b
+    Example:
+      exitramp drill show vendor_outage
+    """
+    from exitramp.drill.catalogue import STEPS, find_drill
+
+    spec = find_drill(name)
+    if as_json:
+        output.emit_json(spec.to_json())
+        return int(ExitCode.PASS)
+    output.say(f"{spec.title}  ({spec.mode}; expected to end: {spec.expected})\n\n{spec.description.strip()}\n")
+    rows = []
+    for number, step in enumerate(spec.steps, 1):
+        kind = STEPS[step.name]
+        rows.append(
+            (number, step.name, ", ".join(kind.reads), ", ".join(kind.writes), ", ".join(kind.cuts), kind.summary)
+        )
+    output.say(output.table(rows, ("", "step", "reads", "writes", "cuts", "what it does")))
+    promised = {key: value for key, value in spec.objectives.to_json().items() if value is not None}
+    output.say("\nobjectives: " + (", ".join(f"{key} {value:g}" for key, value in promised.items()) or "none"))
+    return int(ExitCode.PASS)
+
+
+@drill.command()
+@click.argument("name", metavar="DRILL")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for the run.  [default: runs/…]")
+@click.option("--seed", type=int, default=7, show_default=True, help="Seed of everything that is drawn.")
+@click.option("--operator", default="", help="Who runs the drill; shown in the report.")
+@click.option(
+    "--allow-writes",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Allow writing to or cutting ADDRESS although it is not on this machine.",
+)
+@json_option
+def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tuple[str, ...], as_json: bool) -> int:
+    """Run a drill and write its journal and report.
+
+    DRILL is a packaged drill's name or a path to a drill file. The exit code is the verdict: 0 pass, 1 fail,
+    3 inconclusive.
+
+    \b
+    Example:
+      exitramp drill run vendor_outage --out runs/first
+    """
+    from exitramp.drill.catalogue import find_drill
+    from exitramp.drill.engine import run_drill
+    from exitramp.report.writing import write_reports
+
+    # Embedders that use several threads for a matrix of one row slow everything else down.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    spec = find_drill(name)
+    folder = out or Path("runs") / f"{spec.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    output.note(f"{spec.title}")
+    result = run_drill(
+        spec,
+        folder,
+        seed=seed,
+        allow_writes=allow_writes,
+        operator=operator,
+        command=shlex.join(["exitramp", *sys.argv[1:]]),
+        say=output.note,
+    )
+    reports = write_reports(folder)
+    if as_json:
+        output.emit_json(result.to_json() | {"reports": {kind: str(path) for kind, path in reports.items()}})
+    else:
+        _say_result(result, reports)
+    return output.exit_code(result.verdict)
+
+
+def _say_result(result: Any, reports: dict[str, Path]) -> None:
+    rows = []
+    for each in result.objectives:
+        measured = "not measured" if each.measured is None else f"{each.measured:g}"
+        rows.append((each.verdict.value.upper(), each.title, measured, f"at most {each.target:g} {each.unit}"))
+    output.say("\n" + output.table(rows, ("verdict", "objective", "measured", "promised")))
+    output.say(f"\n{output.verdict_word(result.verdict)}  in {result.seconds:.0f} s, run {result.run_id}")
+    if result.aborted:
+        output.say(f"stopped: {result.aborted}")
+    output.say(f"event log head {result.head}")
+    output.say(f"report {reports['html']}")

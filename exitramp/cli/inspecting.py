@@ -1,0 +1,90 @@
+"""What `exitramp inspect` measures and prints: never a payload's value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from exitramp.cli import output
+from exitramp.digests import CollectionDigests, digest_batch
+from exitramp.parity.alignment import read_all
+from exitramp.records import Verdict
+from exitramp.tally import CollectionTally
+from exitramp.wrappers import Endpoint
+
+BATCH_ROWS = 1000
+
+
+def inspect_endpoint(endpoint: Endpoint, *, progress: Callable[[int], None]) -> dict[str, Any]:
+    """One complete read: spec, count, inventory, vector facts, digests, and who answered."""
+    source = endpoint.source()
+    identity = source.identity()
+    spec = source.describe()
+    count = source.count()
+    tally = CollectionTally(spec)
+    digests = CollectionDigests.empty(spec)
+    for batch in read_all(source, batch_rows=BATCH_ROWS):
+        tally.add(batch)
+        digests = digests.merge(digest_batch(batch, spec))
+        progress(digests.rows)
+    verdict = Verdict.PASS if digests.rows == count else Verdict.INCONCLUSIVE
+    return {
+        "verdict": verdict.value,
+        "address": str(endpoint.address),
+        "store": {
+            "adapter": identity.adapter,
+            "server_version": identity.server_version,
+            "client_version": identity.client_version,
+            "can_write": identity.can_write,
+            "evidence": identity.evidence,
+        },
+        "collection": spec.to_json(),
+        "count": count,
+        "rows": digests.rows,
+        "digests": digests.to_json(),
+        "inventory": tally.inventory().to_json(),
+        "vectors": {column: facts.to_json() for column, facts in tally.vector_facts().items()},
+        "calls": dict(endpoint.meter.calls),
+        "findings": [finding.to_json() for finding in source.findings()],
+    }
+
+
+def say_inspection(found: Mapping[str, Any]) -> None:
+    """The same for people."""
+    spec, store = found["collection"], found["store"]
+    can_write = {True: "yes", False: "no", None: "the store does not tell"}[store["can_write"]]
+    output.say(f"{found['address']}")
+    output.say(f"  store       {store['adapter']} {store['server_version']} ({store['evidence']})")
+    output.say(f"  collection  {spec['name']}, ids are {spec['id_kind']}")
+    output.say(f"  records     {found['count']:,} by the store's count, {found['rows']:,} by a complete scan")
+    output.say(f"  may write   {can_write}")
+    for field in spec["vectors"]:
+        facts = found["vectors"].get(_column(field), {})
+        dimensions = "" if field["dimensions"] is None else f"{field['dimensions']} × "
+        kind = f"{dimensions}{field['dtype']}, {field['kind']}, {field['metric']}"
+        model = f"{field['model']['provider']}/{field['model']['name']}"
+        output.say(f"  vector {field['name'] or '(unnamed)'}  {kind}; model {model}")
+        shown = {name: value for name, value in facts.items() if isinstance(value, int | float)}
+        output.say("      " + ", ".join(f"{name} {_short(value)}" for name, value in shown.items()))
+    rows = []
+    for field in found["inventory"].get("fields", []):
+        types = ", ".join(f"{name} {count}" for name, count in sorted(field["types"].items()))
+        rows.append(
+            (field.get("text") or _path(field["path"]), types, field.get("rows", ""), field.get("rows_null", ""))
+        )
+    if rows:
+        output.say("\n" + output.table(rows, ("payload path", "types and values", "rows without it", "rows null")))
+
+
+def _column(field: Mapping[str, Any]) -> str:
+    if field["kind"] == "dense":
+        return f"vector:{field['name']}" if field["name"] else "vector"
+    return f"{field['kind']}:{field['name']}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _path(path: list[str | None]) -> str:
+    return "$" + "".join("[]" if part is None else f".{part}" for part in path)

@@ -1,0 +1,216 @@
+"""Running a drill: its steps in order, every one of them in the log, stop conditions, and the way back."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exitramp import __version__
+from exitramp.clock import Clock, SystemClock, iso_utc
+from exitramp.drill.catalogue import STEPS
+from exitramp.drill.event_log import EventLog
+from exitramp.drill.objectives import ObjectiveResult, judge_objectives, objectives_sha256
+from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.spec import DrillSpec, StepSpec
+from exitramp.errors import ExitrampError, SpendExceeded, UsageError
+from exitramp.records import Finding, Verdict
+from exitramp.urls import Network
+
+LOG_NAME = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class DrillResult:
+    """A finished run. `aborted` is the reason why it did not run to its end; it is then never a pass."""
+
+    run_id: str
+    folder: Path
+    verdict: Verdict
+    objectives: tuple[ObjectiveResult, ...]
+    findings: tuple[Finding, ...]
+    head: str
+    seconds: float
+    aborted: str | None
+    results: Mapping[str, Mapping[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        copied = self.results.get("dump", {})
+        return {
+            "verdict": self.verdict.value,
+            "run_id": self.run_id,
+            "folder": str(self.folder),
+            "rows": copied.get("rows"),
+            "digests": copied.get("digests"),
+            "objectives": [each.to_json() for each in self.objectives],
+            "aborted": self.aborted,
+            "event_log_head": self.head,
+            "seconds": round(self.seconds, 3),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def run_drill(
+    spec: DrillSpec,
+    folder: Path,
+    *,
+    seed: int = 0,
+    allow_writes: tuple[str, ...] = (),
+    operator: str = "",
+    command: str = "",
+    say: Callable[[str], None] = lambda text: None,
+    clock: Clock | None = None,
+    network: Network | None = None,
+) -> DrillResult:
+    """Run every step and write the log into `folder`, which must be new or empty.
+
+    A step that raises, or a stop condition, aborts the drill: the steps marked `always` still run, services are
+    stopped, and the verdict is at best inconclusive. Raises `UsageError` only for what was wrong before the start.
+    """
+    clock = clock or SystemClock()
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty", hint="give another folder with --out; a run is never overwritten")
+    run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+    with EventLog.create(folder / LOG_NAME, clock) as log:
+        run = DrillRun(spec, folder, log, seed=seed, allow_writes=allow_writes, say=say, clock=clock, network=network)
+        run.shared["run_id"] = run_id
+        log.append("run.started", _started(spec, run_id, seed, operator, command))
+        return _Engine(run, run_id).execute()
+
+
+class _Engine:
+    def __init__(self, run: DrillRun, run_id: str) -> None:
+        self._run = run
+        self._run_id = run_id
+        self._findings: list[Finding] = []
+        self._verdicts: list[Verdict] = []
+        self._aborted: str | None = None
+
+    def execute(self) -> DrillResult:
+        run = self._run
+        started = run.clock.monotonic()
+        try:
+            self._steps()
+        finally:
+            # Whatever happened, nothing that this run started may stay behind.
+            run.close()
+        objectives = judge_objectives(run.spec, run.results)
+        verdicts = [*self._verdicts, *(each.verdict for each in objectives)]
+        if self._aborted is not None:
+            verdicts.append(Verdict.INCONCLUSIVE)
+        if not objectives:
+            self._findings.append(Finding("objectives.none", "no objectives were set", Verdict.INCONCLUSIVE))
+            verdicts.append(Verdict.INCONCLUSIVE)
+        verdict = Verdict.worst(verdicts)
+        run.log.append(
+            "run.judged",
+            {
+                "verdict": verdict.value,
+                "objectives": [each.to_json() for each in objectives],
+                "aborted": self._aborted,
+                "ended_at": iso_utc(run.clock.now()),
+                "seconds": run.clock.monotonic() - started,
+                "traces": len(run.traces),
+            },
+        )
+        head = run.log.finish({"verdict": verdict.value})
+        return DrillResult(
+            self._run_id,
+            run.folder,
+            verdict,
+            objectives,
+            tuple(self._findings),
+            head,
+            run.clock.monotonic() - started,
+            self._aborted,
+            run.results,
+        )
+
+    def _steps(self) -> None:
+        for step in self._run.spec.steps:
+            if self._aborted is not None and not STEPS[step.name].always:
+                self._run.log.append("step.skipped", {"step": step.name, "because": self._aborted})
+                continue
+            self._one(step)
+
+    def _one(self, spec: StepSpec) -> None:
+        run, step = self._run, STEPS[spec.name]
+        run.log.append(
+            "step.started",
+            {
+                "step": step.name,
+                "arguments": spec.arguments.to_json(),
+                "reads": list(step.reads),
+                "writes": list(step.writes),
+                "cuts": list(step.cuts),
+            },
+        )
+        began = run.clock.monotonic()
+        try:
+            run.check_stop()
+            outcome = step.run(run, spec.arguments)
+        except KeyboardInterrupt:
+            self._abort(step.name, "interrupted by the operator", None)
+            return
+        except SpendExceeded as error:
+            self._abort(step.name, error.message, None)
+            return
+        except ExitrampError as error:
+            self._abort(step.name, f"{type(error).__name__}: {error.message}", error.hint)
+            return
+        seconds = run.clock.monotonic() - began
+        self._take(spec, outcome, seconds)
+
+    def _take(self, spec: StepSpec, outcome: StepOutcome, seconds: float) -> None:
+        run = self._run
+        run.results[spec.name] = outcome.data
+        self._findings += outcome.findings
+        verdict = outcome.verdict
+        if verdict is not None and spec.name not in _JUDGED_AS_OBJECTIVE:
+            self._verdicts.append(verdict)
+        run.log.append(
+            "step.finished",
+            {
+                "step": spec.name,
+                "seconds": seconds,
+                "verdict": verdict.value if verdict is not None else None,
+                "data": dict(outcome.data),
+                "findings": [finding.to_json() for finding in outcome.findings],
+            },
+        )
+        word = f"  {verdict.value}" if verdict is not None else ""
+        run.say(f"  {spec.name:<18} {seconds:6.1f} s{word}")
+        for finding in outcome.findings:
+            run.say(f"    · {finding.message}")
+
+    def _abort(self, step: str, reason: str, hint: str | None) -> None:
+        self._aborted = f"{step}: {reason}"
+        text = f"the drill was stopped in '{step}': {reason}"
+        self._findings.append(Finding("drill.aborted", text, Verdict.INCONCLUSIVE, detail={"hint": hint}))
+        self._run.log.append("run.aborted", {"step": step, "reason": reason, "hint": hint})
+        self._run.say(f"  {step}: stopped: {reason}" + (f" (next: {hint})" if hint else ""))
+
+
+# A quality or cost verdict is that of its objective; counted twice it would say nothing more.
+_JUDGED_AS_OBJECTIVE = frozenset({"cost"})
+
+
+def _started(spec: DrillSpec, run_id: str, seed: int, operator: str, command: str) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "drill": spec.to_json(),
+        "file": spec.file,
+        "objectives": spec.objectives.to_json(),
+        "objectives_sha256": objectives_sha256(spec.objectives),
+        "seed": seed,
+        "operator": operator,
+        "command": command,
+        "tool_version": __version__,
+        "python_version": sys.version.split()[0],
+        "platform": f"{platform.system()} {platform.machine()}",
+    }

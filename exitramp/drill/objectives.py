@@ -1,0 +1,96 @@
+"""What was promised against what was measured: one verdict per objective, and nothing passes unmeasured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exitramp import canonical
+from exitramp.drill.spec import DrillSpec, Objectives
+from exitramp.records import Verdict
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveResult:
+    """One objective. `target` and `measured` are in `unit`; `measured` None means that nothing was measured."""
+
+    name: str
+    title: str
+    unit: str
+    target: float
+    measured: float | None
+    verdict: Verdict
+    note: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__} | {"verdict": self.verdict.value}
+
+
+def objectives_sha256(objectives: Objectives) -> str:
+    """The hash over the canonical JSON of the objectives, written into the log before anything runs."""
+    return hashlib.sha256(canonical.dumps(objectives.to_json()).encode("utf-8")).hexdigest()
+
+
+def judge_objectives(spec: DrillSpec, results: Results) -> tuple[ObjectiveResult, ...]:
+    """Every objective that the drill file sets, judged from the steps' results."""
+    return tuple(_judged(spec.objectives, results))
+
+
+def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:
+    outage = results.get("outage", {})
+    if wanted.rto_seconds is not None:
+        worst = outage.get("rto_seconds")
+        note = "slowest of all faults, from its injection to the first good answer from the substitute"
+        yield _at_most("rto_seconds", "Recovery time (RTO)", "s", wanted.rto_seconds, worst, note)
+    if wanted.rpo_records is not None:
+        lost = results.get("measure_loss", {}).get("records")
+        note = "records the substitute lacked, held in an older state or still held"
+        yield _at_most("rpo_records", "Records lost (RPO)", "records", wanted.rpo_records, lost, note)
+    if wanted.error_rate is not None:
+        note = "requests without a good answer from anyone, from the first fault on"
+        yield _at_most("error_rate", "Error rate", "share", wanted.error_rate, outage.get("error_rate"), note)
+    if wanted.p95_latency_ms is not None:
+        p95 = outage.get("latency_ms_on_substitute", {}).get("p95")
+        note = "of answers from the substitute during the outage, waiting and retries included"
+        yield _at_most("p95_latency_ms", "Latency, 95th percentile", "ms", wanted.p95_latency_ms, p95, note)
+    if wanted.quality_margin is not None:
+        yield _quality(wanted.quality_margin, results.get("compare_quality", {}))
+    if wanted.usd_per_request is not None:
+        mean = results.get("cost", {}).get("comparison", {}).get("mean", {}).get("after_usd")
+        measured = None if mean is None else float(mean)
+        note = "mean over the golden questions on the substitute"
+        yield _at_most("usd_per_request", "Cost of a request", "USD", wanted.usd_per_request, measured, note)
+
+
+def _at_most(name: str, title: str, unit: str, target: float, measured: float | None, note: str) -> ObjectiveResult:
+    if measured is None:
+        return ObjectiveResult(name, title, unit, target, None, Verdict.INCONCLUSIVE, "not measured")
+    verdict = Verdict.PASS if measured <= target else Verdict.FAIL
+    return ObjectiveResult(name, title, unit, target, measured, verdict, note)
+
+
+def _quality(margin: float, compared: Mapping[str, Any]) -> ObjectiveResult:
+    """The quality objective shows the metric that came off worst: the lowest lower bound."""
+    metrics = [metric for metric in compared.get("metrics", ()) if metric.get("lower") is not None]
+    verdicts = [Verdict(metric["verdict"]) for metric in compared.get("metrics", ())]
+    if not metrics:
+        reasons = [str(metric.get("reason")) for metric in compared.get("metrics", ())]
+        note = reasons[0] if reasons else "not measured"
+        return ObjectiveResult(
+            "quality_margin", "Quality lost at most", "share", margin, None, Verdict.INCONCLUSIVE, note
+        )
+    worst = min(metrics, key=lambda metric: metric["lower"])
+    note = f"{worst['metric']}, lower bound of the paired difference: {worst['reason']}"
+    return ObjectiveResult(
+        "quality_margin",
+        "Quality lost at most",
+        "share",
+        margin,
+        round(max(0.0, -float(worst["lower"])), 6),
+        Verdict.worst(verdicts),
+        note,
+    )
