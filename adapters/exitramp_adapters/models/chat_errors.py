@@ -46,6 +46,8 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     503: "overloaded",
     529: "overloaded",
 }
+# Somebody in between lost patience; the model behind may have done the work.
+_WORKED: Final = frozenset({408, 502, 504})
 _WORD = re.compile(r"\w+")
 _RUN_WORDS: Final = 3
 
@@ -113,7 +115,7 @@ def vendor_error(
         error_class=found,
         http_status=status,
         retry_after_seconds=parse_retry_after(headers.get("retry-after"), milliseconds=headers.get("retry-after-ms")),
-        maybe_billed=maybe_billed,
+        maybe_billed=maybe_billed or status in _WORKED,
         hint=_HINTS.get(found),
     )
 

@@ -20,6 +20,7 @@ from exitramp.urls import Address
 from exitramp_adapters.services.mock_vendor_options import VendorOptions, check_fault
 from exitramp_adapters.services.process import HOST, PORT, LoopbackProcess
 
+CONTROL_FILE: Final = "control.json"  # as in the server, which this side does not import: it loads h11 and asyncio
 _MODULE: Final = "exitramp_adapters.services.mock_vendor_server"
 _CONTROL_TIMEOUT_SECONDS: Final = 5.0
 _PAGE_ENTRIES: Final = 1000
@@ -85,7 +86,10 @@ class MockVendor:
         self._process.stop()
 
     def _control(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        described = json.loads((self.folder / "control.json").read_text("utf-8"))
+        try:
+            described = json.loads((self.folder / CONTROL_FILE).read_text("utf-8"))
+        except OSError as error:
+            raise RemoteError(f"the mock {self.shape} vendor was not started") from error
         port = int(described["control_port"])
         connection = http.client.HTTPConnection(HOST, port, timeout=_CONTROL_TIMEOUT_SECONDS)
         try:

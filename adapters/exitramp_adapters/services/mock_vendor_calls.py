@@ -56,7 +56,7 @@ class Calls:
         self._key = key
         self._calls = 0
         self._systems: set[str] = set()
-        self._overhead_ms: deque[float] = deque(maxlen=4096)
+        self._overhead_ms: deque[float] = deque(maxlen=256)
 
     @property
     def elapsed_seconds(self) -> float:
@@ -73,7 +73,7 @@ class Calls:
         return self.schedule.injected.kind == "refuse"
 
     def describe(self) -> dict[str, Any]:
-        """What this mock is and how it is set, with the time it itself took per call: median over the last 4,096."""
+        """What this mock is and how it is set, with the time it itself took per call: median over the last 256."""
         own = statistics.median(self._overhead_ms) if self._overhead_ms else None
         return {
             "mock": True,
