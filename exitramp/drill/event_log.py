@@ -175,8 +175,8 @@ class EventLog:
 def redacted(value: object, *, key: str = "") -> Any:
     """`value` with every text in it masked, keys too. A text under a key that names a secret is masked whole."""
     if isinstance(value, str):
-        # Seen alone a password is a word like any other: the key is what gives it away.
-        if key and redact(f"{key}={value}") != redact(f"{key}=") + redact(value):
+        # Seen alone a password is a word like any other: the key is what gives it away. A reference is no secret.
+        if value and _names_a_secret(key) and not value.startswith(("env:", "file:", "cmd:")):
             return MASK
         return redact(value)
     if isinstance(value, Mapping):
@@ -186,6 +186,10 @@ def redacted(value: object, *, key: str = "") -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         raise DataInvalid("an event holds no bytes: they could hide a secret", hint="log their SHA-256")
     return value
+
+
+def _names_a_secret(key: str) -> bool:
+    return bool(key) and redact(f"{key}=anything") != redact(key) + "=anything"
 
 
 def _masked_key(name: object) -> object:

@@ -45,7 +45,7 @@ def measure_phase(
     how: str,
     injected: float,
     ended: float,
-    healed: bool,
+    healed: bool | None,
     events: Iterable[RouterEvent],
     report: LoadReport,
     began: float,

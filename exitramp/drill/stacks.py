@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -102,14 +102,20 @@ class RetrievalOnlyModel:
 
 
 class SimulatedModel:
-    """A model whose calls first meet what is simulated in our layer: for one that may not be cut for real."""
+    """A model whose calls first meet what is simulated in our layer: for one that may not be cut for real.
 
-    def __init__(self, model: ChatModel, schedule: FaultSchedule) -> None:
+    `billed_as` is who sends the bill, where that is not the vendor whose shape is spoken: a mock has prices of its
+    own, and its traces must never look like the real vendor's.
+    """
+
+    def __init__(self, model: ChatModel, schedule: FaultSchedule, *, billed_as: str | None = None) -> None:
         self._model = model
         self._schedule = schedule
+        self._billed_as = billed_as
 
     def identity(self) -> ModelIdentity:
-        return self._model.identity()
+        found = self._model.identity()
+        return found if self._billed_as is None else replace(found, provider=self._billed_as, is_mock=True)
 
     def answer(self, request: ChatRequest, *, timeout_seconds: float) -> ChatAnswer:
         fault = self._schedule.injected
@@ -153,7 +159,8 @@ def _chat_model(run: DrillRun, running: RunningStack) -> ChatModel:
     adapter = model_adapter(address.scheme)
     if adapter.open_chat is None:
         raise ConfigError(f"'{address.scheme}' is no chat model", file=run.spec.file)
-    return SimulatedModel(adapter.open_chat(address, run.network), running.chat.simulated)
+    mock = running.chat.adapter.name if running.chat.adapter is not None and running.chat.is_mock else None
+    return SimulatedModel(adapter.open_chat(address, run.network), running.chat.simulated, billed_as=mock)
 
 
 def _prompts(run: DrillRun) -> PromptSet:

@@ -79,7 +79,7 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     clock = run.clock
     began, began_at = clock.monotonic(), clock.now()
     load.start()
-    phases: list[tuple[Phase, float, float, str, bool]] = []
+    phases: list[tuple[Phase, float, float, str, bool | None]] = []
     try:
         clock.sleep(arguments.warm_up_seconds)
         for number, phase in enumerate(arguments.phases):
@@ -91,7 +91,7 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
             run.log.append("fault.injected", {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how})
             _watch(run, phase.seconds)
             ended = clock.monotonic()
-            back = False
+            back: bool | None = None  # the last fault stays
             if not is_last:
                 _heal(run, phase)
                 back = _wait_until_back(run, router, arguments.heal_seconds)
