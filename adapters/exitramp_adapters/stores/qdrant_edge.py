@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from exitramp.errors import CollectionExists, CollectionMissing, StoreUnavailable
+from exitramp.errors import CollectionExists, CollectionMissing, StoreRejected, StoreUnavailable
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
@@ -196,7 +196,7 @@ class EdgeSink:
         if not shards.is_shard(store.folder()):
             store.make(params, sidecar)
             return
-        different = forms.difference(store.handle().config, params)
+        different = forms.difference(self._writable().config, params)
         if different:
             raise CollectionExists(f"{store.address} is there already and {different}", hint="choose another name")
         if not EdgeSource(store).count():
@@ -225,15 +225,25 @@ class EdgeSink:
         ]
         if not points:
             return
-        handle = self._store.handle()
+        handle = self._writable()
         with shards.translated(where):
             handle.shard.update(engine.UpdateOperation.upsert_points(points))
         handle.written = True
 
+    def _writable(self) -> shards.Handle:
+        """The shard, unless somebody made it without a log: such a one the engine lets two processes open at once."""
+        handle = self._store.handle()
+        if handle.config.get("wal_enabled") is False:
+            raise StoreRejected(
+                f"{self._store.address} was made without a write-ahead log and is not safe to write to",
+                hint="write into a new collection",
+            )
+        return handle
+
     def delete(self, keys: Sequence[RecordKey]) -> None:
         import qdrant_edge as engine
 
-        handle = self._store.handle()
+        handle = self._writable()
         ids = forms.known_ids(keys)
         if not ids:
             return
