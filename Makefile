@@ -1,0 +1,45 @@
+# Two commands matter: `make drill` and `make test`. Each sets up what it needs and can be run again.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: drill test lint bench docs lock drills clean
+
+drill: $(STAMP)            ## run the main drill on real input, to a report
+	$(BIN)/exitramp drill run vendor_outage
+
+test: $(STAMP) lint        ## everything that has to hold
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q $(PYTEST_ARGS)
+
+lint: $(STAMP)             ## style, types and floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)            ## ratios against bare clients in one run; see docs/benchmarks.md
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest benchmarks -q --benchmark-only $(PYTEST_ARGS)
+
+drills: $(STAMP)           ## every packaged drill, each held to its announced verdict
+	$(BIN)/python -m pytest -q tests/drills -m drills
+
+docs: $(STAMP)             ## write the generated pages again
+	$(BIN)/python -m tests.tools.cli_page > docs/cli.md
+
+lock:                      ## resolve the dependencies again, with hashes and without any index's address
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --extra dev pyproject.toml -o requirements/dev.txt -q
+	printf 'uv\n' | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header - -o requirements/uv.txt -q
+
+# The installer itself is locked too. Nothing is taken that the two files do not name by hash.
+$(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) runs .exitramp .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

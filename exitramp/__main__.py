@@ -1,0 +1,5 @@
+"""`python -m exitramp`."""
+
+from exitramp.cli.main import main
+
+main()

@@ -1,0 +1,170 @@
+"""`exitramp compare`: parity of two collections."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from exitramp.cli import output
+from exitramp.cli.options import json_option, open_settings, store_options
+from exitramp.errors import UsageError
+
+if TYPE_CHECKING:
+    from exitramp.migration import Comparison
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--tolerance",
+    multiple=True,
+    metavar="COLUMN=…",
+    help="How near a vector must be: exact, ulp:N, cosine:X,l2:Y or direction.  [default: what the two stores do]",
+)
+@click.option(
+    "--ids",
+    "ids_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("compare-ids.jsonl"),
+    show_default=True,
+    help="Where every differing id is written; made only if there is one.",
+)
+@click.option(
+    "--neighbours/--no-neighbours",
+    default=True,
+    show_default=True,
+    help="Compare what the two indexes answer, against exact truth.",
+)
+@click.option("--queries", type=click.IntRange(min=1), default=100, show_default=True, help="Queries to ask.")
+@click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
+@click.option(
+    "--recall-floor", type=click.FloatRange(0, 1), default=0.95, show_default=True, help="Recall that B must reach."
+)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="JSON",
+    help='Compare filtered neighbours too, e.g. {"eq": {"field": "package", "value": "numpy"}}. May be repeated.',
+)
+@click.option("--exact", is_flag=True, help="Ask both indexes for exact search, where they have it.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Seed of the sample of queries.")
+@json_option
+@store_options
+def compare(
+    a: str,
+    b: str,
+    tolerance: tuple[str, ...],
+    ids_file: Path,
+    neighbours: bool,
+    queries: int,
+    k: int,
+    recall_floor: float,
+    where: tuple[str, ...],
+    exact: bool,
+    seed: int,
+    as_json: bool,
+    **stores: Any,
+) -> int:
+    """Whether A and B hold the same records and answer alike. Reads both completely, writes nothing to them.
+
+    First records (missing, extra, changed), then neighbours: what each index finds, against exact truth computed
+    from A's own data. "The data differ" and "the index answers differently" are different findings. A side that has
+    no index (a dump) is compared by its records alone.
+
+    \b
+    Example:
+      exitramp compare dump:./articles-dump qdrant:./new#articles
+    """
+    from exitramp.migration import compare_endpoints
+    from exitramp.parity.tolerance import parse_tolerances
+    from exitramp.wrappers import open_endpoint
+
+    filters = [_filter(text) for text in where]
+    settings = open_settings(**stores)
+    with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
+        bar = output.Progress("compare", None)
+        result = compare_endpoints(one, other, given=parse_tolerances(tolerance), ids_file=ids_file, progress=bar.at)
+        if neighbours:
+            _ask_neighbours(
+                result, one, other, queries=queries, k=k, recall_floor=recall_floor, filters=filters, exact=exact,
+                seed=seed,
+            )  # fmt: skip
+        bar.end()
+    if as_json:
+        output.emit_json(result.to_json())
+    else:
+        _say(result)
+    return output.exit_code(result.verdict)
+
+
+def _filter(text: str) -> tuple[str, Any]:
+    from exitramp.filters import parse_filter
+
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            "--where is not JSON", hint='write e.g. --where \'{"eq": {"field": "package", "value": "numpy"}}\''
+        ) from error
+    return f"--where {next(iter(data), '') if isinstance(data, dict) else ''}", parse_filter(data)
+
+
+def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) -> None:
+    from exitramp.errors import RoleUnsupported
+    from exitramp.parity.neighbours import compare_neighbours
+    from exitramp.ports import SearchSettings
+    from exitramp.records import Finding
+
+    def search(endpoint: Any) -> Any:
+        try:
+            return endpoint.search()
+        except RoleUnsupported:
+            return None
+
+    search_b = search(other)
+    if search_b is None:
+        result.findings.append(Finding("neighbours.no_index", f"{other.address} has no index to ask; records only"))
+        return
+    result.neighbours = compare_neighbours(
+        one.source(),
+        other.source(),
+        search(one),
+        search_b,
+        queries=options["queries"],
+        k=options["k"],
+        seed=options["seed"],
+        recall_floor=options["recall_floor"],
+        filters=options["filters"] or None,
+        settings=SearchSettings(exact=options["exact"]),
+        records_verdict=result.records.verdict,
+    )
+
+
+def _say(result: Comparison) -> None:
+    records = result.records
+    output.say(records.summary())
+    output.say(
+        f"{output.verdict_word(result.verdict)}  A {records.rows_a:,} records, B {records.rows_b:,}, "
+        f"{records.compared:,} on both sides"
+    )
+    for each in records.fields:
+        output.say(
+            f"  {each.column}: {each.bit_equal:,} of {each.rows:,} bit for bit, {each.beyond:,} beyond the tolerance "
+            f"({each.tolerance.source}), greatest difference {each.max_abs:.3g}"
+        )
+    if records.paths:
+        rows = [
+            (path, ", ".join(f"{kind} {count}" for kind, count in kinds.items()))
+            for path, kinds in sorted(records.paths.items())
+        ]
+        output.say(output.table(rows, ("payload path", "differences")))
+    if result.neighbours is not None:
+        output.say(result.neighbours.summary())
+    findings = [*records.findings, *(result.neighbours.findings if result.neighbours is not None else ())]
+    output.say_findings([*findings, *result.findings])
+    if result.ids_file is not None:
+        output.note(f"every differing id is in {result.ids_file}")
