@@ -146,6 +146,18 @@ def test_a_mock_is_known_by_its_header_even_when_the_address_does_not_say_so(sid
     model.close()
 
 
+def test_a_temperature_is_sent_where_the_api_has_one_and_refused_where_not(sides: dict[str, Side]) -> None:
+    side = sides["anthropic"]
+    with pytest.raises(ModelError, match="no temperature") as caught:
+        side.model.answer(request(temperature=0.5), timeout_seconds=5)
+    assert (caught.value.error_class, caught.value.maybe_billed) == ("invalid_request", False)
+    older = open_chat(
+        "anthropic", Address("anthropic", "mock-large", None, {**side.address.options, "version": "2023-06-01"})
+    )
+    assert older.answer(request(temperature=0.5), timeout_seconds=5).finish_reason == "stop"
+    older.close()
+
+
 # -- errors --------------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +280,9 @@ def test_a_vendors_words_are_repeated_without_secrets_or_the_prompt_and_cut(side
         (400, VendorError("invalid_request_error", "", "Your credit balance is too low"), {}, "quota_exhausted"),
         (400, VendorError("", "", "reached your specified API usage limits"), {}, "quota_exhausted"),
         (402, VendorError("billing_error"), {}, "quota_exhausted"),
+        (429, VendorError("rate_limit_error", "enforced_spend_limit_reached"), {}, "quota_exhausted"),
+        (429, VendorError("", "organization_spend_limit_exceeded"), {}, "quota_exhausted"),
+        (429, VendorError("rate_limit_error", "ramp_limit_exceeded"), {}, "rate_limit"),
         (403, VendorError("permission_error"), {}, "auth"),
         (429, VendorError(), {"x-should-retry": "false"}, "quota_exhausted"),
         (429, VendorError("tokens", "rate_limit_exceeded"), {}, "rate_limit"),
@@ -501,6 +516,7 @@ def test_events_are_found_whatever_the_chunks_and_line_ends() -> None:
         ("openai:m?base_url=http://127.0.0.1/v1&colour=red", AddressError, "colour"),
         ("openai:m?base_url=http://127.0.0.1/v1&connect_seconds=soon", AddressError, "connect_seconds"),
         ("openai:m?base_url=http://127.0.0.1/v1&max_tokens_field=x", AddressError, "max_tokens_field"),
+        ("anthropic:m?base_url=http://127.0.0.1&version=2024-01-01", AddressError, "version"),
         ("anthropic:m?base_url=http://127.0.0.1&mock=perhaps", AddressError, "mock"),
     ],
 )

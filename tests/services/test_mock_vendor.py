@@ -251,6 +251,13 @@ def test_each_contract_keeps_its_own_rules(openai: Caller, anthropic: Caller) ->
     assert openai.post(stream_options={"include_usage": True}).status_code == 400
     without_version = {"x-api-key": "k"}
     assert "anthropic-version" in anthropic.post(headers=without_version).json()["error"]["message"]
+    newer = anthropic.headers | {"anthropic-version": "2026-10-21"}
+    assert anthropic.post(headers=newer).status_code == 200
+    assert anthropic.post(temperature=0).status_code == 200
+    assert anthropic.post(headers=newer, temperature=0).status_code == 400
+    assert anthropic.post(headers=newer | {"anthropic-version": "2024-01-01"}).status_code == 400
+    bearer = {"authorization": "Bearer k", "anthropic-version": "2023-06-01"}
+    assert anthropic.post(headers=bearer).status_code == 200
     assert anthropic.post(messages=[{"role": "system", "content": "x"}]).status_code == 400
     assert anthropic.post(messages=[{"role": "assistant", "content": "x"}]).status_code == 400
     assert openai.client.get(openai.url).status_code == 405
@@ -338,7 +345,8 @@ def test_a_quota_can_be_told_from_a_rate_limit(openai: Caller, anthropic: Caller
         caller.vendor.inject(Fault("quota"))
     try:
         assert openai.post().json()["error"]["code"] == "insufficient_quota"
-        assert anthropic.post().json()["error"]["type"] == "billing_error"
+        error = anthropic.post().json()["error"]
+        assert (error["type"], error["details"]["error_code"]) == ("rate_limit_error", "enforced_spend_limit_reached")
     finally:
         for caller in (openai, anthropic):
             caller.vendor.inject(Fault("none"))

@@ -1,7 +1,9 @@
 """The messages shape over HTTP: Anthropic, and what speaks like it.
 
 `anthropic:MODEL?base_url=https://api.anthropic.com&key=env:NAME`; the path `/v1/messages` is added, as the vendor's
-own SDK does. Options as in `openai:`, without `max_tokens_field`.
+own SDK does. Options as in `openai:` without `max_tokens_field`, and `version`: since 2026-10-21, the default, the API
+has no temperature, so only requests that ask for 0 are sent, without it; `version=2023-06-01` sends it to the models
+that still take one.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from exitramp.errors import AddressError, ModelError
 from exitramp.ports import ChatAnswer, ChatModel, ChatRequest, ModelAdapter, ModelIdentity
 from exitramp.records import Usage
 from exitramp.urls import Address, Network
@@ -18,7 +21,7 @@ from exitramp_adapters.models.chat_http import ChatHttp, Received, estimated_tok
 from exitramp_adapters.models.sse import ServerEvent
 
 PROVIDER = "anthropic"
-VERSION = "2023-06-01"
+VERSIONS: Final = ("2026-10-21", "2023-06-01")
 _FINISH: Final[Mapping[str, str]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -33,7 +36,12 @@ class AnthropicChat:
     """A chat model behind the messages shape. Finish reasons are given in the words of `openai:`."""
 
     def __init__(self, address: Address, network: Network) -> None:
-        self._http = ChatHttp(address, network, provider=PROVIDER, example_url="https://api.anthropic.com")
+        self._http = ChatHttp(
+            address, network, provider=PROVIDER, known_options=("version",), example_url="https://api.anthropic.com"
+        )
+        self._version = address.options.get("version", VERSIONS[0])
+        if self._version not in VERSIONS:
+            raise AddressError(f"anthropic: option 'version' is one of: {', '.join(VERSIONS)}")
         self._path = "/messages" if self._http.endpoint.base_url.endswith("/v1") else "/v1/messages"
         self._model = address.location
 
@@ -50,8 +58,15 @@ class AnthropicChat:
                 for message in request.messages
                 if message.role != "system"
             ],
-            "temperature": request.temperature,
         }
+        if self._version == "2023-06-01":
+            body["temperature"] = request.temperature
+        elif request.temperature != 0.0:
+            raise ModelError(
+                f"anthropic: the API version {self._version} has no temperature, and {request.temperature:g} was asked",
+                error_class="invalid_request",
+                hint="ask for 0, or add ?version=2023-06-01 for a model that still takes one",
+            )
         if system:
             body["system"] = system
         if request.stream:
@@ -61,7 +76,7 @@ class AnthropicChat:
         received = self._http.post(
             self._path,
             body,
-            {"x-api-key": self._http.endpoint.key, "anthropic-version": VERSION},
+            {"x-api-key": self._http.endpoint.key, "anthropic-version": self._version},
             idempotency_key=request.idempotency_key,
             timeout_seconds=timeout_seconds,
             prompt=prompt,

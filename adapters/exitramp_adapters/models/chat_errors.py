@@ -17,7 +17,7 @@ from exitramp.secrets import redact
 
 MESSAGE_LIMIT_CHARACTERS: Final = 200
 
-_QUOTA_CODES = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached", "billing_not_active"})
+_QUOTA_CODE = re.compile(r"insufficient_quota|billing|spend_limit|credit_balance")
 _GONE_CODES = frozenset({"model_not_found", "model_decommissioned", "model_not_available"})
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 _QUOTA = re.compile(r"(?i)credit balance|usage limits|exceeded your current quota|spend(ing)? limit")
@@ -54,7 +54,7 @@ _RUN_WORDS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class VendorError:
-    """The `error` object of an answer; both shapes have `type` and `message`, one has `code` as well."""
+    """The `error` object of an answer: both shapes have `type` and `message`, one `code`, one `details.error_code`."""
 
     type: str = ""
     code: str = ""
@@ -68,13 +68,15 @@ class VendorError:
             return cls(message=error)
         if not isinstance(error, dict):
             return cls()
-        return cls(*(str(error.get(name) or "") for name in ("type", "code", "message")))
+        details = error.get("details")
+        code = error.get("code") or (details.get("error_code") if isinstance(details, dict) else None)
+        return cls(str(error.get("type") or ""), str(code or ""), str(error.get("message") or ""))
 
 
 def error_class_of(status: int | None, error: VendorError, headers: Mapping[str, str]) -> str:
     """One of `MODEL_ERROR_CLASSES`. `status` is None for an error inside a stream that began well."""
     codes = {error.type, error.code}
-    if codes & _QUOTA_CODES or (status in (400, 429) and _QUOTA.search(error.message)):
+    if any(_QUOTA_CODE.search(code) for code in codes) or (status in (400, 429) and _QUOTA.search(error.message)):
         return "quota_exhausted"
     if status == 429:
         # Both vendors' SDKs take this header as the last word on trying again.

@@ -11,25 +11,23 @@ import asyncio
 import concurrent.futures
 import json
 import ssl
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from exitramp.errors import ModelError, UsageError
+from exitramp.errors import ModelError
 from exitramp.urls import Address, Network
 from exitramp_adapters.models.chat_address import Endpoint
 from exitramp_adapters.models.chat_errors import vendor_error
+from exitramp_adapters.models.loop_thread import LoopThread
 from exitramp_adapters.models.sse import EventDecoder, ServerEvent
 
 if TYPE_CHECKING:
     import httpx
-
-T = TypeVar("T")
 
 MOCK_HEADER: Final = "x-exitramp-mock"
 _ANSWER_LIMIT_BYTES: Final = 8 * 1024 * 1024
@@ -92,10 +90,8 @@ class ChatHttp:
         self.endpoint = Endpoint.of(address, known_options=known_options, example_url=example_url)
         self.is_mock = self.endpoint.is_mock
         self._network = network
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = LoopThread(f"exitramp-{provider}")
         self._client: httpx.AsyncClient | None = None
-        self._is_closed = False
 
     def post(
         self,
@@ -121,32 +117,14 @@ class ChatHttp:
         }
         work = self._exchange(progress, path, content, sent_headers, timeout_seconds, prompt, parts)
         try:
-            return self._run(work)
+            return self._loop.run(work)
         except concurrent.futures.CancelledError as error:
             raise self.failed(progress, "connection", "was closed while it was asked") from error
 
     def close(self) -> None:
-        with self._lock:
-            self._is_closed = True
-            loop, client, self._loop, self._client = self._loop, self._client, None, None
-        if loop is not None and client is not None:
-            asyncio.run_coroutine_threadsafe(_shut(client), loop).result(5.0)
-            loop.call_soon_threadsafe(loop.stop)
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        with self._lock:
-            if self._is_closed:
-                work.close()
-                raise UsageError(f"the {self.provider} model was closed")
-            if self._loop is None:
-                self._client = self._make_client()
-                self._loop = _start_loop(f"exitramp-{self.provider}")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C while waiting: the exchange must not go on behind our back
-            raise
+        """End what is under way and close the connections; calling it again does nothing."""
+        client, self._client = self._client, None
+        self._loop.close(client.aclose() if client is not None else None)
 
     def _make_client(self) -> httpx.AsyncClient:
         import httpx
@@ -208,10 +186,10 @@ class ChatHttp:
             if event.endswith(".send_request_headers.started"):
                 progress.is_sent = True  # from here on the vendor may do the work, and bill it
 
-        client = self._client
-        assert client is not None
+        if self._client is None:
+            self._client = self._make_client()  # on the loop's own thread, so only once
         connect_seconds = min(timeout_seconds, self.endpoint.connect_seconds or timeout_seconds)
-        async with client.stream(
+        async with self._client.stream(
             "POST",
             self.endpoint.base_url + path,
             content=content,
@@ -336,29 +314,6 @@ class ChatHttp:
     def broken(self, error_class: str, what: str, status: int | None = 200) -> ModelError:
         """An answer that came and is not one: the work was done, so it may be billed."""
         return ModelError(f"{self.provider} {what}", error_class=error_class, http_status=status, maybe_billed=True)
-
-
-def _start_loop(name: str) -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            loop.close()
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return loop
-
-
-async def _shut(client: httpx.AsyncClient) -> None:
-    """End what is under way, so that no caller waits for a loop that has stopped; then close the connections."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await client.aclose()
 
 
 def estimated_tokens(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The messages shape: `POST /v1/messages`, streamed or not, as its contract is published."""
+"""The messages shape: `POST /v1/messages`, streamed or not, as its contract is published, in both of its versions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from exitramp_adapters.services.mock_vendor_shape import (
     Refusal,
     Reply,
     StreamPieces,
+    bearer,
     fields,
     need,
     need_range,
@@ -21,13 +22,14 @@ from exitramp_adapters.services.mock_vendor_shape import (
     text_of,
 )
 
-VERSION: Final = "2023-06-01"
+VERSIONS: Final = ("2023-06-01", "2026-10-21")
+_GONE_SINCE_2026: Final = ("temperature", "top_p", "top_k")
 _KNOWN: Final = fields("model messages max_tokens system temperature top_p top_k stream metadata service_tier")
 _UNSUPPORTED: Final = fields("tools tool_choice thinking stop_sequences container mcp_servers")
 # kind: (status, type, message)
 _ERRORS: Final = {
     "rate_limit": (429, "rate_limit_error", "This request would exceed the rate limit. This is a mock."),
-    "quota": (429, "billing_error", "The spend limit of this workspace is reached. This is a mock."),
+    "quota": (429, "rate_limit_error", "The monthly spend limit is reached. This is a mock."),
     "error_500": (500, "api_error", "Internal server error. This is a mock."),
     "unavailable": (503, "api_error", "The service is unavailable. This is a mock."),
     "overloaded": (529, "overloaded_error", "Overloaded. This is a mock."),
@@ -51,14 +53,19 @@ class AnthropicShape:
     request_id_header = "request-id"
 
     def key(self, headers: Mapping[str, str]) -> str | None:
-        return headers.get("x-api-key", "").strip() or None
+        # Either header: newer releases of the vendor's own client send the key as a bearer token.
+        return headers.get("x-api-key", "").strip() or bearer(headers)
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Ask:
         if "anthropic-version" not in headers:
             raise Refusal("invalid_request", "anthropic-version: header is required")
-        if headers["anthropic-version"] != VERSION:
+        if headers["anthropic-version"] not in VERSIONS:
             raise Refusal("invalid_request", "anthropic-version: is not a valid version")
         data = read_json(headers, body)
+        if headers["anthropic-version"] != VERSIONS[0]:
+            for field in _GONE_SINCE_2026:
+                if field in data:
+                    raise Refusal("invalid_request", f"{field}: Extra inputs are not permitted", field=field)
         only_fields(data, _KNOWN, _UNSUPPORTED)
         model = need(data, "model", str, what="a string")
         limit = need(data, "max_tokens", int, what="an integer")
@@ -83,7 +90,9 @@ class AnthropicShape:
 
     def error(self, refusal: Refusal, request_id: str) -> ErrorAnswer:
         status, kind, message = _ERRORS[refusal.kind]
-        error = {"type": kind, "message": refusal.message or message}
+        error: dict[str, Any] = {"type": kind, "message": refusal.message or message}
+        if refusal.kind == "quota":  # the type is that of a rate limit; only this code tells that no waiting mends it
+            error["details"] = {"error_code": "enforced_spend_limit_reached"}
         return ErrorAnswer(status, _dump({"type": "error", "error": error, "request_id": request_id}))
 
     def whole(self, reply: Reply) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from exitramp_adapters.services.mock_vendor_shape import (
     Refusal,
     Reply,
     StreamPieces,
+    bearer,
     fields,
     need,
     need_range,
@@ -58,8 +59,7 @@ class OpenAIShape:
     request_id_header = "x-request-id"
 
     def key(self, headers: Mapping[str, str]) -> str | None:
-        kind, _, key = headers.get("authorization", "").partition(" ")
-        return key.strip() or None if kind.lower() == "bearer" else None
+        return bearer(headers)
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Ask:
         data = read_json(headers, body)

@@ -106,6 +106,12 @@ def fields(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
+def bearer(headers: Mapping[str, str]) -> str | None:
+    """The token of `Authorization: Bearer TOKEN`; None without one."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() or None if kind.lower() == "bearer" else None
+
+
 def read_json(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """The request's object. Raises `Refusal`."""
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
