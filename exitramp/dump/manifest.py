@@ -181,17 +181,17 @@ class Manifest:
             resumed=_count(data["resumed"], "resumed"),
             consistency=_consistency(data["consistency"]),
             rows=_count(data["rows"], "rows"),
-            collection=_part("collection", lambda: CollectionSpec.from_json(data["collection"])),
-            origin=_part("origin", lambda: Origin.from_json(data["origin"])),
+            collection=_part("collection", data["collection"], CollectionSpec.from_json),
+            origin=_part("origin", data["origin"], Origin.from_json),
             mapping=_flat(NameMapping, data["mapping"], "mapping"),
-            inventory=_part("inventory", lambda: Inventory.from_json(data["inventory"])),
-            vector_facts=_part("vector_facts", lambda: _vector_facts(data["vector_facts"])),
+            inventory=_part("inventory", data["inventory"], Inventory.from_json),
+            vector_facts=_part("vector_facts", data["vector_facts"], _vector_facts),
             shards=tuple(
                 _file(entry, f"shards[{at}]", with_rows=True)
                 for at, entry in enumerate(_typed(data["shards"], list, "shards"))
             ),
             journal=_file(data["journal"], "journal", with_rows=False),
-            digests=_part("digests", lambda: CollectionDigests.from_json(data["digests"])),
+            digests=_part("digests", data["digests"], CollectionDigests.from_json),
         )
         manifest._check_agreement()
         return manifest
@@ -287,13 +287,27 @@ def _vector_facts(data: Any) -> dict[str, VectorFacts]:
     return {str(name): VectorFacts.from_json(facts) for name, facts in data.items()}
 
 
-def _part(where: str, build: Callable[[], _T]) -> _T:
-    """What `build` makes of a part that has a reader of its own; whatever it stumbles over is corruption."""
+def _part(where: str, data: Any, build: Callable[[Any], _T]) -> _T:
+    """What `build` makes of a part that has a reader of its own; whatever it stumbles over is corruption.
+
+    Such readers fill in what is missing. Here the part must be exactly what it is written as.
+    """
     try:
-        return build()
+        value = build(data)
+        if _text(_json_of(value)) == _text(data):
+            return value
+        reason = "keys are missing, or values of another type"
     except (DataInvalid, TypeError, ValueError, KeyError, AttributeError) as error:
         reason = error.message if isinstance(error, DataInvalid) else type(error).__name__
-        raise DumpCorrupt(f"{MANIFEST}: '{where}' is not as it was written: {reason}") from error
+    raise DumpCorrupt(f"{MANIFEST}: '{where}' is not as it was written: {reason}")
+
+
+def _json_of(value: Any) -> Any:
+    return {name: item.to_json() for name, item in value.items()} if isinstance(value, dict) else value.to_json()
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

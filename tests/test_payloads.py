@@ -1,0 +1,49 @@
+"""Whole columns of payloads are judged as single payloads would be."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exitramp import canonical
+from exitramp.payloads import canonical_faults
+from exitramp.testing.hard_values import HARD_PAYLOADS
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8"), max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+OTHER_TEXTS = st.sampled_from(
+    [
+        *("", "{", "{},{}", '{"a":1', '"b":2}', "[", "]", "NaN", '{"b":1,"a":2}', '{"a":1,"a":1}', '{"a": 1}', "1e5"),
+        *("-0", '{"a":"}', '{"}', "1,2", "1e999", '"\\u0041"', '"\\ud800"', '"\\/"', "9007199254740993", " 1", "1 "),
+        *("01", "1.50", '{"$exitramp:int":"1"}', '{"$exitramp:no":"1"}', '{"a":[9007199254740993]}', "[" * 2000),
+        "-9007199254740993",
+    ]
+)
+TEXTS = st.none() | VALUES.map(canonical.dumps) | VALUES.map(json.dumps) | OTHER_TEXTS
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(TEXTS, max_size=6))
+def test_the_faults_of_a_column_are_those_of_its_texts(texts: list[str | None]) -> None:
+    expected = [row for row, text in enumerate(texts) if text is not None and not canonical.is_canonical(text)]
+    assert canonical_faults(pa.array(texts, pa.string())) == expected
+
+
+def test_hard_payloads_have_no_faults() -> None:
+    texts = [None if payload is None else canonical.dumps(payload) for payload in HARD_PAYLOADS.values()]
+    assert canonical_faults(pa.array(texts, pa.string())) == []
+
+
+@pytest.mark.parametrize("texts", [["{},{}", '{"a":"}', '{"}'], ["[1", "2]", "3,4"], ["1,2", ""]])
+def test_texts_that_only_together_are_json_are_faults(texts: list[str]) -> None:
+    assert canonical_faults(pa.array(texts)) == list(range(len(texts)))
