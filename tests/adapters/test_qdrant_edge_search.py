@@ -226,8 +226,8 @@ def test_the_index_is_building_until_it_was_built(db: Path) -> None:
         sink, search = store.sink(), store.search()
         sink.create(spec, ORIGIN)
         assert search.index_state() is IndexState.READY
-        for start in range(0, len(matrix), 500):
-            rows = [row(str(number), vector=matrix[number]) for number in range(start, start + 500)]
+        for start in range(0, len(matrix), 250):
+            rows = [row(str(number), vector=matrix[number]) for number in range(start, start + 250)]
             sink.upsert(batch_from_rows(rows, spec))
         assert search.index_state() is IndexState.BUILDING
         sink.flush()

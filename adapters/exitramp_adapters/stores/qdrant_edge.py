@@ -38,7 +38,7 @@ from exitramp_adapters.stores._qdrant_filters import filter_json
 
 # A folder's name has room for 255 bytes; percent-encoded, a printable character takes up to 3 of them, any up to 12.
 _NAMES: Final = NameRule(r"(?s)[A-Za-z0-9_.~-]{1,252}|[ -~]{1,84}|.{1,21}", 1, 252)
-_LIMITS: Final = forms.sink_limits(names=_NAMES, dimensions=None, batch_rows=500, keeps_origin=True)
+_LIMITS: Final = forms.sink_limits(names=_NAMES, dimensions=None, batch_rows=250, keeps_origin=True)
 _CHUNK_ROWS: Final = 128
 
 
