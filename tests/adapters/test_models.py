@@ -26,9 +26,9 @@ from exitramp.records import Usage
 from exitramp.secrets import MASK
 from exitramp.urls import Address, Network
 from exitramp_adapters.models import anthropic, openai, wordllama
-from exitramp_adapters.models.chat_errors import VendorError, error_class_of, repeatable
-from exitramp_adapters.models.chat_http import ChatHttp, _Progress
-from exitramp_adapters.models.sse import EventDecoder, ServerEvent
+from exitramp_adapters.models._chat_errors import VendorError, error_class_of, repeatable
+from exitramp_adapters.models._chat_http import ChatHttp, _Progress
+from exitramp_adapters.models._sse import EventDecoder, ServerEvent
 from exitramp_adapters.services.extractive import QUALITIES, answer, count_tokens
 from exitramp_adapters.services.mock_vendor import ANTHROPIC, OPENAI, MockVendor
 

@@ -16,9 +16,9 @@ from exitramp.errors import AddressError, ModelError
 from exitramp.ports import ChatAnswer, ChatModel, ChatRequest, ModelAdapter, ModelIdentity
 from exitramp.records import Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models.chat_errors import vendor_error
-from exitramp_adapters.models.chat_http import ChatHttp, Received, estimated_tokens
-from exitramp_adapters.models.sse import ServerEvent
+from exitramp_adapters.models._chat_errors import vendor_error
+from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens
+from exitramp_adapters.models._sse import ServerEvent
 
 PROVIDER = "anthropic"
 VERSIONS: Final = ("2026-10-21", "2023-06-01")

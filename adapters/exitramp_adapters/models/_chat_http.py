@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 
 from exitramp.errors import ModelError
 from exitramp.urls import Address, Network
-from exitramp_adapters.models.chat_address import Endpoint
-from exitramp_adapters.models.chat_errors import vendor_error
-from exitramp_adapters.models.loop_thread import LoopThread
-from exitramp_adapters.models.sse import EventDecoder, ServerEvent
+from exitramp_adapters.models._chat_address import Endpoint
+from exitramp_adapters.models._chat_errors import vendor_error
+from exitramp_adapters.models._loop_thread import LoopThread
+from exitramp_adapters.models._sse import EventDecoder, ServerEvent
 
 if TYPE_CHECKING:
     import httpx
