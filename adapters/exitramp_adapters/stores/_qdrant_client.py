@@ -1,16 +1,19 @@
-"""The REST client of a Qdrant server: made from an address and the network setting, its errors translated once."""
+"""A connection to a Qdrant server: the real client over REST, made from an address and the network setting, and its
+errors, translated once."""
 
 from __future__ import annotations
 
 import json
 import ssl
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from exitramp.errors import (
     CollectionMissing,
+    DataInvalid,
     ExitrampError,
     StoreError,
     StoreProtocolError,
@@ -19,10 +22,102 @@ from exitramp.errors import (
     StoreUnavailable,
     UsageError,
 )
+from exitramp.ports import Origin
+from exitramp.records import CollectionSpec, IdKind
 from exitramp.secrets import redact
 from exitramp.urls import Address, Network
+from exitramp_adapters.stores import _qdrant_forms as forms
 
-OPTIONS = ("api_key", "tls")
+OPTIONS: Final = ("api_key", "tls")
+ORIGIN_KEY: Final = "exitramp_origin"
+"""The key of a collection's metadata under which is kept what `create` was told."""
+
+
+class Connection:
+    """One opened address: the client, made when it is first needed, and what the server says of the collection."""
+
+    def __init__(self, address: Address, network: Network) -> None:
+        address.only_options(*OPTIONS)
+        if address.host is None:
+            raise UsageError(f"{address} names no host", hint="write qdrant+http://HOST:PORT#COLLECTION")
+        uses_tls(address)
+        self.address = address
+        self.network = network
+        self._client: Any = None
+        self._info: Any = None
+        self._spec: CollectionSpec | None = None
+        self._closed = False
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            client, self._client = self._client, None
+            if client is not None:
+                client.close()
+
+    @contextmanager
+    def calling(self) -> Iterator[Any]:
+        """The client, its errors translated; a missing collection is said together with those there are."""
+        try:
+            with translated(self.address, closed=self._closed):
+                yield self._made_client()
+        except CollectionMissing as error:
+            names = ", ".join(repr(name) for name in self.names()[:20]) or "none"
+            raise CollectionMissing(error.message, hint=f"the collections there are: {names}") from error
+
+    def _made_client(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = make_client(self.address, self.network)
+            return self._client
+
+    @property
+    def name(self) -> str:
+        name = self.address.require_collection()
+        if name in (".", ".."):
+            raise UsageError(f"{self.address}: Qdrant takes no collection named {name!r}")
+        return name
+
+    def info(self) -> Any:
+        """Title and version of the server, asked for once."""
+        if self._info is None:
+            with self.calling() as client:
+                self._info = client.info()
+        return self._info
+
+    def names(self) -> tuple[str, ...]:
+        with translated(self.address, closed=self._closed):
+            return tuple(sorted(each.name for each in self._made_client().get_collections().collections))
+
+    def described(self) -> dict[str, Any]:
+        """What the server says of the collection, in its own JSON. Raises `CollectionMissing`."""
+        with self.calling() as client:
+            found: dict[str, Any] = client.get_collection(self.name).model_dump(mode="json", exclude_none=True)
+        return found
+
+    def spec(self, *, fresh: bool = False) -> CollectionSpec:
+        """The collection; its ids' kind is left to whoever looks at the records. Asked for once, unless `fresh`."""
+        if self._spec is None or fresh:
+            config = self.described()["config"]
+            fields = forms.fields_from_params(config["params"], where=str(self.address))
+            metadata = {key: value for key, value in config.pop("metadata", {}).items() if key != ORIGIN_KEY}
+            index = config | ({"metadata": metadata} if metadata else {})
+            self._spec = CollectionSpec(self.name, IdKind.UINT64, fields, index=index)
+        return self._spec
+
+    def noted(self) -> tuple[Origin, IdKind] | None:
+        """What `create` was told, from the collection's metadata."""
+        text = self.described()["config"].get("metadata", {}).get(ORIGIN_KEY)
+        if text is None:
+            return None
+        try:
+            found = json.loads(text)
+            return Origin.from_json(found["origin"]), IdKind(found["id_kind"])
+        except (ValueError, KeyError, TypeError, DataInvalid) as error:
+            raise StoreProtocolError(
+                f"{self.address}: the collection's metadata {ORIGIN_KEY!r} does not say where the records came from"
+            ) from error
 
 
 def make_client(address: Address, network: Network) -> Any:

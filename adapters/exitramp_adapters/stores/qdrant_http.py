@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, Final
 
 import pyarrow as pa
 
-from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreProtocolError, UsageError
+from exitramp.errors import CollectionExists
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
@@ -31,15 +29,14 @@ from exitramp.ports import (
     StoreIdentity,
     TransferAccount,
 )
-from exitramp.records import CollectionSpec, IdKind, RecordKey, VectorKind
+from exitramp.records import CollectionSpec, RecordKey, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_forms as forms
 from exitramp_adapters.stores import _qdrant_records as records_form
-from exitramp_adapters.stores._qdrant_client import OPTIONS, make_client, translated, uses_tls
+from exitramp_adapters.stores._qdrant_client import ORIGIN_KEY, Connection
 from exitramp_adapters.stores._qdrant_filters import filter_json
 
 EMULATED: Final = "engine real, wire emulated"
-_ORIGIN_KEY: Final = "exitramp_origin"
 _METADATA_SINCE: Final = (1, 16)
 # The server wants at most 255 bytes and none of the characters that a file name may not hold; the client no dots only.
 _NAMES: Final = NameRule(
@@ -54,21 +51,8 @@ _CHUNK_ROWS: Final = 128
 _POLL_SECONDS: Final = 0.1
 
 
-class HttpStore:
-    """One opened address. The client is made when it is first needed."""
-
-    def __init__(self, address: Address, network: Network) -> None:
-        address.only_options(*OPTIONS)
-        if address.host is None:
-            raise UsageError(f"{address} names no host", hint="write qdrant+http://HOST:PORT#COLLECTION")
-        uses_tls(address)
-        self.address = address
-        self.network = network
-        self._client: Any = None
-        self._info: Any = None
-        self._spec: CollectionSpec | None = None
-        self._closed = False
-        self._lock = threading.RLock()
+class HttpStore(Connection):
+    """One opened address."""
 
     def source(self) -> HttpSource:
         return HttpSource(self)
@@ -78,76 +62,6 @@ class HttpStore:
 
     def search(self) -> HttpSearch:
         return HttpSearch(self)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            client, self._client = self._client, None
-            if client is not None:
-                client.close()
-
-    @contextmanager
-    def calling(self) -> Iterator[Any]:
-        """The client, its errors translated; a missing collection is said together with those there are."""
-        try:
-            with translated(self.address, closed=self._closed):
-                yield self._made_client()
-        except CollectionMissing as error:
-            names = ", ".join(repr(name) for name in self.names()[:20]) or "none"
-            raise CollectionMissing(error.message, hint=f"the collections there are: {names}") from error
-
-    def _made_client(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                self._client = make_client(self.address, self.network)
-            return self._client
-
-    @property
-    def name(self) -> str:
-        name = self.address.require_collection()
-        if name in (".", ".."):
-            raise UsageError(f"{self.address}: Qdrant takes no collection named {name!r}")
-        return name
-
-    def info(self) -> Any:
-        """Title and version of the server, asked for once."""
-        if self._info is None:
-            with self.calling() as client:
-                self._info = client.info()
-        return self._info
-
-    def names(self) -> tuple[str, ...]:
-        with translated(self.address, closed=self._closed):
-            return tuple(sorted(each.name for each in self._made_client().get_collections().collections))
-
-    def described(self) -> dict[str, Any]:
-        """What the server says of the collection, in its own JSON. Raises `CollectionMissing`."""
-        with self.calling() as client:
-            found: dict[str, Any] = client.get_collection(self.name).model_dump(mode="json", exclude_none=True)
-        return found
-
-    def spec(self, *, fresh: bool = False) -> CollectionSpec:
-        """The collection; its ids' kind is left to whoever looks at the records. Asked for once, unless `fresh`."""
-        if self._spec is None or fresh:
-            config = self.described()["config"]
-            fields = forms.fields_from_params(config["params"], where=str(self.address))
-            metadata = {key: value for key, value in config.pop("metadata", {}).items() if key != _ORIGIN_KEY}
-            index = config | ({"metadata": metadata} if metadata else {})
-            self._spec = CollectionSpec(self.name, IdKind.UINT64, fields, index=index)
-        return self._spec
-
-    def noted(self) -> tuple[Origin, IdKind] | None:
-        """What `create` was told, from the collection's metadata."""
-        text = self.described()["config"].get("metadata", {}).get(_ORIGIN_KEY)
-        if text is None:
-            return None
-        try:
-            found = json.loads(text)
-            return Origin.from_json(found["origin"]), IdKind(found["id_kind"])
-        except (ValueError, KeyError, TypeError, DataInvalid) as error:
-            raise StoreProtocolError(
-                f"{self.address}: the collection's metadata {_ORIGIN_KEY!r} does not say where the records came from"
-            ) from error
 
 
 class HttpSource:
@@ -237,7 +151,7 @@ class HttpSink:
 
         store = self._store
         params = forms.params_from_spec(spec)
-        note = {_ORIGIN_KEY: json.dumps({"origin": origin.to_json(), "id_kind": spec.id_kind.value}, sort_keys=True)}
+        note = {ORIGIN_KEY: json.dumps({"origin": origin.to_json(), "id_kind": spec.id_kind.value}, sort_keys=True)}
         metadata = note if self._has_metadata() else None
         with store.calling() as client:
             there = client.collection_exists(store.name)
