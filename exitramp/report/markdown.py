@@ -181,8 +181,8 @@ def _escaped_start(found: re.Match[str]) -> str:
     return f"{space}\\{sign}" if sign else f"{space}{number}\\{stop}"
 
 
-def _inline(spans: Sequence[Inline]) -> str:
-    return "".join(_span(span) for span in spans)
+def _inline(spans: Sequence[Inline], *, in_table: bool = False) -> str:
+    return "".join(_span(span, in_table=in_table) for span in spans)
 
 
 def _span(span: Inline, *, in_table: bool = False) -> str:
@@ -239,7 +239,7 @@ def _timeline(block: Timeline) -> str:
         [
             escape(seconds_text(moment.at_seconds)),
             _moment(moment.title, milestone=moment.milestone),
-            _inline(moment.detail),
+            _inline(moment.detail, in_table=True),
             code_span(moment.reference, in_table=True) if moment.reference else "",
         ]
         for moment in block.moments

@@ -7,6 +7,7 @@ is a `Blank` and stays blank. A document that holds a Blank is unsigned.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -35,6 +36,7 @@ class Span:
 
 
 Inline = str | Span
+_ANCHOR = re.compile(r"[a-z][a-z0-9-]*\Z")
 
 
 def strong(text: str) -> Span:
@@ -253,13 +255,17 @@ Block = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """`anchor` is a stable name for links; `new_page` starts it on a new sheet in print."""
+    """`anchor` is a stable name for links, of small letters, digits and hyphens; `new_page` starts a new sheet."""
 
     number: int
     title: str
     blocks: tuple[Block, ...]
     anchor: str
     new_page: bool = False
+
+    def __post_init__(self) -> None:
+        if not _ANCHOR.match(self.anchor):
+            raise ValueError(f"section {self.number}: its anchor {self.anchor!r} is no plain word")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from exitramp.report.charts.drawing import (
+    BOLD,
     FONT,
     Entry,
     axis_label,
@@ -17,7 +18,7 @@ from exitramp.report.charts.drawing import (
     shortened,
     text_width,
 )
-from exitramp.report.charts.plane import axis_title, grid, tick_room
+from exitramp.report.charts.plane import MARGIN, axis_title, grid, tick_room
 from exitramp.report.charts.scales import Ruler, decimals_of, ruler
 from exitramp.report.figures import Axis, BarChart, BarSeries, Histogram, Scale, known
 from exitramp.report.markup import Markup
@@ -39,18 +40,18 @@ def bar_chart(chart: BarChart, *, width: float, key: str) -> Markup:
     ends = [_total(chart, at) for at in range(len(chart.categories))] if chart.stacked else measured
     axis = Axis(chart.axis.label, chart.axis.unit, Scale.LINEAR, chart.axis.lowest, chart.axis.highest)
     # Room at the right for the value that stands at the longest bar's end.
-    room = 0.0 if chart.stacked else max(text_width(_value(chart, value)) for value in measured) + 10
-    x = ruler(axis, ends, 1.0, width - 8 - room, wanted=3 if width < 500 else 6)
+    room = 0.0 if chart.stacked else max(text_width(_value(chart, value, width)) for value in measured) + 10
+    x = ruler(axis, ends, 1.0, width - MARGIN - room, wanted=3 if width < 500 else 6)
     for at, category in enumerate(chart.categories):
         body += _headline(chart, at, category, width, top + 14)
         top += 22
         height = _STACK if chart.stacked else _BAR * len(chart.series)
         body += _grid_behind(x, top, top + height)
-        body += _stack(chart, at, x, top) if chart.stacked else _group(chart, at, x, top)
+        body += _stack(chart, at, x, top) if chart.stacked else _group(chart, at, x, top, width)
         top += height + _GAP
     top -= _GAP
     body += _axis_below(x, top, width)
-    name, height = axis_label(width - 8, top + 26, axis_title(chart.axis))
+    name, height = axis_label(width - MARGIN, top + 26, axis_title(chart.axis))
     body.append(name)
     return drawing(width, top + 34 + height, body, key=key, title=chart.title, alternative=chart.alternative)
 
@@ -62,14 +63,14 @@ def histogram(chart: Histogram, *, width: float, key: str) -> Markup:
     entries = [Entry(rectangle(2, -6, 14, 12, f"bar {one.side.value}"), visible(one.name)) for one in chart.series]
     names, top = legend(entries, width, 0.0)
     body = [names, label(0, top + 16, "Count", style="axis")]
-    top += 26
+    top += 34
     counts = [count for one in chart.series for count in one.counts]
     if not any(counts):
         body.append(no_data(width, top, plot_height))
         return drawing(width, top + plot_height + 1, body, key=key, title=chart.title, alternative=chart.alternative)
     y = ruler(Axis("Count"), counts, top + plot_height, top, wanted=4, whole=True)
     fixed = Axis(chart.axis.label, chart.axis.unit, Scale.LINEAR, chart.edges[0], chart.edges[-1])
-    x = ruler(fixed, chart.edges, tick_room(y.labels()), width - 8, wanted=4 if narrow else 8)
+    x = ruler(fixed, chart.edges, tick_room(y.labels()), width - MARGIN, wanted=4 if narrow else 8)
     body += grid(x, y)
     for bin_number, (low, high) in enumerate(itertools.pairwise(chart.edges)):
         left, room = x(low) + 1, (x(high) - x(low) - 2) / len(chart.series)
@@ -77,7 +78,7 @@ def histogram(chart: Histogram, *, width: float, key: str) -> Markup:
             if one.counts[bin_number]:
                 height = y.near - y(one.counts[bin_number])
                 body.append(rectangle(left + number * room, y.near - height, room, height, f"bar {one.side.value}"))
-    name, height = axis_label(width - 8, y.near + 24, axis_title(chart.axis))
+    name, height = axis_label(width - MARGIN, y.near + 24, axis_title(chart.axis))
     body.append(name)
     return drawing(width, y.near + 32 + height, body, key=key, title=chart.title, alternative=chart.alternative)
 
@@ -97,13 +98,13 @@ def _headline(chart: BarChart, at: int, category: str, width: float, y: float) -
     right = ""
     if chart.stacked:
         missing = sum(not known(one.values[at]) for one in chart.series)
-        right = _value(chart, _total(chart, at)) if missing < len(chart.series) else NOT_MEASURED
+        right = _value(chart, _total(chart, at), width) if missing < len(chart.series) else NOT_MEASURED
         if 0 < missing < len(chart.series):
             right += f", {missing} part{'s' if missing > 1 else ''} {NOT_MEASURED}"
-    room = width - 8 - text_width(right) - 12
-    out = [label(0, y, shortened(visible(category), room), style="strong")]
+    room = width - MARGIN - text_width(right) - 12
+    out = [label(0, y, shortened(visible(category), room, BOLD), style="strong")]
     if right:
-        out.append(label(width - 8, y, right, anchor="end"))
+        out.append(label(width - MARGIN, y, right, anchor="end"))
     return out
 
 
@@ -124,7 +125,7 @@ def _stack(chart: BarChart, at: int, x: Ruler, top: float) -> list[Markup]:
     return out
 
 
-def _group(chart: BarChart, at: int, x: Ruler, top: float) -> list[Markup]:
+def _group(chart: BarChart, at: int, x: Ruler, top: float, width: float) -> list[Markup]:
     out: list[Markup] = []
     zero = x(max(0.0, x.low))
     for number, one in enumerate(chart.series):
@@ -135,7 +136,7 @@ def _group(chart: BarChart, at: int, x: Ruler, top: float) -> list[Markup]:
             continue
         left, right = sorted((zero, x(value)))
         out.append(rectangle(left, y + 1, max(0.5, right - left), _BAR - 3, f"bar {one.side.value}"))
-        out.append(label(right + 6, y + 13, _value(chart, value), style="tick value"))
+        out.append(label(right + 6, y + 13, _value(chart, value, width), style="tick value"))
     return out
 
 
@@ -163,14 +164,15 @@ def _total(chart: BarChart, at: int) -> float:
     return sum(value for one in chart.series if known(value := one.values[at]))
 
 
-def _value(chart: BarChart, value: float) -> str:
-    """To as many places as tell it from a hundredth of the greatest."""
+def _value(chart: BarChart, value: float, width: float) -> str:
+    """To as many places as show a hundredth of the greatest, and no wider than three tenths of the drawing."""
     if chart.stacked:
         sizes = [_total(chart, at) for at in range(len(chart.categories))]
     else:
         sizes = [abs(v) for one in chart.series for v in one.values if known(v)]
     greatest = max(sizes, default=0.0) or 1.0
-    return with_unit(number_text(value, min(8, decimals_of(greatest / 100))), visible(chart.axis.unit))
+    text = with_unit(number_text(value, min(8, decimals_of(greatest / 100))), visible(chart.axis.unit))
+    return shortened(text, width * 0.3)
 
 
 def _part(number: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exitramp.report.charts.drawing import axis_label, drawing, label, legend, mark_entry, marks, no_data
-from exitramp.report.charts.plane import axis_title, grid, tick_room
+from exitramp.report.charts.drawing import axis_label, drawing, label, legend, mark_entry, marks, no_data, shortened
+from exitramp.report.charts.plane import MARGIN, axis_title, grid, tick_room
 from exitramp.report.charts.scales import Ruler, ruler
 from exitramp.report.figures import Axis, DotChart, Side, known
 from exitramp.report.markup import Markup, point, tag
@@ -15,7 +15,7 @@ def dot_chart(chart: DotChart, *, width: float, key: str) -> Markup:
     narrow = width < 500
     plot_height = 190.0 if narrow else 220.0
     names, top = legend([mark_entry(side, visible(name)) for name, side in chart.sides], width, 0.0)
-    body = [names, label(0, top + 16, axis_title(chart.axis), style="axis")]
+    body = [names, label(0, top + 16, shortened(axis_title(chart.axis), width), style="axis")]
     top += 34
     items = chart.sorted_items()
     values = [value for item in items for value in item.values if known(value)]
@@ -27,7 +27,7 @@ def dot_chart(chart: DotChart, *, width: float, key: str) -> Markup:
     near = tick_room(y.labels())
     # Half a column of air at both ends keeps the first and last dots off the axes.
     axis = Axis(chart.items_label, lowest=0.0, highest=float(len(items) + 1))
-    x = ruler(axis, [1.0, float(len(items))], near, width - 8, wanted=4 if narrow else 8, whole=True)
+    x = ruler(axis, [1.0, float(len(items))], near, width - MARGIN, wanted=4 if narrow else 8, whole=True)
     x = Ruler(x.low, x.high, x.near, x.far, tuple(tick for tick in x.ticks if 1 <= tick <= len(items)))
     body += grid(x, y)
     body.append(_spans(chart, x, y))
@@ -38,7 +38,7 @@ def dot_chart(chart: DotChart, *, width: float, key: str) -> Markup:
         ]
         # The hollow shape is drawn larger, so that both are seen where they coincide.
         body.append(marks(side, places, size * (1.25 if side is Side.SUBSTITUTE else 0.75)))
-    name, height = axis_label(width - 8, y.near + 24, visible(chart.items_label))
+    name, height = axis_label(width - MARGIN, y.near + 24, visible(chart.items_label))
     body.append(name)
     return drawing(width, y.near + 32 + height, body, key=key, title=chart.title, alternative=chart.alternative)
 

@@ -14,8 +14,9 @@ from exitramp.report.charts.drawing import (
     mark_entry,
     marks,
     no_data,
+    shortened,
 )
-from exitramp.report.charts.plane import Header, axis_title, grid, tick_room
+from exitramp.report.charts.plane import MARGIN, Header, axis_title, grid, tick_room
 from exitramp.report.charts.scales import Ruler, is_logarithmic, ruler
 from exitramp.report.figures import LineChart, Mark, Series, known
 from exitramp.report.markup import Markup, point, tag
@@ -29,8 +30,8 @@ def line_chart(chart: LineChart, *, width: float, key: str) -> Markup:
     values = [y for one in chart.series for _, y in one.points if known(y)]
     title = axis_title(chart.y, logarithmic=is_logarithmic(chart.y, values))
     names, top = legend([_entry(one) for one in chart.series], width, 0.0)
-    body = [names, label(0, top + 16, title, style="axis")]
-    top += 26
+    body = [names, label(0, top + 16, shortened(title, width), style="axis")]
+    top += 32
     if not values:
         body.append(no_data(width, top, plot_height))
         return _finish(chart, width, top + plot_height + 1, body, key)
@@ -39,7 +40,7 @@ def line_chart(chart: LineChart, *, width: float, key: str) -> Markup:
     near = tick_room(draft.labels())
     # The data end where they end: room after them would look like time in which nothing was sent.
     end = chart.x.highest if chart.x.highest is not None else max(_x_values(chart))
-    x = ruler(replace(chart.x, highest=end), _x_values(chart), near, width - 8, wanted=4 if narrow else 8)
+    x = ruler(replace(chart.x, highest=end), _x_values(chart), near, width - MARGIN, wanted=4 if narrow else 8)
     header = Header.of(chart.events, chart.phases, x)
     bottom = top + header.height + plot_height
     y = ruler(chart.y, values, bottom, bottom - plot_height, wanted=4 if narrow else 5)
@@ -47,7 +48,7 @@ def line_chart(chart: LineChart, *, width: float, key: str) -> Markup:
     body += grid(x, y)
     for one in chart.series:
         body += _series(one, x, y, 1.8 if narrow else 2.2)
-    name, name_height = axis_label(width - 8, bottom + 24, axis_title(chart.x))
+    name, name_height = axis_label(width - MARGIN, bottom + 24, axis_title(chart.x))
     bottom += 24 + name_height + 8
     keys, taken = legend(header.keys, width, bottom)
     body += [name, keys]

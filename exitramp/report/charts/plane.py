@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from exitramp.report.charts.drawing import (
+    BOLD,
     FONT,
     LINE,
     Entry,
     label,
     line,
     rectangle,
+    shortened,
     text_width,
     wrapped,
 )
@@ -20,6 +22,8 @@ from exitramp.report.figures import Axis, EventMark, Phase
 from exitramp.report.markup import Markup
 from exitramp.report.text import visible
 
+MARGIN = 8.0
+"""Room between the end of the x axis and that of the drawing."""
 _MOST_LANES = 6
 _MOST_SEARCHED = 12
 
@@ -46,11 +50,12 @@ def grid(x: Ruler, y: Ruler) -> list[Markup]:
     taken = float("-inf")
     for tick, text in zip(x.ticks, x.labels(), strict=True):
         half = text_width(text) / 2
-        if x(tick) - half < taken + 6:
+        at = min(x(tick), x.far + MARGIN - half)
+        if at - half < taken + 6:
             continue
-        taken = x(tick) + half
+        taken = at + half
         out.append(line(x(tick), y.near, x(tick), y.near + 5, "base"))
-        out.append(label(x(tick), y.near + 18, text, anchor="middle", style="tick"))
+        out.append(label(at, y.near + 18, text, anchor="middle", style="tick"))
     return out
 
 
@@ -92,21 +97,22 @@ class Header:
         for event, text, lane in self._events:
             at_x = x(event.at)
             height = base - lane * LINE
-            out.append(line(at_x, height - 12, at_x, y.near, "event"))
+            out.append(line(at_x, height - 12 if text else base, at_x, y.near, "event"))
             anchor, where = ("start", at_x + 4) if _starts(at_x, text, x) >= at_x else ("end", at_x - 4)
-            out.append(label(where, height - 3, text, anchor=anchor, style="strong"))
+            if text:
+                out.append(label(where, height - 3, text, anchor=anchor, style="strong"))
         return out
 
     def _place_events(self, events: list[EventMark], x: Ruler) -> None:
         shown = [event for event in events if x.low <= event.at <= x.high]
-        names = [visible(event.label) for event in shown]
+        names = [shortened(visible(event.label), _room(x(event.at), x), BOLD) for event in shown]
         lanes = _lanes([(x(e.at), *_extent(x(e.at), name, x)) for e, name in zip(shown, names, strict=True)])
         if lanes is None:
-            self.keys += [_key(str(number), name) for number, name in enumerate(names, start=1)]
+            self.keys += [_key(str(number), visible(event.label)) for number, event in enumerate(shown, start=1)]
             names = [str(number) for number in range(1, len(shown) + 1)]
             lanes = _lanes([(x(e.at), *_extent(x(e.at), name, x)) for e, name in zip(shown, names, strict=True)])
-        if lanes is None:  # a crowd: neighbours at least do not share a lane
-            lanes = [number % _MOST_LANES for number in range(len(shown))]
+        if lanes is None:
+            names, lanes = _crowd([x(event.at) for event in shown]), [0] * len(shown)
         self._events = list(zip(shown, names, lanes, strict=True))
         self._lanes = max(lanes, default=-1) + 1
 
@@ -133,14 +139,34 @@ def _letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else str(number + 1)
 
 
+def _crowd(places: Sequence[float]) -> list[str]:
+    """Numbers for lines too close for a number each: the first of a group carries `3–7`, the others nothing."""
+    groups: list[list[int]] = []
+    for number, at in enumerate(places):
+        if groups and at < places[groups[-1][0]] + text_width("00–00", BOLD) + 8:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    texts = [""] * len(places)
+    for group in groups:
+        first, last = group[0] + 1, group[-1] + 1
+        texts[group[0]] = str(first) if first == last else f"{first}–{last}"
+    return texts
+
+
+def _room(at: float, x: Ruler) -> float:
+    """How wide the label of a line at `at` may be."""
+    return min(0.7 * (x.far - x.near), max(x.far - at, at) - 6)
+
+
 def _extent(at: float, text: str, x: Ruler) -> tuple[float, float]:
     left = _starts(at, text, x)
-    return left, left + text_width(text) + 4
+    return left, left + text_width(text, BOLD) + 4
 
 
 def _starts(at: float, text: str, x: Ruler) -> float:
     """A label stands right of its line, and left of it where it would leave the plot."""
-    width = text_width(text) + 4
+    width = text_width(text, BOLD) + 4
     return at if at + width <= x.far or at - width < 0 else at - width
 
 
