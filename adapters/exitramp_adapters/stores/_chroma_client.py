@@ -1,0 +1,226 @@
+"""The way to a Chroma, in process or over HTTP: one interface for both, and its errors translated once.
+
+Both clients sit on Chroma's `ServerAPI`. It is used directly, since the public client asks the server several things
+before a timeout could be set, and wraps every collection with an embedding function that wants to download a model.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from exitramp.errors import (
+    CollectionMissing,
+    ExitrampError,
+    StoreError,
+    StoreProtocolError,
+    StoreRejected,
+    StoreTimeout,
+    StoreUnavailable,
+    UsageError,
+)
+from exitramp.secrets import redact
+from exitramp.urls import Address, Network
+
+SQLITE_NAME: Final = "chroma.sqlite3"
+_SHOWN_CHARACTERS: Final = 200
+
+
+class Connection:
+    """One opened Chroma: `server` is its `ServerAPI`, `place` the tenant and database for every call on it."""
+
+    def __init__(self, server: Any, address: Address, release: Callable[[], None]) -> None:
+        from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
+
+        self.server = server
+        self.place = {
+            "tenant": address.option("tenant") or DEFAULT_TENANT,
+            "database": address.option("database") or DEFAULT_DATABASE,
+        }
+        self.close = release
+
+    def collection(self, name: str) -> Any:
+        """The collection as it is now. Raises the SDK's error if it is not there."""
+        return self.wrapped(self.server.get_collection(name=name, **self.place))
+
+    def wrapped(self, model: Any) -> Any:
+        from chromadb.api.models.Collection import Collection
+
+        return Collection(client=self.server, model=model, embedding_function=None)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(model.name for model in self.server.list_collections(**self.place)))
+
+
+def open_embedded(address: Address, path: Path) -> Connection:
+    """The files at `path`, made if they are not there. All opens of one path in a process share one engine.
+
+    Raises `StoreRejected` if this process has the path open with other settings already.
+    """
+    import chromadb
+
+    try:
+        with translated(address):
+            client = chromadb.PersistentClient(
+                path=str(path),
+                settings=_settings(),
+                **{name: value for name in ("tenant", "database") if (value := address.option(name)) is not None},
+            )
+    except StoreRejected as error:
+        if "different settings" in str(error.__cause__):
+            raise StoreRejected(
+                f"{address} is open in this process already, by a chromadb client with other settings",
+                hint="close that client first, or give it Settings(anonymized_telemetry=False)",
+            ) from error
+        if isinstance(error.__cause__, ValueError) and "tenant" in str(error.__cause__):
+            raise StoreRejected(f"{address}: there is no such tenant or database") from error
+        raise
+    return Connection(client._server, address, client.close)
+
+
+def open_http(address: Address, network: Network) -> Connection:
+    """A server. Nothing is sent yet."""
+    import httpx
+    from chromadb.api import ServerAPI
+    from chromadb.config import System
+
+    scheme = "https" if uses_tls(address) else "http"
+    parts = urlsplit(address.location)
+    port = address.port or 8000
+    settings = _settings()
+    settings.chroma_api_impl = "chromadb.api.fastapi.FastAPI"
+    netloc = parts.netloc if address.port else f"{parts.netloc}:{port}"
+    settings.chroma_server_host = f"{scheme}://{netloc}{parts.path.rstrip('/')}"
+    settings.chroma_server_http_port = port
+    system = System(settings)
+    server = system.instance(ServerAPI)
+    # Chroma's own session waits for ever and knows neither client certificates nor a proxy.
+    headers = dict(server._session.headers) | _credentials(address)
+    server._session.close()
+    server._session = httpx.Client(
+        timeout=network.timeout_seconds,
+        limits=server.http_limits,
+        headers=headers,
+        event_hooks={"response": [lambda response: _refuse_status(address, response.status_code)]},
+        **_transport(address, network),
+    )
+    system.start()
+
+    def release() -> None:
+        server._session.close()
+        system.stop()
+
+    return Connection(server, address, release)
+
+
+def uses_tls(address: Address) -> bool:
+    word = address.option("tls", "false")
+    if word not in ("true", "false"):
+        raise UsageError(f"{address}: tls is true or false")
+    return word == "true"
+
+
+def _settings() -> Any:
+    """Settings that send nothing to anybody, and that a `.env` file lying about does not change."""
+    from chromadb.config import Settings
+
+    return Settings(_env_file=None, anonymized_telemetry=False, chroma_otel_collection_endpoint="")
+
+
+def _credentials(address: Address) -> dict[str, str]:
+    """`?token=env:NAME` as a bearer token, or as it is in the header that `?token_header=` names."""
+    token = address.secret("token")
+    if token is None:
+        return {}
+    header = address.option("token_header")
+    return {header: token} if header else {"authorization": f"Bearer {token}"}
+
+
+def _transport(address: Address, network: Network) -> dict[str, Any]:
+    """What httpx takes of the network setting."""
+    options: dict[str, Any] = {}
+    if network.ca_bundle is not None or network.client_certificate is not None:
+        context = ssl.create_default_context(cafile=str(network.ca_bundle) if network.ca_bundle else None)
+        if network.client_certificate is not None:
+            key = str(network.client_key) if network.client_key else None
+            context.load_cert_chain(str(network.client_certificate), key)
+        options["verify"] = context
+    if address.is_loopback:
+        return options | {"trust_env": False}  # a proxy from the environment cannot reach this machine's loopback
+    if network.proxy is not None:
+        options["proxy"] = network.proxy
+        options["mounts"] = {f"all://{host}": None for host in network.no_proxy}
+    return options
+
+
+def _refuse_status(address: Address, status: int) -> None:
+    """What a proxy, or Chroma before it looks at a request, says by status alone; the client would lose the status."""
+    if status in (401, 403):
+        hint = "does the token allow this?" if "token" in address.options else "give the token with ?token=env:NAME"
+        raise StoreRejected(f"{address} refuses access ({status})", hint=hint)
+    if status in (408, 504):
+        raise StoreTimeout(f"{address} gave up ({status})", hint="is it overloaded?")
+    if status in (429, 502, 503):
+        raise StoreUnavailable(f"{address} cannot answer now ({status})")
+    if status == 413:
+        raise StoreRejected(f"{address} takes no request that large ({status})", hint="a record may be too long for it")
+
+
+@contextmanager
+def translated(address: Address) -> Iterator[None]:
+    """Chroma's errors as ours. What it says is shown only where it quotes no values: `ValueError`s do."""
+    import httpx
+    from chromadb import errors
+
+    try:
+        yield
+    except ExitrampError:
+        raise
+    except errors.NotFoundError as error:
+        raise CollectionMissing(f"{address}: {_brief(error)}") from error
+    except (errors.AuthorizationError, errors.ChromaAuthError) as error:
+        raise StoreRejected(f"{address} refuses access", hint="give the token with ?token=env:NAME") from error
+    except errors.RateLimitError as error:
+        raise StoreUnavailable(f"{address} asks to slow down") from error
+    except errors.InternalError as error:
+        raise _internal(address, error) from error
+    except (errors.VersionMismatchError, errors.InvalidHTTPVersion) as error:
+        raise StoreProtocolError(f"{address} does not speak as this client does: {_brief(error)}") from error
+    except errors.ChromaError as error:
+        raise StoreRejected(f"{address} refuses this ({type(error).__name__}): {_brief(error)}") from error
+    except httpx.TimeoutException as error:
+        hint = "is it stopped or overloaded?"
+        raise StoreTimeout(f"{address} did not answer in time ({type(error).__name__})", hint=hint) from error
+    except httpx.TransportError as error:
+        hint = f"is it running on {urlsplit(address.location).netloc}?"
+        raise StoreUnavailable(f"{address} cannot be reached ({type(error).__name__})", hint=hint) from error
+    except (httpx.HTTPError, json.JSONDecodeError, KeyError, AttributeError) as error:
+        raise StoreProtocolError(f"{address} gave an answer that is not Chroma's ({type(error).__name__})") from error
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise StoreRejected(f"{address}: Chroma's client refuses this ({type(error).__name__})") from error
+    except BaseException as error:
+        if type(error) is Exception:  # an answer in error whose kind the client does not know
+            raise StoreProtocolError(f"{address} answered with an error: {_brief(error)}") from error
+        if type(error).__name__ == "PanicException":  # what a crash inside the engine becomes, by no importable name
+            raise StoreError(f"{address}: Chroma's engine crashed in this call: {_brief(error)}") from error
+        raise
+
+
+def _internal(address: Address, error: Exception) -> StoreError:
+    said = str(error)
+    if "locked" in said or "busy" in said:
+        return StoreUnavailable(f"{address} is locked", hint="is another process writing to it?")
+    hint = None
+    if "hnsw segment" in said or "log store" in said:
+        # Seen in 3 of 25 runs that were killed with SIGKILL in the middle of a write: it rewrites the index in place.
+        hint = "its index or its log is damaged, as a kill in the middle of a write leaves it: restore from a dump"
+    return StoreError(f"{address} failed: {_brief(error)}", hint=hint)
+
+
+def _brief(error: BaseException) -> str:
+    return redact(" ".join(str(error).split())[:_SHOWN_CHARACTERS])
