@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     "--where",
     multiple=True,
     metavar="JSON",
-    help='Compare filtered neighbours too, e.g. {"eq": {"field": "package", "value": "numpy"}}. May be repeated.',
+    help='Compare filtered neighbours too, e.g. {"exists": {"field": "package"}}. May be repeated.',
 )
 @click.option("--exact", is_flag=True, help="Ask both indexes for exact search, where they have it.")
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the sample of queries.")

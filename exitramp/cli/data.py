@@ -293,10 +293,17 @@ def _checkpoint(one: Endpoint, other: Endpoint, state: Path | None) -> Checkpoin
 
 
 def _say_plan(found: Plan) -> None:
+    exact_keys = [
+        line for line in found.lines if line.subject.startswith("payload.") and line.fidelity.value == "exact"
+    ]
     rows = [
         (line.fidelity.value, line.subject, "" if line.rows is None else f"{line.rows:,}", line.how)
         for line in found.lines
+        if line not in exact_keys
     ]
+    if exact_keys:
+        # Hundreds of keys that are kept as they are would hide the few that are not.
+        rows.append(("exact", f"payload: {len(exact_keys)} keys", "", "kept as they are"))
     output.say(output.table(rows, ("class", "what", "rows", "how")))
     estimates = found.estimates
     output.say(

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from exitramp.cli import output
-from exitramp.cli.options import json_option
+from exitramp.cli.options import json_option, open_settings, store_options
 from exitramp.errors import ExitCode
 
 
@@ -138,3 +138,42 @@ def _say_result(result: Any, reports: dict[str, Path]) -> None:
         output.say(f"stopped: {result.aborted}")
     output.say(f"event log head {result.head}")
     output.say(f"report {reports['html']}")
+
+
+@drill.command()
+@click.option("--primary", required=True, metavar="ADDRESS", help="The store you depend on. It is only read.")
+@click.option("--substitute", required=True, metavar="ADDRESS", help="The store you would leave to.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("own-drill"),
+    show_default=True,
+    help="Folder for drill.yaml and README.md.",
+)
+@json_option
+@store_options
+def init(primary: str, substitute: str, out: Path, as_json: bool, **stores: Any) -> int:
+    """Begin a drill for your own stack. Reads both sides, writes two files here, and touches nothing else.
+
+    \b
+    Example:
+      exitramp drill init --primary chroma:./db#articles --substitute qdrant:./new#articles
+    """
+    from exitramp.drill.beginning import begin_drill
+
+    bar = output.Progress("measure", None)
+    found = begin_drill(primary, substitute, out, open_settings(**stores), progress=bar.at)
+    bar.end()
+    if as_json:
+        output.emit_json(found.to_json())
+        return int(ExitCode.PASS)
+    for name, look in (("primary", found.primary), ("substitute", found.substitute)):
+        records = "no collection yet" if look.records is None else f"{look.records:,} records"
+        output.say(f"{name:<11} {look.address}: {records}")
+    output.say(f"to copy     {found.plan.rows:,} records, {float(found.plan.estimates['bytes'] or 0) / 1e6:,.1f} MB")
+    for note in found.notes:
+        output.say(f"note        {note}")
+    output.say(
+        f"\nwritten     {found.drill_file} and {found.readme}\nnext        exitramp drill run {found.drill_file}"
+    )
+    return int(ExitCode.PASS)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from exitramp.cli import output
 from exitramp.digests import CollectionDigests, digest_batch
+from exitramp.inventory import path_text
 from exitramp.parity.alignment import read_all
 from exitramp.records import Verdict
 from exitramp.tally import CollectionTally
 from exitramp.wrappers import Endpoint
 
 BATCH_ROWS = 1000
+PATHS_SHOWN = 60
+PATH_WIDTH = 60
 
 
 def inspect_endpoint(endpoint: Endpoint, *, progress: Callable[[int], None]) -> dict[str, Any]:
@@ -64,8 +67,8 @@ def say_inspection(found: Mapping[str, Any]) -> None:
         kind = f"{dimensions}{field['dtype']}, {field['kind']}, {field['metric']}"
         model = f"{field['model']['provider']}/{field['model']['name']}"
         output.say(f"  vector {field['name'] or '(unnamed)'}  {kind}; model {model}")
-        shown = {name: value for name, value in facts.items() if isinstance(value, int | float)}
-        output.say("      " + ", ".join(f"{name} {_short(value)}" for name, value in shown.items()))
+        figures = {name: value for name, value in facts.items() if isinstance(value, int | float)}
+        output.say("      " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items()))
     rows = []
     for field in found["inventory"].get("fields", []):
         types = ", ".join(f"{name} {count}" for name, count in sorted(field["types"].items()))
@@ -73,7 +76,10 @@ def say_inspection(found: Mapping[str, Any]) -> None:
             (field.get("text") or _path(field["path"]), types, field.get("rows", ""), field.get("rows_null", ""))
         )
     if rows:
-        output.say("\n" + output.table(rows, ("payload path", "types and values", "rows without it", "rows null")))
+        shown = rows[:PATHS_SHOWN]
+        output.say("\n" + output.table(shown, ("payload path", "types and values", "rows without it", "rows null")))
+        if len(rows) > len(shown):
+            output.say(f"… and {len(rows) - len(shown)} more paths; --json has them all")
 
 
 def _column(field: Mapping[str, Any]) -> str:
@@ -86,5 +92,6 @@ def _short(value: float) -> str:
     return f"{value:.6g}" if isinstance(value, float) else f"{value:,}"
 
 
-def _path(path: list[str | None]) -> str:
-    return "$" + "".join("[]" if part is None else f".{part}" for part in path)
+def _path(path: Sequence[str | None]) -> str:
+    text = path_text(tuple(path))
+    return text if len(text) <= PATH_WIDTH else text[: PATH_WIDTH - 1] + "…"

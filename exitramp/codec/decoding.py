@@ -21,10 +21,15 @@ FINDING_IDS = 20
 
 
 class DecodingSource:
-    """`VectorSource` around a `VectorSource`. `findings()` names what the application changed since it was written."""
+    """`VectorSource` around a `VectorSource`. `findings()` names what the application changed since it was written.
 
-    def __init__(self, source: VectorSource) -> None:
+    `verbatim` says that the store takes every record as it is: nothing in it is a marker of ours, and a payload that
+    looks like one is the user's own.
+    """
+
+    def __init__(self, source: VectorSource, *, verbatim: bool = False) -> None:
         self._source = source
+        self._verbatim = verbatim
         self._layout: Layout | None = None
         self._edits = _Edits()
 
@@ -40,6 +45,9 @@ class DecodingSource:
     @property
     def layout(self) -> Layout:
         """How the store's own fields stand to the records that come out."""
+        if self._layout is None and self._verbatim:
+            spec = self._source.describe()
+            self._layout = Layout(spec, spec, tuple(FieldLayout(field, field) for field in spec.vectors))
         if self._layout is None:
             self._layout = _with_marks_seen(self._source, restored_spec(self._source.describe(), self._source.origin()))
         return self._layout
@@ -52,16 +60,21 @@ class DecodingSource:
 
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
         for page in self._source.scan(partition, batch_rows=batch_rows, after=after):
-            yield Page(decode_batch(page.batch, self.layout, self._edits), page.cursor, page.last)
+            yield Page(self._decoded(page.batch), page.cursor, page.last)
 
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
         """The records with these keys, whatever native ids they are kept under."""
+        if self._verbatim:
+            return self._source.fetch(keys)
         namespaces = self.layout.native.has_namespaces
         natives = [RecordKey(id_, key.namespace if namespaces else None) for key in keys for id_ in candidate_ids(key)]
-        batch = decode_batch(self._source.fetch(list(dict.fromkeys(natives))), self.layout, self._edits)
+        batch = self._decoded(self._source.fetch(list(dict.fromkeys(natives))))
         wanted = set(keys)
         keep = [index for index, key in enumerate(record_keys(batch)) if key in wanted]
         return batch.take(pa.array(keep, pa.int64()))
+
+    def _decoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch if self._verbatim else decode_batch(batch, self.layout, self._edits)
 
     def close(self) -> None:
         self._source.close()

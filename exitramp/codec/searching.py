@@ -19,10 +19,11 @@ _DERIVED = re.compile(r"x-[0-9a-f]{40}|[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89a
 class DecodingSearch:
     """`VectorSearch` around a `VectorSearch`; `source` is the undecoded source of the same store."""
 
-    def __init__(self, search: VectorSearch, source: VectorSource) -> None:
+    def __init__(self, search: VectorSearch, source: VectorSource, *, verbatim: bool = False) -> None:
         self._search = search
         self._native = source
-        self._source = DecodingSource(source)
+        self._verbatim = verbatim
+        self._source = DecodingSource(source, verbatim=verbatim)
 
     def index_state(self) -> IndexState:
         return self._search.index_state()
@@ -36,6 +37,8 @@ class DecodingSearch:
         settings: SearchSettings = DEFAULT_SETTINGS,
         with_records: bool = False,
     ) -> Hits:
+        if self._verbatim:
+            return self._search.search(query, k=k, where=where, settings=settings, with_records=with_records)
         query = replace(query, field=self._native_field(query.field))
         hits = self._search.search(query, k=k, where=where, settings=settings, with_records=with_records)
         layout = self._source.layout

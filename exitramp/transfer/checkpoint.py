@@ -75,26 +75,19 @@ class NoCheckpoint:
 
 
 class FileCheckpoint:
-    """Progress in a journal file. `identity` says which transfer it belongs to; another one is refused."""
+    """Progress in a journal file, begun with the first acknowledgement and removed when the transfer is complete.
+
+    `identity` says which transfer it belongs to; the file of another one is refused.
+    """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], *, flush_rows: int = 2_000) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.flush_rows = flush_rows
-        self._journal = Journal(path)
+        self._identity = dict(identity)
+        self._journal: Journal | None = None
         self._progress = Progress()
-        entries = self._journal.entries
-        if not entries:
-            self._journal.append("transfer", dict(identity))
-            return
-        if entries[0].kind != "transfer" or dict(entries[0].data) != dict(identity):
-            self._journal.close()
-            raise UsageError(
-                f"{path} belongs to another transfer",
-                hint="give another --state file, or remove this one to start from the beginning",
-            )
-        for entry in entries[1:]:
-            self._progress = _read(entry.data, path)
+        if path.exists():
+            self._take_up(Journal(path))
 
     def progress(self) -> Progress:
         return self._progress
@@ -103,13 +96,34 @@ class FileCheckpoint:
         """A store keeps no cursor of ours."""
 
     def acknowledge(self, progress: Progress) -> None:
+        if self._journal is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._take_up(Journal(self.path))
+        assert self._journal is not None
         self._journal.append("reached", _written(progress))
         self._progress = progress
 
     def close(self, *, complete: bool) -> None:
-        self._journal.close()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
         if complete:
             self.path.unlink(missing_ok=True)
+
+    def _take_up(self, journal: Journal) -> None:
+        self._journal = journal
+        if not journal.entries:
+            journal.append("transfer", self._identity)
+            return
+        first, *later = journal.entries
+        if first.kind != "transfer" or dict(first.data) != self._identity:
+            journal.close()
+            raise UsageError(
+                f"{self.path} belongs to another transfer",
+                hint="give another --state file, or remove this one to start from the beginning",
+            )
+        for entry in later:
+            self._progress = _read(entry.data, self.path)
 
 
 def _written(progress: Progress) -> dict[str, Any]:

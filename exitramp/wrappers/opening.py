@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
 from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
-from exitramp.errors import WriteRefused
+from exitramp.errors import RoleUnsupported, WriteRefused
 from exitramp.ports import Store, VectorSearch, VectorSink, VectorSource
 from exitramp.records import Metric, parse_metric
 from exitramp.registry import open_store
@@ -57,7 +57,7 @@ class Endpoint:
         return SourceAround(self._store.source(), self._policy)
 
     def source(self) -> DecodingSource:
-        return DecodingSource(self.native_source())
+        return DecodingSource(self.native_source(), verbatim=self._verbatim())
 
     def raw_sink(self) -> VectorSink:
         """The adapter's own sink, the same each time: for its limits, and for what only that kind of sink can do."""
@@ -69,7 +69,13 @@ class Endpoint:
         return EncodingSink(SinkAround(self.raw_sink(), self._policy), metrics=self._metrics)
 
     def search(self) -> DecodingSearch:
-        return DecodingSearch(self.native_search(), self.native_source())
+        return DecodingSearch(self.native_search(), self.native_source(), verbatim=self._verbatim())
+
+    def _verbatim(self) -> bool:
+        try:
+            return self.raw_sink().limits().verbatim
+        except RoleUnsupported:
+            return False
 
     def native_search(self) -> VectorSearch:
         return SearchAround(self._store.search(), self._policy)

@@ -15,7 +15,7 @@ from exitramp.errors import CollectionExists, ConsentMissing, StoreProtocolError
 from exitramp.faults import Fault, FaultSchedule, ScheduledFault
 from exitramp.ports import Cursor, Page, Partition
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, Verdict
-from exitramp.transfer.checkpoint import FileCheckpoint
+from exitramp.transfer.checkpoint import FileCheckpoint, Progress
 from exitramp.transfer.copying import copy_records
 from exitramp.transfer.plan import Fidelity, make_plan
 from exitramp.transfer.survey import survey_source
@@ -81,7 +81,9 @@ def test_a_killed_copy_goes_on_behind_what_was_acknowledged(request: pytest.Fixt
 
 
 def test_another_transfer_does_not_take_over_a_checkpoint(tmp_path: Path) -> None:
-    FileCheckpoint(tmp_path / "s", {"source": "a"}).close(complete=False)
+    first = FileCheckpoint(tmp_path / "s", {"source": "a"})
+    first.acknowledge(Progress(rows=1))
+    first.close(complete=False)
     with pytest.raises(UsageError, match="another transfer"):
         FileCheckpoint(tmp_path / "s", {"source": "b"})
 
