@@ -1,0 +1,231 @@
+"""FAISS indexes as such: read, looked through, built and asked. Records and files are not known here.
+
+Only index types that keep vectors as they were are read; the others are refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from exitramp.errors import DataInvalid, IntegrityError, UsageError
+from exitramp.ports import SearchSettings
+from exitramp.records import Metric
+
+_READS_EXACTLY: Final = "Flat, HNSW…,Flat and IVF…,Flat, alone or in an IDMap"
+LARGEST: Final = 1e15
+"""The greatest number that an index other than a flat one is built over: its square, summed, stays within float32."""
+_REFUSED: Final[Mapping[str, str]] = {
+    "PreTransform": "it changes vectors (rotation, PCA, L2norm) before it keeps them",
+    "PQ": "it keeps product-quantised codes, from which vectors come back only roughly",
+    "ScalarQuantizer": "it keeps rounded numbers, from which vectors come back only roughly",
+    "SQ": "it keeps rounded numbers, from which vectors come back only roughly",
+    "LSH": "it keeps hashes, from which vectors do not come back",
+    "Lattice": "it keeps lattice codes, from which vectors come back only roughly",
+    "Quantizer": "it keeps quantised codes, from which vectors come back only roughly",
+    "RaBitQ": "it keeps one bit for each dimension",
+    "Panorama": "it keeps vectors in an order of its own",
+}
+
+
+def sdk() -> Any:
+    """The faiss module, imported on first use. Untyped: its stubs describe C++ and miss what Python adds."""
+    import faiss
+
+    return faiss
+
+
+def read_index(path: Path) -> Any:
+    faiss = sdk()
+    with path.open("rb") as file:
+        four = file.read(4)
+    if four.startswith(b"IB"):
+        raise DataInvalid(f"{path} is a binary index, which exitramp does not read", hint=f"it reads {_READS_EXACTLY}")
+    try:
+        # Never with IO_FLAG_MMAP: the file may be replaced while it is read. FAISS's own reader runs no code from it.
+        return faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise IntegrityError(f"{path} cannot be read as a FAISS index; it begins with {four!r}") from error
+
+
+def innermost(index: Any) -> Any:
+    """The index that keeps the vectors, out of an IDMap."""
+    faiss = sdk()
+    return faiss.downcast_index(index.index) if type(index).__name__ in {"IndexIDMap", "IndexIDMap2"} else index
+
+
+def read_rows(path: Path, index: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Ids, labels of the innermost index, and vectors, all in the order of the labels.
+
+    Only types that are known to keep the numbers as they were are read at all: `reconstruct_n` on another one does
+    not raise but ends the process, since FAISS's error leaves a parallel loop (seen with IDMap,Flat in FAISS 1.15).
+    """
+    faiss = sdk()
+    inner = innermost(index)
+    kind = type(inner).__name__
+    if kind in {"IndexFlat", "IndexFlatL2", "IndexFlatIP"}:
+        labels, matrix = np.arange(inner.ntotal, dtype=np.int64), _flat(inner)
+    elif kind == "IndexHNSWFlat":
+        labels, matrix = np.arange(inner.ntotal, dtype=np.int64), _flat(faiss.downcast_index(inner.storage))
+    elif kind == "IndexIVFFlat":
+        labels, matrix = _inverted(inner)
+    else:
+        why = next(
+            (why for word, why in _REFUSED.items() if word in kind), "exitramp does not know how it keeps vectors"
+        )
+        raise DataInvalid(f"{path} is an {kind}, which cannot be read: {why}", hint=f"it reads {_READS_EXACTLY}")
+    if len(matrix) != index.ntotal:
+        raise IntegrityError(f"{path} says that it holds {index.ntotal} vectors and holds {len(matrix)}")
+    if inner is index:
+        return labels, labels, matrix
+    ids = faiss.vector_to_array(index.id_map).astype(np.int64)
+    if len(ids) != len(labels) or (len(labels) and (labels[0] < 0 or labels[-1] >= len(ids))):
+        raise IntegrityError(f"{path}: its map of {len(ids)} ids does not fit its {len(labels)} vectors")
+    return ids[labels], labels, matrix
+
+
+def _flat(index: Any) -> npt.NDArray[np.float32]:
+    """The index's own memory, not a copy: valid as long as the index is kept and nothing is added to it."""
+    if not index.ntotal:
+        return np.zeros((0, index.d), np.float32)
+    matrix: npt.NDArray[np.float32] = sdk().rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return matrix.reshape(index.ntotal, index.d)
+
+
+def _inverted(index: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Straight out of the lists, so that no direct map is needed, which most files lack."""
+    faiss = sdk()
+    ids, vectors = [np.zeros(0, np.int64)], [np.zeros((0, index.d), np.float32)]
+    lists = index.invlists
+    for place in range(index.nlist):
+        size = lists.list_size(place)
+        if size:
+            ids.append(faiss.rev_swig_ptr(lists.get_ids(place), size).astype(np.int64))
+            codes = faiss.rev_swig_ptr(lists.get_codes(place), size * index.code_size)
+            vectors.append(codes.copy().view(np.float32).reshape(size, index.d))
+    labels, matrix = np.concatenate(ids), np.concatenate(vectors)
+    order = np.argsort(labels, kind="stable")
+    return labels[order], matrix[order]
+
+
+def faiss_metric(metric: Metric) -> int:
+    """The metric type of an index for `metric`; cosine is the inner product of unit vectors."""
+    faiss = sdk()
+    types = {
+        Metric.DOT: faiss.METRIC_INNER_PRODUCT,
+        Metric.COSINE: faiss.METRIC_INNER_PRODUCT,
+        Metric.EUCLIDEAN: faiss.METRIC_L2,
+        Metric.MANHATTAN: faiss.METRIC_L1,
+    }
+    return int(types[metric])
+
+
+def metric_of(path: Path, index: Any) -> Metric:
+    for metric in (Metric.DOT, Metric.EUCLIDEAN, Metric.MANHATTAN):
+        if faiss_metric(metric) == index.metric_type:
+            return metric
+    raise DataInvalid(f"{path}: FAISS's metric type {index.metric_type} has no counterpart in exitramp")
+
+
+def unit_rows(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rows of length one; a row of zeros stays. In float64, scaled first, lest a square overflow or vanish."""
+    unit = np.zeros_like(matrix)
+    for start in range(0, len(matrix), 4096):  # in float64 the whole would take twice the memory again, and thrice
+        wide = matrix[start : start + 4096].astype(np.float64)
+        with np.errstate(all="ignore"):
+            for measure in (np.abs(wide).max(axis=1, keepdims=True, initial=0.0), None):
+                length = np.linalg.norm(wide, axis=1, keepdims=True) if measure is None else measure
+                np.divide(wide, length, out=wide, where=length != 0)
+            unit[start : start + 4096] = wide
+    return unit
+
+
+def build_index(factory: str, metric: Metric, matrix: npt.NDArray[np.float32]) -> Any:
+    """An index of `factory` over all rows, which it calls by their numbers."""
+    faiss = sdk()
+    rows, dimensions = matrix.shape
+    stored = np.ascontiguousarray(unit_rows(matrix) if metric is Metric.COSINE else matrix)
+    index = faiss.index_factory(dimensions, factory, faiss_metric(metric))
+    lists = getattr(index, "nlist", 0)
+    if factory != "Flat" and not (np.abs(matrix) <= LARGEST).all():
+        row = int(np.flatnonzero(~(np.abs(matrix) <= LARGEST).all(axis=1))[0])
+        raise DataInvalid(f"row {row}: '{factory}' takes finite numbers of at most {LARGEST:g} only", hint="use Flat")
+    if rows < lists:
+        raise UsageError(
+            f"the factory '{factory}' makes {lists} lists, and there are only {rows} records",
+            hint="choose fewer lists, or Flat, which is exact",
+        )
+    # FAISS's own 16 found 0.945 of the ten nearest of 300 rows; what is set here is kept in the file.
+    if hasattr(index, "hnsw"):
+        index.hnsw.efSearch = 64
+    if lists:
+        index.nprobe = min(lists, max(8, lists // 8))
+    if not index.is_trained:
+        index.train(stored)
+    if rows:
+        index.add(stored)
+    return index
+
+
+def about_index(index: Any) -> dict[str, Any]:
+    inner = innermost(index)
+    about: dict[str, Any] = {"type": type(index).__name__}
+    if inner is not index:
+        about["inner"] = type(inner).__name__
+    if hasattr(inner, "hnsw"):
+        about |= {"ef_construction": int(inner.hnsw.efConstruction), "ef": int(inner.hnsw.efSearch)}
+    if hasattr(inner, "nlist"):
+        about |= {"lists": int(inner.nlist), "nprobe": int(inner.nprobe)}
+    return about
+
+
+def ask(
+    index: Any,
+    labels: npt.NDArray[np.int64],
+    vector: npt.NDArray[np.float32],
+    k: int,
+    among: npt.NDArray[np.int64] | None,
+    settings: SearchSettings,
+) -> tuple[list[float], npt.NDArray[np.int64]]:
+    """Scores and labels of the `k` nearest among these labels (None: all); what FAISS cannot compare is left out."""
+    faiss = sdk()
+    inner = innermost(index)
+    option = "ef" if hasattr(inner, "hnsw") else "nprobe" if hasattr(inner, "nlist") else None
+    for name in settings.options:
+        if name != option:
+            raise UsageError(f"an index of type {type(inner).__name__} has no search option '{name}'")
+    if (labels == -1).any():
+        raise UsageError("an index with the id -1 is not searched: FAISS means 'nothing found' by it")
+    selector = None if among is None else faiss.IDSelectorBatch(among)
+    approximate = selector is None and not settings.exact
+    if option == "ef" and approximate:
+        effort = int(settings.options.get("ef", inner.hnsw.efSearch))
+        scores, found = inner.search(vector, k, params=faiss.SearchParametersHNSW(efSearch=max(effort, k)))
+    elif option == "nprobe" and approximate:
+        effort = int(settings.options.get("nprobe", inner.nprobe))
+        scores, found = inner.search(vector, k, params=faiss.SearchParametersIVF(nprobe=effort))
+    else:
+        approximate = False
+    if (
+        not approximate or not _there(scores[0], found[0], labels).all()
+    ):  # a walk or a few lists that ended before k were found
+        if option == "nprobe":
+            params = faiss.SearchParametersIVF(nprobe=int(inner.nlist), sel=selector)
+        else:
+            inner = faiss.downcast_index(inner.storage) if option == "ef" else inner
+            params = None if selector is None else faiss.SearchParameters(sel=selector)
+        scores, found = inner.search(vector, k, params=params)
+    there = _there(scores[0], found[0], labels)
+    return scores[0][there].tolist(), found[0][there]
+
+
+def _there(
+    scores: npt.NDArray[np.float32], found: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Which places of an answer hold a hit; FAISS fills the others with -1 and the worst score."""
+    there: npt.NDArray[np.bool_] = np.isin(found, labels) & (np.abs(scores) < np.finfo(np.float32).max)
+    return there
