@@ -42,6 +42,7 @@ LIMITS: Final = SinkLimits(
     nonfinite_vectors=True,
     keeps_origin=True,
     batch_rows=65_536,
+    verbatim=True,
 )
 
 

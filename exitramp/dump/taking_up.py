@@ -67,14 +67,24 @@ def clear_away(folder: Path, progress: Progress | None, journal: Journal) -> Non
     sync_folder(folder)
 
 
+def require_sizes(folder: Path, standing: Sequence[ShardRecord]) -> None:
+    """Raises `DumpCorrupt` naming the first shard that is missing or not as long as its journal line says."""
+    for record in standing:
+        if regular_file(folder, record.file.path).stat().st_size != record.file.bytes:
+            raise _damaged(folder, record)
+
+
 def require_standing(folder: Path, standing: Sequence[ShardRecord]) -> None:
-    """Raises `DumpCorrupt` naming the first shard that is not what its journal line says."""
+    """Raises `DumpCorrupt` naming the first shard that is not what its journal line says; reads every byte."""
     for record in standing:
         if hash_file(regular_file(folder, record.file.path)) != (record.file.bytes, record.file.sha256):
-            raise DumpCorrupt(
-                f"{record.file.path}: not what the journal says was written",
-                hint=f"remove {folder} and dump again",
-            )
+            raise _damaged(folder, record)
+
+
+def _damaged(folder: Path, record: ShardRecord) -> DumpCorrupt:
+    return DumpCorrupt(
+        f"{record.file.path}: not what the journal says was written", hint=f"remove {folder} and dump again"
+    )
 
 
 def keys_with_leaves(

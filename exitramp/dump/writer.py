@@ -1,6 +1,6 @@
 """Writing a dump: records gather into shards, and what was acknowledged survives anything.
 
-The order of durable steps, for each shard: written and hashed → fsync → decoded again and compared bit for bit →
+The order of durable steps, for each shard: written and hashed → fsync → decoded again and its digests compared →
 renamed to its hash → folder fsync → journal line → fsync → acknowledged. `manifest.json` comes last and atomically,
 `manifest.json.sha256` just before it. A failed step ends the run; a run that ended anywhere is taken up from the
 journal by the next one.
@@ -8,8 +8,9 @@ journal by the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from exitramp.clock import Clock, SystemClock, iso_utc
 from exitramp.dump.closing import Closing, finish_line, require_account, require_no_doubles, write_manifest
-from exitramp.dump.doubles import DoubleFinder
+from exitramp.dump.gathering import Gathering
 from exitramp.dump.layout import FORMAT_VERSION, JOURNAL, SHARDS
 from exitramp.dump.limits import LIMITS, require_sound
 from exitramp.dump.progress import (
@@ -27,16 +28,14 @@ from exitramp.dump.progress import (
     RESUME,
     Progress,
     ResumeState,
-    ShardRecord,
     read_progress,
-    split_at_last_cursor,
 )
-from exitramp.dump.steps import OpenShard
 from exitramp.dump.taking_up import (
     clear_away,
     keys_with_leaves,
     refuse_foreign_folder,
     require_same_collection,
+    require_sizes,
     require_standing,
 )
 from exitramp.durable import make_folder
@@ -73,8 +72,9 @@ class DumpSink:
         self._clock = clock or SystemClock()
         self._shard_bytes = shard_bytes
         self._group_bytes = group_bytes
-        self._run: _Run | None = None
+        self._run: Gathering | None = None
         self._finished = False
+        self._busy = threading.Lock()
 
     def limits(self) -> SinkLimits:
         return LIMITS
@@ -88,19 +88,20 @@ class DumpSink:
         """
         spec = _without_secrets(spec)
         origin = replace(origin, spec=_without_secrets(origin.spec))
-        if self._run is not None:
-            require_same_collection(self._run.as_progress(), spec, origin, self._folder)
-            return
-        refuse_foreign_folder(self._folder)
-        make_folder(self._folder / SHARDS)
-        journal = Journal(self._folder / JOURNAL)
-        try:
-            self._run = self._begin_or_take_up(journal, spec, origin)
-        except BaseException:
-            journal.close()
-            raise
+        with self._alone():
+            if self._run is not None:
+                require_same_collection(self._run.as_progress(), spec, origin, self._folder)
+                return
+            refuse_foreign_folder(self._folder)
+            make_folder(self._folder / SHARDS)
+            journal = Journal(self._folder / JOURNAL)
+            try:
+                self._run = self._begin_or_take_up(journal, spec, origin)
+            except BaseException:
+                journal.close()
+                raise
 
-    def _begin_or_take_up(self, journal: Journal, spec: CollectionSpec, origin: Origin) -> _Run:
+    def _begin_or_take_up(self, journal: Journal, spec: CollectionSpec, origin: Origin) -> Gathering:
         now = iso_utc(self._clock.now())
         progress = read_progress(journal.entries, journal.path)
         if progress is None:
@@ -110,11 +111,11 @@ class DumpSink:
             progress = Progress(spec, origin, now, 0, (), ())
         else:
             require_same_collection(progress, spec, origin, self._folder)
-            require_standing(self._folder, progress.standing)
+            require_sizes(self._folder, progress.standing)
             clear_away(self._folder, progress, journal)
             journal.append(RESUME, {"at": now})
             progress = replace(progress, resumed=progress.resumed + 1, uncovered=())
-        return _Run(self._folder, journal, progress, shard_bytes=self._shard_bytes, group_bytes=self._group_bytes)
+        return Gathering(self._folder, journal, progress, shard_bytes=self._shard_bytes, group_bytes=self._group_bytes)
 
     def resume_state(self) -> ResumeState:
         """Where to go on: what stands in the folder now, and behind which cursors. Nothing, where nothing does."""
@@ -125,10 +126,14 @@ class DumpSink:
         return ResumeState() if progress is None else progress.resume_state()
 
     def upsert(self, batch: pa.RecordBatch) -> None:
-        """Take records; a key that was written before makes `finish` fail. Raises `DataInvalid` naming row or id."""
-        run = self._open_run()
-        require_sound(batch, run.spec)
-        run.gather(batch)
+        """Take records; a key that was written before makes `finish` fail. Raises `DataInvalid` naming row or id.
+
+        The same batch twice in a row is taken once, so that a call that was given up on can be repeated.
+        """
+        with self._alone():
+            run = self._open_run()
+            require_sound(batch, run.spec)
+            run.gather(batch)
 
     def note_cursor(self, partition_index: int, cursor: Cursor) -> None:
         """Everything of that partition up to `cursor` has been given to `upsert`, in this order."""
@@ -139,15 +144,31 @@ class DumpSink:
 
     def flush(self) -> None:
         """Return when everything written before is on the disk; cuts the current shard."""
-        run = self._open_run()
-        run.cut()
-        run.wait()
+        with self._alone():
+            run = self._open_run()
+            run.cut()
+            run.wait()
 
     def finish(self, account: TransferAccount) -> None:
-        """Check that every id stands once, and write the manifest. Raises `DataInvalid` naming ids that do not."""
-        run = self._open_run()
-        run.cut()
-        run.wait()
+        """Check what stood before this run and that every id stands once, and write the manifest.
+
+        Raises `DumpCorrupt` naming a shard that was damaged meanwhile, `DataInvalid` naming ids that stand twice.
+        """
+        with self._alone():
+            if self._finished:
+                return
+            run = self._open_run()
+            run.cut()
+            run.wait()
+            self._finish(run, account)
+            self._finished = True
+        self.close()
+
+    def _finish(self, run: Gathering, account: TransferAccount) -> None:
+        # Here and not in `create`: reading a great dump again takes longer than opening one may.
+        require_standing(self._folder, run.progress.standing)
+        for _, leaves in keys_with_leaves(self._folder, [r.file.path for r in run.progress.standing], run.spec):
+            run.doubles.add(leaves)
         started_at = run.progress.started_at
         if account.started_at and not run.progress.resumed:
             started_at = account.started_at
@@ -158,8 +179,6 @@ class DumpSink:
         require_account(closing, account)
         run.journal.append(FINISH, finish_line(closing))
         write_manifest(closing, account)
-        self._finished = True
-        self.close()
 
     def close(self) -> None:
         """Let go of the folder; what was not flushed is lost. Calling it again does nothing."""
@@ -167,131 +186,26 @@ class DumpSink:
             self._run.close()
             self._run = None
 
-    def _open_run(self) -> _Run:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Raises `StoreRejected` while another call is at work: one that a deadline gave up on goes on in its thread,
+        and a second beside it would write every record twice."""
+        if not self._busy.acquire(blocking=False):
+            raise StoreRejected(
+                f"{self._folder}: still busy with an earlier call",
+                hint="run the same command again to go on from there",
+            )
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def _open_run(self) -> Gathering:
         if self._finished:
             raise CollectionExists(f"{self._folder} holds a finished dump, which is never written to again")
         if self._run is None:
             raise UsageError(f"the dump {self._folder} has not been begun: call create first")
         return self._run
-
-
-class _Run:
-    """An unfinished dump that this process writes.
-
-    A thread of its own digests, measures and writes row groups while the next one gathers, so that this and waiting
-    for the disk overlap with reading the source; at most two row groups are in memory.
-    """
-
-    def __init__(
-        self, folder: Path, journal: Journal, progress: Progress, *, shard_bytes: int, group_bytes: int
-    ) -> None:
-        self.spec = progress.collection
-        self.journal = journal
-        self.progress = progress
-        self.shards: list[ShardRecord] = list(progress.standing)
-        self.doubles = DoubleFinder()
-        self._folder = folder
-        self._shard_bytes = shard_bytes
-        self._group_bytes = group_bytes
-        self._gathered: list[pa.RecordBatch] = []
-        self._gathered_bytes = 0
-        self._open_bytes = 0  # in the shard that is open, gathered rows not among them
-        self._cursors: dict[int, Cursor] = {}
-        self._all_covered = True
-        self._notes_cursors = False
-        self._shard: OpenShard | None = None
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exitramp-shard")
-        self._job: Future[None] | None = None
-        self._failed = False
-        paths = [record.file.path for record in progress.standing]
-        for _, leaves in keys_with_leaves(folder, paths, self.spec):
-            self.doubles.add(leaves)
-
-    def as_progress(self) -> Progress:
-        """What a run that took the dump up now would find."""
-        standing, uncovered = split_at_last_cursor(self.shards)
-        return replace(self.progress, standing=standing, uncovered=uncovered)
-
-    def gather(self, batch: pa.RecordBatch) -> None:
-        self._require_whole()
-        if not len(batch):
-            return
-        self._all_covered = False
-        self._gathered.append(batch)
-        self._gathered_bytes += batch.nbytes
-        if self._gathered_bytes >= self._group_bytes:
-            self._hand_over_group()
-        # A caller that notes no cursors cannot resume either, so any place is as good for a cut.
-        if not self._notes_cursors:
-            self._cut_if_full()
-
-    def note(self, partition_index: int, cursor: Cursor) -> None:
-        self._require_whole()
-        self._notes_cursors = self._all_covered = True
-        self._cursors.pop(partition_index, None)
-        self._cursors[partition_index] = cursor
-        self._cut_if_full()
-
-    def cut(self) -> None:
-        """End the shard that is filling, if there is one; it stands after the next `wait`."""
-        self._require_whole()
-        if self._gathered:
-            self._hand_over_group()
-        if self._open_bytes:
-            cursors: tuple[tuple[int, Cursor], ...] = ()
-            if self._all_covered:
-                cursors, self._cursors = tuple(self._cursors.items()), {}
-            self._open_bytes = 0
-            self._submit(lambda: self._seal(cursors))
-
-    def wait(self) -> None:
-        """Return when what was handed over is done. Raises what doing it raised; nothing follows that."""
-        self._require_whole()
-        if self._job is not None:
-            job, self._job = self._job, None
-            self._failed = True
-            job.result()
-            self._failed = False
-
-    def close(self) -> None:
-        self._worker.shutdown(wait=True)
-        if self._shard is not None:
-            self._shard.abandon()
-        self.journal.close()
-        self.doubles.close()
-
-    def _cut_if_full(self) -> None:
-        if self._open_bytes + self._gathered_bytes >= self._shard_bytes:
-            self.cut()
-
-    def _hand_over_group(self) -> None:
-        batches, self._gathered = self._gathered, []
-        self._open_bytes += self._gathered_bytes
-        self._gathered_bytes = 0
-        self._submit(lambda: self._add_group(batches))
-
-    def _submit(self, job: Callable[[], None]) -> None:
-        self.wait()
-        self._job = self._worker.submit(job)
-
-    # What follows runs in the worker's thread, one call after the other.
-
-    def _add_group(self, batches: list[pa.RecordBatch]) -> None:
-        if self._shard is None:
-            self._shard = OpenShard(self._folder, len(self.shards), self.spec)
-        for leaves in self._shard.add_group(batches):
-            self.doubles.add(leaves)
-
-    def _seal(self, cursors: tuple[tuple[int, Cursor], ...]) -> None:
-        if self._shard is not None:
-            self.shards.append(self._shard.seal(cursors, self.journal))
-            self._shard = None
-
-    def _require_whole(self) -> None:
-        if self._failed:
-            raise StoreRejected(
-                f"{self._folder}: an earlier write to it failed", hint="run the same command again to go on from there"
-            )
 
 
 def _without_secrets(spec: CollectionSpec) -> CollectionSpec:

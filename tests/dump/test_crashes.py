@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -241,15 +242,59 @@ def test_what_nobody_acknowledged_is_cleared_away_and_nothing_else(tmp_path: Pat
     assert not (folder / "manifest.json.tmp").exists()
 
 
-def test_a_standing_shard_that_was_damaged_meanwhile_stops_the_resume(tmp_path: Path, plain: Any) -> None:
+@pytest.mark.parametrize("how", ["missing", "shorter", "flipped"])
+def test_a_standing_shard_that_was_damaged_meanwhile_is_named_and_no_dump_is_made(
+    tmp_path: Path, plain: Any, how: str
+) -> None:
     folder = tmp_path / "dump"
     sink = begun(folder, plain)
     sink.flush()
     sink.close()
     [shard, *_] = sorted((folder / "shards").iterdir())
-    shard.write_bytes(shard.read_bytes()[:-1])
+    content = bytearray(shard.read_bytes())
+    if how == "missing":
+        shard.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content if how == "flipped" else content[:-1])
     with pytest.raises(DumpCorrupt, match=shard.name):
-        begun(folder, plain)
+        begun(folder, plain, rows=0).finish(TransferAccount())
+    assert not (folder / "manifest.json").exists()
+
+
+def test_a_batch_that_is_given_twice_in_a_row_is_taken_once(tmp_path: Path, wide: Any) -> None:
+    sink = begun(tmp_path / "dump", wide, rows=0)
+    for batch in wide.batches(20):
+        sink.upsert(batch)
+        sink.upsert(batch)
+        sink.note_cursor(0, make_cursor(row=1))
+    sink.finish(TransferAccount())
+    sink.finish(TransferAccount())
+    assert DumpSource(tmp_path / "dump").count() == 120
+
+
+def test_a_call_beside_one_that_was_given_up_on_is_refused(
+    tmp_path: Path, plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, leave = threading.Event(), threading.Event()
+    real = steps.OpenShard.add_group
+
+    def waiting(shard: Any, batches: Any) -> Any:
+        inside.set()
+        leave.wait(30)
+        return real(shard, batches)
+
+    sink = begun(tmp_path / "dump", plain, rows=0)
+    monkeypatch.setattr(steps.OpenShard, "add_group", waiting)
+    sink.upsert(plain.batch())
+    given_up = threading.Thread(target=sink.flush)
+    given_up.start()
+    assert inside.wait(30)
+    with pytest.raises(StoreRejected, match="still busy"):
+        sink.upsert(plain.batch())
+    leave.set()
+    given_up.join()
+    sink.finish(TransferAccount())
 
 
 @pytest.mark.parametrize(

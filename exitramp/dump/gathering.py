@@ -1,0 +1,141 @@
+"""Gathering records into row groups and shards, cut where the source can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from exitramp.digests import digest_batch
+from exitramp.dump.doubles import DoubleFinder
+from exitramp.dump.progress import Progress, ShardRecord, split_at_last_cursor
+from exitramp.dump.steps import OpenShard
+from exitramp.errors import StoreRejected
+from exitramp.journal import Journal
+from exitramp.ports import Cursor
+
+
+class Gathering:
+    """An unfinished dump that this process writes, from batches and cursors to shards.
+
+    A thread of its own digests, measures and writes row groups while the next one gathers, so that this and waiting
+    for the disk overlap with reading the source; at most two row groups are in memory.
+    """
+
+    def __init__(
+        self, folder: Path, journal: Journal, progress: Progress, *, shard_bytes: int, group_bytes: int
+    ) -> None:
+        self.spec = progress.collection
+        self.journal = journal
+        self.progress = progress
+        self.shards: list[ShardRecord] = list(progress.standing)
+        self.doubles = DoubleFinder()
+        self._folder = folder
+        self._shard_bytes = shard_bytes
+        self._group_bytes = group_bytes
+        self._gathered: list[pa.RecordBatch] = []
+        self._gathered_bytes = 0
+        self._open_bytes = 0  # in the shard that is open, gathered rows not among them
+        self._cursors: dict[int, Cursor] = {}
+        self._all_covered = True
+        self._notes_cursors = False
+        self._shard: OpenShard | None = None
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exitramp-shard")
+        self._job: Future[None] | None = None
+        self._failed = False
+        self._last: pa.RecordBatch | None = None
+
+    def as_progress(self) -> Progress:
+        """What a run that took the dump up now would find."""
+        standing, uncovered = split_at_last_cursor(self.shards)
+        return replace(self.progress, standing=standing, uncovered=uncovered)
+
+    def gather(self, batch: pa.RecordBatch) -> None:
+        self._require_whole()
+        if not len(batch) or self._is_repeated(batch):
+            return
+        self._last = batch
+        self._all_covered = False
+        self._gathered.append(batch)
+        self._gathered_bytes += batch.nbytes
+        if self._gathered_bytes >= self._group_bytes:
+            self._hand_over_group()
+        # A caller that notes no cursors cannot resume either, so any place is as good for a cut.
+        if not self._notes_cursors:
+            self._cut_if_full()
+
+    def _is_repeated(self, batch: pa.RecordBatch) -> bool:
+        if self._last is None or not batch.column("id").equals(self._last.column("id")):
+            return False
+        return digest_batch(batch, self.spec) == digest_batch(self._last, self.spec)
+
+    def note(self, partition_index: int, cursor: Cursor) -> None:
+        self._require_whole()
+        self._notes_cursors = self._all_covered = True
+        self._cursors.pop(partition_index, None)
+        self._cursors[partition_index] = cursor
+        self._cut_if_full()
+
+    def cut(self) -> None:
+        """End the shard that is filling, if there is one; it stands after the next `wait`."""
+        self._require_whole()
+        if self._gathered:
+            self._hand_over_group()
+        if self._open_bytes:
+            cursors: tuple[tuple[int, Cursor], ...] = ()
+            if self._all_covered:
+                cursors, self._cursors = tuple(self._cursors.items()), {}
+            self._open_bytes = 0
+            self._submit(lambda: self._seal(cursors))
+
+    def wait(self) -> None:
+        """Return when what was handed over is done. Raises what doing it raised; nothing follows that."""
+        self._require_whole()
+        if self._job is not None:
+            job, self._job = self._job, None
+            self._failed = True
+            job.result()
+            self._failed = False
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=True)
+        if self._shard is not None:
+            self._shard.abandon()
+        self.journal.close()
+        self.doubles.close()
+
+    def _cut_if_full(self) -> None:
+        if self._open_bytes + self._gathered_bytes >= self._shard_bytes:
+            self.cut()
+
+    def _hand_over_group(self) -> None:
+        batches, self._gathered = self._gathered, []
+        self._open_bytes += self._gathered_bytes
+        self._gathered_bytes = 0
+        self._submit(lambda: self._add_group(batches))
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        self.wait()
+        self._job = self._worker.submit(job)
+
+    # What follows runs in the worker's thread, one call after the other.
+
+    def _add_group(self, batches: list[pa.RecordBatch]) -> None:
+        if self._shard is None:
+            self._shard = OpenShard(self._folder, len(self.shards), self.spec)
+        for leaves in self._shard.add_group(batches):
+            self.doubles.add(leaves)
+
+    def _seal(self, cursors: tuple[tuple[int, Cursor], ...]) -> None:
+        if self._shard is not None:
+            self.shards.append(self._shard.seal(cursors, self.journal))
+            self._shard = None
+
+    def _require_whole(self) -> None:
+        if self._failed:
+            raise StoreRejected(
+                f"{self._folder}: an earlier write to it failed", hint="run the same command again to go on from there"
+            )
