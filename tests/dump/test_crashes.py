@@ -286,8 +286,7 @@ def test_a_call_beside_one_that_was_given_up_on_is_refused(
 
     sink = begun(tmp_path / "dump", plain, rows=0)
     monkeypatch.setattr(steps.OpenShard, "add_group", waiting)
-    sink.upsert(plain.batch())
-    given_up = threading.Thread(target=sink.flush)
+    given_up = threading.Thread(target=sink.upsert, args=(plain.batch(),))
     given_up.start()
     assert inside.wait(30)
     with pytest.raises(StoreRejected, match="still busy"):
