@@ -37,8 +37,8 @@ _LONG_DIGITS = re.compile(r"\d{16}")
 _FLOAT_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def dumps(value: object) -> str:
-    """The canonical text of `value`.
+def dumps(value: object, *, keys_are_text: bool = False) -> str:
+    """The canonical text of `value`. `keys_are_text` spares a walk for what came out of JSON: half of the time.
 
     Takes None, bool, int, float, str, list, tuple, mappings with string keys, bytes, datetime, date, time, Decimal,
     UUID and numpy scalars. Raises `DataInvalid` naming the path of what has no canonical form.
@@ -46,7 +46,7 @@ def dumps(value: object) -> str:
     try:
         # The C encoder writes ordinary payloads exactly as the rules ask, 20 x faster than a walk in Python.
         text = _FAST.encode(value)
-        if TAG_PREFIX not in text and not _LONG_DIGITS.search(text) and _only_text_keys(value):
+        if TAG_PREFIX not in text and not _LONG_DIGITS.search(text) and (keys_are_text or _only_text_keys(value)):
             text.encode("utf-8")
             return text
     except (TypeError, ValueError, RecursionError):

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from exitramp.migration import Comparison
 
 
+PROPOSED_FILTERS = 3
+"""So many filters are worked out from A's own payloads where the user names none."""
+
+
 @click.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
@@ -115,6 +119,8 @@ def _filter(text: str) -> tuple[str, Any]:
 
 def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) -> None:
     from exitramp.errors import RoleUnsupported
+    from exitramp.migration import first_dense
+    from exitramp.parity.neighbour_result import Demands
     from exitramp.parity.neighbours import compare_neighbours
     from exitramp.ports import SearchSettings
     from exitramp.records import Finding
@@ -137,10 +143,12 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
         queries=options["queries"],
         k=options["k"],
         seed=options["seed"],
-        recall_floor=options["recall_floor"],
-        filters=options["filters"] or None,
+        field=first_dense(one.source().describe()),
+        filters=options["filters"],
+        proposed=0 if options["filters"] else PROPOSED_FILTERS,
+        demands=Demands(recall_floor=options["recall_floor"]),
         settings=SearchSettings(exact=options["exact"]),
-        records_verdict=result.records.verdict,
+        records=result.records.verdict,
     )
 
 

@@ -90,6 +90,7 @@ class _Engine:
         self._findings: list[Finding] = []
         self._verdicts: list[Verdict] = []
         self._aborted: str | None = None
+        self._bug: Exception | None = None
 
     def execute(self) -> DrillResult:
         run = self._run
@@ -119,6 +120,8 @@ class _Engine:
             },
         )
         head = run.log.finish({"verdict": verdict.value})
+        if self._bug is not None:
+            raise self._bug
         return DrillResult(
             self._run_id,
             run.folder,
@@ -162,6 +165,12 @@ class _Engine:
             return
         except ExitrampError as error:
             self._abort(step.name, f"{type(error).__name__}: {error.message}", error.hint)
+            return
+        except Exception as error:  # noqa: BLE001  (a fault of ours: bring everything back first, then raise it)
+            self._bug = error
+            self._abort(
+                step.name, f"unexpected {type(error).__name__}", "this is a fault of exitramp, please report it"
+            )
             return
         seconds = run.clock.monotonic() - began
         self._take(spec, outcome, seconds)

@@ -1,12 +1,13 @@
 """A whole move: measure, plan, ask consent, copy, read back, compare. What the commands and the drills call."""
 
-from exitramp.migration.comparing import Comparison, compare_endpoints, side_tolerances
+from exitramp.migration.comparing import Comparison, compare_endpoints, first_dense, side_tolerances
 from exitramp.migration.moving import MoveResult, migrate, plan_move, synchronise_endpoints
 
 __all__ = [
     "Comparison",
     "MoveResult",
     "compare_endpoints",
+    "first_dense",
     "migrate",
     "plan_move",
     "side_tolerances",

@@ -12,7 +12,15 @@ from exitramp.errors import DataInvalid, RoleUnsupported
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.parity.tolerance import Tolerance, loosest, tolerance_of
 from exitramp.ports import SinkLimits
-from exitramp.records import EmbeddingModel, Finding, RecordKey, VectorField, Verdict
+from exitramp.records import (
+    CollectionSpec,
+    EmbeddingModel,
+    Finding,
+    RecordKey,
+    VectorField,
+    VectorKind,
+    Verdict,
+)
 from exitramp.wrappers import Endpoint
 
 
@@ -96,6 +104,14 @@ def compare_endpoints(
     result = Comparison(records, ids_file=log.written)
     result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, right.describe().vectors)]
     return result
+
+
+def first_dense(spec: CollectionSpec) -> str:
+    """The name of the dense field whose neighbours are compared. Raises `DataInvalid` where there is none."""
+    for each in spec.vectors:
+        if each.kind is VectorKind.DENSE:
+            return each.name
+    raise DataInvalid(f"collection {spec.name!r} has no dense vector field whose neighbours could be compared")
 
 
 def _limits(endpoint: Endpoint) -> SinkLimits | None:

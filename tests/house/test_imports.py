@@ -71,6 +71,7 @@ def test_the_public_names_are_these() -> None:
         "Comparison",
         "MoveResult",
         "compare_endpoints",
+        "first_dense",
         "migrate",
         "plan_move",
         "side_tolerances",

@@ -11,8 +11,9 @@ from exitramp.arrow import record_keys
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.errors import DataInvalid
-from exitramp.migration import compare_endpoints, migrate, plan_move
+from exitramp.migration import compare_endpoints, first_dense, migrate, plan_move
 from exitramp.parity.alignment import read_all
+from exitramp.parity.neighbour_result import Demands
 from exitramp.parity.neighbours import compare_neighbours, metric_disagreement
 from exitramp.records import Finding, Metric, Verdict, parse_metric
 from exitramp.wrappers import open_endpoint
@@ -32,9 +33,10 @@ class ParityArguments:
     queries: int
     k: int
     recall_floor: float
+    filters: int
 
     def to_json(self) -> dict[str, Any]:
-        return {"queries": self.queries, "k": self.k, "recall_floor": self.recall_floor}
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,10 @@ def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
         queries=arguments.queries,
         k=arguments.k,
         seed=run.seed,
-        records_verdict=result.records.verdict,
-        recall_floor=arguments.recall_floor,
+        field=first_dense(primary.source().describe()),
+        proposed=arguments.filters,
+        records=result.records.verdict,
+        demands=Demands(recall_floor=arguments.recall_floor),
     )
     findings = (*result.records.findings, *result.neighbours.findings, *result.findings)
     return StepOutcome(result.to_json(), findings, result.verdict)
@@ -160,6 +164,7 @@ def _parse_parity(block: Block) -> ParityArguments:
         block.integer("queries", 100, minimum=1),
         block.integer("k", 10, minimum=1),
         block.number("recall_floor", 0.95, minimum=0),
+        block.integer("filters", 3, minimum=0),
     )
 
 
