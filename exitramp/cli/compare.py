@@ -43,7 +43,7 @@ PROPOSED_FILTERS = 3
     show_default=True,
     help="Compare what the two indexes answer, against exact truth.",
 )
-@click.option("--queries", type=click.IntRange(min=1), default=100, show_default=True, help="Queries to ask.")
+@click.option("--queries", type=click.IntRange(min=1), default=200, show_default=True, help="Queries to ask.")
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
 @click.option(
     "--recall-floor", type=click.FloatRange(0, 1), default=0.95, show_default=True, help="Recall that B must reach."
