@@ -11,7 +11,7 @@ import pytest
 # Before the modules are imported, so that a failed assertion shows its values outside the test folders too.
 pytest.register_assert_rewrite(
     *(f"{__name__}.{module}" for module in ("compare", "durability", "failures", "ids", "names", "paging")),
-    *(f"{__name__}.{module}" for module in ("payloads", "search", "steps", "vectors", "writing")),
+    *(f"{__name__}.{module}" for module in ("payloads", "search", "steps", "truth", "vectors", "writing")),
 )
 
 from exitramp.testing.conformance.durability import DurabilityConformance  # noqa: E402

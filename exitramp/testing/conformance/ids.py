@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from exitramp.codec import DecodingSource
 from exitramp.records import IdKind, RecordKey
 from exitramp.testing.conformance.compare import assert_same_keys, assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need
-from exitramp.testing.conformance.steps import NAME, limits_of, read, write, writing
+from exitramp.testing.conformance.steps import NAME, limits_of, opened, read, write, writing
 from exitramp.testing.data import hard_ids
+from exitramp.testing.rows import rows_from_batch
 from exitramp.testing.within import rows_within, spec_within
 
 
@@ -49,14 +51,30 @@ class IdConformance:
         write(harness, spec, rows)
         assert_same_records(rows, read(harness).rows, spec, limits, "ids that look alike")
 
+    def test_records_are_fetched_by_their_own_ids_through_the_codec(self, harness: StoreHarness) -> None:
+        limits = limits_of(harness)
+        spec = replace(spec_within(limits, NAME), id_kind=IdKind.STRING, has_namespaces=True)
+        ids = hard_ids(IdKind.STRING, 60)
+        spaces = (None, "", "tenant-a")
+        rows = [
+            replace(row, id=id_, namespace=spaces[place % 3])
+            for place, (row, id_) in enumerate(zip(rows_within(spec, limits, len(ids), 6), ids, strict=True))
+        ]
+        write(harness, spec, rows)
+        absent = [RecordKey("never there"), RecordKey(ids[0], "of another tenant"), RecordKey("9" * 18)]
+        with opened(harness) as store:
+            source = DecodingSource(store.source())
+            described = source.describe()
+            batch = source.fetch([*(row.key for row in rows[1::2]), *absent])
+            assert source.fetch(absent).num_rows == 0, "records were fetched that are not there"
+        assert_same_records(rows[1::2], rows_from_batch(batch, described), spec, limits, "fetched")
+
     def test_one_id_in_several_namespaces_is_several_records(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
         spec = replace(spec_within(limits, NAME), has_namespaces=True)
         spaces = (None, "", "tenant-a", "tenant-b", "mandant ü/#?")
-        rows = [
-            replace(row, id=rows_within(spec, limits, 1, 4)[0].id, namespace=space)
-            for row, space in zip(rows_within(spec, limits, len(spaces), 4), spaces, strict=True)
-        ]
+        plain = rows_within(spec, limits, len(spaces), 4)
+        rows = [replace(row, id=plain[0].id, namespace=space) for row, space in zip(plain, spaces, strict=True)]
         write(harness, spec, rows)
         assert_same_records(rows, read(harness).rows, spec, limits, "one id in several namespaces")
 
@@ -64,7 +82,8 @@ class IdConformance:
         need(harness, Feature.CHANGES)
         limits = limits_of(harness)
         spec = replace(spec_within(limits, NAME), has_namespaces=True)
-        rows = [replace(row, id="7", namespace=space) for row, space in zip(rows_within(spec, limits, 3, 5), "abc")]  # noqa: B905
+        plain = rows_within(spec, limits, 3, 5)
+        rows = [replace(row, id="7", namespace=space) for row, space in zip(plain, "abc", strict=True)]
         write(harness, spec, rows)
         with writing(harness, spec) as sink:
             sink.delete([RecordKey("7", "b")])

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from exitramp.codec import DecodingSearch
 from exitramp.errors import CollectionMissing, UsageError
 from exitramp.filters import And, Eq, Exists, Filter, In, Not, Or, Range
-from exitramp.ports import Hits, IndexState, Query, SearchSettings, SinkLimits
-from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField
+from exitramp.ports import Hits, IndexState, Query, SearchSettings
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.testing.conformance.compare import assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need
 from exitramp.testing.conformance.steps import NAME, limits_of, opened, origin_of, upsert_rows, write
+from exitramp.testing.conformance.truth import ROWS, K, Seeded, assert_recall, searchable_rows, seed_searchable
 from exitramp.testing.data import ordinary_matrix
-from exitramp.testing.reference import matches
+from exitramp.testing.reference import nearest_first, score
 from exitramp.testing.rows import Row, rows_from_batch
 from exitramp.testing.within import combinations, rows_within, spec_within
-
-ROWS = 300
-QUERIES = 20
-K = 10
-LEAST_RECALL = 0.95
-EXACT = SearchSettings(exact=True)
 
 FILTERS: dict[str, Filter] = {
     "a text": Eq(("group",), "even"),
@@ -57,67 +49,24 @@ LIST_FILTERS: dict[str, Filter] = {
 NESTED_FILTERS: dict[str, Filter] = {"a nested field": Eq(("inside", "group"), "odd")}
 
 
-@dataclass(frozen=True, slots=True)
-class Seeded:
-    """A collection that was written, and what was written into it."""
-
-    spec: CollectionSpec
-    rows: list[Row]
-    limits: SinkLimits
-
-    @property
-    def field(self) -> VectorField:
-        return self.spec.vectors[0]
-
-    def queries(self, count: int = QUERIES) -> list[Query]:
-        matrix = ordinary_matrix(self.field, count, np.random.default_rng(99))
-        return [Query(self.field.name, dense=vector) for vector in matrix]
-
-    def truth(self, query: Query, *, where: Filter | None = None) -> tuple[list[RecordKey], npt.NDArray[np.float64]]:
-        """All matching records, nearest first, and how far each is (a similarity turned round)."""
-        rows = [row for row in self.rows if where is None or matches(where, row.payload)]
-        matrix = np.array([row.vectors[self.field.column] for row in rows]).reshape(len(rows), self.field.item_count)
-        distance = distances(self.field, np.asarray(query.dense), matrix)
-        order = np.argsort(distance, kind="stable")
-        return [rows[place].key for place in order], distance[order]
-
-
-def distances(field: VectorField, query: npt.NDArray[Any], matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """float64[rows]: smaller is nearer, similarities being negated."""
-    if field.dtype is DType.BINARY:
-        query, matrix = np.unpackbits(query), np.unpackbits(matrix, axis=1)
-    one, many = query.astype(np.float64), matrix.astype(np.float64)
-    found: npt.NDArray[np.float64]
-    match field.metric:
-        case Metric.DOT:
-            found = -(many @ one)
-        case Metric.COSINE:
-            found = -(many @ one) / (np.linalg.norm(many, axis=1) * np.linalg.norm(one))
-        case Metric.EUCLIDEAN:
-            found = np.sqrt(((many - one) ** 2).sum(axis=1))
-        case Metric.MANHATTAN:
-            found = np.abs(many - one).sum(axis=1)
-        case Metric.HAMMING:
-            found = (many != one).sum(axis=1).astype(np.float64)
-    return found
-
-
 class SearchConformance:
     def test_the_nearest_are_found_by_every_metric(self, harness: StoreHarness) -> None:
         need(harness, Feature.SEARCH)
         for pair in combinations(limits_of(harness)):
-            seeded = _seed(harness, f"search-{pair[0].value}-{pair[1].value}", pair)
+            seeded = seed_searchable(harness, f"search-{pair[0].value}-{pair[1].value}", pair)
             with opened(harness, seeded.spec.name) as store:
                 search = store.search()
                 assert search.index_state() in {IndexState.READY, IndexState.UNKNOWN}
-                _assert_recall(seeded, lambda query, k, settings: search.search(query, k=k, settings=settings))  # noqa: B023
+                assert_recall(seeded, lambda query, k, settings: search.search(query, k=k, settings=settings))  # noqa: B023
 
     def test_metrics_are_told_apart(self, harness: StoreHarness) -> None:
         """The truth of each metric differs from that of the others on this data, so no metric can pass for another."""
         need(harness, Feature.SEARCH)
         limits = limits_of(harness)
         numeric = [pair for pair in combinations(limits) if pair[0] is DType.FLOAT32]
-        seeded = _rows(spec_within(limits, NAME, pair=numeric[0]) if numeric else spec_within(limits, NAME), limits)
+        seeded = searchable_rows(
+            spec_within(limits, NAME, pair=numeric[0]) if numeric else spec_within(limits, NAME), limits
+        )
         tops = {}
         for dtype, metric in numeric:
             field = replace(seeded.field, dtype=dtype, metric=metric)
@@ -131,7 +80,7 @@ class SearchConformance:
 
     def test_filters_leave_what_the_reference_leaves(self, harness: StoreHarness) -> None:
         need(harness, Feature.SEARCH, Feature.FILTERS)
-        seeded = _seed(harness, NAME)
+        seeded = seed_searchable(harness, NAME)
         types = seeded.limits.payload
         filters = dict(FILTERS)
         if {"list"} <= types.types and "string" in types.item_types:
@@ -147,7 +96,7 @@ class SearchConformance:
                 except UsageError:
                     continue  # said so instead of answering something else
                 honoured.append(name)
-                _assert_recall(
+                assert_recall(
                     seeded,
                     lambda query, k, settings: search.search(query, k=k, where=where, settings=settings),  # noqa: B023
                     where=where,
@@ -158,12 +107,48 @@ class SearchConformance:
 
     def test_fewer_are_returned_only_where_there_are_fewer(self, harness: StoreHarness) -> None:
         need(harness, Feature.SEARCH)
-        seeded = _seed(harness, NAME, count=7)
+        seeded = seed_searchable(harness, NAME, count=7)
         with opened(harness) as store:
             for k, wanted in ((1, 1), (7, 7), (50, 7)):
                 hits = store.search().search(seeded.queries(1)[0], k=k)
                 assert len(hits.keys) == wanted, f"{len(hits.keys)} hits of {wanted} for k={k} of 7 records"
                 assert len(set(hits.keys)) == len(hits.scores) == wanted
+
+    def test_sparse_and_multi_vectors_are_searched_where_the_store_holds_them(self, harness: StoreHarness) -> None:
+        need(harness, Feature.SEARCH)
+        limits = limits_of(harness)
+        plain = spec_within(limits, NAME)
+        metric = plain.vectors[0].metric
+        others = [
+            VectorField("late", VectorKind.MULTI, plain.vectors[0].dtype, metric, 16),
+            VectorField("words", VectorKind.SPARSE, DType.FLOAT32, Metric.DOT, None),
+        ]
+        others = [field for field in others if field.kind in limits.vector_kinds and limits.named_vectors]
+        if not others:
+            pytest.skip("vector_kinds: the store declares neither sparse nor multi vectors beside a dense one")
+        spec = replace(plain, vectors=(*plain.vectors, *others))
+        rows = _with_other_vectors(spec, rows_within(plain, limits, ROWS, 33), others)
+        write(harness, spec, rows, encoded=False)
+        refused = []
+        with opened(harness) as store:
+            search = store.search()
+            for field in others:
+                for row in rows[:10]:
+                    query = _query_of(field, row)
+                    scored = [
+                        (score(field, row.vectors[field.column], other.vectors[field.column]), other.key)
+                        for other in rows
+                    ]
+                    truth = {key for _, key in nearest_first(field.metric, scored)[:K]}
+                    try:
+                        hits = search.search(query, k=K)
+                    except UsageError:
+                        refused.append(field.column)  # held, but not searched, and it says so
+                        break
+                    found = len(truth & {key.id for key in hits.keys}) / K
+                    assert found >= 0.9, f"'{field.column}': recall@{K} is {found} for one query"
+        if len(refused) == len(others):
+            pytest.skip(f"the store holds {refused} and refuses to search them")
 
     def test_hits_carry_the_records_own_ids_and_whole_records(self, harness: StoreHarness) -> None:
         need(harness, Feature.SEARCH)
@@ -189,7 +174,7 @@ class SearchConformance:
 
     def test_what_cannot_be_honoured_is_refused(self, harness: StoreHarness) -> None:
         need(harness, Feature.SEARCH)
-        seeded = _seed(harness, NAME, count=5)
+        seeded = seed_searchable(harness, NAME, count=5)
         [query] = seeded.queries(1)
         vector = np.asarray(query.dense)
         with opened(harness) as store:
@@ -220,7 +205,7 @@ class SearchConformance:
 
     def test_a_deleted_record_is_not_found_and_a_replaced_one_by_its_new_vector(self, harness: StoreHarness) -> None:
         need(harness, Feature.SEARCH, Feature.CHANGES)
-        seeded = _seed(harness, NAME, count=60)
+        seeded = seed_searchable(harness, NAME, count=60)
         column = seeded.field.column
         gone, moved = seeded.rows[3], seeded.rows[4]
         elsewhere = rows_within(seeded.spec, seeded.limits, 1, 77)[0].vectors[column]
@@ -235,81 +220,27 @@ class SearchConformance:
         with opened(harness) as store:
             search = store.search()
             after = Seeded(seeded.spec, left, seeded.limits)
-            _assert_recall(after, lambda query, k, settings: search.search(query, k=k, settings=settings))
+            assert_recall(after, lambda query, k, settings: search.search(query, k=k, settings=settings))
 
 
-def _seed(harness: StoreHarness, name: str, pair: tuple[DType, Metric] | None = None, *, count: int = ROWS) -> Seeded:
-    limits = limits_of(harness)
-    seeded = _rows(spec_within(limits, name, pair=pair), limits, count)
-    write(harness, seeded.spec, seeded.rows, encoded=False)
-    return seeded
-
-
-def _rows(spec: CollectionSpec, limits: SinkLimits, count: int = ROWS) -> Seeded:
-    """Ordinary vectors of differing norm, and payloads to filter by as far as the store keeps them natively."""
-    kept = limits.payload
+def _with_other_vectors(spec: CollectionSpec, plain: Sequence[Row], others: Sequence[VectorField]) -> list[Row]:
+    """The rows with a value in every field: two vectors of a multi field, eight of forty indices of a sparse one."""
+    rng = np.random.default_rng(34)
     rows = []
-    for number, row in enumerate(rows_within(spec, limits, count, 31)):
-        payload: dict[str, Any] = {"group": "odd" if number % 2 else "even", "number": number, "flag": number % 3 == 0}
-        payload["score"] = number / 8
-        payload |= {"sometimes": "here" if number % 4 else "there"} if number % 5 else {}
-        payload |= {"rarely": number} if number % 7 == 0 else {}
-        payload["tags"] = ["first", "third" if number % 3 == 0 else "second", "fifth" if number % 5 == 0 else "fourth"]
-        payload["inside"] = {"group": "odd" if number % 2 else "even"}
-        names = {bool: "bool", int: "int", float: "float", str: "string", list: "list", dict: "object"}
-        native = {key: value for key, value in payload.items() if names[type(value)] in kept.types}
-        if not kept.nested:
-            native.pop("inside", None)
-        if "string" not in kept.item_types:
-            native.pop("tags", None)
-        rows.append(replace(row, payload=native or (None if kept.absent_payload else {})))
-    return Seeded(spec, rows, limits)
+    for row in plain:
+        vectors = dict(row.vectors)
+        for field in others:
+            if field.kind is VectorKind.MULTI:
+                vectors[field.column] = ordinary_matrix(field, 2, rng)
+            else:
+                places = np.sort(rng.choice(40, 8, replace=False)).astype(np.uint32)
+                vectors[field.column] = (places, rng.uniform(0.1, 1.0, 8).astype(np.float32))
+        rows.append(replace(row, vectors=vectors))
+    return rows
 
 
-def _assert_recall(
-    seeded: Seeded,
-    ask: Callable[[Query, int, SearchSettings], Hits],
-    *,
-    where: Filter | None = None,
-    what: str = "",
-    queries: int = QUERIES,
-) -> None:
-    """Exactly the truth where the store honours `exact`; otherwise a mean recall@10 of at least 0.95.
-
-    A hit counts when it is no further than the truth's last by more than rounding, so that ties are nobody's fault.
-    """
-    what = f"{seeded.field.dtype} under {seeded.field.metric}: {what}"
-    asked = seeded.queries(queries)
-    for settings, least in ((EXACT, 1.0), (SearchSettings(), LEAST_RECALL)):
-        recalls: list[float] = []
-        for query in asked:
-            keys, far = seeded.truth(query, where=where)
-            try:
-                hits = ask(query, K, settings)
-            except UsageError:
-                break  # it has no exact search and says so
-            wanted = min(K, len(keys))
-            assert len(hits.keys) == wanted, f"{what}: {len(hits.keys)} hits of {wanted}"
-            assert len(set(hits.keys)) == len(hits.keys), f"{what}: a record is among the hits twice"
-            distance = dict(zip(keys, far, strict=True))
-            wrong = [key for key in hits.keys if key not in distance]
-            assert not wrong, f"{what}: {len(wrong)} hits do not match, e.g. {wrong[0]!r}"
-            if wanted:
-                recalls.append(_recall(hits.keys, distance, far, wanted))
-                _assert_order(hits.keys, distance, what)
-        mean = float(np.mean(recalls)) if recalls else 1.0
-        assert mean >= least, f"{what}: recall@{K} is {mean:.3f}, of at least {least} (exact={settings.exact})"
-
-
-def _recall(
-    keys: Sequence[RecordKey], distance: dict[RecordKey, float], far: npt.NDArray[np.float64], wanted: int
-) -> float:
-    last = float(far[wanted - 1])
-    allowed = last + 1e-5 * max(1.0, abs(last))
-    return sum(distance[key] <= allowed for key in keys) / wanted
-
-
-def _assert_order(keys: Sequence[RecordKey], distance: dict[RecordKey, float], what: str) -> None:
-    far = [distance[key] for key in keys]
-    for nearer, further in pairwise(far):
-        assert nearer <= further + 1e-5 * max(1.0, abs(further)), f"{what}: the hits are not in the order of nearness"
+def _query_of(field: VectorField, row: Row) -> Query:
+    value = row.vectors[field.column]
+    if isinstance(value, tuple):
+        return Query(field.name, sparse=(value[0].astype(np.uint32), value[1].astype(np.float32)))
+    return Query(field.name, multi=value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from exitramp.testing.conformance.steps import (
     writing,
 )
 from exitramp.testing.data import hard_records
+from exitramp.testing.hard_values import HARD_PAYLOADS
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
 from exitramp.testing.within import combinations, rows_within, spec_within, wide_spec
 
@@ -142,6 +144,34 @@ class WritingConformance:
         with writing(harness, spec) as sink:
             sink.delete([row.key for row in rows[::2]] + [RecordKey("never there")])
         assert_same_records(rows[1::2], read(harness).rows, spec, limits, "after deleting")
+
+    def test_any_history_of_writes_and_deletions_ends_as_a_plain_dictionary_would(self, harness: StoreHarness) -> None:
+        """Seeded: upserts and deletions overlap before and after flushes, and the store is opened anew in between."""
+        need(harness, Feature.CHANGES)
+        limits = limits_of(harness)
+        spec = replace(spec_within(limits, NAME), has_documents=True)
+        rng = random.Random(2718)
+        pool = [rows_within(spec, limits, 14, seed=version) for version in range(4)]
+        payloads = list(HARD_PAYLOADS.values())
+        model: dict[RecordKey, Row] = {}
+        for chapter in range(4):
+            with writing(harness, spec) as sink:
+                for _ in range(8):
+                    places = rng.sample(range(14), rng.randint(1, 6))
+                    match rng.choice(("upsert", "upsert", "upsert", "delete", "flush")):
+                        case "upsert":
+                            rows = [replace(rng.choice(pool)[place], payload=rng.choice(payloads)) for place in places]
+                            rows = [replace(row, id=pool[0][place].id) for row, place in zip(rows, places, strict=True)]
+                            upsert_rows(sink, spec, rows)
+                            model |= {row.key: row for row in rows}
+                        case "delete":
+                            gone = [pool[0][place].key for place in places]
+                            sink.delete(gone)
+                            model = {key: row for key, row in model.items() if key not in gone}
+                        case _:
+                            sink.flush()
+            found = read(harness).rows
+            assert_same_records(list(model.values()), found, spec, limits, f"after chapter {chapter} of seed 2718")
 
     def test_a_batch_of_the_limit_is_taken_at_once(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
