@@ -135,11 +135,9 @@ class SearchConformance:
             for field in others:
                 for row in rows[:10]:
                     query = _query_of(field, row)
-                    scored = [
-                        (score(field, row.vectors[field.column], other.vectors[field.column]), other.key)
-                        for other in rows
-                    ]
-                    truth = {key for _, key in nearest_first(field.metric, scored)[:K]}
+                    asked = row.vectors[field.column]
+                    scored = [(score(field, asked, other.vectors[field.column]), other.id) for other in rows]
+                    truth = {id_ for _, id_ in nearest_first(field.metric, scored)[:K]}
                     try:
                         hits = search.search(query, k=K)
                     except UsageError:
