@@ -242,4 +242,5 @@ class _Check:
 def _slices(folder: Path, entry: FileEntry, manifest: Manifest) -> Iterator[pa.RecordBatch]:
     with closing(ShardReader(regular_file(folder, entry.path), manifest.collection, name=entry.path)) as reader:
         for group in range(reader.groups):
-            yield from cache_slices(reader.read_group(group))
+            for batch in reader.batches(group):
+                yield from cache_slices(batch)

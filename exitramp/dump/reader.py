@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ class DumpSource:
     """A `VectorSource` over a finished dump. A dump never changes, so every scan of it is a snapshot.
 
     Each shard's SHA-256 is compared before its first row is yielded (0.6 s/GB), unless `check_shards` is off, so
-    that a damaged dump is not restored. One row group is in memory at a time.
+    that a damaged dump is not restored. Two pages are in memory at a time.
     """
 
     def __init__(self, folder: Path, *, address: str | None = None, check_shards: bool = True) -> None:
@@ -97,12 +97,13 @@ class DumpSource:
         for entry in self._manifest.shards if wanted else ():
             with closing(self._open(entry)) as reader:
                 for group in range(reader.groups):
-                    candidates = reader.read_keys(group)
-                    [rows] = pc.is_in(candidates.column("id"), value_set=ids).to_numpy(zero_copy_only=False).nonzero()
-                    near = candidates.take(pa.array(rows))
-                    hits = [row for row, key in zip(rows.tolist(), record_keys(near), strict=True) if key in wanted]
-                    if hits:
-                        found.append(reader.read_group(group).take(pa.array(hits)))
+                    hits = _rows_of(wanted, ids, reader.keys(group))
+                    begin = 0
+                    for batch in reader.batches(group) if hits else ():
+                        here = [row - begin for row in hits if 0 <= row - begin < len(batch)]
+                        begin += len(batch)
+                        if here:
+                            found.append(batch.take(pa.array(here)))
         return pa.concat_batches(found)
 
     def close(self) -> None:
@@ -124,15 +125,20 @@ class DumpSource:
         first, group, row = self._place(shards, after)
         for entry in shards[first:]:
             with closing(self._open(entry)) as reader:
-                while group < reader.groups:
-                    batch = reader.read_group(group)
-                    if after is not None and row:
-                        self._require_key(batch, row - 1, after)
-                    while row < len(batch):
-                        cut = batch.slice(row, batch_rows)
-                        row += len(cut)
-                        yield Page(cut, self._cursor(entry, group, row, cut))
-                    group, row, after = group + 1, 0, None
+                if group and group >= reader.groups:
+                    raise UsageError(f"this cursor names a row group that {entry.path} does not have")
+                for number in range(group, reader.groups):
+                    begin = 0
+                    for batch in reader.batches(number, rows=batch_rows):
+                        if after is not None and begin < row <= begin + len(batch):
+                            self._require_key(batch, row - 1 - begin, after)
+                        cut = batch.slice(max(0, row - begin))
+                        begin += len(batch)
+                        if len(cut):
+                            yield Page(cut, self._cursor(entry, number, begin, cut))
+                    if row > begin:
+                        raise UsageError("this cursor names a record behind the end of its row group")
+                    row, after = 0, None
             group = 0
 
     def _cursor(self, entry: FileEntry, group: int, row: int, batch: pa.RecordBatch) -> Cursor:
@@ -152,7 +158,9 @@ class DumpSource:
             return 0, 0, 0
         for number, entry in enumerate(shards):
             if entry.path == place["shard"]:
-                return number, int(place["group"]), int(place["row"])
+                group, row = place.get("group"), place.get("row")
+                if isinstance(group, int) and isinstance(row, int) and group >= 0 and row > 0:
+                    return number, group, row
         raise UsageError("this cursor is one of another partition")
 
     def _require_key(self, batch: pa.RecordBatch, row: int, after: Cursor) -> None:
@@ -175,3 +183,14 @@ class DumpSource:
             reader.close()
             raise DumpCorrupt(f"{entry.path}: {reader.rows} rows, where the manifest says {entry.rows}")
         return reader
+
+
+def _rows_of(wanted: Set[RecordKey], ids: pa.Array, keys: Iterator[pa.RecordBatch]) -> list[int]:
+    """The numbers of the rows whose key is wanted; `ids` are all ids in it, to look at few keys only."""
+    found, begin = [], 0
+    for batch in keys:
+        [rows] = pc.is_in(batch.column("id"), value_set=ids).to_numpy(zero_copy_only=False).nonzero()
+        near = zip(rows.tolist(), record_keys(batch.take(pa.array(rows))), strict=True)
+        found += [begin + row for row, key in near if key in wanted]
+        begin += len(batch)
+    return found

@@ -71,7 +71,8 @@ class OpenShard:
         found = CollectionDigests.empty(self._spec)
         with closing(ShardReader(self._temporary, self._spec, name=self._temporary.name)) as reader:
             for group in range(reader.groups):
-                found = found.merge(digest_batch(reader.read_group(group), self._spec))
+                for batch in reader.batches(group):
+                    found = found.merge(digest_batch(batch, self._spec))
         if found != self._digests:
             differing = ", ".join(found.differences(self._digests))
             raise DumpCorrupt(f"{self._temporary}: decodes into other data than was written ({differing} differ)")

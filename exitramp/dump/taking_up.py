@@ -95,7 +95,7 @@ def keys_with_leaves(
         reader = ShardReader(regular_file(folder, path), spec, name=path)
         try:
             for group in range(reader.groups):
-                keys = reader.read_keys(group)
-                yield keys, id_leaves(keys)
+                for keys in reader.keys(group):
+                    yield keys, id_leaves(keys)
         finally:
             reader.close()

@@ -181,8 +181,10 @@ def test_a_shard_that_decodes_into_something_else_is_never_acknowledged(
     tmp_path: Path, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = begun(tmp_path / "dump", plain, rows=0)
-    real = steps.ShardReader.read_group
-    monkeypatch.setattr(steps.ShardReader, "read_group", lambda reader, group: real(reader, group).slice(1))
+    real = steps.ShardReader.batches
+    monkeypatch.setattr(
+        steps.ShardReader, "batches", lambda reader, group: (batch.slice(1) for batch in real(reader, group))
+    )
     with pytest.raises(DumpCorrupt, match=r"ids, payloads, vectors\.vector differ"):
         sink.upsert(plain.batch())
         sink.flush()

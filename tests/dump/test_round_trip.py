@@ -21,7 +21,7 @@ from exitramp.dump.manifest import read_manifest
 from exitramp.dump.reader import DumpSource
 from exitramp.dump.writer import DumpSink
 from exitramp.errors import CollectionMissing, UsageError
-from exitramp.ports import Cursor, Origin, StoreIdentity, TransferAccount, make_cursor
+from exitramp.ports import Cursor, Origin, StoreIdentity, TransferAccount, make_cursor, read_cursor
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind, Verdict
 from exitramp.tally import CollectionTally
 
@@ -157,6 +157,19 @@ def test_cursors_and_partitions_of_another_dump_are_refused(tmp_path: Path, plai
         next(first.scan(partition, batch_rows=5, after=cursor))
     with pytest.raises(UsageError, match="no cursor"):
         next(first.scan(partition, batch_rows=5, after=Cursor("{}")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"row": 10**6}, {"row": 0}, {"row": "1"}, {"group": 99}, {"group": -1}, {"id": "doc-00001"}, {"shard": "x"}],
+)
+def test_a_cursor_that_points_nowhere_is_refused(plain: Any, write_dump: Any, change: dict[str, Any]) -> None:
+    source = DumpSource(write_dump(plain))
+    [partition] = source.partitions(1)
+    place = read_cursor(next(source.scan(partition, batch_rows=5)).cursor)
+    assert list(source.scan(partition, batch_rows=5, after=make_cursor(**place)))
+    with pytest.raises(UsageError, match="this cursor"):
+        list(source.scan(partition, batch_rows=5, after=make_cursor(**{**place, **change})))
 
 
 def test_a_folder_without_a_manifest_is_no_dump(tmp_path: Path, plain: Any) -> None:
