@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from exitramp.ports import (
     make_cursor,
 )
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
-from exitramp.testing.reference import matches, nearest_first, score
+from exitramp.testing.reference import matches
 from exitramp.testing.rows import Row, batch_from_rows
 
 
@@ -73,7 +73,7 @@ class ListSource:
 
 @dataclass
 class ListSearch:
-    """Exact search over rows by `metric`, then whatever `bend` makes of the ranked keys."""
+    """Exact search over rows by cosine, dot or Euclid, then whatever `bend` makes of the ranked keys."""
 
     spec: CollectionSpec
     rows: list[Row]
@@ -99,13 +99,21 @@ class ListSearch:
         self.asked.append((k, settings))
         if error := self.refuses(where):
             raise error
-        vector = replace(self.spec.vector(query.field), metric=self.metric)
-        scored = [
-            (score(vector, query.dense, row.vectors[vector.column]), row.key)
+        column = self.spec.vector(query.field).column
+        among = [
+            row
             for row in self.rows
-            if vector.column in row.vectors and (where is None or self.ignores_filters or matches(where, row.payload))
+            if column in row.vectors and (where is None or self.ignores_filters or matches(where, row.payload))
         ]
-        keys = self.bend([key for _, key in nearest_first(self.metric, scored)], k)
+        matrix = np.array([row.vectors[column] for row in among], np.float64).reshape(len(among), len(query.dense))
+        asked = np.asarray(query.dense, np.float64)
+        if self.metric is Metric.EUCLIDEAN:
+            far = np.linalg.norm(matrix - asked, axis=1)
+        else:
+            far = -(matrix @ asked)
+            if self.metric is Metric.COSINE:
+                far /= np.linalg.norm(matrix, axis=1) * np.linalg.norm(asked)
+        keys = self.bend([among[place].key for place in np.argsort(far, kind="stable")], k)
         return Hits(tuple(keys), tuple(0.0 for _ in keys))
 
 
