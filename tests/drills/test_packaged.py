@@ -1,0 +1,85 @@
+"""Every packaged drill ends as it announces, and those that must fail name what is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exitramp.drill.catalogue import STEPS, find_drill, read_drill
+from exitramp.drill.event_log import read_events
+from exitramp.drill.inputs import packaged_drills
+from exitramp.errors import ConfigError
+
+CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+
+
+def _run(name: str, folder: Path) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "exitramp", "drill", "run", name, "--out", str(folder), "--json"],
+        capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("name", packaged_drills())
+def test_a_packaged_drill_ends_as_it_announces(name: str, tmp_path: Path) -> None:
+    spec = find_drill(name)
+    code, result = _run(name, tmp_path / "run")
+    assert result["verdict"] == spec.expected, json.dumps(result["findings"], indent=1)[:4000]
+    assert code == CODES[spec.expected]
+    assert result["aborted"] is None
+    assert (tmp_path / "run" / "report.html").exists()
+    events = {event.kind for event in read_events(tmp_path / "run" / "journal.jsonl")}
+    assert {"run.started", "step.finished", "run.judged", "log.finished"} <= events
+    codes = {finding["code"]: finding for finding in result["findings"]}
+    if name == "silent_loss":
+        assert codes["records.missing"]["count"] == 60
+        assert len(codes["records.missing"]["ids"]) == 20
+    if name == "wrong_metric":
+        assert "records.missing" not in codes
+        assert "records.vector" not in codes
+        messages = " ".join(finding["message"] for finding in result["findings"])
+        assert "the index answers differently" in messages
+        assert "metrics.disagree" in codes
+    if name == "vendor_outage":
+        lost = sum(codes[each]["count"] for each in ("loss.missing", "loss.stale", "loss.undeleted"))
+        assert lost == 40
+        assert result["seconds"] <= 120
+
+
+@pytest.mark.parametrize("name", packaged_drills())
+def test_a_packaged_drill_is_composed_of_known_steps(name: str) -> None:
+    spec = find_drill(name)
+    assert spec.name == name
+    assert all(step.name in STEPS for step in spec.steps)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rto_seconds: 5", "rto_secnds: 5", "did you mean 'rto_seconds'"),
+        ("  - dump: {}", "  - dumb: {}", "unknown step 'dumb'"),
+        ("fault: hang", "fault: hangs", "'hangs'"),
+        ("mode: stressed", "mode: relaxed", "it can be stressed, planned"),
+        ("rate_per_second: 12", "rate_per_second: fast", "must be a number"),
+        ("version: 1", "version: 9", "version 9"),
+        ("depth_k: 10", "depth_k: 0", "at least 1"),
+    ],
+)
+def test_a_mistake_in_a_drill_file_names_file_and_line(old: str, new: str, said: str) -> None:
+    text = packaged_drills()["vendor_outage"]
+    assert old in text
+    broken = text.replace(old, new, 1)
+    line = next(number for number, content in enumerate(broken.splitlines(), 1) if new.strip() in content)
+    with pytest.raises(ConfigError) as caught:
+        read_drill(broken, "mine.yaml", None)
+    assert str(caught.value).startswith(f"mine.yaml:{line}:"), str(caught.value)
+    assert said in str(caught.value)
