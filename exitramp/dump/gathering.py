@@ -75,6 +75,7 @@ class Gathering:
     def note(self, partition_index: int, cursor: Cursor) -> None:
         self._require_whole()
         self._notes_cursors = self._all_covered = True
+        self._last = None  # the same records behind a cursor are not a call repeated but a source that repeats itself
         self._cursors.pop(partition_index, None)
         self._cursors[partition_index] = cursor
         self._cut_if_full()

@@ -128,7 +128,7 @@ class DumpSink:
     def upsert(self, batch: pa.RecordBatch) -> None:
         """Take records; a key that was written before makes `finish` fail. Raises `DataInvalid` naming row or id.
 
-        The same batch twice in a row is taken once, so that a call that was given up on can be repeated.
+        The same batch twice, with no cursor noted between, is taken once: a call that was given up on can be repeated.
         """
         with self._alone():
             run = self._open_run()

@@ -34,6 +34,7 @@ from exitramp.journal import Journal, read_journal
 from exitramp.ports import Origin, TransferAccount, make_cursor
 from exitramp.records import CollectionSpec, Verdict
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to tell which file is synced")
 PROGRAM = Path(__file__).with_name("crashing_copy.py")
 
 
@@ -98,6 +99,7 @@ def begun(folder: Path, collection: Any, *, rows: int = 60, **options: Any) -> D
     return sink
 
 
+@needs_proc
 def test_the_durable_steps_of_a_shard_come_in_their_order(
     tmp_path: Path, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +140,7 @@ def test_the_durable_steps_of_a_shard_come_in_their_order(
     assert seen == ["journal finish", "fsync journal.jsonl", *manifest_hash, *manifest]
 
 
+@needs_proc
 @pytest.mark.parametrize("failing", ["00000.parquet.tmp", "shards", "journal.jsonl"])
 def test_a_failed_fsync_ends_the_run_and_acknowledges_nothing(
     tmp_path: Path, plain: Any, monkeypatch: pytest.MonkeyPatch, failing: str
@@ -273,6 +276,15 @@ def test_a_batch_that_is_given_twice_in_a_row_is_taken_once(tmp_path: Path, wide
     sink.finish(TransferAccount())
     sink.finish(TransferAccount())
     assert DumpSource(tmp_path / "dump").count() == 120
+
+
+def test_a_page_that_the_source_yields_twice_is_not_taken_for_a_repeated_call(tmp_path: Path, plain: Any) -> None:
+    sink = begun(tmp_path / "dump", plain, rows=20)
+    sink.upsert(plain.batch().slice(10, 10))
+    sink.note_cursor(0, make_cursor(row=20))
+    with pytest.raises(DataInvalid, match=r"10 records more than once: 'doc-00010'"):
+        sink.finish(TransferAccount())
+    sink.close()
 
 
 def test_a_call_beside_one_that_was_given_up_on_is_refused(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -157,8 +156,8 @@ def write_many(folder: Path, rows: int) -> None:
     sink.finish(TransferAccount())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is counted in other units elsewhere")
 def test_memory_does_not_grow_with_the_collection(tmp_path: Path) -> None:
-    assert resource.getpagesize() > 0
     peaks = []
     for rows in (10_000, 60_000):  # 10 and 60 MB
         command = [sys.executable, "-c", MEASURED, str(tmp_path / str(rows)), str(rows), str(Path(__file__).parent)]
