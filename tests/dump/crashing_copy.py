@@ -24,7 +24,7 @@ from exitramp.dump.writer import DumpSink
 from exitramp.ports import Origin, TransferAccount, make_cursor, read_cursor
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 
-ROWS, PAGE, PARTITIONS = 320, 10, 2
+ROWS, PAGE, PARTITIONS = 240, 10, 2
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, 8)
 SPEC = CollectionSpec("c", IdKind.STRING, (FIELD,))
 
