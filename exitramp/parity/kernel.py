@@ -7,6 +7,7 @@ cosine is off by 4e-8 (its reciprocal root is an approximation, in float64 too),
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ BLOCK_ROWS = 512
 MEASURED_BYTES = 2**18
 """So many bytes of each side are measured at once; over whole matrices the same arithmetic was 50 times slower."""
 
-_UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+_UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ def unequal_rows(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> npt.
         # Arrow's Buffer.equals is a memcmp that copies nothing.
         if pa.py_buffer(block_a).equals(pa.py_buffer(block_b)):
             continue
-        bits_a = np.ascontiguousarray(block_a).view(np.uint8)
-        bits_b = np.ascontiguousarray(block_b).view(np.uint8)
-        found.append(np.flatnonzero((bits_a != bits_b).any(axis=1)) + start)
+        # As wide words as fit a row: with eight bytes at a time, blocks with a changed row took half the time.
+        word = _UNSIGNED[math.gcd(8, a.shape[1] * a.dtype.itemsize)]
+        found.append(np.flatnonzero((block_a.view(word) != block_b.view(word)).any(axis=1)) + start)
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
@@ -78,7 +79,7 @@ def _measure(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> tuple[np
         l2 = _norm(difference)
     norms = _norm(left) * _norm(right)
     cosine = np.where(norms > 0, np.einsum("ij,ij->i", left, right) / norms, np.nan)
-    return cosine, l2, max_abs, _ulp(a, b)
+    return cosine, l2, max_abs, _ulp(a, b, np.flatnonzero(~np.isfinite(max_abs)))
 
 
 def _norm(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -90,11 +91,14 @@ def _scaled(rows: npt.NDArray[np.float64], by: npt.NDArray[np.float64]) -> npt.N
     return rows / np.where(by > 0, by, 1.0)[:, None]
 
 
-def _ulp(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+def _ulp(
+    a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], not_finite: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
     """The greatest distance in units in the last place of each row: how many representable numbers lie between.
 
     Bit patterns of IEEE numbers are ordered like the numbers once negative ones are mirrored (B. Dawson, "Comparing
     Floating Point Numbers", 2012). Counted in integers: as float64 the patterns of float64 numbers lose nine bits.
+    `not_finite`: the rows that may hold infinity or NaN.
     """
     if a.dtype.kind != "f":
         return np.full(len(a), np.nan)
@@ -107,7 +111,7 @@ def _ulp(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> npt.NDArray[
     ulp: npt.NDArray[np.float64] = apart.max(axis=1).astype(np.float64)
     # Infinity is the bit pattern behind the greatest number, and NaN behind that: near by count, not by meaning.
     infinity = np.array(np.inf, a.dtype).view(unsigned)
-    for row in np.flatnonzero((greater >= infinity).any(axis=1)):
+    for row in not_finite:
         if ((greater[row] >= infinity) & (bits_a[row] != bits_b[row])).any():
             ulp[row] = np.inf
     return ulp
