@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -57,6 +57,38 @@ class Columns:
     embeddings: npt.NDArray[np.float32]
     metadatas: list[dict[str, Any] | None]
     documents: list[str | None]
+
+    def arguments(self) -> dict[str, Any]:
+        """As the collection's methods want them."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def part(self, start: int, stop: int) -> Columns:
+        rows = slice(start, stop)
+        return Columns(self.ids[rows], self.embeddings[rows], self.metadatas[rows], self.documents[rows])
+
+    def only(self, rows: list[int]) -> Columns:
+        return Columns(
+            [self.ids[row] for row in rows],
+            self.embeddings[rows],
+            [self.metadatas[row] for row in rows],
+            [self.documents[row] for row in rows],
+        )
+
+    def replacing(self, there: Mapping[str, Any]) -> tuple[Columns, list[int]]:
+        """The same for a call that merges with what is `there` (a `get` of metadatas, documents and uris): each key
+        that must go is given as None. And the rows of which something would stay all the same."""
+        old = zip(there["metadatas"], there["documents"], there["uris"], strict=True)
+        before = dict(zip(there["ids"], old, strict=True))
+        metadatas, stubborn = list(self.metadatas), []
+        for row, id_ in enumerate(self.ids):
+            metadata, document, uri = before.get(id_, (None, None, None))
+            new = self.metadatas[row]
+            if metadata:
+                metadatas[row] = dict.fromkeys(metadata) | (new or {})
+            gone = metadata is not None and new is None, document is not None and self.documents[row] is None
+            if any(gone) or uri is not None:
+                stubborn.append(row)
+        return replace(self, metadatas=metadatas), stubborn
 
 
 def columns_of(batch: pa.RecordBatch, field: VectorField, *, where: str) -> Columns:
