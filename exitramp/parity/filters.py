@@ -135,9 +135,9 @@ def propose_filters(payloads: Sequence[str | None], *, seed: int, wanted: int = 
     """At most `wanted` filters over keys that occur in `payloads`, a sample of a collection's, each with a name.
 
     One operator after the other (eq, range, in, not, exists), on different keys where there are enough. Each lets
-    between 1 % and 50 % of the sample through. Only plain top-level keys that hold one type of value are used, so
-    that every store which has the operator can be asked. Float bounds lie halfway between two values, so that a
-    store's rounding changes no answer. The same sample, in any order, and seed give the same filters.
+    between 1 % and 50 % of the sample through, and no two the same rows. Only plain top-level keys that hold one type
+    of value are used, so that every store which has the operator can be asked. Float bounds lie halfway between two
+    values, so that a store's rounding changes no answer. The same sample, in any order, and seed give the same filters.
     """
     held = Payloads(sorted(payloads, key=lambda text: (text is None, text or "")))
     there = sum(text is not None for text in payloads)
@@ -145,6 +145,7 @@ def propose_filters(payloads: Sequence[str | None], *, seed: int, wanted: int = 
     rng = np.random.default_rng(seed)
     chosen: list[tuple[str, Filter]] = []
     used: set[str] = set()
+    taken: set[bytes] = set()
     makers: list[tuple[str, Callable[[_Column, Any], Filter | None]]] = [
         ("eq", _eq),
         ("range", _range),
@@ -159,8 +160,12 @@ def propose_filters(payloads: Sequence[str | None], *, seed: int, wanted: int = 
         for column in sorted(order, key=lambda column: column.key in used):
             name = f"{operator}:{column.key}"
             where = None if name in dict(chosen) else make(column, rng)
-            if where is not None and LEAST_SHARE <= held.mask(where).mean() <= MOST_SHARE:
+            if where is None:
+                continue
+            mask = held.mask(where)
+            if LEAST_SHARE <= mask.mean() <= MOST_SHARE and mask.tobytes() not in taken:
                 chosen.append((name, where))
+                taken.add(mask.tobytes())
                 used.add(column.key)
                 break
     return chosen

@@ -118,9 +118,9 @@ def compare_neighbours(
     share = questions.agreement(truths[0], by_own) if own_metric is not vector.metric else None
     findings = [
         *_unready([side for side in (side_a, side_b) if side is not None], wait_seconds),
+        *comparison.by_metric(measured[0], by_own, share),
         *(finding for each in measured for finding in each.findings),
         *comparison.among_held(measured[0], of_held, missing),
-        *comparison.by_metric(measured[0], by_own, share),
     ]
     parts = tuple(each.part for each in measured)
     counted = [part.verdict for part in parts if part.asked_for or part.recall_a is not None]

@@ -105,7 +105,7 @@ SAMPLE = [
         "kind": "most" if number % 10 else "rare",
         "mixed": number if number % 2 else "text",
         "odd.key": "a" if number % 3 else "b",
-        **({"note": "there"} if number % 4 == 0 else {}),
+        **({"note": f"confidential {number % 8}"} if number % 4 == 0 else {}),
     }
     for number in range(300)
 ]
@@ -129,6 +129,13 @@ def test_proposals_follow_from_sample_and_seed_and_not_from_the_order() -> None:
     sample = texts(SAMPLE)
     assert propose_filters(sample, seed=1) == propose_filters(sample[::-1], seed=1)
     assert any(propose_filters(sample, seed=1) != propose_filters(sample, seed=seed) for seed in range(2, 9))
+
+
+def test_no_two_proposals_let_the_same_rows_through() -> None:
+    sample = texts([{"kind": "most" if number % 5 else "rare"} for number in range(100)])
+    [(name, where)] = propose_filters(sample, seed=0, wanted=5)
+    assert name == "eq:kind"
+    assert Payloads(sample).mask(where).sum() == 20
 
 
 def test_bounds_of_a_float_range_lie_away_from_every_value() -> None:

@@ -136,7 +136,7 @@ CHANGES: dict[str, Mutation] = {
 KIND = {"payload": "payload", "document": "document"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data(), index=st.integers(0, len(ROWS) - 1), change=st.sampled_from(sorted(CHANGES)))
 def test_any_single_change_of_a_record_is_found_and_named(parity: Any, data: Any, index: int, change: str) -> None:
     changed = CHANGES[change](ROWS[index], data.draw)
