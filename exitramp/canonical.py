@@ -32,8 +32,9 @@ TAG_PREFIX = "$exitramp:"
 ESCAPED_PREFIX = "$exitramp:esc:"
 INTEGER_LIMIT = 2**53
 
-# A run of sixteen digits is the shortest that can pass 2^53; only such texts need the slow look at every value.
-_LONG_DIGITS = re.compile(r"\d{16}")
+# A run of sixteen digits is the shortest that can pass 2^53; only such texts need the slow look at every value. Digits
+# behind a point belong to a float, and those are common.
+_LONG_DIGITS = re.compile(r"(?<![\d.])\d{16}")
 _FLOAT_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -72,6 +73,8 @@ def parse(text: str) -> Any:
         raise DataInvalid("a lone surrogate, which is no character") from error
     except (ValueError, RecursionError) as error:
         raise DataInvalid(f"not JSON: {type(error).__name__}") from error
+    if "\\u" in text:
+        _tagged(value, "$")  # an escape may have hidden a lone surrogate
     return _untagged(value, "$")
 
 
