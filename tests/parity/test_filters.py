@@ -105,7 +105,7 @@ SAMPLE = [
         "kind": "most" if number % 10 else "rare",
         "mixed": number if number % 2 else "text",
         "odd.key": "a" if number % 3 else "b",
-        **({"note": f"confidential {number % 8}"} if number % 4 == 0 else {}),
+        **({"seen": True} if number % 4 == 0 else {}),
     }
     for number in range(300)
 ]
