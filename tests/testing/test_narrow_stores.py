@@ -21,7 +21,7 @@ from exitramp.errors import StoreRejected
 from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, Store
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorKind
 from exitramp.testing import Outcome, Row, StoreConformance, batch_from_rows, rows_from_batch, run_suite
-from exitramp.testing.memory import MemorySink, MemoryStore
+from exitramp.testing.memory import LIMITS, MemorySink, MemoryStore
 from tests.testing.test_memory import MemoryHarness
 
 TEXT_STORE = SinkLimits(
@@ -201,6 +201,19 @@ class NumberHarness(NarrowHarness):
 
 class OneVectorHarness(NarrowHarness):
     limits = NO_VECTOR_LESS_RECORD
+
+
+class VerbatimHarness(MemoryHarness):
+    def open(self, collection: str) -> Store:
+        return MemoryStore(self.name, collection, limits=replace(LIMITS, verbatim=True))
+
+
+class TestVerbatimStore(StoreConformance):
+    """The other extreme: a store that takes every record as it is, so that the codec has nothing to do."""
+
+    @pytest.fixture
+    def harness(self) -> VerbatimHarness:
+        return VerbatimHarness()
 
 
 class TestTextStore(StoreConformance):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exitramp.codec import DecodingSource
 from exitramp.records import IdKind, RecordKey
 from exitramp.testing.conformance.compare import assert_same_keys, assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need
-from exitramp.testing.conformance.steps import NAME, limits_of, opened, read, write, writing
+from exitramp.testing.conformance.steps import NAME, decoding_source, limits_of, opened, read, write, writing
 from exitramp.testing.data import hard_ids
 from exitramp.testing.rows import rows_from_batch
 from exitramp.testing.within import rows_within, spec_within
@@ -63,7 +62,7 @@ class IdConformance:
         write(harness, spec, rows)
         absent = [RecordKey("never there"), RecordKey(ids[0], "of another tenant"), RecordKey("9" * 18)]
         with opened(harness) as store:
-            source = DecodingSource(store.source())
+            source = decoding_source(store)
             described = source.describe()
             batch = source.fetch([*(row.key for row in rows[1::2]), *absent])
             assert source.fetch(absent).num_rows == 0, "records were fetched that are not there"

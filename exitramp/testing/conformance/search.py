@@ -160,7 +160,7 @@ class SearchConformance:
         write(harness, spec, rows)
         seeded = Seeded(spec, rows, limits)
         with opened(harness) as store:
-            search = DecodingSearch(store.search(), store.source())
+            search = DecodingSearch(store.search(), store.source(), verbatim=limits.verbatim)
             for query in seeded.queries(3):
                 hits = search.search(query, k=4, with_records=True)
                 assert hits.records is not None

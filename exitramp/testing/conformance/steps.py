@@ -72,6 +72,11 @@ def write_batches(harness: StoreHarness, spec: CollectionSpec, batches: Iterable
             sink.upsert(batch)
 
 
+def decoding_source(store: Store) -> DecodingSource:
+    """The source as everybody above the codec sees it."""
+    return DecodingSource(store.source(), verbatim=store.sink().limits().verbatim)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a scan of all partitions gave."""
@@ -91,7 +96,7 @@ def read(harness: StoreHarness, collection: str = NAME, *, encoded: bool = True,
     """Everything, through the decoding source unless `encoded` is false."""
     with opened(harness, collection) as store:
         source: VectorSource = store.source()
-        decoding = DecodingSource(source) if encoded else None
+        decoding = decoding_source(store) if encoded else None
         source = decoding or source
         spec = source.describe()
         rows = []

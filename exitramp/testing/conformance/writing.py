@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from exitramp.codec import DecodingSource, EncodingSink
+from exitramp.codec import EncodingSink
 from exitramp.errors import CollectionExists
 from exitramp.records import EmbeddingModel, IdKind, RecordKey
 from exitramp.testing.conformance.compare import assert_same_keys, assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need, need_origin
 from exitramp.testing.conformance.steps import (
     NAME,
+    decoding_source,
     limits_of,
     opened,
     origin_of,
@@ -247,7 +248,7 @@ class WritingConformance:
         with opened(harness) as store:
             found = store.source().origin()
             assert found == origin, f"keeps_origin is declared; told {origin}, it says {found}"
-            described = DecodingSource(store.source()).describe()
+            described = decoding_source(store).describe()
         assert described.vectors[0].model == model
         assert {field.column for field in described.vectors} == {field.column for field in spec.vectors}
         assert (described.has_documents, described.has_namespaces) == (True, True)
