@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 from exitramp.drill.inputs import DRILLS
 from exitramp.errors import CollectionMissing, ConfigError
 from exitramp.migration import plan_move
 from exitramp.records import Verdict
-from exitramp.transfer.plan import Plan
+from exitramp.transfer.plan import Fidelity, Plan
 from exitramp.urls import Address
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint
 
@@ -85,6 +87,8 @@ def begin_drill(
     one.require_collection()
     if other.collection is None:
         other = other.with_collection(one.collection)
+    # The drill file may be run from any folder, so paths in it are whole ones.
+    one, other = _whole(one), _whole(other)
     with open_endpoint(one, settings) as source, open_endpoint(other, settings) as target:
         looks = _look(source), _look(target)
         if looks[0].records is None:
@@ -143,7 +147,7 @@ def _notes(primary: Look, substitute: Look, plan: Plan) -> list[str]:
 
 
 def _drill_text(primary: str, substitute: str, plan: Plan) -> str:
-    lossy = "".join(f"\n      # - {line.subject}   # {line.how}" for line in plan.lossy())
+    lossy = "".join(f"\n      # {json.dumps([line.subject])}   {line.how}" for line in plan.lossy())
     return _filled(
         "drill.yaml.txt",
         from_scheme=primary.partition(":")[0],
@@ -172,8 +176,27 @@ def _readme_text(looks: tuple[Look, Look], plan: Plan, notes: tuple[str, ...]) -
         writes=estimates["write_requests"],
         read_seconds=f"{read_seconds:.1f}",
         minutes=f"{(3 * read_seconds + OUTAGE_SECONDS) / 60:.0f}",
-        plan="\n".join(f"| {line.fidelity.value} | {line.subject} | {line.how} |" for line in plan.lines),
+        plan="\n".join(f"| {fidelity} | {subject} | {how} |" for fidelity, subject, how in _plan_rows(plan)),
     )
+
+
+def _plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
+    """The plan's lines, the payload keys that are kept as they are in one."""
+    kept = [line for line in plan.lines if line.subject.startswith("payload.") and line.fidelity is Fidelity.EXACT]
+    rows = [(line.fidelity.value, _cell(line.subject), line.how) for line in plan.lines if line not in kept]
+    return [*rows, ("exact", f"payload: {len(kept)} keys", "kept as they are")] if kept else rows
+
+
+def _cell(text: str) -> str:
+    """A key of somebody's payload as a table's cell: on one line, not too long, and no table of its own."""
+    plain = " ".join(text.split()).replace("|", "\\|")
+    return "`" + (plain if len(plain) <= 60 else plain[:59] + "…").replace("`", "'") + "`"
+
+
+def _whole(address: Address) -> Address:
+    if address.host is not None or address.scheme == "memory":
+        return address
+    return replace(address, location=quote(str(address.path.resolve()), safe="/"))
 
 
 def _filled(name: str, **values: object) -> str:

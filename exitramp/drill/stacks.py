@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exitramp.clock import Clock
 from exitramp.drill.inputs import prompt_folder
 from exitramp.drill.prompts import PromptSet, load_prompts
 from exitramp.drill.run import DrillRun, RunningStack
@@ -95,7 +96,8 @@ class RetrievalOnlyModel:
         return ModelIdentity("none", RETRIEVAL_ONLY, f"{self._stack}:{RETRIEVAL_ONLY}")
 
     def answer(self, request: ChatRequest, *, timeout_seconds: float) -> ChatAnswer:
-        return ChatAnswer("", "retrieved", RETRIEVAL_ONLY, Usage(0, 0, source="estimated"), 0.0)
+        # An answer without text counts as none; these words are never judged (see `steps.judging`).
+        return ChatAnswer("(retrieval only)", "retrieved", RETRIEVAL_ONLY, Usage(0, 0, source="estimated"), 0.0)
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -108,8 +110,11 @@ class SimulatedModel:
     own, and its traces must never look like the real vendor's.
     """
 
-    def __init__(self, model: ChatModel, schedule: FaultSchedule, *, billed_as: str | None = None) -> None:
+    def __init__(
+        self, model: ChatModel, schedule: FaultSchedule, clock: Clock, *, billed_as: str | None = None
+    ) -> None:
         self._model = model
+        self._clock = clock
         self._schedule = schedule
         self._billed_as = billed_as
 
@@ -119,6 +124,8 @@ class SimulatedModel:
 
     def answer(self, request: ChatRequest, *, timeout_seconds: float) -> ChatAnswer:
         fault = self._schedule.injected
+        if fault.kind == "hang":
+            self._clock.sleep(timeout_seconds)
         if fault.kind != "none":
             kinds = {"hang": "timeout", "refuse": "connection", "unavailable": "overloaded", "rate_limit": "rate_limit"}
             raise ModelError(f"simulated fault '{fault.kind}'", error_class=kinds.get(fault.kind, "server_error"))
@@ -160,7 +167,7 @@ def _chat_model(run: DrillRun, running: RunningStack) -> ChatModel:
     if adapter.open_chat is None:
         raise ConfigError(f"'{address.scheme}' is no chat model", file=run.spec.file)
     mock = running.chat.adapter.name if running.chat.adapter is not None and running.chat.is_mock else None
-    return SimulatedModel(adapter.open_chat(address, run.network), running.chat.simulated, billed_as=mock)
+    return SimulatedModel(adapter.open_chat(address, run.network), running.chat.simulated, run.clock, billed_as=mock)
 
 
 def _prompts(run: DrillRun) -> PromptSet:

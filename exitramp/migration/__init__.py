@@ -1,11 +1,18 @@
 """A whole move: measure, plan, ask consent, copy, read back, compare. What the commands and the drills call."""
 
-from exitramp.migration.comparing import Comparison, compare_endpoints, first_dense, side_tolerances
+from exitramp.migration.comparing import (
+    Comparison,
+    accepted_tolerances,
+    compare_endpoints,
+    first_dense,
+    side_tolerances,
+)
 from exitramp.migration.moving import MoveResult, migrate, plan_move, synchronise_endpoints
 
 __all__ = [
     "Comparison",
     "MoveResult",
+    "accepted_tolerances",
     "compare_endpoints",
     "first_dense",
     "migrate",

@@ -10,7 +10,7 @@ from typing import Any
 
 from exitramp.errors import DataInvalid, RoleUnsupported
 from exitramp.parity.records import RecordParity, compare_records
-from exitramp.parity.tolerance import Tolerance, loosest, tolerance_of
+from exitramp.parity.tolerance import UNIT_COSINE, Tolerance, loosest, tolerance_of
 from exitramp.ports import SinkLimits
 from exitramp.records import (
     CollectionSpec,
@@ -82,6 +82,13 @@ def side_tolerances(
             f"--tolerance names {unknown[0]!r}", hint=f"the vector fields are: {', '.join(sorted(columns))}"
         )
     return found
+
+
+def accepted_tolerances(spec: CollectionSpec, accepted: Iterable[str]) -> dict[str, Tolerance]:
+    """Where somebody accepted that a field's vectors lose their length, direction is what is left to compare."""
+    columns = {each.column for each in spec.vectors}
+    source = "a loss that was announced and accepted: direction only"
+    return {name: Tolerance(cosine=UNIT_COSINE, source=source) for name in accepted if name in columns}
 
 
 def compare_endpoints(

@@ -11,6 +11,8 @@ from exitramp.faults import FaultSchedule
 
 T = TypeVar("T")
 
+HANG_SECONDS = 30.0
+
 _ERRORS: dict[str, type[StoreError]] = {
     "hang": StoreTimeout,
     "malformed": StoreProtocolError,
@@ -34,5 +36,8 @@ class Faulty:
         fault = self.schedule.fault_for(call=self.calls, elapsed_seconds=self._clock.monotonic() - self._started)
         if fault.kind == "none":
             return call()
+        if fault.kind == "hang":
+            # The deadline outside ends the call when its time is up, as it would a store that really hangs.
+            self._clock.sleep(float(fault.options.get("seconds", HANG_SECONDS)))
         error = _ERRORS.get(fault.kind, StoreUnavailable)
         raise error(f"simulated fault '{fault.kind}' on call {self.calls} ('{operation}')")

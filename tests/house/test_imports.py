@@ -70,6 +70,7 @@ def test_the_public_names_are_these() -> None:
     assert migration.__all__ == [
         "Comparison",
         "MoveResult",
+        "accepted_tolerances",
         "compare_endpoints",
         "first_dense",
         "migrate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from exitramp.drill.costing import attempt_price
@@ -60,8 +60,11 @@ def ask_golden(run: DrillRun, stack: str, label: str) -> Replay:
         run.usd_spent += float(sum(trace.unit_cost_usd or 0 for trace in result.traces))
         run.check_stop()
 
+    # Without a chat model nothing was answered, so only what was retrieved is judged.
+    has_chat = run.stack(stack).chat is not None
+    cases = run.golden if has_chat else tuple(replace(case, assertion=None) for case in run.golden)
     found = replay(
-        run.golden,
+        cases,
         router.ask,
         label=label,
         depth_k=run.spec.orchestration.depth_k,
@@ -127,17 +130,21 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
     if before is None or after is None or margin is None:
         text = "quality was not compared: it takes golden questions, both replays and a quality_margin"
         return StepOutcome({}, (Finding("quality.unmeasured", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
-    judged = [_judge(metric, before, after, margin, run.seed) for metric in arguments.metrics]
     scores = before.scores(), after.scores()
+    metrics = [metric for metric in arguments.metrics if metric != "assertions" or scores[0] or scores[1]]
+    judged = [_judge(metric, before, after, margin, run.seed) for metric in metrics]
     use_cases = before.use_cases()
     flips = flipped_cases(*scores, use_cases) if scores[0] else ()
-    findings = [Finding(f"quality.{each.metric}", f"{each.metric}: {each.reason}", each.verdict) for each in judged]
+    findings = [Finding("quality.answers", "answers were not judged: no answer has an assertion to meet")] * (
+        len(arguments.metrics) - len(metrics)
+    )
+    findings += [Finding(f"quality.{each.metric}", f"{each.metric}: {each.reason}", each.verdict) for each in judged]
     data = {
         "margin": margin,
         "metrics": [each.to_json() for each in judged],
         "use_cases": {
             each: [_plain(item) for item in summarise_use_cases(_pairs(each, before, after), use_cases)]
-            for each in arguments.metrics
+            for each in metrics
         },
         "flips": [_plain(flip) for flip in flips],
         "mock": any(result.is_mock for side in (before, after) for result in side.results),

@@ -14,7 +14,7 @@ from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.drill.steps.build import document_batch
 from exitramp.errors import ConfigError, DataInvalid
-from exitramp.migration import side_tolerances
+from exitramp.migration import accepted_tolerances, side_tolerances
 from exitramp.migration.moving import read_digests
 from exitramp.parity.alignment import read_all
 from exitramp.parity.records import compare_records
@@ -151,7 +151,9 @@ def _by_comparison(run: DrillRun, substitute: Endpoint) -> tuple[list[str], list
             ids.append(str(key))
 
     reader = primary.source()
-    tolerances = side_tolerances(reader.describe().vectors, primary, substitute)
+    spec = reader.describe()
+    given = accepted_tolerances(spec, run.shared.get("accepted_loss", ()))
+    tolerances = side_tolerances(spec.vectors, primary, substitute, given=given)
     compare_records(reader, substitute.source(), tolerances=tolerances, on_id=on_id)
     return found["missing"], found["changed"], found["extra"], "primary and substitute compared record by record"
 

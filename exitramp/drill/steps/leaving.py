@@ -10,8 +10,8 @@ from typing import Any
 from exitramp.arrow import record_keys
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
-from exitramp.errors import DataInvalid
-from exitramp.migration import compare_endpoints, first_dense, migrate, plan_move
+from exitramp.errors import ConsentMissing, DataInvalid
+from exitramp.migration import accepted_tolerances, compare_endpoints, first_dense, migrate, plan_move
 from exitramp.parity.alignment import read_all
 from exitramp.parity.neighbour_result import Demands
 from exitramp.parity.neighbours import compare_neighbours, metric_disagreement
@@ -93,13 +93,19 @@ def _plan(run: DrillRun, arguments: NoArguments) -> StepOutcome:
 def _restore(run: DrillRun, arguments: RestoreArguments) -> StepOutcome:
     target = run.writable("substitute")
     with open_endpoint(dump_address(run)) as source:
-        result = migrate(source, target, accept_loss=arguments.accept_loss, plan=run.shared.get("plan"))
+        try:
+            result = migrate(source, target, accept_loss=arguments.accept_loss, plan=run.shared.get("plan"))
+        except ConsentMissing as error:
+            hint = "nothing was written; name it in 'accept_loss' of the step 'restore' in the drill file"
+            raise ConsentMissing(error.message, hint=hint) from error
+    run.shared["accepted_loss"] = arguments.accept_loss
     return StepOutcome(result.to_json(), tuple(result.findings), result.verdict)
 
 
 def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
     primary, substitute = run.endpoint("primary"), run.endpoint("substitute")
-    result = compare_endpoints(primary, substitute, ids_file=run.folder / "parity-ids.jsonl")
+    given = accepted_tolerances(primary.source().describe(), run.shared.get("accepted_loss", ()))
+    result = compare_endpoints(primary, substitute, given=given, ids_file=run.folder / "parity-ids.jsonl")
     result.neighbours = compare_neighbours(
         primary.source(),
         substitute.source(),

@@ -12,7 +12,7 @@ from exitramp.drill.steps.base import Step
 from exitramp.drill.steps.late_writes import LateWrites
 from exitramp.errors import ExitrampError
 from exitramp.faults import NO_FAULT, Fault
-from exitramp.migration import compare_endpoints, synchronise_endpoints
+from exitramp.migration import accepted_tolerances, compare_endpoints, synchronise_endpoints
 from exitramp.migration.moving import read_digests
 from exitramp.orchestration.load import LoadEnd, SteadyLoad
 from exitramp.orchestration.router import Router
@@ -162,7 +162,8 @@ def _compared(run: DrillRun, synced: bool, findings: list[Finding]) -> dict[str,
             text = f"the primary came back with other data than it had: {', '.join(differing)} differ"
             findings.append(Finding("rollback.primary", text, Verdict.FAIL))
     if synced:
-        result = compare_endpoints(primary, substitute)
+        given = accepted_tolerances(primary.source().describe(), run.shared.get("accepted_loss", ()))
+        result = compare_endpoints(primary, substitute, given=given)
         data["parity"] = result.records.to_json()
         data["substitute_digests"] = result.records.digests_b.to_json()
         findings += result.records.findings
