@@ -265,8 +265,11 @@ def test_an_index_that_gets_ready_in_time_is_waited_for(pair: Pair) -> None:
 
 def test_an_unready_index_of_a_leaves_the_margin_open_and_the_floor_decided(pair: Pair) -> None:
     pair.search_a.states = [IndexState.BUILDING]
-    assert pair.compare(wait_seconds=0).verdict is Verdict.INCONCLUSIVE
-    pair.search_b.bend = losing(0.6)
+    result = pair.compare(wait_seconds=0)
+    assert (result.verdict, result.parts[0].margin) == (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
+    pair.search_b.bend = losing(0.3)
+    lenient = pair.compare(wait_seconds=0, demands=Demands(recall_floor=0.3))
+    assert (lenient.parts[0].floor, lenient.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE)
     assert pair.compare(wait_seconds=0).verdict is Verdict.FAIL
 
 
@@ -395,6 +398,17 @@ def test_a_filter_that_nothing_matches_is_inconclusive(pair: Pair) -> None:
     result = pair.compare(filters=[("nothing", Eq(("part",), "absent"))])
     assert result.verdict is Verdict.INCONCLUSIVE
     assert found(result, "none")
+
+
+def test_queries_with_nothing_to_find_are_left_out_and_the_rest_are_no_full_count(pair: Pair) -> None:
+    """A filter on one record: the query that is this record has nothing to find, the others find it."""
+    result = pair.compare(filters=[("one", Range(("page",), gte=7, lt=8))])
+    part = result.parts[1]
+    assert part.recall_b is not None
+    assert [id_ for id_, value in zip(part.query_ids, part.recall_b, strict=True) if value is None] == ["r007"]
+    assert (part.queries, part.population, part.matching) == (119, None, 1)
+    assert part.bounds_b is not None
+    assert part.bounds_b.lower < 1.0
 
 
 def test_short_answers_and_strangers_are_counted(pair: Pair) -> None:
