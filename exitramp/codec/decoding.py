@@ -125,9 +125,10 @@ def decode_batch(batch: pa.RecordBatch, layout: Layout, edits: _Edits) -> pa.Rec
         if field.native is None:
             columns[field.original.column] = pa.nulls(rows, vector_type(field.original))
         else:
-            columns[field.original.column] = _restore_dtype(batch.column(field.native.column), field, batch, edits)
+            kept = {row for row, (entries, _) in marks.items() if field.original.column in entries.get("vec", {})}
+            columns[field.original.column] = _restore_dtype(batch, field, kept, edits)
     if marks:
-        _apply(columns, marks, layout, edits)
+        _apply(columns, marks, layout, batch, edits)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
@@ -149,6 +150,7 @@ def _apply(
     columns: dict[str, pa.Array],
     marks: dict[int, tuple[dict[str, Any], dict[str, Any]]],
     layout: Layout,
+    batch: pa.RecordBatch,
     edits: _Edits,
 ) -> None:
     ids = columns["id"].to_pylist()
@@ -179,7 +181,8 @@ def _apply(
     for field in layout.fields:
         if field.original.column in restored:
             column = field.original.column
-            columns[column] = _restore_vectors(columns[column], restored[column], field, ids, edits)
+            found = None if field.native is None else batch.column(field.native.column)
+            columns[column] = _restore_vectors(columns[column], found, restored[column], field, ids, edits)
 
 
 def _document(entry: dict[str, Any], native: dict[str, Any]) -> str | None:
@@ -193,28 +196,38 @@ def _document(entry: dict[str, Any], native: dict[str, Any]) -> str | None:
     return None
 
 
-def _restore_dtype(column: pa.Array, field: FieldLayout, batch: pa.RecordBatch, edits: _Edits) -> pa.Array:
+def _restore_dtype(batch: pa.RecordBatch, field: FieldLayout, kept: set[int], edits: _Edits) -> pa.Array:
+    """The field in its own dtype again. Rows in `kept` have their original in the marker and need no judging here."""
     original, native = field.original, field.native
     assert native is not None
+    column = batch.column(native.column)
     if original.dtype is native.dtype or not vectors.is_dense(original):
         return column
     matrix = dense_matrix(column)
     valid = np.asarray(column.is_valid())
     with np.errstate(all="ignore"):
-        narrow = matrix.astype(vectors.NUMPY[original.dtype])
+        # A store that rounds gives 6.9999995 for a 7: the nearest is meant, not the next below.
+        nearest = np.rint(matrix) if original.dtype is DType.INT8 else matrix
+        narrow = nearest.astype(vectors.NUMPY[original.dtype])
         back = narrow.astype(matrix.dtype)
-    if original.dtype is not DType.FLOAT64:
-        changed = valid & ~((back == matrix) | (np.isnan(back) & np.isnan(matrix))).all(axis=1)
-        for row in np.flatnonzero(changed).tolist():
-            edits.note(
-                f"vector field {original.column!r} (rounded to {original.dtype})", batch.column("id")[row].as_py()
-            )
+        if original.dtype is not DType.FLOAT64:
+            near = np.isclose(back, matrix, rtol=1e-5, atol=0.0, equal_nan=True).all(axis=1)
+            for row in np.flatnonzero(valid & ~near).tolist():
+                if row not in kept:
+                    text = f"vector field {original.column!r} (rounded to {original.dtype})"
+                    edits.note(text, batch.column("id")[row].as_py())
     return dense_array(narrow, original, valid=valid)
 
 
 def _restore_vectors(
-    column: pa.Array, entries: dict[int, Any], field: FieldLayout, ids: Sequence[str], edits: _Edits
+    column: pa.Array,
+    native: pa.Array | None,
+    entries: dict[int, Any],
+    field: FieldLayout,
+    ids: Sequence[str],
+    edits: _Edits,
 ) -> pa.Array:
+    """`column` in the field's own dtype with the marker's vectors in it, where `native` still is what was written."""
     original = field.original
     if not vectors.is_dense(original):
         values = [vectors.as_python(vectors.row_value(column, row, original), original) for row in range(len(column))]
@@ -223,17 +236,18 @@ def _restore_vectors(
             values[row] = vectors.as_python(value, original)
         return pa.array(values, vector_type(original))
     valid = np.array(column.is_valid())
-    matrix = np.array(dense_matrix(column)) if field.native is not None else _blank(len(column), field)
+    matrix = np.array(dense_matrix(column)) if native is not None else _blank(len(column), field)
+    found = matrix if native is None else dense_matrix(native)
     unit = vectors.stand_in(np.zeros(matrix.shape[1], matrix.dtype), vectors.PLACEHOLDER)
     for row, entry in entries.items():
         if entry is None:
-            if vectors.is_untouched(matrix[row], unit, vectors.CLEANED):
+            if vectors.is_untouched(found[row], unit, vectors.CLEANED):
                 valid[row] = False
             else:
                 edits.note(f"vector field {original.column!r}", ids[row])
             continue
         value = vectors.unpack(entry, original, where=f"record {ids[row]!r}")
-        if field.native is not None and not vectors.is_untouched(matrix[row], value, entry["n"]):
+        if native is not None and not vectors.is_untouched(found[row], value, entry["n"]):
             edits.note(f"vector field {original.column!r}", ids[row])
             continue
         matrix[row] = value

@@ -57,7 +57,7 @@ class EncodingSink:
             self._sink.upsert(encode_batch(batch.slice(start, self._limits.batch_rows), self.layout, self._limits))
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
-        native = [self._native_key(key) for key in keys]
+        native = list(keys) if self._limits.verbatim else [self._native_key(key) for key in keys]
         for start in range(0, len(native), self._limits.batch_rows):
             self._sink.delete(native[start : start + self._limits.batch_rows])
 
@@ -169,13 +169,12 @@ def _native_column(
         return column.cast(vector_type(native)) if column.type != vector_type(native) else column
     matrix = dense_matrix(column)
     valid = np.asarray(column.is_valid())
-    odd = vectors.odd_rows(matrix, valid, limits)
+    odd = vectors.odd_rows(matrix, valid, limits, native)
     fill = limits.vectors_required and not bool(valid.all())
-    if native.dtype is not original.dtype or odd or fill:
-        with np.errstate(over="ignore", invalid="ignore"):
-            written = matrix.astype(vectors.NUMPY[native.dtype])
-    else:
+    if native.dtype is original.dtype and not odd and not fill:
         return column
+    with np.errstate(over="ignore", invalid="ignore"):
+        written = matrix.astype(vectors.NUMPY[native.dtype])
     for row, how in odd.items():
         marks[row].setdefault("vec", {})[original.column] = vectors.pack(matrix[row], original, how)
         written[row] = vectors.stand_in(matrix[row], how)

@@ -57,9 +57,9 @@ def lay_out(
             fields.append(FieldLayout(field, None, why))
             continue
         dense_made += field.kind is VectorKind.DENSE
-        made = replace(
-            field, name=_name(field, spec, limits, several), metric=metric, dtype=_native_dtype(field.dtype, limits)
-        )
+        held_as = native_dtype(field.dtype, limits) if field.kind is VectorKind.DENSE else field.dtype
+        assert held_as is not None  # or `_why_not` had said so
+        made = replace(field, name=_name(field, spec, limits, several), metric=metric, dtype=held_as)
         fields.append(FieldLayout(field, made))
     if spec.vectors and not dense_made and not limits.vector_free:
         reasons = "; ".join(f"{layout.original.column}: {layout.why}" for layout in fields)
@@ -123,7 +123,7 @@ def _why_not(field: VectorField, metric: Metric, limits: SinkLimits, dense_made:
         return f"the store takes {limits.dimensions} dimensions at most"
     if field.kind is not VectorKind.DENSE:
         return "" if limits.named_vectors or not field.name else "the store has no named vectors"
-    if field.dtype not in limits.dtypes and not set(_WIDER[field.dtype]) & limits.dtypes:
+    if native_dtype(field.dtype, limits) is None:
         return f"the store has no type that holds {field.dtype.value}"
     room = limits.dense_fields if limits.named_vectors else 1
     if room is not None and dense_made >= room:
@@ -131,8 +131,9 @@ def _why_not(field: VectorField, metric: Metric, limits: SinkLimits, dense_made:
     return ""
 
 
-def _native_dtype(dtype: DType, limits: SinkLimits) -> DType:
-    return dtype if dtype in limits.dtypes else next(wider for wider in _WIDER[dtype] if wider in limits.dtypes)
+def native_dtype(dtype: DType, limits: SinkLimits) -> DType | None:
+    """The type in which a sink holds numbers of `dtype`: the same, or the first wider one it has; None if neither."""
+    return next((held for held in (dtype, *_WIDER[dtype]) if held in limits.dtypes), None)
 
 
 def _name(field: VectorField, spec: CollectionSpec, limits: SinkLimits, several: bool) -> str:

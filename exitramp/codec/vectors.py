@@ -33,23 +33,33 @@ NEAR: Final = "t"
 _SUBNORMAL = {np.dtype("<f4"): np.finfo(np.float32).tiny, np.dtype("<f8"): np.finfo(np.float64).tiny}
 
 
-def odd_rows(matrix: npt.NDArray[Any], valid: npt.NDArray[np.bool_], limits: SinkLimits) -> dict[int, str]:
-    """Which rows of `matrix` [rows, items] the sink would not give back bit for bit, and how each stands natively."""
-    if matrix.dtype.kind != "f":
-        return {}
+def odd_rows(
+    matrix: npt.NDArray[Any], valid: npt.NDArray[np.bool_], limits: SinkLimits, native: VectorField
+) -> dict[int, str]:
+    """Which rows of `matrix` [rows, items] the sink would not give back bit for bit, and how each stands natively.
+
+    Judged is what the sink is really given, the numbers in `native.dtype`. Where that is a wider type than the
+    collection's and the sink scales vectors, no way leads back from the scaled number to the narrow one, so every
+    row's original is kept.
+    """
     odd: dict[int, str] = {}
+    if matrix.dtype != NUMPY[native.dtype] and native.metric in limits.normalises and matrix.dtype != np.float64:
+        _mark(odd, valid, NEAR)
+    if matrix.dtype.kind != "f":
+        return odd
     with np.errstate(all="ignore"):
-        magnitudes = np.abs(matrix)
-        if not limits.subnormal_vectors and matrix.dtype in _SUBNORMAL:
-            _mark(odd, valid & ((magnitudes > 0) & (magnitudes < _SUBNORMAL[matrix.dtype])).any(axis=1), NEAR)
+        written = matrix.astype(NUMPY[native.dtype])
+        magnitudes = np.abs(written)
+        if not limits.subnormal_vectors and written.dtype in _SUBNORMAL:
+            _mark(odd, valid & ((magnitudes > 0) & (magnitudes < _SUBNORMAL[written.dtype])).any(axis=1), NEAR)
         if not limits.negative_zero_vectors:
-            _mark(odd, valid & (np.signbit(matrix) & (matrix == 0)).any(axis=1), CLEANED)
+            _mark(odd, valid & (np.signbit(written) & (written == 0)).any(axis=1), CLEANED)
         if not limits.zero_vectors:
             _mark(odd, valid & (magnitudes == 0).all(axis=1), PLACEHOLDER)
         if limits.vector_magnitude is not None:
             _mark(odd, valid & (magnitudes > limits.vector_magnitude).any(axis=1), PLACEHOLDER)
         if not limits.nonfinite_vectors:
-            _mark(odd, valid & ~np.isfinite(matrix).all(axis=1), PLACEHOLDER)
+            _mark(odd, valid & ~np.isfinite(written).all(axis=1), PLACEHOLDER)
     return odd
 
 

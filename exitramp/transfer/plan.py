@@ -182,6 +182,8 @@ def _dense_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) ->
         low, high = found.norm_minimum, found.norm_maximum
         if low is None or high is None:
             yield Fidelity.EXACT, "no vectors"
+        elif original.dtype in {DType.FLOAT16, DType.INT8}:
+            yield Fidelity.REVERSIBLE, "scaled to unit length; the original is kept in the record's marker"
         elif max(abs(low - 1), abs(high - 1)) <= UNIT_NORM_TOLERANCE:
             yield Fidelity.ROUNDED, "scaled to unit length, which it has already: cosine >= 1-1e-6, L2 <= 2e-5"
         else:
@@ -196,7 +198,7 @@ def _dense_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) ->
             Fidelity.LOSSY,
             f"{found.placeholders} vectors the store cannot take are kept in the marker; a placeholder is searched",
         )
-    if found.cleaned:
+    if found.cleaned and original.dtype not in {DType.FLOAT16, DType.INT8}:
         yield Fidelity.REVERSIBLE, f"{found.cleaned} vectors with -0.0 or subnormal numbers are kept in the marker"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from exitramp.arrow import dense_matrix, record_keys
 from exitramp.clock import Clock, SystemClock
 from exitramp.codec import vectors
 from exitramp.codec.ids import native_id
+from exitramp.codec.layout import native_dtype
 from exitramp.codec.payload import keeps_all_json, project_key
 from exitramp.errors import StoreProtocolError
 from exitramp.ports import SinkLimits, VectorSource
@@ -156,8 +157,10 @@ def _measure_vectors(
         found.nonfinite_ids += tuple(str(keys[row]) for row in bad[:room].tolist())
     if each.dtype is DType.FLOAT64 and found.fits_float32:
         found.fits_float32 = _fits_float32(wide)
-    if not limits.verbatim:
-        odd = vectors.odd_rows(matrix, valid, limits)
+    held_as = None if limits.verbatim else native_dtype(each.dtype, limits)
+    if held_as is not None:
+        native = replace(each, dtype=held_as)
+        odd = vectors.odd_rows(matrix, valid, limits, native)
         placeholders = sum(how == vectors.PLACEHOLDER for how in odd.values())
         found.placeholders += placeholders
         found.cleaned += len(odd) - placeholders

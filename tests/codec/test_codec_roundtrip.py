@@ -198,3 +198,46 @@ def test_no_dense_field_is_left_out_without_a_word() -> None:
         "the store has no multi vectors",
     ]
     assert np.dtype("<f4").name == layout.native.vectors[0].dtype.value
+
+
+@pytest.mark.parametrize("dtype", [DType.INT8, DType.FLOAT16])
+@pytest.mark.parametrize("store", ["normalises", "rounds"])
+def test_a_narrow_type_comes_back_exactly_from_a_store_that_scales_or_rounds(dtype: DType, store: str) -> None:
+    field = VectorField("", VectorKind.DENSE, dtype, Metric.COSINE, 3)
+    spec = CollectionSpec("c", IdKind.STRING, (field,))
+    limits = replace(WIDE, id_kinds=frozenset({IdKind.STRING}), **{store: frozenset({Metric.COSINE})})
+    rows = [{"id": str(n), "payload": "{}", "vector": vector} for n, vector in enumerate([[7, -7, 1], [-128, 127, 3]])]
+    batch = pa.RecordBatch.from_pylist(rows, schema=stream_schema(spec))
+    layout = lay_out(spec, limits)
+    native = encode_batch(batch, layout, limits)
+    matrix = np.array([value.as_py() for value in native.column("vector")], np.float32)
+    if store == "normalises":
+        matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    else:
+        matrix = np.nextafter(matrix, np.float32(0))
+    index = native.schema.names.index("vector")
+    changed = pa.array(list(matrix), native.schema.field(index).type)
+    edits = _Edits()
+    back = decode_batch(
+        native.set_column(index, native.schema.field(index), changed),
+        restored_spec(layout.native, Origin(spec, "test")),
+        edits,
+    )
+    assert edits.findings() == []
+    assert back.column("vector").to_pylist() == batch.column("vector").to_pylist()
+
+
+def test_a_number_that_only_the_narrower_type_makes_subnormal_is_kept_too() -> None:
+    field = VectorField("", VectorKind.DENSE, DType.FLOAT64, Metric.DOT, 2)
+    spec = CollectionSpec("c", IdKind.STRING, (field,))
+    limits = replace(WIDE, id_kinds=frozenset({IdKind.STRING}), subnormal_vectors=False)
+    small = float(np.float32(1e-40))
+    rows = [{"id": "a", "payload": "{}", "vector": [small, 1.0]}]
+    batch = pa.RecordBatch.from_pylist(rows, schema=stream_schema(spec))
+    layout = lay_out(spec, limits)
+    native = encode_batch(batch, layout, limits)
+    flushed = pa.array([np.array([0.0, 1.0], np.float32)], native.schema.field("vector").type)
+    index = native.schema.names.index("vector")
+    native = native.set_column(index, native.schema.field(index), flushed)
+    back = decode_batch(native, restored_spec(layout.native, Origin(spec, "test")), _Edits())
+    assert back.column("vector").to_pylist() == [[small, 1.0]]
