@@ -37,7 +37,7 @@ def records_batch(ids: Sequence[str], columns: Mapping[str, Any], spec: Collecti
         metadata = metadatas[row]
         if uris[row] is not None:
             metadata = (metadata or {}) | {URI_KEY: uris[row]}
-        payloads.append(None if metadata is None else canonical.dumps(metadata))
+        payloads.append(None if metadata is None else canonical.dumps(metadata, keys_are_text=True))
     return pa.RecordBatch.from_arrays(
         [
             pa.array([ids[row] for row in order], pa.string()),
