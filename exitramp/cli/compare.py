@@ -87,7 +87,7 @@ def compare(
     from exitramp.parity.tolerance import parse_tolerances
     from exitramp.wrappers import open_endpoint
 
-    filters = [_filter(text) for text in where]
+    filters = [_filter(number, text) for number, text in enumerate(where, 1)]
     settings = open_settings(**stores)
     with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
         bar = output.Progress("compare", None)
@@ -105,7 +105,7 @@ def compare(
     return output.exit_code(result.verdict)
 
 
-def _filter(text: str) -> tuple[str, Any]:
+def _filter(number: int, text: str) -> tuple[str, Any]:
     from exitramp.filters import parse_filter
 
     try:
@@ -114,7 +114,8 @@ def _filter(text: str) -> tuple[str, Any]:
         raise UsageError(
             "--where is not JSON", hint='write e.g. --where \'{"eq": {"field": "package", "value": "numpy"}}\''
         ) from error
-    return f"--where {next(iter(data), '') if isinstance(data, dict) else ''}", parse_filter(data)
+    operator = next(iter(data), "") if isinstance(data, dict) else ""
+    return f"where-{number}:{operator}", parse_filter(data)
 
 
 def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) -> None:
