@@ -1,0 +1,86 @@
+"""From a drill's journal to its report: one file for each group of sections, and nothing but the journal read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exitramp.drill.event_log import Event
+from exitramp.report.model import Document, Meta
+from exitramp.report.sections import (
+    annex,
+    before,
+    costs,
+    events,
+    inventory,
+    outage,
+    people,
+    quality,
+    rollback,
+    setting,
+    verdict_page,
+)
+from exitramp.report.sections.fields import word
+from exitramp.report.sections.journal import Journal, moment
+from exitramp.report.sections.outcome import overall, reason, stamps
+from exitramp.report.sections.promises import judged
+from exitramp.report.sections.words import sentence
+
+__all__ = ["Journal", "build_document"]
+
+
+def build_document(log: Sequence[Event], *, torn_bytes: int = 0) -> Document:
+    """The report of one run, from its verified events alone: the same events always give the same document.
+
+    A run that was stopped, killed or made of other steps gives a whole document too: what is not in the journal reads
+    "not measured" with the reason why. `torn_bytes` is what `read_log` found of a line that was never written to its
+    end. Raises `DataInvalid` for events that are not those of a drill.
+    """
+    journal = Journal.of(log, torn_bytes)
+    objectives = judged(journal)
+    found = overall(journal, objectives)
+    name = word(journal.drill, "name")
+    return Document(
+        title=sentence(word(journal.drill, "title") or name or "A drill without a name").rstrip("."),
+        subtitle=f"Drill “{name}”, {word(journal.drill, 'mode') or 'of unknown mode'}: {setting.parts_named(journal)}",
+        verdict=found,
+        verdict_reason=reason(journal, objectives, found),
+        meta=_meta(journal),
+        objectives=objectives,
+        sections=(
+            verdict_page.verdict_page(journal, objectives),
+            setting.identity(journal),
+            setting.scope(journal),
+            setting.mode(journal),
+            setting.participants(journal),
+            before.objectives_section(journal),
+            before.baseline_section(journal),
+            events.event_section(journal),
+            outage.results_section(journal, objectives),
+            quality.quality_section(journal),
+            inventory.inventory_section(journal),
+            costs.cost_section(journal),
+            people.contract_section(journal),
+            rollback.rollback_section(journal),
+            people.findings_section(journal),
+            people.actions_section(journal, objectives),
+            people.sign_off_section(),
+            annex.annex(journal),
+        ),
+        stamps=stamps(journal),
+    )
+
+
+def _meta(journal: Journal) -> Meta:
+    started = journal.started
+    version = word(started, "tool_version")
+    return Meta(
+        run_id=word(started, "run_id") or "unknown",
+        program=f"exitramp {version}".strip(),
+        # Not the moment of rendering: the same journal would give another report every time.
+        generated_at=moment(journal.last),
+        started_at=moment(journal.events[0]),
+        ended_at=moment(journal.last) if journal.is_finished else None,
+        objectives_sha256=word(started, "objectives_sha256") or None,
+        event_log_head=journal.head,
+        event_count=len(journal.events),
+    )

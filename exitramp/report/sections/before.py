@@ -1,0 +1,166 @@
+"""Sections 6 and 7: what was promised before the run, and how the primary did before anything was broken."""
+
+from __future__ import annotations
+
+from exitramp.records import Verdict
+from exitramp.report.model import (
+    Block,
+    Callout,
+    Cell,
+    Column,
+    KeyValues,
+    Notice,
+    Quantity,
+    Section,
+    Subheading,
+    Table,
+    code,
+    prose,
+    row,
+)
+from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
+from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.outcome import doubts
+from exitramp.report.sections.promises import hash_holds, promised
+from exitramp.report.sections.words import PARTS, counted, not_measured, sentence
+from exitramp.report.text import number_text
+
+_MOST_IDS = 60
+
+
+def objectives_section(journal: Journal) -> Section:
+    first = journal.events[0]
+    rest = next((event for event in journal.events if event.kind == "step.started"), None)
+    before = f", before the first step began in event #{rest.seq}" if rest else ""
+    blocks: list[Block] = [
+        prose(
+            f"They stand in the journal’s first event, #{first.seq}, written at {first.ts}{before}. Their SHA-256"
+            " stands beside them; every later event holds the hash of the one before, so neither can be changed"
+            " afterwards without breaking the chain up to its head (section 8)."
+        ),
+        Table(
+            "Objectives as they were set",
+            (Column("Objective"), Column("Key"), Column("Promised")),
+            tuple(row(title, code(key), target or "not set") for key, title, target in promised(journal)),
+        ),
+        KeyValues(
+            (
+                ("SHA-256 of the objectives", code(word(journal.started, "objectives_sha256"))),
+                ("Computed again from event #1", "the same" if hash_holds(journal) else "not the same"),
+                ("Stands in event", code(f"#{first.seq}")),
+                ("Hash of that event", code(first.hash)),
+            )
+        ),
+    ]
+    if doubts(journal):
+        told = tuple(prose(sentence(each)) for each in doubts(journal))
+        blocks.append(Callout(Notice.WARNING, "the journal contradicts itself", told))
+    return Section(6, "Objectives, set and hashed before the run", tuple(blocks), "objectives")
+
+
+def baseline_section(journal: Journal) -> Section:
+    return Section(
+        7,
+        "Baseline",
+        (*_hypotheses(journal), Subheading("Golden questions, asked of the primary"), *_golden(journal)),
+        "baseline",
+    )
+
+
+def _hypotheses(journal: Journal) -> list[Block]:
+    found: list[Block] = [Subheading("Does everything answer?")]
+    ran = [step for step in journal.steps if step.name == "check_hypothesis" and step.finished is not None]
+    if not ran:
+        return [*found, not_measured(journal, "check_hypothesis")]
+    for step in ran:
+        when = word(step.data, "when") or "before"
+        rows = [
+            row(
+                f"{sentence(word(check, 'stack')).rstrip('.')}: {PARTS.get(word(check, 'part'), word(check, 'part'))}",
+                "answers" if flag(check, "answers") else f"silent ({word(check, 'error')})",
+                _held(check),
+                verdict=Verdict.PASS if flag(check, "answers") else Verdict.FAIL,
+            )
+            for check in objects(step.data, "checks")
+        ]
+        columns = (Column("Part"), Column("Does it answer?"), Column("With"))
+        found.append(Table(f"Steady state {when} the outage", columns, tuple(rows)))
+    return found
+
+
+def _held(check: Data) -> Cell:
+    records = count(check, "records")
+    if records is not None:
+        return counted(records, "record")
+    if word(check, "part") == "chat":
+        return word(check, "model") or None
+    return "no collection yet" if flag(check, "answers") else None
+
+
+def _golden(journal: Journal) -> list[Block]:
+    told: list[Block] = []
+    loaded, asked = journal.data("load_golden"), journal.data("baseline")
+    if count(loaded, "cases"):
+        told.append(_loaded(loaded))
+        absent = words(loaded, "absent_ids")
+        if absent:
+            told.append(_absent(absent, words(loaded, "affected_cases")))
+    if not count(asked, "asked"):
+        return [*told, not_measured(journal, "baseline")]
+    if flag(asked, "mock"):
+        told.append(Callout(Notice.MOCK, "these answers are a mock’s", ()))
+    told.append(
+        Table(
+            "The golden set on the primary",
+            (Column("What"), Column("Measured")),
+            (
+                row("Questions answered", share_cell(count(asked, "answered"), count(asked, "asked"))),
+                row("Assertions met", share_cell(count(asked, "assertions_passed"), count(asked, "assertions_judged"))),
+                row(f"nDCG@{asked.get('k', '?')}", _quantity(figure(asked, "ndcg"))),
+                row(f"Recall@{asked.get('k', '?')}", _quantity(figure(asked, "recall"))),
+                row("Mean reciprocal rank", _quantity(figure(asked, "mrr"))),
+                row("Latency, median", _quantity(figure(asked, "latency_ms", "p50"), "ms", 1)),
+                row("Latency, 95th percentile", _quantity(figure(asked, "latency_ms", "p95"), "ms", 1)),
+                row("Tokens read", count(asked, "prompt_tokens")),
+                row("Tokens written", count(asked, "gen_tokens")),
+                row("Wrong answers", count(asked, "outcomes", "wrong")),
+                row("Broken off", count(asked, "outcomes", "truncated")),
+                row("Vendor errors", count(asked, "outcomes", "provider_error")),
+            ),
+            note="By use case, and beside the substitute, in section 10. A mock’s latency is what it waits on purpose.",
+        )
+    )
+    return told
+
+
+def _loaded(loaded: Data) -> KeyValues:
+    cases, usable = count(loaded, "cases"), count(loaded, "usable")
+    by_use = part(loaded, "use_cases")
+    overlap = figure(loaded, "mean_token_overlap")
+    return KeyValues(
+        (
+            ("Golden set", word(loaded, "set") or None),
+            ("Questions", cases),
+            ("That can be asked here", usable),
+            ("By use case", ", ".join(f"{name} {by_use[name]}" for name in sorted(by_use)) or None),
+            ("With an assertion on the answer", count(loaded, "with_assertion")),
+            ("Words shared with the relevant text", None if overlap is None else Quantity(overlap * 100, "%", 0)),
+        )
+    )
+
+
+def _absent(absent: tuple[str, ...], cases: tuple[str, ...]) -> Callout:
+    shown = ", ".join(absent[:_MOST_IDS]) + (" …" if len(absent) > _MOST_IDS else "")
+    body = (prose(f"They touch {counted(len(cases), 'question')}. Named: ", code(shown)),)
+    return Callout(Notice.WARNING, f"{counted(len(absent), 'golden id')} not in the corpus", body)
+
+
+def share_cell(passed: int | None, of: int | None) -> Cell:
+    """`91 of 119 (76.5%)`; None where nothing was judged."""
+    if passed is None or not of:
+        return None
+    return f"{number_text(passed)} of {number_text(of)} ({number_text(100 * passed / of, 1)}%)"
+
+
+def _quantity(value: float | None, unit: str = "", decimals: int = 3) -> Cell:
+    return None if value is None else Quantity(value, unit, decimals)

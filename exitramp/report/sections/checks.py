@@ -1,0 +1,145 @@
+"""What each step found, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word
+from exitramp.report.sections.journal import StepRun
+from exitramp.report.sections.words import bytes_text, counted, listed
+from exitramp.report.text import number_text, seconds_text
+
+
+def in_one_line(step: StepRun) -> str:
+    """What came out of the step; its findings where nothing else is known of it, "" where there are none."""
+    line = _LINES[step.name](step.data) if step.name in _LINES else ""
+    return line or "; ".join(word(each, "message") for each in step.findings[:2])
+
+
+def plan_classes(data: Data) -> dict[str, int]:
+    """How many lines of a plan are in each class, best class first."""
+    classes = [word(line, "class") for line in objects(data, "plan")]
+    return {name: classes.count(name) for name in ("exact", "reversible", "rounded", "lossy") if name in classes}
+
+
+def same_digests(one: Data, other: Data) -> bool | None:
+    """Whether two collections' digests are equal in every part; None where one of them is missing."""
+    if not one or not other:
+        return None
+    return all(one.get(name) == other.get(name) for name in ("rows", "ids", "payloads", "vectors"))
+
+
+def _start(data: Data) -> str:
+    parts = [
+        part(data, "stacks", stack, kind) for stack in part(data, "stacks") for kind in part(data, "stacks", stack)
+    ]
+    ours = sum(bool(flag(each, "started_by_the_drill")) for each in parts)
+    return f"{ours} of {counted(len(parts), 'part')} started as services of this run" if parts else ""
+
+
+def _build(data: Data) -> str:
+    landed, written = count(data, "landed"), count(data, "documents")
+    if landed is None or written is None:
+        return ""
+    return f"{number_text(landed)} of {counted(written, 'document')} landed in the primary store"
+
+
+def _golden(data: Data) -> str:
+    cases, usable = count(data, "cases"), count(data, "usable")
+    if not cases or usable is None:
+        return ""
+    return f"{number_text(usable)} of {counted(cases, 'golden question')} can be asked"
+
+
+def _hypothesis(data: Data) -> str:
+    checks = objects(data, "checks")
+    silent = [f"the {word(each, 'stack')}'s {word(each, 'part')}" for each in checks if not flag(each, "answers")]
+    when = word(data, "when") or "before"
+    if not checks:
+        return ""
+    return f"silent {when} the outage: {listed(silent)}" if silent else f"every part of both stacks answered {when}"
+
+
+def _dump(data: Data) -> str:
+    rows = count(data, "rows_landed")
+    size = bytes_text(figure(data, "bytes"))
+    return "" if rows is None else f"{counted(rows, 'record')} in the dump" + (f", {size}" if size else "")
+
+
+def _verify(data: Data) -> str:
+    rows, shards = count(data, "rows"), count(data, "shards")
+    if rows is None or shards is None:
+        return ""
+    return f"{counted(rows, 'record')} in {counted(shards, 'file')}, by the files' hashes and the digests"
+
+
+def _plan(data: Data) -> str:
+    return ", ".join(f"{number} {name}" for name, number in plan_classes(data).items())
+
+
+def _restore(data: Data) -> str:
+    rows = count(data, "rows_landed")
+    same = same_digests(part(data, "digests"), part(data, "target_digests"))
+    told = {True: ", read back with equal digests", False: ", read back with other digests", None: ""}[same]
+    return "" if rows is None else f"{counted(rows, 'record')} in the substitute{told}"
+
+
+def _outage(data: Data) -> str:
+    asked, failed = count(data, "requests"), count(data, "failed")
+    recovered = figure(data, "rto_seconds")
+    if asked is None or failed is None:
+        return ""
+    slowest = f", slowest recovery {seconds_text(recovered)}" if recovered is not None else ""
+    return f"{counted(asked, 'request')}, {number_text(failed)} failed{slowest}"
+
+
+def _loss(data: Data) -> str:
+    records = count(data, "records")
+    return (
+        "" if records is None else f"the substitute lacked {counted(records, 'record')} or held them as they had been"
+    )
+
+
+def _replay(data: Data) -> str:
+    asked, answered = count(data, "asked"), count(data, "answered")
+    return f"{number_text(answered)} of {counted(asked, 'golden question')} answered" if asked and answered else ""
+
+
+def _quality(data: Data) -> str:
+    metrics = [f"{word(each, 'metric')} {word(each, 'verdict')}" for each in objects(data, "metrics")]
+    return ", ".join(metrics)
+
+
+def _rollback(data: Data) -> str:
+    told = []
+    back = flag(data, "traffic", "back_on_primary")
+    if back is not None:
+        told.append("traffic went back to the primary" if back else "traffic did not go back")
+    moved = [count(data, "sync", name) for name in ("upserted", "deleted")]
+    if moved[0] is not None and moved[1] is not None:
+        told.append(f"{counted(moved[0] + moved[1], 'record')} brought over")
+    same = same_digests(part(data, "primary_digests"), part(data, "substitute_digests"))
+    if same is not None:
+        told.append("digests equal on both sides" if same else "digests differ")
+    return ", ".join(told)
+
+
+_LINES: Final[Mapping[str, Callable[[Data], str]]] = {
+    "start": _start,
+    "build_primary": _build,
+    "load_golden": _golden,
+    "check_hypothesis": _hypothesis,
+    "dump": _dump,
+    "verify_dump": _verify,
+    "plan": _plan,
+    "restore": _restore,
+    "parity": lambda data: word(data, "summary"),
+    "outage": _outage,
+    "measure_loss": _loss,
+    "baseline": _replay,
+    "replay": _replay,
+    "compare_quality": _quality,
+    "cost": lambda data: word(data, "comparison", "reason"),
+    "rollback": _rollback,
+}

@@ -1,0 +1,164 @@
+"""Section 12: what a request costs before and after, by the month, and what leaving costs once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Final
+
+from exitramp.report.model import (
+    Block,
+    Bullets,
+    Callout,
+    Cell,
+    Column,
+    Fold,
+    Notice,
+    Row,
+    Section,
+    Table,
+    code,
+    numbers,
+    prose,
+    row,
+    strong,
+)
+from exitramp.report.sections.charts import COST_PARTS, cost_chart
+from exitramp.report.sections.fields import Data, count, flag, money, objects, part, word, words
+from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.words import listed, not_measured, sentence
+from exitramp.report.text import number_text
+
+_LINES: Final = {
+    "egress": "Egress: the data leave the primary",
+    "re_embedding": "Embedding anew",
+    "parallel_run_primary": "Parallel run: the primary",
+    "parallel_run_substitute": "Parallel run: the substitute",
+    "read_out": "Reading everything out",
+    "load": "Writing everything into the substitute",
+    "labour": "People’s time",
+}
+
+
+def cost_section(journal: Journal) -> Section:
+    found = journal.data("cost")
+    comparison = part(found, "comparison")
+    if not comparison:
+        return Section(12, "Cost before, after and once", (not_measured(journal, "cost"),), "cost")
+    blocks: list[Block] = []
+    if flag(comparison, "illustrative") or flag(found, "exit", "illustrative"):
+        blocks.append(
+            Callout(
+                Notice.MOCK,
+                "prices are illustrative",
+                (
+                    prose(
+                        "The price book marks them as made up: mock vendors, and stores on one’s own machine, send no"
+                        " bill. The figures show the method. Put your own contract’s prices in before showing them to"
+                        " anyone who decides."
+                    ),
+                ),
+            )
+        )
+    chart = cost_chart(comparison)
+    if chart is not None:
+        blocks.append(chart)
+    blocks += [*_compared(comparison), *_once(part(found, "exit")), *_sources(found, comparison)]
+    return Section(12, "Cost before, after and once", tuple(blocks), "cost")
+
+
+def _compared(comparison: Data) -> Iterator[Block]:
+    parts = part(comparison, "parts")
+    order = [*(name for name in COST_PARTS if name in parts), *(name for name in parts if name not in COST_PARTS)]
+    means = part(comparison, "mean")
+    yield Table(
+        "Cost of one request, mean by part, in USD",
+        _sides("Part", 6),
+        (
+            *(_change(COST_PARTS.get(name, name), part(parts, name)) for name in order),
+            _change("Together: mean of a request", means),
+            _change("Half of all requests cost at most", part(comparison, "p50")),
+            _change("95% of all requests cost at most", part(comparison, "p95")),
+        ),
+        note=sentence(word(comparison, "reason")),
+    )
+    requests = count(comparison, "monthly_requests")
+    volume = f" at {number_text(requests)} requests" if requests is not None else ""
+    yield Table(f"By the month{volume}, in USD", _sides("What", 2), (_change("Run-rate", part(comparison, "monthly")),))
+    cases = part(comparison, "use_cases")
+    if cases:
+        yield Table(
+            "By use case: mean of a request, in USD",
+            _sides("Use case", 6),
+            tuple(_change(name, part(cases, name)) for name in sorted(cases)),
+        )
+    if flag(comparison, "mix_differs"):
+        yield prose("The two sides hold other shares of use cases: read the use cases, not the mean of all.")
+    unknown = (*words(comparison, "before", "missing_prices"), *words(comparison, "after", "missing_prices"))
+    unknown = (*unknown, *words(comparison, "missing_fixed_prices"))
+    if unknown:
+        body = (Bullets(tuple((each,) for each in dict.fromkeys(unknown))),)
+        yield Callout(Notice.WARNING, "prices are missing, so what rests on them is not known", body)
+
+
+def _sides(first: str, decimals: int) -> tuple[Column, ...]:
+    return (
+        Column(first),
+        numbers("Before: primary", "", decimals),
+        numbers("After: substitute", "", decimals),
+        numbers("Difference", "", decimals),
+    )
+
+
+def _change(title: str, change: Data) -> Row:
+    cells: list[Cell] = [money(change, name) for name in ("before_usd", "after_usd", "difference_usd")]
+    return row(title, *cells)
+
+
+def _once(leaving: Data) -> Iterator[Block]:
+    lines = objects(leaving, "lines")
+    if not lines:
+        yield prose(strong("Not measured."), " What leaving costs once is not in the journal.")
+        return
+    rows = [
+        row(
+            _LINES.get(word(each, "name"), word(each, "name").replace("_", " ")),
+            _quantity(each),
+            money(each, "usd"),
+            "; ".join(filter(None, (word(each, "note"), word(each, "source")))) or "not stated",
+        )
+        for each in lines
+    ]
+    rows += [
+        row(_LINES.get(name, name.replace("_", " ")), "not counted", None, "not part of the drill: yours to add")
+        for name in words(leaving, "not_included")
+    ]
+    unknown = words(leaving, "unknown")
+    note = f"Unknown, and so the sum is: {listed(unknown)}." if unknown else ""
+    yield Table(
+        "What leaving costs once, in USD",
+        (Column("What"), Column("How much"), numbers("USD", "", 2), Column("From")),
+        (*rows, row("Together, of what was counted", "all lines above", money(leaving, "total_usd"), "their sum")),
+        note=note,
+    )
+
+
+def _quantity(line: Data) -> Cell:
+    amount = money(line, "quantity")
+    if amount is None:
+        return None
+    whole: int | Decimal = int(amount) if amount == amount.to_integral_value() else amount
+    return f"{number_text(whole)} {word(line, 'counted')}".strip()
+
+
+def _sources(found: Data, comparison: Data) -> Iterator[Block]:
+    book = part(found, "price_book")
+    ids = sorted({*words(comparison, "before", "price_ids"), *words(comparison, "after", "price_ids")})
+    if not book and not ids:
+        return
+    told: list[Block] = []
+    if book:
+        told.append(prose(f"Price book {word(book, 'name')}, SHA-256 ", code(word(book, "sha256")), "."))
+    if ids:
+        told.append(Bullets(tuple((code(each),) for each in ids)))
+    yield Fold("Where the prices come from", tuple(told))

@@ -1,0 +1,184 @@
+"""Section 8: what happened and when, and whether the log that says so is the one that was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from exitramp.drill.event_log import FINISHED, Event
+from exitramp.report.model import (
+    Block,
+    Callout,
+    Code,
+    Column,
+    Fold,
+    KeyValues,
+    Moment,
+    Notice,
+    Row,
+    Section,
+    Subheading,
+    Table,
+    Timeline,
+    code,
+    numbers,
+    prose,
+    row,
+)
+from exitramp.report.sections.checks import in_one_line
+from exitramp.report.sections.fields import Data, figure, objects, part, word
+from exitramp.report.sections.journal import Journal, StepRun, moment
+from exitramp.report.sections.words import PARTS, ROUTER, STEPS, counted, fault_words
+from exitramp.report.text import seconds_text
+
+_UNTIMED: Final = frozenset({"load_golden", "check_hypothesis", "plan", "outage", "compare_quality", "cost"})
+"""Steps whose end is no event of the story: the outage's story are its faults."""
+_EDGE_EVENTS: Final = 150
+"""Of a longer log the first and last so many are shown; the journal itself holds them all."""
+
+
+def event_section(journal: Journal) -> Section:
+    moments = tuple(one for _, one in sorted(_moments(journal), key=lambda pair: pair[0]))
+    blocks: list[Block] = [
+        Timeline("What happened, in seconds since the run began", moments),
+        Subheading("Is this the log that was written?"),
+        _chain(journal),
+        prose(
+            "Each event holds the hash of the one before it, so no line can be changed, dropped, added or moved without"
+            " breaking the chain. That proves something only against a copy of the head which whoever can write the"
+            " file does not control: it was printed when the run ended and stands in the JUnit file, which a build"
+            " server keeps. It proves nothing against somebody who can rewrite both, nor that what was written down"
+            " was true when it was written.",
+        ),
+        Code("exitramp report RUN --verify", "sh", "To check it, with the run’s folder in place of RUN"),
+    ]
+    if journal.torn_bytes:
+        torn = f"its last line broke off after {counted(journal.torn_bytes, 'byte')} and is left out"
+        blocks.append(
+            Callout(Notice.WARNING, "the journal is torn", (prose(f"The run was cut off while it wrote: {torn}."),))
+        )
+    blocks.append(_all_events(journal))
+    return Section(8, "Event log", tuple(blocks), "events")
+
+
+def _chain(journal: Journal) -> KeyValues:
+    return KeyValues(
+        (
+            ("Head of the chain", code(journal.head)),
+            ("Events", len(journal.events)),
+            ("Ended in order", "yes" if journal.is_finished else "no: the run did not end"),
+        )
+    )
+
+
+Placed = tuple[tuple[float, int], Moment]
+"""A moment and where it stands: seconds since the run began, then the number of its event."""
+
+
+def _moments(journal: Journal) -> Iterator[Placed]:
+    first = journal.events[0]
+    yield _at(first, "Run started, objectives hashed", word(journal.started, "objectives_sha256")[:16])
+    for step in journal.steps:
+        if step.finished is not None and step.name in STEPS and step.name not in _UNTIMED:
+            yield _at(step.finished, STEPS[step.name], in_one_line(step))
+    for event in journal.events:
+        if event.kind == "fault.healed":
+            yield _at(event, f"The {_part(event.data)} is healed")
+        elif event.kind == "run.aborted":
+            yield _at(event, f"Stopped in the step “{word(event.data, 'step')}”", word(event.data, "reason"), True)
+        elif event.kind == "run.judged":
+            yield _at(event, f"Judged: {word(event.data, 'verdict')}", milestone=True)
+        elif event.kind == "router" and word(event.data, "kind") == "breaker_closed":
+            yield from _serves_again(journal, event)
+    yield from _faults(journal)
+
+
+def _faults(journal: Journal) -> Iterator[Placed]:
+    """Detect, decide and first good answer of each fault; the seconds of a phase count from its injection."""
+    measured = objects(journal.data("outage"), "phases")
+    for number, event in enumerate(journal.of_kind("fault.injected")):
+        fault, how = word(event.data, "fault"), word(event.data, "how")
+        told = f"{'live' if how == 'live' else 'simulated'}; nobody is told"
+        yield _at(event, f"The {_part(event.data)} {fault_words(fault, how)}", told, True)
+        if number >= len(measured):
+            continue
+        phase = measured[number]
+        for order, (key, title, milestone) in enumerate(
+            (
+                ("detect_seconds", "Detected: the first attempt fails", False),
+                ("decide_seconds", "Switch decided: the breaker opens, model and store together", False),
+                ("recovery_seconds", "First good answer from the substitute", True),
+            ),
+            start=1,
+        ):
+            after = figure(phase, key)
+            place = event.elapsed_seconds + (after or 0.0)
+            if after is not None:
+                one = Moment(place, title, (f"{seconds_text(after)} after the fault",), milestone=milestone)
+                yield (place, event.seq * 10 + order), one
+            elif key == "recovery_seconds":
+                yield (place, event.seq * 10 + order), Moment(None, "No good answer came from the substitute")
+
+
+def _serves_again(journal: Journal, event: Event) -> Iterator[Placed]:
+    """Router events are written down together after the outage; each says itself when it was."""
+    try:
+        at = (datetime.fromisoformat(word(event.data, "at")) - moment(journal.events[0])).total_seconds()
+    except (ValueError, TypeError):
+        return
+    at += journal.events[0].elapsed_seconds
+    stack = word(event.data, "stack")
+    title = f"The {stack} serves again: traffic goes back"
+    yield (at, event.seq * 10), Moment(at, title, reference=f"#{event.seq}")
+
+
+def _at(event: Event, title: str, detail: str = "", milestone: bool = False) -> Placed:
+    at = event.elapsed_seconds
+    one = Moment(at, title, (detail,) if detail else (), f"#{event.seq}", milestone)
+    return (at, event.seq * 10), one
+
+
+def _part(data: Data) -> str:
+    on = word(data, "on")
+    return f"{word(data, 'stack') or 'primary'}’s {PARTS.get(on, on)}"
+
+
+def _all_events(journal: Journal) -> Fold:
+    events = journal.events
+    left_out = max(0, len(events) - 2 * _EDGE_EVENTS)
+    shown = events if not left_out else (*events[:_EDGE_EVENTS], *events[-_EDGE_EVENTS:])
+    note = ""
+    if left_out:
+        note = f"{counted(left_out, 'event')} after #{_EDGE_EVENTS} are left out here; the journal holds them all."
+    columns = (
+        numbers("Number"),
+        numbers("Written at", "s", 3),
+        Column("Kind"),
+        Column("What"),
+        Column("Hash, first 16 characters"),
+    )
+    rows = tuple(_event_row(event) for event in shown)
+    return Fold(f"All {counted(len(events), 'event')}", (Table("Events as logged", columns, rows, note),))
+
+
+def _event_row(event: Event) -> Row:
+    return row(event.seq, event.elapsed_seconds, event.kind, _what(event) or "nothing more", code(event.hash[:16]))
+
+
+def _what(event: Event) -> str:
+    data = event.data
+    if event.kind == "step.finished":
+        step = StepRun(word(data, "step"), event, event)
+        return ": ".join(filter(None, (step.name, word(data, "verdict"), in_one_line(step))))
+    if event.kind in {"fault.injected", "fault.healed"}:
+        return " ".join(filter(None, (word(data, "on"), word(data, "fault"), word(data, "how"))))
+    if event.kind == "router":
+        kind, detail = word(data, "kind"), part(data, "detail")
+        told = word(detail, "reason") or word(detail, "error_class")
+        return f"{word(data, 'stack')}: {ROUTER.get(kind, kind)}" + (f" ({told})" if told else "")
+    if event.kind in {"run.judged", FINISHED}:
+        return word(data, "verdict")
+    if event.kind == "run.started":
+        return word(data, "run_id")
+    return ": ".join(filter(None, (word(data, "step"), word(data, "reason") or word(data, "because"))))

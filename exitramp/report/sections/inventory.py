@@ -1,0 +1,170 @@
+"""Section 11: what can be carried out, in which format, how much of it, and what proved that it can be put back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from exitramp import canonical
+from exitramp.records import Verdict
+from exitramp.report.model import (
+    NOT_APPLICABLE,
+    Block,
+    Cell,
+    Column,
+    Row,
+    Section,
+    Table,
+    code,
+    numbers,
+    row,
+)
+from exitramp.report.sections.checks import plan_classes
+from exitramp.report.sections.fields import Data, count, figure, objects, part, word, words
+from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.parity import neighbours_parity, records_parity
+from exitramp.report.sections.setting import model_words
+from exitramp.report.sections.stacks import has_chat, mocks_answered
+from exitramp.report.sections.words import bytes_text, counted, listed, not_measured
+
+_NO_RESTORE = "not proven"
+_COLUMNS = (
+    Column("What"),
+    Column("Format"),
+    numbers("Count"),
+    Column("SHA-256"),
+    Column("Restore proven by"),
+)
+
+
+def inventory_section(journal: Journal) -> Section:
+    rows = [*_stored(journal), *_embedding(journal), *_prompts(journal), *_golden(journal), *_chat(journal)]
+    blocks: list[Block] = [
+        Table(
+            "What can be carried out, and what proved that it can be put back",
+            _COLUMNS,
+            tuple(rows),
+            note="Digests are sums over the hashes of all records, whatever their order: two sides that agree on them"
+            " hold the same data. The files’ own SHA-256 stand in the dump’s manifest.",
+        )
+    ]
+    if not journal.data("dump"):
+        blocks.append(not_measured(journal, "dump"))
+    blocks += [*records_parity(journal), *neighbours_parity(journal)]
+    return Section(11, "Portability inventory", tuple(blocks), "portability")
+
+
+def _stored(journal: Journal) -> Iterator[Row]:
+    dump = journal.data("dump")
+    digests = part(dump, "digests")
+    rows = count(digests, "rows")
+    for key, title in (("ids", "Ids"), ("payloads", "Documents and payloads")):
+        proven, found = _proof(journal, key)
+        yield row(title, "Parquet, dump format 1", rows, _digest(word(digests, key)), proven, verdict=found)
+    columns = part(digests, "vectors")
+    for column in columns:
+        proven, found = _proof(journal, "vectors", column)
+        yield row(
+            f"Vectors: {column}", "Parquet, dump format 1", rows, _digest(word(columns, column)), proven, verdict=found
+        )
+
+
+def _digest(text: str) -> Cell:
+    return code(text) if text else None
+
+
+def _proof(journal: Journal, key: str, column: str = "") -> tuple[Cell, Verdict | None]:
+    """What showed that this part of the dump can be put back; a dump that nobody restored proves nothing yet."""
+    dumped, restored = journal.data("dump"), journal.data("restore")
+    path = (key, column) if column else (key,)
+    before, after = word(dumped, "digests", *path), word(restored, "target_digests", *path)
+    if not dumped:
+        return None, None
+    if not before or not after:
+        return _NO_RESTORE, Verdict.INCONCLUSIVE
+    if before == after:
+        return "read back from the substitute: the same digest", Verdict.PASS
+    field = next((each for each in _fields(journal) if word(each, "column") == column), None) if column else None
+    if field is not None and count(field, "beyond_tolerance") == 0 and not count(field, "one_sided"):
+        return "read back: within the plan’s tolerance, record by record", Verdict.PASS
+    return "read back: another digest", Verdict.FAIL
+
+
+def _fields(journal: Journal) -> tuple[Data, ...]:
+    return objects(journal.data("parity"), "records", "fields")
+
+
+def _embedding(journal: Journal) -> Iterator[Row]:
+    model = part(journal.data("build_primary"), "model")
+    if not model:
+        vectors = objects(journal.data("plan"), "target", "vectors")
+        model = part(vectors[0], "model") if vectors else model
+    name = model_words(model)
+    revision = word(model, "revision")
+    proven = "both stores take the same vectors: nothing is embedded anew" if journal.data("restore") else _NO_RESTORE
+    known = name is not None and "unknown" not in word(model, "name")
+    yield row(
+        f"Embedding model: {name}" if known else "Embedding model",
+        "weights pinned by hash" if revision.startswith("sha256:") else "unknown",
+        NOT_APPLICABLE,
+        code(revision.removeprefix("sha256:")) if revision.startswith("sha256:") else None,
+        proven if known else None,
+    )
+
+
+def _prompts(journal: Journal) -> Iterator[Row]:
+    if not has_chat(journal):
+        yield row("Prompts", NOT_APPLICABLE, NOT_APPLICABLE, NOT_APPLICABLE, "no chat vendor, so no prompts")
+        return
+    found = objects(journal.data("start"), "prompts") or objects(journal.data("load_golden"), "prompts")
+    asked = count(journal.data("replay"), "answered")
+    proven = "the same files rendered for both stacks (section 10)" if asked else _NO_RESTORE
+    if not found:
+        named = word(journal.drill, "data", "prompts")
+        yield row(f"Prompts: {named}" if named else "Prompts", "Mustache and YAML side-car", None, None, proven)
+        return
+    for each in found:
+        title = f"Prompt: {word(each, 'name')} {word(each, 'version')}".strip()
+        yield row(title, "Mustache and YAML side-car", 1, _digest(word(each, "sha256")), proven)
+
+
+def _golden(journal: Journal) -> Iterator[Row]:
+    loaded = journal.data("load_golden")
+    cases, hashes = count(loaded, "cases"), words(loaded, "case_sha256")
+    if not cases:
+        yield row("Golden set", NOT_APPLICABLE, None, None, "no golden questions in this drill")
+        return
+    whole = hashlib.sha256(canonical.dumps(list(hashes)).encode("utf-8")).hexdigest() if hashes else ""
+    asked = count(journal.data("replay"), "asked")
+    proven = f"asked again of the substitute: {counted(asked, 'question')}" if asked else _NO_RESTORE
+    yield row("Golden set (hash over its cases’ hashes)", "JSON Lines", cases, _digest(whole), proven)
+
+
+def _chat(journal: Journal) -> Iterator[Row]:
+    if not has_chat(journal):
+        yield row("Chat model", NOT_APPLICABLE, NOT_APPLICABLE, NOT_APPLICABLE, "no chat vendor in this drill")
+        return
+    kind = "a mock; a real one’s weights stay with its vendor" if mocks_answered(journal) else "held by the vendor"
+    yield row("Chat model", kind, NOT_APPLICABLE, NOT_APPLICABLE, "cannot be carried out: replaced, see section 10")
+
+
+def plan_block(journal: Journal) -> tuple[Block, ...]:
+    """The whole plan, line by line, for the annex."""
+    plan = journal.data("plan") or journal.data("restore")
+    lines = objects(plan, "plan")
+    if not lines:
+        return (not_measured(journal, "plan"),)
+    classes = listed([f"{number} {name}" for name, number in plan_classes(plan).items()])
+    size = bytes_text(figure(plan, "estimates", "bytes"))
+    table = Table(
+        "The plan: what the substitute keeps, changes or loses",
+        (Column("What"), Column("Class"), numbers("Records"), Column("How")),
+        tuple(row(code(word(line, "subject")), word(line, "class"), _rows(line), word(line, "how")) for line in lines),
+        note=f"Lines: {classes}." + (f" Estimated beforehand: {size} to read." if size else ""),
+    )
+    return (table,)
+
+
+def _rows(line: Data) -> Cell:
+    rows = count(line, "rows")
+    return NOT_APPLICABLE if rows is None else rows

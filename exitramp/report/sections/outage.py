@@ -1,0 +1,204 @@
+"""Section 9: results by objective and by fault, our count against the vendors' own, and the records that were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from exitramp.report.model import (
+    Block,
+    Callout,
+    Cell,
+    Column,
+    Fold,
+    KeyValues,
+    Notice,
+    Objective,
+    Quantity,
+    Row,
+    Section,
+    Subheading,
+    Table,
+    VerdictTable,
+    code,
+    numbers,
+    prose,
+    row,
+)
+from exitramp.report.sections.charts import latency_chart
+from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
+from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.words import PARTS, counted, fault_words, listed, not_measured
+from exitramp.report.text import number_text
+
+_DID_NOT: Final = "did not happen"
+_MOST_IDS: Final = 500
+_KINDS: Final = (
+    ("missing", "not in the substitute"),
+    ("stale", "in the substitute in an older state"),
+    ("undeleted", "deleted, and still in the substitute"),
+)
+_STORIES: Final = (
+    ("unbacked", "Answers of ours that are in no vendor’s account"),
+    ("answered_twice", "Requests answered more than once"),
+    ("answered_unseen", "Answered by a vendor, and the answer never arrived"),
+    ("foreign", "Answers in the vendors’ accounts to no request of ours"),
+)
+
+
+def results_section(journal: Journal, objectives: Sequence[Objective]) -> Section:
+    blocks: list[Block] = [
+        VerdictTable("Results by objective", tuple(objectives))
+        if objectives
+        else prose("No objectives were set, so none could be met or missed."),
+        Subheading("By fault"),
+    ]
+    outage = journal.data("outage")
+    blocks += _outage(outage) if outage else [not_measured(journal, "outage")]
+    blocks.append(Subheading("Our count and the vendors’ own"))
+    blocks += _accounts(part(outage, "reconciliation")) if outage else [not_measured(journal, "outage")]
+    blocks += _lost(journal)
+    return Section(9, "Results by objective and fault", tuple(blocks), "results", new_page=True)
+
+
+def _outage(outage: Data) -> Iterator[Block]:
+    chart = latency_chart(outage)
+    if chart is not None:
+        yield chart
+    if flag(outage, "mock"):
+        yield Callout(
+            Notice.MOCK, "answers and most of the latency are a mock’s", (prose("Its parameters stand in section 4."),)
+        )
+    phases = objects(outage, "phases")
+    if phases:
+        yield _by_fault(phases)
+    yield KeyValues(
+        (
+            ("Requests in all", count(outage, "requests")),
+            ("From the first fault on", count(outage, "during_outage")),
+            ("Of these without a good answer", count(outage, "failed_during_outage")),
+            ("Cancelled when the stream ended", count(outage, "cancelled")),
+            ("Slowest recovery (RTO)", _seconds(figure(outage, "rto_seconds"))),
+            ("Latency of all, median", _ms(outage, "latency_ms", "p50")),
+            ("Latency of all, 95th percentile", _ms(outage, "latency_ms", "p95")),
+            ("On the substitute, median", _ms(outage, "latency_ms_on_substitute", "p50")),
+            ("On the substitute, 95th percentile", _ms(outage, "latency_ms_on_substitute", "p95")),
+            ("On the substitute, slowest", _ms(outage, "latency_ms_on_substitute", "max")),
+        )
+    )
+
+
+def _by_fault(phases: Sequence[Data]) -> Table:
+    return Table(
+        "Results by fault, in seconds after its injection",
+        (
+            Column("The primary’s"),
+            Column("How"),
+            numbers("Detected", "s", 3),
+            numbers("Decided", "s", 3),
+            numbers("First good answer", "s", 3),
+            numbers("Requests"),
+            numbers("Failed"),
+            numbers("Failed attempts"),
+            Column("After healing"),
+        ),
+        tuple(_fault(each) for each in phases),
+        note="Detected: the first attempt on the primary ends in an error. Decided: the breaker opens. First good"
+        " answer: complete, with a finish reason and passages, from the substitute. Failed: requests that nobody"
+        " answered. Failed attempts: on the primary; a request then goes to the substitute by itself, even before the"
+        " breaker opens for all.",
+    )
+
+
+def _fault(each: Data) -> Row:
+    on, fault, how = word(each, "on"), word(each, "fault"), word(each, "how")
+    healed = flag(each, "healed")
+    back = "left broken" if healed is None else "served again" if healed else "did not serve again"
+    return row(
+        f"{PARTS.get(on, on)} {fault_words(fault, how)}",
+        "live" if how == "live" else "simulated",
+        *(_happened(figure(each, name)) for name in ("detect_seconds", "decide_seconds", "recovery_seconds")),
+        count(each, "requests"),
+        count(each, "failed"),
+        count(each, "failures"),
+        back,
+    )
+
+
+def _happened(seconds: float | None) -> Cell:
+    """In a phase that was measured, None is not a missing measurement but an event that never came."""
+    return _DID_NOT if seconds is None else seconds
+
+
+def _accounts(told: Data) -> Iterator[Block]:
+    named = words(told, "vendor_accounts")
+    if not named:
+        yield prose("No vendor of this drill keeps an account that can be read, so there was nothing to compare with.")
+        return
+    agree = flag(told, "adds_up")
+    yield prose(
+        f"Each request was looked for, by the hash of its id, in the account of what the {listed(named)} chat vendor"
+        f"{'s' if len(named) > 1 else ''} answered. ",
+        "Both sides tell the same story." if agree else "The two sides do not tell the same story.",
+    )
+    yield Table(
+        "Requests, by what became of them",
+        (Column("What became of them"), numbers("Requests")),
+        (
+            row("Answered", count(told, "answered")),
+            row("Failed", count(told, "failed")),
+            row("Cancelled", count(told, "cancelled")),
+            row("Answered, but slowly", count(told, "slow")),
+            *(row(title, count(told, name)) for name, title in _STORIES),
+        ),
+        note="The last four would each mean that somebody is wrong, or that work was paid for and lost.",
+    )
+
+
+def _lost(journal: Journal) -> Iterator[Block]:
+    yield Subheading("Records that the substitute lacked")
+    lost = journal.data("measure_loss")
+    records = count(lost, "records")
+    if records is None:
+        yield not_measured(journal, "measure_loss")
+        return
+    how = word(lost, "how")
+    late = journal.data("late_writes")
+    if late:
+        written = len(words(late, "upserted")), len(words(late, "deleted"))
+        yield prose(
+            f"After the export {counted(written[0], 'record')} were written to the primary and"
+            f" {number_text(written[1])} deleted, as the drill file announces."
+        )
+    if not records:
+        yield prose(f"None: the substitute held everything ({how}).")
+        return
+    yield Table(
+        "Records lost, had the primary never come back",
+        (Column("What is wrong"), numbers("Records")),
+        (
+            *(row(title, len(words(lost, kind)) if kind in lost else None) for kind, title in _KINDS),
+            row("Together (RPO)", records),
+        ),
+        note=f"How it was found out: {how}." if how else "",
+    )
+    rows = [row(code(id_), title) for kind, title in _KINDS for id_ in words(lost, kind)]
+    yield Fold(
+        "The records by id",
+        (
+            Table(
+                f"The first {_MOST_IDS} of {number_text(len(rows))} ids" if len(rows) > _MOST_IDS else "Ids",
+                (Column("Id"), Column("What is wrong")),
+                tuple(rows[:_MOST_IDS]),
+            ),
+        ),
+    )
+
+
+def _seconds(value: float | None) -> Cell:
+    return None if value is None else Quantity(value, "s", 2)
+
+
+def _ms(data: Data, *keys: str) -> Cell:
+    value = figure(data, *keys)
+    return None if value is None else Quantity(value, "ms", 0)

@@ -1,0 +1,288 @@
+"""Section 10: is the substitute as good? Paired results with their bounds, and what is shown but decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from exitramp.report.model import (
+    NOT_APPLICABLE,
+    Block,
+    Bullets,
+    Callout,
+    Cell,
+    Column,
+    Fold,
+    Notice,
+    Quantity,
+    Row,
+    Section,
+    Subheading,
+    Table,
+    code,
+    numbers,
+    prose,
+    row,
+    strong,
+)
+from exitramp.report.sections.before import share_cell
+from exitramp.report.sections.charts import recall_chart
+from exitramp.report.sections.fields import Data, count, figure, figures, flag, objects, part, verdict, word, words
+from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.words import counted, not_measured, sentence
+from exitramp.report.text import number_text
+
+_METRICS: Final = {"assertions": "Assertions met"}
+_OUTCOMES: Final = {
+    "pass": "met",
+    "wrong": "missed",
+    "truncated": "broken off",
+    "provider_error": "no answer",
+}
+_MOST_IDS: Final = 60
+
+
+def quality_section(journal: Journal) -> Section:
+    compared = journal.data("compare_quality")
+    metrics = objects(compared, "metrics")
+    if not metrics:
+        blocks: list[Block] = [not_measured(journal, "compare_quality")]
+        return Section(10, "Quality parity", tuple(blocks), "quality")
+    blocks = []
+    if flag(compared, "mock"):
+        blocks.append(
+            Callout(
+                Notice.MOCK,
+                "the answers compared here are mocks’",
+                (
+                    prose(
+                        "Retrieval was measured on the real stores. The assertions judge answers that a rule picked out"
+                        " of what was retrieved: they show that the comparison works, not how a vendor’s model answers."
+                    ),
+                ),
+            )
+        )
+    blocks += [_how(compared, metrics), _paired(metrics), _reasons(metrics), *_missing(metrics)]
+    chart = recall_chart(compared)
+    if chart is not None:
+        blocks.append(chart)
+    blocks += [_undeciding(metrics), *_use_cases(compared), *_flips(compared), *_replays(journal)]
+    return Section(10, "Quality parity", tuple(blocks), "quality")
+
+
+def _how(compared: Data, metrics: tuple[Data, ...]) -> Block:
+    most = max((count(each, "n") or 0 for each in metrics), default=0)
+    confidence = figure(metrics[0], "confidence")
+    sure = f", one-sided at {number_text(confidence * 100)}%" if confidence is not None else ""
+    margin = figure(compared, "margin")
+    held = f" It must lie above −{margin:g}, the margin fixed before the run." if margin is not None else ""
+    return prose(
+        f"The same {counted(most, 'question')} were asked of both stacks and compared in pairs. The verdict comes only"
+        f" from the lower bound of the paired difference{sure}.{held} Every measure must pass.",
+    )
+
+
+def _paired(metrics: tuple[Data, ...]) -> Table:
+    return Table(
+        "Paired differences, substitute minus primary",
+        (
+            Column("Measure"),
+            numbers("Pairs"),
+            numbers("Primary", "", 3),
+            numbers("Substitute", "", 3),
+            Column("Difference, and its two bounds"),
+            Column("Margin"),
+            Column("Method"),
+        ),
+        tuple(_metric(each) for each in metrics),
+        note="Each bound is one-sided. An interval that spans the margin is inconclusive, and so is any result of fewer"
+        " pairs than are needed to see a loss of the margin.",
+    )
+
+
+def _metric(each: Data) -> Row:
+    margin, difference = figure(each, "margin"), figure(each, "difference")
+    shown: Cell = None
+    if difference is not None:
+        shown = Quantity(difference, "", 3, figure(each, "lower"), figure(each, "upper"))
+    return row(
+        metric_words(word(each, "metric")),
+        count(each, "n"),
+        figure(each, "primary"),
+        figure(each, "substitute"),
+        shown,
+        None if margin is None else f"−{margin:g}",
+        word(each, "method") or None,
+        verdict=verdict(each, "verdict"),
+    )
+
+
+def metric_words(metric: str) -> str:
+    """`nDCG@10` for `ndcg@10`."""
+    return _METRICS.get(metric, metric.replace("ndcg", "nDCG").replace("recall", "Recall"))
+
+
+def _reasons(metrics: tuple[Data, ...]) -> Block:
+    return Bullets(
+        tuple(
+            (strong(f"{metric_words(word(each, 'metric'))}: "), word(each, "reason"), _needed(each)) for each in metrics
+        )
+    )
+
+
+def _needed(each: Data) -> str:
+    needed = count(each, "cases_needed")
+    return f" ({needed} pairs are the fewest that allow a verdict)" if needed is not None else ""
+
+
+def _missing(metrics: tuple[Data, ...]) -> Iterator[Block]:
+    for each in metrics:
+        for key, title in (
+            ("unmeasured", "left out: the primary gave no value"),
+            ("substitute_missing", "counted as failed: the substitute gave no value"),
+        ):
+            ids = words(each, key)
+            if ids:
+                shown = ", ".join(ids[:_MOST_IDS]) + (" …" if len(ids) > _MOST_IDS else "")
+                name = metric_words(word(each, "metric"))
+                yield prose(f"{name}: {counted(len(ids), 'case')} {title}: ", code(shown))
+
+
+def _undeciding(metrics: tuple[Data, ...]) -> Block:
+    rows = []
+    for each in metrics:
+        name = metric_words(word(each, "metric"))
+        table = part(each, "counts")
+        if table:
+            both, mine, theirs, none = (
+                count(table, key) for key in ("both", "primary_only", "substitute_only", "neither")
+            )
+            rows.append(
+                row(f"{name}: on both, primary only, substitute only, neither", _joined(both, mine, theirs, none))
+            )
+        if "mcnemar_p" in each:
+            p = figure(each, "mcnemar_p")
+            rows.append(row(f"{name}: McNemar’s exact p", NOT_APPLICABLE if p is None else Quantity(p, "", 4)))
+        for side in ("primary", "substitute"):
+            ends = figures(each, f"{side}_wilson")
+            rate = figure(each, side)
+            if len(ends) == 2 and rate is not None:
+                rows.append(row(f"{name}: Wilson interval, {side}", Quantity(rate, "", 3, ends[0], ends[1])))
+    return Fold(
+        "Shown for the reader, and decides nothing: McNemar’s test and Wilson intervals",
+        (
+            Table(
+                "These decide nothing",
+                (Column("What"), Column("Value")),
+                tuple(rows),
+                note="McNemar asks whether the two differ at all; the question here is whether the substitute is worse"
+                " by more than the margin.",
+            )
+            if rows
+            else prose("Neither was computed for these measures."),
+        ),
+    )
+
+
+def _joined(*counts: int | None) -> Cell:
+    return None if None in counts else ", ".join(number_text(each) for each in counts if each is not None)
+
+
+def _use_cases(compared: Data) -> Iterator[Block]:
+    by_metric = part(compared, "use_cases")
+    rows = [
+        row(
+            f"{word(each, 'use_case')}: {metric_words(metric)}",
+            count(each, "n"),
+            figure(each, "primary"),
+            figure(each, "substitute"),
+            figure(each, "difference"),
+        )
+        for metric in by_metric
+        for each in objects(by_metric, metric)
+    ]
+    if rows:
+        rows.sort(key=lambda one: str(one.cells[0]).partition(":")[0])  # the sort keeps the metrics' order
+        yield Table(
+            "By use case: descriptive, decides nothing",
+            (
+                Column("Use case and measure"),
+                numbers("Pairs"),
+                numbers("Primary", "", 3),
+                numbers("Substitute", "", 3),
+                numbers("Difference", "", 3),
+            ),
+            tuple(rows),
+            note="So few pairs cannot carry a verdict of their own.",
+        )
+
+
+def _flips(compared: Data) -> Iterator[Block]:
+    yield Subheading("Flipped cases")
+    if "flips" not in compared:
+        yield prose(strong("Not measured."), " No answers were judged on both stacks.")
+        return
+    flips = objects(compared, "flips")
+    if not flips:
+        yield prose("None: every answer that met its assertion on one stack met it on the other.")
+        return
+    yield Table(
+        "Questions whose answer met its assertion on one stack only",
+        (
+            Column("Question"),
+            Column("Use case"),
+            Column("On the primary"),
+            Column("On the substitute"),
+            Column("So it is"),
+        ),
+        tuple(
+            row(
+                code(word(each, "case_id")),
+                word(each, "use_case"),
+                *(_OUTCOMES.get(word(each, side), word(each, side)) for side in ("primary", "substitute")),
+                word(each, "direction"),
+            )
+            for each in flips
+        ),
+        note="Questions are named by id: neither they nor the answers stand in the journal.",
+    )
+
+
+def _replays(journal: Journal) -> Iterator[Block]:
+    before, after = journal.data("baseline"), journal.data("replay")
+    if not count(before, "asked") or not count(after, "asked"):
+        return
+    yield Table(
+        "The same questions on both stacks",
+        (Column("What"), Column("Primary"), Column("Substitute")),
+        (
+            row("Answered", *(share_cell(count(side, "answered"), count(side, "asked")) for side in (before, after))),
+            row(
+                "Assertions met",
+                *(
+                    share_cell(count(side, "assertions_passed"), count(side, "assertions_judged"))
+                    for side in (before, after)
+                ),
+            ),
+            row(f"nDCG@{before.get('k', '?')}", *(_plain(side, "ndcg") for side in (before, after))),
+            row(f"Recall@{before.get('k', '?')}", *(_plain(side, "recall") for side in (before, after))),
+            row("Mean reciprocal rank", *(_plain(side, "mrr") for side in (before, after))),
+            row("Latency, median", *(_ms(side, "p50") for side in (before, after))),
+            row("Latency, 95th percentile", *(_ms(side, "p95") for side in (before, after))),
+            row("Tokens read", *(count(side, "prompt_tokens") for side in (before, after))),
+            row("Tokens written", *(count(side, "gen_tokens") for side in (before, after))),
+        ),
+        note="Asked patiently, outside the outage. " + sentence("latency contains what a mock waits on purpose")
+        if flag(before, "mock") or flag(after, "mock")
+        else "Asked patiently, outside the outage.",
+    )
+
+
+def _plain(side: Data, key: str) -> Cell:
+    value = figure(side, key)
+    return None if value is None else Quantity(value, "", 3)
+
+
+def _ms(side: Data, key: str) -> Cell:
+    value = figure(side, "latency_ms", key)
+    return None if value is None else Quantity(value, "ms", 1)

@@ -1,0 +1,150 @@
+"""Section 14: the way back, proven by the digests of both sides beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exitramp.records import Verdict
+from exitramp.report.model import (
+    Block,
+    Cell,
+    Column,
+    Fold,
+    KeyValues,
+    Row,
+    Section,
+    Subheading,
+    Table,
+    code,
+    numbers,
+    prose,
+    row,
+    strong,
+)
+from exitramp.report.sections.fields import Data, count, flag, part, verdict, word
+from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.words import listed, not_measured
+from exitramp.report.text import number_text
+
+_SIDES = (
+    ("primary_digests_before", "Primary, before the outage"),
+    ("primary_digests", "Primary, after it"),
+    ("substitute_digests", "Substitute, after it"),
+)
+_SHOWN = 16
+
+
+def rollback_section(journal: Journal) -> Section:
+    found = journal.data("rollback")
+    if not found:
+        return Section(14, "Rollback", (not_measured(journal, "rollback"),), "rollback")
+    return Section(14, "Rollback", (*_traffic(found), *_sync(found), *_digests(found)), "rollback")
+
+
+def _traffic(found: Data) -> Iterator[Block]:
+    yield Subheading("Did traffic go back?")
+    traffic = part(found, "traffic")
+    if not traffic:
+        yield prose(strong("Not measured."), " There was no stream of requests that could have gone back.")
+        return
+    by_stack = part(traffic, "by_stack")
+    answered = listed(
+        [f"{name} {number_text(by_stack[name])}" for name in by_stack if count(by_stack, name) is not None]
+    )
+    yield KeyValues(
+        (
+            ("Requests after the vendor returned", count(traffic, "requests")),
+            ("Answered by", answered or "nobody"),
+            ("Failed", count(traffic, "failed")),
+            ("The last ones came from the primary", _yes(flag(traffic, "back_on_primary"))),
+        )
+    )
+
+
+def _sync(found: Data) -> Iterator[Block]:
+    yield Subheading("What the substitute lacked was brought over")
+    sync = part(found, "sync")
+    if not sync:
+        yield prose(strong("Not measured."), " The drill file asks for no synchronisation.")
+        return
+    yield Table(
+        "Synchronised from the primary",
+        (Column("What"), numbers("Records")),
+        tuple(
+            row(title, count(sync, key))
+            for key, title in (
+                ("missing", "Were missing"),
+                ("changed", "Were different"),
+                ("extra", "Should not have been there"),
+                ("upserted", "Written"),
+                ("deleted", "Deleted"),
+            )
+        ),
+    )
+
+
+def _digests(found: Data) -> Iterator[Block]:
+    yield Subheading("Digests side by side")
+    sides = [(title, part(found, key)) for key, title in _SIDES]
+    if not any(side for _, side in sides):
+        yield prose(strong("Not measured."), " No digests were taken after the outage.")
+        return
+    names = [("rows", "records"), ("ids", "ids"), ("payloads", "payloads")]
+    columns = sorted({column for _, side in sides for column in part(side, "vectors")})
+    rows = [_compared(found, sides, (key,), title) for key, title in names]
+    rows += [_compared(found, sides, ("vectors", column), f"vectors: {column}") for column in columns]
+    yield Table(
+        "The same data on both sides?",
+        (Column("Digest of"), *(Column(title) for title, _ in sides), Column("So they are")),
+        tuple(rows),
+        note=f"The first {_SHOWN} characters are shown; the whole hashes were compared.",
+    )
+    whole = [
+        (f"{title}: {name}", _digest(side, path, whole=True))
+        for title, side in sides
+        for path, name in [
+            (("ids",), "ids"),
+            (("payloads",), "payloads"),
+            *((("vectors", c), f"vectors: {c}") for c in columns),
+        ]
+    ]
+    yield Fold("The hashes in full", (KeyValues(tuple(whole)),))
+
+
+def _compared(found: Data, sides: list[tuple[str, Data]], path: tuple[str, ...], title: str) -> Row:
+    values = [_raw(side, path) for _, side in sides]
+    told, result = _judged(found, values, path)
+    return row(title, *(_digest(side, path) for _, side in sides), told, verdict=result)
+
+
+def _judged(found: Data, values: list[str], path: tuple[str, ...]) -> tuple[Cell, Verdict]:
+    """Equal on every side that has one; a vector that a store changed by design is judged by its tolerance."""
+    before, after, other = values
+    if not after or (not before and not other):
+        return None, Verdict.INCONCLUSIVE
+    if before and before != after:
+        return "the primary came back with other data", Verdict.FAIL
+    if not other:
+        return "the primary is as it was; the substitute was not compared", Verdict.INCONCLUSIVE
+    if other == after:
+        return "equal", Verdict.PASS
+    if path[0] == "vectors" and verdict(found, "parity", "verdict") is Verdict.PASS:
+        return "within the plan’s tolerance, record by record", Verdict.PASS
+    return "different", Verdict.FAIL
+
+
+def _raw(side: Data, path: tuple[str, ...]) -> str:
+    rows = count(side, *path)
+    return word(side, *path) or ("" if rows is None else str(rows))
+
+
+def _digest(side: Data, path: tuple[str, ...], *, whole: bool = False) -> Cell:
+    rows = count(side, *path)
+    if rows is not None:
+        return number_text(rows)
+    text = word(side, *path)
+    return None if not text else code(text if whole else text[:_SHOWN] + "…")
+
+
+def _yes(value: bool | None) -> Cell:
+    return None if value is None else "yes" if value else "no"

@@ -1,0 +1,292 @@
+"""Sections 2 to 5: which run this is, what it covers, how real it was, and who took part."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from exitramp import canonical
+from exitramp.report.model import (
+    NOT_APPLICABLE,
+    Blank,
+    Block,
+    Callout,
+    Cell,
+    Column,
+    KeyValues,
+    Notice,
+    Quantity,
+    Section,
+    Subheading,
+    Table,
+    code,
+    numbers,
+    prose,
+    row,
+)
+from exitramp.report.sections.fields import Data, count, figure, objects, part, word
+from exitramp.report.sections.journal import Journal, moment
+from exitramp.report.sections.stacks import (
+    PRIMARY,
+    SUBSTITUTE,
+    StackPart,
+    faults,
+    mocks,
+    one_part,
+    simulated_faults,
+    stack_parts,
+)
+from exitramp.report.sections.words import MODES, PARTS, fault_words, listed, not_measured, sentence
+
+_ROLES: Final = (
+    ("owner", "A", "answers for the service and for the decision to leave"),
+    ("coordinator", "R", "runs the drill and may stop it"),
+    ("reporter", "R", "writes down what people did and said"),
+    ("observer", "I", "watches and does not act"),
+)
+
+
+def identity(journal: Journal) -> Section:
+    started = journal.started
+    operator = word(started, "operator")
+    seed = figure(started, "seed")
+    text = canonical.dumps(journal.drill)
+    facts: list[tuple[str, Cell]] = [
+        ("Drill", code(word(journal.drill, "name"))),
+        ("Run", code(word(started, "run_id"))),
+        ("Started", moment(journal.events[0])),
+        ("Ended", moment(journal.last) if journal.is_finished else None),
+        ("Seed of everything drawn", None if seed is None else code(f"{seed}")),
+        ("Program", _program(started)),
+        ("Commit of the program", code(word(started, "commit")) if word(started, "commit") else "not in the journal"),
+        ("Python and platform", " · ".join(filter(None, (word(started, "python_version"), word(started, "platform"))))),
+        ("Drill file", code(word(started, "file"))),
+        ("Drill as run, SHA-256", code(hashlib.sha256(text.encode("utf-8")).hexdigest())),
+        ("Started by", operator or Blank("Operator")),
+    ]
+    note = prose(
+        "The second hash is over the canonical JSON of the drill as it stands in the first event. The report is dated"
+        " by the journal’s last event, so that the same journal always gives the same report."
+    )
+    return Section(2, "Identity", (KeyValues(tuple(facts)), note), "identity", new_page=True)
+
+
+def _program(started: Data) -> Cell:
+    version = word(started, "tool_version")
+    return f"exitramp {version}" if version else None
+
+
+def scope(journal: Journal) -> Section:
+    blocks: list[Block] = []
+    for text in (word(journal.drill, "scope"), word(journal.drill, "description")):
+        if text.strip():
+            blocks.append(prose(text.strip()))
+    if not blocks:
+        blocks.append(Blank("What the drill covers, and what it leaves out", 2))
+    blocks.append(_stacks(journal))
+    blocks += _data(journal)
+    return Section(3, "Scope", tuple(blocks), "scope")
+
+
+def _stacks(journal: Journal) -> Table:
+    rows = []
+    for kind, title in PARTS.items():
+        sides = [one_part(journal, stack, kind) for stack in (PRIMARY, SUBSTITUTE)]
+        if not any(sides):
+            rows.append(row(sentence(title).rstrip("."), "none in this stack", "none in this stack"))
+            continue
+        rows.append(row(sentence(title).rstrip("."), *(_who(each) for each in sides)))
+        rows.append(row(f"{sentence(title).rstrip('.')}: address", *(_address(each) for each in sides)))
+        rows.append(row(f"{sentence(title).rstrip('.')}: how real", *(_how_real(each) for each in sides)))
+    return Table("The two stacks", (Column("Part"), Column("Primary"), Column("Substitute")), tuple(rows))
+
+
+def _who(each: StackPart | None) -> Cell:
+    if each is None:
+        return "none in this stack"
+    if each.kind == "chat":
+        return f"{each.service or each.scheme}{' (a mock)' if each.is_mock else ''}, model {each.model}"
+    return each.scheme
+
+
+def _address(each: StackPart | None) -> Cell:
+    return NOT_APPLICABLE if each is None else code(each.address)
+
+
+def _how_real(each: StackPart | None) -> Cell:
+    if each is None:
+        return NOT_APPLICABLE
+    told = []
+    if each.is_mock:
+        told.append("a mock")
+    elif each.evidence:
+        told.append(each.evidence)
+    told.append("started by this run" if each.is_started else "given by address")
+    return ", ".join(told)
+
+
+def _data(journal: Journal) -> list[Block]:
+    built, wanted = journal.data("build_primary"), part(journal.drill, "data")
+    facts: list[tuple[str, Cell]] = []
+    corpus = part(built, "corpus")
+    if built:
+        facts += [
+            ("Corpus", word(corpus, "name") or word(wanted, "corpus")),
+            ("Documents", count(built, "landed")),
+            ("Corpus, SHA-256", code(word(corpus, "documents_sha256")) if word(corpus, "documents_sha256") else None),
+            ("Origin and licence", word(corpus, "licence") or None),
+            ("Embedding model", model_words(part(built, "model"), figure(built, "dimensions"))),
+            ("Its weights", code(word(built, "model", "revision")) if word(built, "model", "revision") else None),
+            ("Metric", word(built, "metric") or None),
+            ("Vector lengths", _lengths(built)),
+        ]
+    else:
+        rows = count(journal.data("dump"), "rows")
+        facts += [
+            ("Data", "what stood in the primary store already"),
+            ("Records", rows),
+            ("Embedding model", word(wanted, "embedder") or "none named in the drill file"),
+        ]
+    return [Subheading("The data"), KeyValues(tuple(facts))]
+
+
+def model_words(model: Data, dimensions: int | float | None = None) -> Cell:
+    """`wordllama l2_supercat_256, 256 dimensions`; None where nothing is known."""
+    name = " ".join(filter(None, (word(model, "provider"), word(model, "name"))))
+    return None if not name else name + (f", {dimensions} dimensions" if dimensions is not None else "")
+
+
+def _lengths(built: Data) -> Cell:
+    low, high = figure(built, "norm_minimum"), figure(built, "norm_maximum")
+    return None if low is None or high is None else f"{low:.7f} to {high:.7f}"
+
+
+def mode(journal: Journal) -> Section:
+    mode_name = word(journal.drill, "mode")
+    injected, played = faults(journal), simulated_faults(journal)
+    if not injected:
+        kind = "no fault was injected" if journal.is_finished else "no fault was injected before the run ended"
+    elif not played:
+        kind = "live: every fault was done to a real process or server of this run"
+    elif len(played) == len(injected):
+        kind = "simulated: every fault was played in exitramp’s own calls"
+    else:
+        kind = f"{len(injected) - len(played)} faults live, {len(played)} simulated in exitramp’s own calls"
+    rate = figure(journal.data("outage"), "rate_per_second")
+    blocks: list[Block] = [
+        KeyValues(
+            (
+                ("Mode", MODES.get(mode_name, mode_name)),
+                ("Faults", kind),
+                ("Table-top", "no: what is shown was done, not talked through"),
+                ("Load during the outage", None if rate is None else Quantity(rate, "requests a second")),
+                ("Who was told", "nobody: the orchestration layer had to find out" if injected else NOT_APPLICABLE),
+                ("Drill ends early at", _stops(part(journal.drill, "stop"))),
+            )
+        )
+    ]
+    blocks.append(_scenario(journal) if injected else not_measured(journal, "outage"))
+    if mocks(journal):
+        blocks += _mock_settings(journal)
+    return Section(4, "Mode and scenario", tuple(blocks), "mode")
+
+
+def _stops(stop: Data) -> Cell:
+    told = [
+        f"{value:g} {name if name != 'usd' else 'USD'}" for name in stop if (value := figure(stop, name)) is not None
+    ]
+    return listed(told) if told else "no stop condition was set"
+
+
+def _scenario(journal: Journal) -> Table:
+    rows = []
+    healed = {(word(e.data, "on"), word(e.data, "fault")) for e in journal.of_kind("fault.healed")}
+    for event in journal.of_kind("fault.injected"):
+        on, fault, how = (word(event.data, key) for key in ("on", "fault", "how"))
+        after = "healed" if (on, fault) in healed else "left broken"
+        live = how == "live"
+        rows.append(
+            row(
+                f"The {PARTS.get(on, on)} {fault_words(fault, how)}",
+                code(fault),
+                "live" if live else "simulated",
+                after,
+                code(f"#{event.seq}"),
+            )
+        )
+    return Table(
+        "Faults, in the order in which they were injected",
+        (Column("What happens"), Column("Fault"), Column("How"), Column("Afterwards"), Column("Event")),
+        tuple(rows),
+        note="Live: done to a process or server that this run had started. Simulated: exitramp refused or delayed its"
+        " own calls, and the part itself was not touched.",
+    )
+
+
+def _mock_settings(journal: Journal) -> list[Block]:
+    rows = []
+    for each in mocks(journal):
+        told = each.described
+        rows.append(
+            row(
+                each.service or each.scheme,
+                each.stack,
+                word(told, "shape") or each.scheme,
+                word(told, "quality") or None,
+                figure(told, "latency_ms_median"),
+                figure(told, "latency_ms_sigma"),
+                figure(told, "seed"),
+            )
+        )
+    return [
+        Callout(
+            Notice.MOCK,
+            "the chat vendors answer by rule and wait on purpose",
+            (
+                prose(
+                    "Their latency is drawn from the distribution below and seeded; recovery times and percentiles in"
+                    " this report contain it."
+                ),
+            ),
+        ),
+        Table(
+            "Parameters of the mocks",
+            (
+                Column("Mock"),
+                Column("Stack"),
+                Column("Shape"),
+                Column("Quality set to"),
+                numbers("Latency, median", "ms"),
+                numbers("Sigma"),
+                numbers("Seed"),
+            ),
+            tuple(rows),
+            note="Sigma is that of the logarithm: latency is log-normal about the median.",
+        ),
+    ]
+
+
+def participants(journal: Journal) -> Section:
+    named = part(journal.drill, "roles")
+    rows = [
+        row(role.capitalize(), letter, word(named, role) or Blank(f"Name of the {role}"), task)
+        for role, letter, task in _ROLES
+    ]
+    rows.append(row("Contract and risk", "C", Blank("Names for contract and risk"), "are asked before anybody leaves"))
+    steps = {word(each, "name") for each in objects(journal.drill, "steps")}
+    told = "A program cannot name people: what is empty here is for you to fill in."
+    if "outage" in steps:
+        told += " In the outage nobody decided by hand: the orchestration layer noticed, decided and switched."
+    blocks: tuple[Block, ...] = (
+        prose("R does it, A answers for it, C is asked, I is told. ", told),
+        Table("Roles in the drill", (Column("Role"), Column("RACI"), Column("Name"), Column("Part")), tuple(rows)),
+    )
+    return Section(5, "Participants", blocks, "participants")
+
+
+def parts_named(journal: Journal) -> str:
+    """`from chroma and a mock vendor (mock-openai) to qdrant and a mock vendor (mock-anthropic)`."""
+    sides = [
+        listed([each.short for each in stack_parts(journal) if each.stack == stack]) for stack in (PRIMARY, SUBSTITUTE)
+    ]
+    return f"from {sides[0]} to {sides[1]}" if all(sides) else ""

@@ -1,0 +1,134 @@
+"""Who took part: each stack's store and chat vendor as the first step found them, and which of it was not real."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from exitramp.report.sections.fields import Data, figure, flag, part, word
+from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.words import PARTS
+
+PRIMARY, SUBSTITUTE = "primary", "substitute"
+STACKS = (PRIMARY, SUBSTITUTE)
+EMULATED = "engine real, wire emulated"
+_SAYS_MOCK = re.compile(r"[?&]mock=(?:true|1|yes)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class StackPart:
+    """A store or chat vendor. `described` is what the service says about itself; empty for an address."""
+
+    stack: str
+    kind: str
+    address: str
+    service: str
+    is_mock: bool
+    is_started: bool
+    described: Data
+    evidence: str
+
+    @property
+    def scheme(self) -> str:
+        return self.address.partition(":")[0].partition("+")[0] or "unknown"
+
+    @property
+    def model(self) -> str:
+        """The chat model's name as it stands in the address."""
+        return word(self.described, "model") or self.address.partition(":")[2].partition("?")[0]
+
+    @property
+    def title(self) -> str:
+        """`mock chat vendor (mock-openai)`, `vector store (chroma)`."""
+        what = PARTS.get(self.kind, self.kind)
+        return f"mock {what} ({self.service or self.scheme})" if self.is_mock else f"{what} ({self.scheme})"
+
+    @property
+    def short(self) -> str:
+        """`a mock vendor (mock-openai)`, `chroma`."""
+        return f"a mock vendor ({self.service or self.scheme})" if self.is_mock else self.scheme
+
+    @property
+    def is_emulated(self) -> bool:
+        return "emulated" in self.evidence
+
+
+def stack_parts(journal: Journal) -> tuple[StackPart, ...]:
+    """All parts of both stacks; from the drill file alone where nothing was started."""
+    found = part(journal.data("start"), "stacks")
+    if found:
+        return tuple(
+            _started(stack, kind, part(found, stack, kind))
+            for stack in STACKS
+            for kind in PARTS
+            if part(found, stack, kind)
+        )
+    return tuple(
+        _planned(stack, kind, part(journal.drill, stack, kind))
+        for stack in STACKS
+        for kind in PARTS
+        if part(journal.drill, stack, kind)
+    )
+
+
+def one_part(journal: Journal, stack: str, kind: str) -> StackPart | None:
+    return next((each for each in stack_parts(journal) if (each.stack, each.kind) == (stack, kind)), None)
+
+
+def mocks(journal: Journal) -> tuple[StackPart, ...]:
+    return tuple(each for each in stack_parts(journal) if each.is_mock)
+
+
+def mocks_answered(journal: Journal) -> bool:
+    """Whether any answer in this run was a mock's, by what started or by what the answers themselves say."""
+    told = (flag(journal.data(step), "mock") for step in ("baseline", "outage", "replay", "compare_quality"))
+    return bool(mocks(journal)) or any(told)
+
+
+def faults(journal: Journal) -> tuple[Data, ...]:
+    """Every fault that was injected: `stack`, `on`, `fault`, `how`."""
+    return tuple(event.data for event in journal.of_kind("fault.injected"))
+
+
+def simulated_faults(journal: Journal) -> tuple[Data, ...]:
+    return tuple(each for each in faults(journal) if word(each, "how") != "live")
+
+
+def has_chat(journal: Journal) -> bool:
+    return any(each.kind == "chat" for each in stack_parts(journal))
+
+
+def latency_words(described: Data) -> str:
+    """What the mock waits before it answers; "" where it does not say."""
+    median = figure(described, "latency_ms_median")
+    if median is None:
+        return ""
+    sigma = figure(described, "latency_ms_sigma")
+    spread = f", log-normal with sigma {sigma:g}" if sigma else ""
+    seed = figure(described, "seed")
+    return f"median {median:g} ms{spread}" + (f", seed {seed:g}" if seed is not None else "")
+
+
+def _started(stack: str, kind: str, data: Data) -> StackPart:
+    described = part(data, "described")
+    service, address = word(data, "service"), word(data, "address")
+    evidence = word(data, "evidence") or word(described, "evidence")
+    if not evidence and "shim" in service:
+        evidence = EMULATED
+    return StackPart(
+        stack,
+        kind,
+        address,
+        service,
+        bool(flag(data, "mock")) or flag(described, "mock") is True or bool(_SAYS_MOCK.search(address)),
+        bool(flag(data, "started_by_the_drill")),
+        described,
+        evidence,
+    )
+
+
+def _planned(stack: str, kind: str, data: Data) -> StackPart:
+    service, address = word(data, "service"), word(data, "address")
+    mock = service.startswith("mock") or bool(_SAYS_MOCK.search(address))
+    evidence = EMULATED if "shim" in service else ""
+    return StackPart(stack, kind, address or f"{service}:", service, mock, False, part(data, "options"), evidence)

@@ -1,0 +1,139 @@
+"""What the drill's names mean to somebody who did not write the drill file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from exitramp.report.model import Paragraph, prose, strong
+from exitramp.report.sections.journal import Journal
+from exitramp.report.text import NO_BREAK, number_text
+
+PARTS: Final = {"store": "vector store", "chat": "chat vendor"}
+
+_LIVE: Final = {
+    "rate_limit": "answers 429, too many requests",
+    "quota": "answers 429, the quota is used up",
+    "error_500": "answers 500",
+    "unavailable": "answers 503",
+    "overloaded": "answers 529, overloaded",
+    "hang": "takes requests and never answers",
+    "refuse": "refuses connections",
+    "reset": "resets connections",
+    "slow_first_token": "is slow to begin",
+    "slow_stream": "answers slowly",
+    "truncate": "breaks its answers off",
+    "malformed": "answers what is no JSON",
+    "auth": "refuses the key (401)",
+    "model_gone": "says that the model is gone (404)",
+    "quality_drift": "answers with another model",
+    "sigstop": "is stopped (SIGSTOP)",
+    "sigkill": "is killed (SIGKILL)",
+}
+_SIMULATED: Final = {
+    "hang": "seems to hang",
+    "refuse": "seems to refuse",
+    "sigstop": "seems to hang, as if stopped",
+    "sigkill": "seems to refuse, as if killed",
+}
+_SHORT: Final = {
+    "rate_limit": "429",
+    "quota": "quota",
+    "error_500": "500",
+    "unavailable": "503",
+    "overloaded": "529",
+    "hang": "hangs",
+    "refuse": "refuses",
+    "reset": "resets",
+    "sigstop": "stopped",
+    "sigkill": "killed",
+    "auth": "401",
+    "model_gone": "404",
+}
+
+ROUTER: Final = {
+    "first_failure": "first failure noticed",
+    "breaker_opened": "no more requests go there",
+    "first_good_answer": "first good answer",
+    "probe": "one request is sent to see",
+    "breaker_closed": "serves again",
+    "held": "held: traffic stays where it is",
+    "released": "released: traffic may go back",
+}
+
+STEPS: Final = {
+    "build_primary": "Primary store filled",
+    "load_golden": "Golden questions loaded",
+    "check_hypothesis": "Everything asked whether it answers",
+    "baseline": "Golden questions asked of the primary",
+    "dump": "Everything taken out",
+    "verify_dump": "Dump verified from its files",
+    "plan": "Way into the substitute planned",
+    "restore": "Put into the substitute",
+    "lose_records": "Substitute damaged on purpose",
+    "metrics_disagree": "Two metrics told apart",
+    "parity": "Both stores compared",
+    "late_writes": "Late writes reach the primary",
+    "outage": "Outage, under load",
+    "measure_loss": "Missing records named",
+    "replay": "Golden questions asked of the substitute",
+    "compare_quality": "Quality compared",
+    "cost": "Cost compared",
+    "rollback": "Rolled back",
+}
+"""What a step did, for the report's reader; the drill file's own names stand in the annex."""
+
+MODES: Final = {
+    "stressed": "stressed: the vendor is lost without notice",
+    "planned": "planned: the vendor is left in good order",
+}
+
+
+def fault_words(fault: str, how: str) -> str:
+    """What the fault does, as the rest of a sentence about the part."""
+    known = _SIMULATED.get(fault) if how == "simulated" else None
+    return known or _LIVE.get(fault, fault)
+
+
+def fault_short(fault: str, on: str, how: str) -> str:
+    """For a chart: `chat 503`, `store killed (simulated)`."""
+    return f"{on} {_SHORT.get(fault, fault.replace('_', ' '))}" + (" (simulated)" if how == "simulated" else "")
+
+
+def step_words(step: str) -> str:
+    """The step's title; its name where it is of a kind that this report does not know."""
+    return STEPS.get(step) or sentence(step.replace("_", " ")).rstrip(".")
+
+
+def counted(number: int | float, one: str, many: str = "") -> str:
+    """`1 fault`, `5 faults`."""
+    return f"{number_text(number)}{NO_BREAK}{one if number == 1 else many or one + 's'}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop."""
+    text = text.strip()
+    return text and text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def not_measured(journal: Journal, step: str, *more: str) -> Paragraph:
+    """What stands where a result would stand: never an empty table, never a zero."""
+    why = journal.absence(step) or " ".join(sentence(each) for each in journal.remarks(step))
+    return prose(strong("Not measured."), " ", " ".join((why, *more)).strip())
+
+
+def bytes_text(size: int | float | None) -> str | None:
+    """`10.3 MB`, in powers of ten; None of None."""
+    if size is None:
+        return None
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{number_text(size / factor, 1)}{NO_BREAK}{unit}"
+    return f"{number_text(size)}{NO_BREAK}bytes"
