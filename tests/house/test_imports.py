@@ -54,7 +54,8 @@ def _adapter_modules() -> list[str]:
 @pytest.mark.parametrize("module", _adapter_modules())
 def test_importing_an_adapter_loads_no_sdk_and_leaves_root_logging_alone(module: str) -> None:
     code = (
-        "import logging\nroot = logging.getLogger()\nbefore = (root.level, list(root.handlers), logging.raiseExceptions)\n"
+        "import logging\nroot = logging.getLogger()\n"
+        "before = (root.level, list(root.handlers), logging.raiseExceptions)\n"
         f"import {module}\n"
         "assert before == (root.level, list(root.handlers), logging.raiseExceptions)"
     )
