@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from exitramp.digests import CollectionDigests, LeafArray, digest_batch, leaf_digests
+from exitramp.digests import CollectionDigests, LeafArray, leaf_digests
 from exitramp.dump.layout import SHARDS, shard_path, temporary_shard
 from exitramp.dump.manifest import FileEntry
 from exitramp.dump.progress import SHARD, ShardRecord
+from exitramp.dump.sameness import ContentHash
 from exitramp.dump.shard import ShardReader, ShardWriter
 from exitramp.durable import storage_errors, sync_folder
 from exitramp.errors import DumpCorrupt
@@ -34,6 +35,7 @@ class OpenShard:
         self._temporary = temporary_shard(folder, number)
         self._writer = ShardWriter(self._temporary, spec)
         self._digests = CollectionDigests.empty(spec)
+        self._content = ContentHash(spec)
         self._tally = CollectionTally(spec)
 
     def add_group(self, batches: Sequence[pa.RecordBatch]) -> list[LeafArray]:
@@ -43,6 +45,7 @@ class OpenShard:
             leaves = leaf_digests(batch, self._spec)
             self._digests = self._digests.merge(leaves.digests())
             self._tally.add(batch)
+            self._content.add(batch)
             id_leaves.append(leaves.ids)
         self._writer.write_group(batches)
         return id_leaves
@@ -68,11 +71,10 @@ class OpenShard:
         self._writer.abandon()
 
     def _decode_again(self) -> None:
-        found = CollectionDigests.empty(self._spec)
+        found = ContentHash(self._spec)
         with closing(ShardReader(self._temporary, self._spec, name=self._temporary.name)) as reader:
             for group in range(reader.groups):
                 for batch in reader.batches(group):
-                    found = found.merge(digest_batch(batch, self._spec))
-        if found != self._digests:
-            differing = ", ".join(found.differences(self._digests))
+                    found.add(batch)
+        if differing := ", ".join(found.differences(self._content)):
             raise DumpCorrupt(f"{self._temporary}: decodes into other data than was written ({differing} differ)")

@@ -1,9 +1,9 @@
 """Writing a dump: records gather into shards, and what was acknowledged survives anything.
 
-The order of durable steps, for each shard: written and hashed → fsync → decoded again and its digests compared →
-renamed to its hash → folder fsync → journal line → fsync → acknowledged. `manifest.json` comes last and atomically,
-`manifest.json.sha256` just before it. A failed step ends the run; a run that ended anywhere is taken up from the
-journal by the next one.
+The order of durable steps, for each shard: written and hashed → fsync → decoded again and compared with what was
+given → renamed to its hash → folder fsync → journal line → fsync → acknowledged. `manifest.json` comes last and
+atomically, `manifest.json.sha256` just before it. A failed step ends the run; a run that ended anywhere is taken up
+from the journal by the next one.
 """
 
 from __future__ import annotations
