@@ -19,7 +19,7 @@ from exitramp.report.text import (
 VERDICT_WORDS = {Verdict.PASS: "Pass", Verdict.FAIL: "Fail", Verdict.INCONCLUSIVE: "Inconclusive"}
 VERDICT_MEANINGS = {
     Verdict.PASS: "every objective was measured and met",
-    Verdict.FAIL: "at least one objective was measured and missed",
+    Verdict.FAIL: "at least one objective or check was measured and missed",
     Verdict.INCONCLUSIVE: "nothing failed, but too little was measured to say that it passed",
 }
 NOTICE_WORDS = {

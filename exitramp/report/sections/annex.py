@@ -101,8 +101,8 @@ def _steps(journal: Journal) -> Table:
             Column("Events"),
         ),
         tuple(ran),
-        note="Declared: which parts of the two stacks a step reads, writes or cuts. A step that only prepares or measures"
-        " has no verdict.",
+        note="Declared: which parts of the two stacks a step reads, writes or cuts. A step that only prepares or"
+        " measures has no verdict.",
     )
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from exitramp.records import Verdict
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word
 from exitramp.report.sections.journal import StepRun
-from exitramp.report.sections.words import bytes_text, counted, listed
+from exitramp.report.sections.words import bytes_text, counted, listed, sides_named
 from exitramp.report.text import number_text, seconds_text
 
 
 def in_one_line(step: StepRun) -> str:
-    """What came out of the step; its findings where nothing else is known of it, "" where there are none."""
+    """What came out of the step: what speaks against it, else its figures, else its findings; "" where it is silent."""
+    against = [word(each, "message") for each in step.findings if word(each, "verdict") == step.verdict]
+    if against and step.verdict in {Verdict.FAIL, Verdict.INCONCLUSIVE}:
+        return sides_named("; ".join(against[:2])) + (f" ({len(against) - 2} more)" if len(against) > 2 else "")
     line = _LINES[step.name](step.data) if step.name in _LINES else ""
     return line or "; ".join(word(each, "message") for each in step.findings[:2])
 
@@ -58,7 +62,8 @@ def _hypothesis(data: Data) -> str:
     when = word(data, "when") or "before"
     if not checks:
         return ""
-    return f"silent {when} the outage: {listed(silent)}" if silent else f"every part of both stacks answered {when}"
+    told = f"silent: {listed(silent)}" if silent else "every part of both stacks answered"
+    return f"{told}, {when} the outage"
 
 
 def _dump(data: Data) -> str:

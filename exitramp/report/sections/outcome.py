@@ -11,10 +11,10 @@ from exitramp.report.sections.fields import Data, count, figure, objects, verdic
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.promises import hash_holds, moved
 from exitramp.report.sections.stacks import faults, mocks, mocks_answered, simulated_faults, stack_parts
-from exitramp.report.sections.words import counted, listed, sentence
+from exitramp.report.sections.words import counted, listed, sentence, sides_named, step_words
 from exitramp.report.text import number_text, seconds_text
 
-_MOST_REASONS = 3
+_MOST_REASONS = 2
 
 
 def overall(journal: Journal, objectives: Sequence[Objective]) -> Verdict:
@@ -44,7 +44,9 @@ def reason(journal: Journal, objectives: Sequence[Objective], found: Verdict) ->
         return " ".join([*_worked(journal, objectives), *_rests_on(journal)])
     told = [*_stopped(journal), *(sentence(each) for each in doubts(journal))]
     if found is Verdict.FAIL:
-        told += _missed(journal, objectives, Verdict.FAIL, "What was promised was not held")
+        missed = any(each.verdict is Verdict.FAIL for each in objectives)
+        opening = "What was promised was not held" if missed else "A check failed"
+        told += _missed(journal, objectives, Verdict.FAIL, opening)
     elif not objectives and journal.is_finished:
         told.append("No objectives were set, so there is nothing that could have been met.")
     elif journal.is_finished and journal.aborted is None:
@@ -120,7 +122,7 @@ def _missed(journal: Journal, objectives: Sequence[Objective], which: Verdict, o
     """What decided, most telling first: objectives with their figures, then findings of steps."""
     told = [_against(each) for each in objectives if each.verdict is which]
     told += [
-        f"{step or 'the run'}: {word(each, 'message')}"
+        f"{step_words(step) if step else 'The run'}: {sides_named(word(each, 'message'))}"
         for step, each in all_findings(journal)
         if verdict(each, "verdict") is which and step != "compare_quality" and not _stands_above(each)
     ]
@@ -129,8 +131,8 @@ def _missed(journal: Journal, objectives: Sequence[Objective], which: Verdict, o
     ]
     if not told:
         return []
-    more = f" ({len(told) - _MOST_REASONS} more in section 15)" if len(told) > _MOST_REASONS else ""
-    return [sentence(f"{opening}: {'; '.join(told[:_MOST_REASONS])}{more}")]
+    more = [f"{len(told) - _MOST_REASONS} more in section 15."] if len(told) > _MOST_REASONS else []
+    return [f"{opening}.", *(sentence(each) for each in told[:_MOST_REASONS]), *more]
 
 
 def _stands_above(finding: Data) -> bool:
@@ -141,6 +143,8 @@ def _stands_above(finding: Data) -> bool:
 def _against(one: Objective) -> str:
     if one.measured is None:
         return f"{one.name} was not measured" + (f" ({one.note})" if one.note not in {"", "not measured"} else "")
+    if one.verdict is Verdict.INCONCLUSIVE:
+        return f"{one.name}: {one.note or 'not decided'}"
     return f"{one.name} is {cell_text(one.measured)}, promised was {one.target}"
 
 

@@ -53,6 +53,10 @@ def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
                 ),
             )
         )
+    expected = word(journal.drill, "expected")
+    if expected not in {"", "pass"}:
+        told = "It shows that what is wrong is found: a drill that cannot fail proves nothing."
+        blocks.append(Callout(Notice.INFO, f"this drill is made to end as: {expected}", (prose(told),)))
     blocks.append(
         Callout(Notice.WARNING, "What this report does not prove", (Bullets(tuple(_does_not_prove(journal))),))
     )

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from exitramp.report.model import Paragraph, prose, strong
 from exitramp.report.sections.journal import Journal
 from exitramp.report.text import NO_BREAK, number_text
 
+# A letter by itself; the group catches one that begins a sentence.
+_SIDES: Final = tuple(
+    (re.compile(rf"(?<![\w.'-])(?:(?<=\. )({letter})|(?:{letter}))(?![\w.'-])"), name)
+    for letter, name in (("A", "primary"), ("B", "substitute"))
+)
 PARTS: Final = {"store": "vector store", "chat": "chat vendor"}
 
 _LIVE: Final = {
@@ -103,6 +110,17 @@ def fault_short(fault: str, on: str, how: str) -> str:
 def step_words(step: str) -> str:
     """The step's title; its name where it is of a kind that this report does not know."""
     return STEPS.get(step) or sentence(step.replace("_", " ")).rstrip(".")
+
+
+def sides_named(message: str) -> str:
+    """A comparison calls its two sides A and B, whatever they are; in a drill they have names."""
+    for side, name in _SIDES:
+        message = side.sub(partial(_side, name), message)
+    return message
+
+
+def _side(name: str, found: re.Match[str]) -> str:
+    return f"{'The' if found[1] else 'the'} {name}"
 
 
 def counted(number: int | float, one: str, many: str = "") -> str:
