@@ -55,6 +55,12 @@ PROPOSED_FILTERS = 3
     help='Compare filtered neighbours too, e.g. {"exists": {"field": "package"}}. May be repeated.',
 )
 @click.option("--exact", is_flag=True, help="Ask both indexes for exact search, where they have it.")
+@click.option(
+    "--show-values",
+    multiple=True,
+    metavar="FIELD",
+    help="Show differing values of this payload key (or 'document') of the first 20 records. Otherwise none is shown.",
+)
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the sample of queries.")
 @json_option
 @store_options
@@ -69,6 +75,7 @@ def compare(
     recall_floor: float,
     where: tuple[str, ...],
     exact: bool,
+    show_values: tuple[str, ...],
     seed: int,
     as_json: bool,
     **stores: Any,
@@ -91,7 +98,9 @@ def compare(
     settings = open_settings(**stores)
     with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
         bar = output.Progress("compare", None)
-        result = compare_endpoints(one, other, given=parse_tolerances(tolerance), ids_file=ids_file, progress=bar.at)
+        result = compare_endpoints(
+            one, other, given=parse_tolerances(tolerance), ids_file=ids_file, show_values=show_values, progress=bar.at
+        )
         if neighbours:
             _ask_neighbours(
                 result, one, other, queries=queries, k=k, recall_floor=recall_floor, filters=filters, exact=exact,
@@ -150,6 +159,7 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
         demands=Demands(recall_floor=options["recall_floor"]),
         settings=SearchSettings(exact=options["exact"]),
         records=result.records.verdict,
+        missing=result.missing,
     )
 
 
@@ -171,6 +181,9 @@ def _say(result: Comparison) -> None:
             for path, kinds in sorted(records.paths.items())
         ]
         output.say(output.table(rows, ("payload path", "differences")))
+    if records.values:
+        values = [(value.id, value.field, value.a or "(none)", value.b or "(none)") for value in records.values]
+        output.say(output.table(values, ("id", "field", "A", "B")))
     if result.neighbours is not None:
         output.say(result.neighbours.summary())
     findings = [*records.findings, *(result.neighbours.findings if result.neighbours is not None else ())]

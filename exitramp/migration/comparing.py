@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,22 @@ from exitramp.records import (
 )
 from exitramp.wrappers import Endpoint
 
+MISSING_KEPT = 100_000
+"""So many keys are held in memory, to tell what B finds among the records that it does have."""
+
 
 @dataclass(slots=True)
 class Comparison:
-    """Everything that was compared. `neighbours` is None where it was not asked for or could not be."""
+    """Everything that was compared. `neighbours` is None where it was not asked for or could not be.
+
+    `missing` are keys that B lacks, up to `MISSING_KEPT`; none where there are more.
+    """
 
     records: RecordParity
     neighbours: Any | None = None
     findings: list[Finding] = field(default_factory=list)
     ids_file: Path | None = None
+    missing: frozenset[RecordKey] = frozenset()
 
     @property
     def verdict(self) -> Verdict:
@@ -97,6 +104,7 @@ def compare_endpoints(
     *,
     given: Mapping[str, Tolerance] | None = None,
     ids_file: Path | None = None,
+    show_values: Collection[str] = (),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Comparison:
     """Compare the records of two endpoints; differing ids go into `ids_file`, made only where there is one."""
@@ -105,10 +113,12 @@ def compare_endpoints(
     tolerances = side_tolerances(spec.vectors, a, b, given=given)
     log = _IdLog(ids_file)
     try:
-        records = compare_records(left, right, tolerances=tolerances, on_id=log.write, progress=progress)
+        records = compare_records(
+            left, right, tolerances=tolerances, on_id=log.write, progress=progress, show_values=show_values
+        )
     finally:
         log.close()
-    result = Comparison(records, ids_file=log.written)
+    result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing))
     result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, right.describe().vectors)]
     return result
 
@@ -156,8 +166,15 @@ class _IdLog:
         self._path = path
         self._file: Any = None
         self.written: Path | None = None
+        self.missing: set[RecordKey] = set()
+        self._too_many = False
 
     def write(self, kind: str, key: RecordKey) -> None:
+        if kind == "missing" and not self._too_many:
+            self.missing.add(key)
+            if len(self.missing) > MISSING_KEPT:
+                self._too_many = True
+                self.missing.clear()
         if self._path is None:
             return
         if self._file is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from exitramp import canonical
 from exitramp.arrow import dense_matrix, record_keys, stream_schema
 from exitramp.digests import CollectionDigests, digest_batch, leaf_digests
 from exitramp.parity.alignment import Aligned, aligned
@@ -62,6 +63,19 @@ class FieldParity:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ShownValue:
+    """A value that somebody asked to see: canonical JSON on each side, None where the side has none."""
+
+    id: str
+    field: str
+    a: str | None
+    b: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
 @dataclass(slots=True)
 class RecordParity:
     """The result. `only_in_one` are vector columns that one side's spec lacks."""
@@ -77,6 +91,7 @@ class RecordParity:
     only_in_one: tuple[str, ...]
     findings: tuple[Finding, ...]
     verdict: Verdict
+    values: tuple[ShownValue, ...] = ()
 
     def summary(self) -> str:
         """The line that a buyer asks for: cosine and L2 over all records that both sides have."""
@@ -102,6 +117,7 @@ class RecordParity:
             "payload_paths": {path: dict(kinds) for path, kinds in self.paths.items()},
             "fields": [item.to_json() for item in self.fields],
             "only_in_one": list(self.only_in_one),
+            "values": [value.to_json() for value in self.values],
             "findings": [finding.to_json() for finding in self.findings],
         }
 
@@ -115,12 +131,17 @@ def compare_records(
     on_id: Callable[[str, RecordKey], None] = lambda kind, key: None,
     progress: Callable[[int], None] = lambda rows: None,
     folder: Path | None = None,
+    show_values: Collection[str] = (),
 ) -> RecordParity:
     """Compare every record of `a` with `b`. `on_id` gets every differing key with what is wrong with it.
 
+    `show_values` names payload keys (or `document`) whose differing values are kept, of the first records that differ;
+    without it no value leaves the comparison.
+
     `tolerances` by column; a column without one must be bit-equal. Memory stays flat; disk holds both sides once.
     """
-    return _Comparison(a.describe(), b.describe(), tolerances, on_id, progress).run(a, b, batch_rows, folder)
+    comparison = _Comparison(a.describe(), b.describe(), tolerances, on_id, progress, frozenset(show_values))
+    return comparison.run(a, b, batch_rows, folder)
 
 
 class _Comparison:
@@ -131,7 +152,10 @@ class _Comparison:
         tolerances: Mapping[str, Tolerance],
         on_id: Callable[[str, RecordKey], None],
         progress: Callable[[int], None],
+        show_values: frozenset[str],
     ) -> None:
+        self._show = show_values
+        self._values: list[ShownValue] = []
         self._spec_a, self._spec_b = spec_a, spec_b
         self._on_id, self._progress = on_id, progress
         self._digests = {"a": CollectionDigests.empty(spec_a), "b": CollectionDigests.empty(spec_b)}
@@ -169,6 +193,7 @@ class _Comparison:
             self._only_in_one,
             findings,
             Verdict.worst([Verdict.PASS, *verdicts]),
+            tuple(self._values),
         )
 
     def _seen(self, side: str, batch: pa.RecordBatch) -> None:
@@ -197,15 +222,33 @@ class _Comparison:
         keys = record_keys(bucket.a)
         for row in _changed_texts(bucket.a, bucket.b, "document"):
             self._note("document", keys[row])
+            if "document" in self._show:
+                texts = (_text(bucket.a, "document", row), _text(bucket.b, "document", row))
+                self._keep(keys[row], "document", *(None if text is None else canonical.dumps(text) for text in texts))
         for row in _changed_texts(bucket.a, bucket.b, "payload"):
             self._note("payload", keys[row])
             pair = (bucket.a.column("payload")[row].as_py(), bucket.b.column("payload")[row].as_py())
             for path, kind in differing_paths(*pair):
                 self._paths.setdefault(path, Counter())[kind] += 1
+            self._keep_payload(keys[row], *pair)
         for each in self._common:
             beyond = _compare_field(each, bucket.a.column(each.column), bucket.b.column(each.column), self._fields)
             for row in beyond:
                 self._note("vector", keys[row])
+
+    def _keep_payload(self, key: RecordKey, a: str | None, b: str | None) -> None:
+        wanted = self._show - {"document"}
+        if not wanted or len(self._values) >= IDS_SHOWN:
+            return
+        left, right = (canonical.loads(text) if text is not None else {} for text in (a, b))
+        for name in sorted(wanted):
+            values = [canonical.dumps(side[name]) if name in side else None for side in (left, right)]
+            if values[0] != values[1]:
+                self._keep(key, name, *values)
+
+    def _keep(self, key: RecordKey, name: str, a: str | None, b: str | None) -> None:
+        if len(self._values) < IDS_SHOWN:
+            self._values.append(ShownValue(str(key), name, a, b))
 
     def _findings(self) -> Iterator[Finding]:
         if not self._digests["a"].rows and not self._digests["b"].rows:
@@ -244,6 +287,11 @@ _KINDS = {
 
 def _same_shape(a: VectorField, b: VectorField | None) -> bool:
     return b is not None and (a.kind, a.dtype, a.dimensions) == (b.kind, b.dtype, b.dimensions)
+
+
+def _text(batch: pa.RecordBatch, name: str, row: int) -> str | None:
+    found: str | None = batch.column(name)[row].as_py() if name in batch.schema.names else None
+    return found
 
 
 def _changed_texts(a: pa.RecordBatch, b: pa.RecordBatch, name: str) -> list[int]:

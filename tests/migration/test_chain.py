@@ -139,3 +139,30 @@ def test_no_payload_or_document_value_is_printed_anywhere(
     for path in tmp_path.rglob("*.json*"):
         if "/x/" not in str(path) and "/a/" not in str(path) and "/b/" not in str(path):
             assert "zebra" not in path.read_text(encoding="utf-8", errors="ignore"), path
+
+
+def test_differing_values_are_shown_only_for_the_field_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow as pa
+
+    from exitramp import canonical
+    from exitramp.arrow import stream_schema
+
+    monkeypatch.chdir(tmp_path)
+    field = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 2)
+    spec = CollectionSpec("c", IdKind.STRING, (field,))
+    for name, word in (("a", "first"), ("b", "second")):
+        with open_endpoint(f"qdrant:./{name}#c") as endpoint:
+            sink = endpoint.sink()
+            sink.create(spec, Origin(spec, "test"))
+            payload = canonical.dumps({"shown": f"{word}-shown", "hidden": f"{word}-hidden"})
+            rows = [{"id": str(n), "payload": payload, "vector": [1.0, n]} for n in range(3)]
+            sink.upsert(pa.RecordBatch.from_pylist(rows, schema=stream_schema(spec)))
+            sink.flush()
+    arguments = ["compare", "qdrant:./a#c", "qdrant:./b#c", "--no-neighbours", "--show-values", "shown"]
+    assert run(arguments) == 1
+    text = capsys.readouterr().out
+    assert "first-shown" in text
+    assert "second-shown" in text
+    assert "hidden" not in text.replace("$.hidden", "")

@@ -117,6 +117,7 @@ def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
         field=first_dense(primary.source().describe()),
         proposed=arguments.filters,
         records=result.records.verdict,
+        missing=result.missing,
         demands=Demands(recall_floor=arguments.recall_floor),
     )
     findings = (*result.records.findings, *result.neighbours.findings, *result.findings)
