@@ -183,6 +183,17 @@ class OpenedChroma:
         first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
         return ids if first.all() else ids.filter(pa.array(first))
 
+    def sync_rows(self, found: Any) -> int | None:
+        """After how many changes Chroma writes the index files anew."""
+        rows: int | None = (found.configuration_json.get("hnsw") or {}).get("sync_threshold")
+        return rows
+
+    def sync_every(self, found: Any, rows: int) -> None:
+        """Have it do so after `rows` changes; heard by whoever has not loaded the index yet."""
+        if self.sync_rows(found) != rows:
+            with self.calling():
+                found.modify(configuration={"hnsw": {"sync_threshold": rows}})
+
     def note(self, found: Any) -> dict[str, Any] | None:
         """What `create` kept, if the collection was made by it."""
         text = (found.metadata or {}).get(ORIGIN_KEY)

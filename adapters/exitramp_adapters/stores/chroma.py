@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -163,8 +164,7 @@ class ChromaSink:
         """Make the collection, with index settings and metadata as they were if it comes from a Chroma.
 
         Embedded, Chroma is told to rewrite its index files ten times less often until `finish`. It does so in place:
-        of 25 loads killed at some moment, 3 could not be read any more. What is not in those files yet is in its log,
-        which is safe, and reading that again at the next open costs what writing it did.
+        of 25 loads killed at some moment, 3 could not be read any more. What is in its log only is safe.
         """
         chroma = self._chroma
         if not is_name(chroma.address.require_collection()):
@@ -197,7 +197,7 @@ class ChromaSink:
                     hint="choose another name",
                 )
         if chroma.path is not None and chroma.note(found) is not None:
-            self._sync_every(found, _LOADING_SYNC_ROWS)  # heard by a process that has not loaded the index yet
+            chroma.sync_every(found, _LOADING_SYNC_ROWS)  # heard by a process that has not loaded the index yet
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         """Replace whole records, in one call that Chroma does whole or not at all.
@@ -250,16 +250,19 @@ class ChromaSink:
                 os.close(descriptor)
 
     def finish(self, account: TransferAccount) -> None:
-        """The index is built as records come in. Embedded, its files are from now on written as often as usual."""
+        """The index is built as records come in. Embedded, its files are written now, and as often as usual afterwards:
+        what only the log holds would be built again at the next open, 7 s for 10,000 rows of 384 numbers."""
         found = self._chroma.collection(fresh=True)
         note = self._chroma.note(found)
-        if self._chroma.path is not None and note is not None:
-            self._sync_every(found, note.get("sync") or _SYNC_ROWS)
-
-    def _sync_every(self, found: Any, rows: int) -> None:
-        if ((found.configuration_json.get("hnsw") or {}).get("sync_threshold")) != rows:
-            with self._chroma.calling():
-                found.modify(configuration={"hnsw": {"sync_threshold": rows}})
+        if self._chroma.path is None or note is None:
+            return
+        if self._chroma.sync_rows(found) == _LOADING_SYNC_ROWS and self._chroma.count() > _SYNC_ROWS:
+            # Chroma counts what is in its log, whatever it is, and asks nobody: so as many deletions of ids that no
+            # record has (0.05 s a thousand) make it write. A new setting is heard at the next open only.
+            for _ in range(0, _LOADING_SYNC_ROWS, WRITE_ROWS):
+                self.delete([RecordKey(f"exitramp-{uuid.uuid4()}") for _ in range(WRITE_ROWS)])
+        self._chroma.sync_every(found, note.get("sync") or _SYNC_ROWS)
+        self.flush()
 
     def close(self) -> None:
         """Nothing is held beside the store."""
