@@ -10,6 +10,8 @@ from typing import Any, Final
 from exitramp.yaml_reader import Block, read_block
 
 VERSION: Final = 1
+SHOWABLE: Final = ("question", "answer")
+"""Texts of flipped golden cases that a drill file may allow into the journal. Otherwise none is written anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,9 @@ def _data(top: Block) -> DataSpec:
         monthly_requests=block.integer("monthly_requests", None, minimum=0),
         show_values=block.texts("show_values", ()),
     )
+    for name in found.show_values:
+        if name not in SHOWABLE:
+            raise block.error(f"'{name}' cannot be shown", "show_values", hint=f"what can: {', '.join(SHOWABLE)}")
     block.finish()
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from exitramp.evals.golden import GoldenCase
@@ -16,7 +16,8 @@ from exitramp.records import TraceRecord
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One question's result. The answer's text is not kept; `answer_sha256` tells two answers apart."""
+    """One question's result. The answer's text is kept only where it was asked for, and never in `to_json`;
+    `answer_sha256` tells two answers apart."""
 
     case_id: str
     use_case: str
@@ -30,6 +31,7 @@ class CaseResult:
     error_class: str | None
     answer_sha256: str | None
     traces: tuple[TraceRecord, ...]
+    answer_text: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -81,6 +83,7 @@ def replay(
     maximum_tokens: int = 512,
     after_each: Callable[[CaseResult], None] = lambda result: None,
     hash_text: Callable[[str], str],
+    keep_answers: bool = False,
 ) -> Replay:
     """Ask each case once. `ask` decides which stack; `label` makes the request ids unique within a run."""
     outcomes: dict[str, Outcome] = {}
@@ -96,13 +99,15 @@ def replay(
         k=k,
     )
     results = tuple(_result(case, outcomes[case.id], retrieval[case.id], hash_text) for case in cases)
+    if keep_answers:
+        results = tuple(replace(result, answer_text=_text(outcomes[result.case_id])) for result in results)
     return Replay(label, k, results)
 
 
 def _result(
     case: GoldenCase, outcome: Outcome, retrieval: RetrievalScore, hash_text: Callable[[str], str]
 ) -> CaseResult:
-    text = outcome.answer.text if outcome.answer is not None else None
+    text = _text(outcome)
     score = None
     if case.assertion is not None:
         score = score_answer(
@@ -126,6 +131,10 @@ def _result(
         answer_sha256=hash_text(text) if text is not None else None,
         traces=outcome.traces,
     )
+
+
+def _text(outcome: Outcome) -> str | None:
+    return outcome.answer.text if outcome.answer is not None else None
 
 
 def _ranked(ids: Iterable[str]) -> list[tuple[str, float]]:

@@ -70,6 +70,7 @@ def ask_golden(run: DrillRun, stack: str, label: str) -> Replay:
         depth_k=run.spec.orchestration.depth_k,
         after_each=after_each,
         hash_text=lambda text: hashlib.sha256(text.encode("utf-8")).hexdigest(),
+        keep_answers="answer" in run.spec.data.show_values,
     )
     run.traces += [trace for result in found.results for trace in result.traces]
     run.shared[f"replay:{label}"] = found
@@ -146,7 +147,7 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
             each: [_plain(item) for item in summarise_use_cases(_pairs(each, before, after), use_cases)]
             for each in metrics
         },
-        "flips": [_plain(flip) for flip in flips],
+        "flips": [_plain(flip) | _shown(run, flip.case_id, before, after) for flip in flips],
         "mock": any(result.is_mock for side in (before, after) for result in side.results),
         "recall_per_query": [
             {"case_id": one.case_id, "primary": one.retrieval.recall, "substitute": other.retrieval.recall}
@@ -168,6 +169,17 @@ def _pairs(metric: str, before: Replay, after: Replay) -> Any:
 
 def _judge(metric: str, before: Replay, after: Replay, margin: float, seed: int) -> NonInferiority:
     return non_inferiority(_pairs(metric, before, after), metric=metric, margin=margin, seed=seed)
+
+
+def _shown(run: DrillRun, case_id: str, before: Replay, after: Replay) -> dict[str, Any]:
+    """The texts of a flipped case, where the drill file says that they may be shown."""
+    found: dict[str, Any] = {}
+    if "question" in run.spec.data.show_values:
+        found["question"] = next(case.question for case in run.golden if case.id == case_id)
+    if "answer" in run.spec.data.show_values:
+        for name, side in (("primary_answer", before), ("substitute_answer", after)):
+            found[name] = next(result.answer_text for result in side.results if result.case_id == case_id)
+    return found
 
 
 def _plain(value: Any) -> dict[str, Any]:
