@@ -101,9 +101,9 @@ def _outage(data: Data) -> str:
 
 def _loss(data: Data) -> str:
     records = count(data, "records")
-    return (
-        "" if records is None else f"the substitute lacked {counted(records, 'record')} or held them as they had been"
-    )
+    if not records:
+        return "" if records is None else "the substitute lacked nothing"
+    return f"the substitute lacked {counted(records, 'record')} or held them as they had been"
 
 
 def _replay(data: Data) -> str:

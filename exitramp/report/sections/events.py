@@ -80,7 +80,8 @@ def _moments(journal: Journal) -> Iterator[Placed]:
     first = journal.events[0]
     yield _at(first, "Run started, objectives hashed", word(journal.started, "objectives_sha256")[:16])
     for step in journal.steps:
-        if step.finished is not None and step.name in STEPS and step.name not in _UNTIMED:
+        asked_nobody = step.name in {"baseline", "replay"} and not figure(step.data, "asked")
+        if step.finished is not None and step.name in STEPS and step.name not in _UNTIMED and not asked_nobody:
             yield _at(step.finished, STEPS[step.name], in_one_line(step))
     for event in journal.events:
         if event.kind == "fault.healed":

@@ -132,7 +132,10 @@ def _golden(journal: Journal) -> Iterator[Row]:
     loaded = journal.data("load_golden")
     cases, hashes = count(loaded, "cases"), words(loaded, "case_sha256")
     if not cases:
-        yield row("Golden set", NOT_APPLICABLE, None, None, "no golden questions in this drill")
+        if journal.wanted("load_golden") and not loaded:
+            yield row("Golden set", "JSON Lines", None, None, None)
+        else:
+            yield row("Golden set", NOT_APPLICABLE, NOT_APPLICABLE, NOT_APPLICABLE, "no golden questions in this drill")
         return
     whole = hashlib.sha256(canonical.dumps(list(hashes)).encode("utf-8")).hexdigest() if hashes else ""
     asked = count(journal.data("replay"), "asked")

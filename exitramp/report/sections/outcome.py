@@ -48,7 +48,7 @@ def reason(journal: Journal, objectives: Sequence[Objective], found: Verdict) ->
         opening = "What was promised was not held" if missed else "A check failed"
         told += _missed(journal, objectives, Verdict.FAIL, opening)
     elif not objectives and journal.is_finished:
-        told.append("No objectives were set, so there is nothing that could have been met.")
+        told.append("No objectives were set, so nothing could be met. What was measured is shown without a verdict.")
     elif journal.is_finished and journal.aborted is None:
         told += _missed(journal, objectives, Verdict.INCONCLUSIVE, "Too little was measured to say that it works")
     return " ".join([*told, *_rests_on(journal)])

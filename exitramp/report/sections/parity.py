@@ -114,8 +114,10 @@ def neighbours_parity(journal: Journal) -> Iterator[Block]:
         note=_demands(found),
     )
     chart = neighbours_chart(found)
-    if chart is not None:
+    if chart is not None and any(one != other for one, other in (item.values for item in chart.items)):
         yield chart
+    elif chart is not None:  # a row of marks on marks shows less than this sentence
+        yield prose(chart.alternative)
 
 
 def _how(found: Data, k: int | float | None) -> Iterator[str]:

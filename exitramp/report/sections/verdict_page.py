@@ -31,7 +31,7 @@ from exitramp.report.sections.stacks import (
     simulated_faults,
     stack_parts,
 )
-from exitramp.report.sections.words import PARTS, counted, fault_words, listed, step_words
+from exitramp.report.sections.words import PARTS, counted, listed, step_words
 from exitramp.report.text import number_text, seconds_text
 
 _USUAL_STEPS = ("dump", "verify_dump", "restore", "parity", "outage", "measure_loss", "replay", "cost", "rollback")
@@ -108,7 +108,7 @@ def _not_real(journal: Journal) -> Iterator[Line]:
     played = simulated_faults(journal)
     live = len(faults(journal)) - len(played)
     if played:
-        named = listed([f"the {_part(each)} {fault_words(word(each, 'fault'), 'simulated')}" for each in played])
+        named = listed([f"{word(each, 'fault')} on the {_part(each)}" for each in played])
         yield _line(
             f"They were played in exitramp’s own calls ({named}): the part itself was not touched, and how it really"
             " fails was not seen.",

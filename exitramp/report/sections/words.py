@@ -37,12 +37,6 @@ _LIVE: Final = {
     "sigstop": "is stopped (SIGSTOP)",
     "sigkill": "is killed (SIGKILL)",
 }
-_SIMULATED: Final = {
-    "hang": "seems to hang",
-    "refuse": "seems to refuse",
-    "sigstop": "seems to hang, as if stopped",
-    "sigkill": "seems to refuse, as if killed",
-}
 _SHORT: Final = {
     "rate_limit": "429",
     "quota": "quota",
@@ -98,8 +92,8 @@ MODES: Final = {
 
 def fault_words(fault: str, how: str) -> str:
     """What the fault does, as the rest of a sentence about the part."""
-    known = _SIMULATED.get(fault) if how == "simulated" else None
-    return known or _LIVE.get(fault, fault)
+    does = _LIVE.get(fault, f"fails by “{fault}”")
+    return does if how == "live" else f"looks as if it {does}"
 
 
 def fault_short(fault: str, on: str, how: str) -> str:
