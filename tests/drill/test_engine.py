@@ -1,0 +1,165 @@
+"""A drill ends honestly: what was not measured is inconclusive, what was stopped is never a pass, and it cleans up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from exitramp.digests import CollectionDigests
+from exitramp.drill.beginning import begin_drill
+from exitramp.drill.catalogue import find_drill, read_drill
+from exitramp.drill.engine import DrillResult, run_drill
+from exitramp.drill.event_log import read_events
+from exitramp.errors import ConfigError, UsageError
+from exitramp.migration.moving import read_digests
+from exitramp.ports import Origin
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, Verdict
+from exitramp.testing.data import hard_records
+from exitramp.wrappers import OpenSettings, open_endpoint
+
+HEAD = """
+version: 1
+name: small
+title: Small
+mode: planned
+objectives: {objectives}
+stop: {stop}
+primary:
+  store: {{address: "qdrant:{folder}/primary#articles"}}
+substitute:
+  store: {{address: "{substitute}"}}
+orchestration: {{depth_k: 3, attempt_timeout_seconds: 0.5, breaker_cooldown_seconds: 0.2}}
+steps:
+"""
+LEAVE = """
+  - start: {}
+  - check_hypothesis: {}
+  - dump: {}
+  - verify_dump: {}
+  - plan: {}
+  - restore: {}
+  - parity: {queries: 150, k: 5, filters: 0}
+"""
+OUTAGE = """
+  - outage: {rate_per_second: 20, warm_up_seconds: 0.3, after_seconds: 0.3, heal_seconds: 3,
+             phases: [{fault: refuse, on: store, seconds: 1}, {fault: hang, on: store, seconds: 1.5}]}
+  - measure_loss: {}
+  - rollback: {sync: false, seconds: 1}
+"""
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Path:
+    field = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 12)
+    spec = CollectionSpec("articles", IdKind.STRING, (field,), has_documents=True)
+    with open_endpoint(f"qdrant:{tmp_path}/primary#articles") as endpoint:
+        sink = endpoint.sink()
+        sink.create(spec, Origin(spec, "test"))
+        for batch in hard_records(spec, 400, 3):
+            sink.upsert(batch)
+        sink.flush()
+    return tmp_path
+
+
+def _run(
+    folder: Path,
+    steps: str,
+    *,
+    objectives: str = "{rto_seconds: 2, rpo_records: 0, error_rate: 0.0}",
+    stop: str = "{}",
+    substitute: str | None = None,
+    name: str = "run",
+) -> DrillResult:
+    target = substitute or f"faiss:{folder}/substitute.faiss"
+    text = HEAD.format(objectives=objectives, stop=stop, folder=folder, substitute=target) + steps
+    return run_drill(read_drill(text, "small.yaml", folder), folder / name, seed=5)
+
+
+def test_a_stack_of_ones_own_is_drilled_and_its_outage_is_called_simulated(folder: Path) -> None:
+    result = _run(folder, LEAVE + OUTAGE)
+    assert result.verdict is Verdict.PASS, result.findings
+    outage = result.results["outage"]
+    assert [phase["how"] for phase in outage["phases"]] == ["simulated", "simulated"]
+    assert outage["answered"] == outage["requests"] > 40
+    refuse, hang = outage["phases"]
+    assert refuse["recovery_seconds"] < 1
+    assert hang["recovery_seconds"] >= 0.5, "a store that hangs costs the caller its whole timeout"
+    assert result.results["measure_loss"]["records"] == 0
+    kinds = [event.kind for event in read_events(folder / "run" / "journal.jsonl")]
+    assert kinds[0] == "run.started"
+    assert kinds[-1] == "log.finished"
+
+
+def test_a_drill_without_objectives_is_inconclusive(folder: Path) -> None:
+    result = _run(folder, LEAVE, objectives="{}")
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "objectives.none" in {finding.code for finding in result.findings}
+
+
+def test_an_objective_that_was_not_measured_is_inconclusive(folder: Path) -> None:
+    result = _run(folder, LEAVE, objectives="{rto_seconds: 5}")
+    [objective] = result.objectives
+    assert objective.measured is None
+    assert (objective.verdict, result.verdict) == (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
+
+
+def test_a_stop_condition_aborts_and_the_way_back_is_still_gone(folder: Path) -> None:
+    steps = "  - start: {}\n" + OUTAGE  # without a substitute every request fails
+    result = _run(folder, steps, stop="{errors: 3}")
+    assert result.verdict in {Verdict.INCONCLUSIVE, Verdict.FAIL}
+    assert result.aborted is not None
+    assert "3 allowed" in result.aborted
+    events = read_events(folder / "run" / "journal.jsonl")
+    assert "run.aborted" in {event.kind for event in events}
+    started = [event.data["step"] for event in events if event.kind == "step.started"]
+    assert started[-1] == "rollback"
+    assert "measure_loss" not in started
+
+
+def test_a_step_that_needs_consent_stops_the_drill_and_says_where_to_give_it(folder: Path) -> None:
+    result = _run(folder, LEAVE, substitute=f"chroma:{folder}/substitute?metric=cosine#articles")
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "metric:vector" in (result.aborted or "")
+    assert not (folder / "substitute").exists()
+
+
+def test_nothing_is_written_to_an_address_beyond_this_machine(folder: Path) -> None:
+    steps = "  - start: {}\n  - dump: {}\n  - restore: {}\n"
+    result = _run(folder, steps, substitute="qdrant+http://db.example.com:6333#articles")
+    assert "WriteRefused" in (result.aborted or "")
+    assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_run_is_never_written_over(folder: Path) -> None:
+    _run(folder, LEAVE)
+    with pytest.raises(UsageError, match="not empty"):
+        _run(folder, LEAVE)
+
+
+def test_drill_init_only_reads_and_the_drill_it_writes_runs(folder: Path) -> None:
+    before = _digests(folder)
+    found = begin_drill(
+        f"qdrant:{folder}/primary#articles", f"faiss:{folder}/new.faiss", folder / "own", OpenSettings()
+    )
+    assert found.primary.records == 400
+    assert found.plan.rows == 400
+    assert not (folder / "new.faiss").exists()
+    # The engine tidies its own bookkeeping files whenever it is opened; what must not change is the data.
+    assert _digests(folder) == before
+    assert "FILL IN" in found.drill_file.read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="exists already"):
+        begin_drill(f"qdrant:{folder}/primary#articles", f"faiss:{folder}/new.faiss", folder / "own", OpenSettings())
+    text = found.drill_file.read_text(encoding="utf-8").replace("seconds: 5", "seconds: 1")
+    found.drill_file.write_text(text, encoding="utf-8")
+    result = run_drill(find_drill(str(found.drill_file)), folder / "run", seed=5)
+    assert result.aborted is None
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.results["parity"]["verdict"] == "pass"
+    json.dumps(result.to_json())
+
+
+def _digests(folder: Path) -> CollectionDigests:
+    with open_endpoint(f"qdrant:{folder}/primary#articles") as endpoint:
+        return read_digests(endpoint.source())
