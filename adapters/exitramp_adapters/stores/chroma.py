@@ -164,8 +164,8 @@ class ChromaSink:
         """Make the collection, with index settings and metadata as they were if it comes from a Chroma.
 
         Embedded, Chroma is told to rewrite its index files ten times less often until `finish`. It does so in place:
-        of 25 loads killed at some moment, 3 could not be read any more; of 36 like this one, killed up to twice, all could.
-        What is in its log only is safe.
+        of 25 loads killed at some moment, 3 could not be read any more; of 36 like this one, killed up to
+        twice, all could. What is in its log only is safe.
         """
         chroma = self._chroma
         if not is_name(chroma.address.require_collection()):
