@@ -1,0 +1,203 @@
+"""A restore beside the bare client's best bulk load of the same records, at the same durability.
+
+The bare load begins with the records in memory (a float32 matrix, payload dicts, texts) and ends when everything is as
+durable as the restore leaves it: in the store's log and synced, index files synced too where the store does not. The
+restore begins with a dump on the disk, which it hashes, decodes and digests on the way. Both include opening the store
+and making the collection. Two steps of the whole command are left out of the ratio, since a bare load has nothing like
+them: measuring the dump for the plan, before, and reading the target back, after. `whole_command_seconds` is with them.
+
+Row counts stay below what the stores begin to index (Qdrant) or write index files at (Chroma): building an index is the
+store's own work, the same on both sides, and would only make the ratio look better.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from benchmarks import corpus
+from benchmarks.corpus import NAME, QUICK, Block
+from benchmarks.turns import against_bare
+from exitramp.migration import migrate, plan_move
+from exitramp.ports import Service
+from exitramp.records import Verdict
+from exitramp.registry import service_adapter
+from exitramp.transfer.plan import Plan
+from exitramp.wrappers import open_endpoint
+
+TARGET: Final = 0.8
+FLOOR: Final = 0.2
+QDRANT_ROWS: Final = 1_000 if QUICK else 6_000
+CHROMA_ROWS: Final = 500 if QUICK else 2_000
+
+
+@pytest.fixture(scope="module")
+def qdrant_dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Taken from Qdrant, so that nothing in it needs another form to go back: the bare client loads the same."""
+    root = tmp_path_factory.mktemp("qdrant")
+    corpus.fill_edge(root / "files", QDRANT_ROWS)
+    with open_endpoint(f"qdrant:{root / 'files'}#{NAME}") as source, open_endpoint(f"dump:{root / 'dump'}") as target:
+        migrate(source, target)
+    return root / "dump"
+
+
+@pytest.fixture(scope="module")
+def chroma_dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("chroma")
+    corpus.fill_chroma(root / "files", CHROMA_ROWS)
+    with open_endpoint(f"chroma:{root / 'files'}#{NAME}") as source, open_endpoint(f"dump:{root / 'dump'}") as target:
+        migrate(source, target)
+    return root / "dump"
+
+
+def planned(dump: Path, address: str) -> Plan:
+    with open_endpoint(f"dump:{dump}") as source, open_endpoint(address) as target:
+        return plan_move(source, target)
+
+
+def restore(dump: Path, plan: Plan, rows: int, next_address: Callable[[], str]) -> None:
+    with open_endpoint(f"dump:{dump}") as source, open_endpoint(next_address()) as target:
+        result = migrate(source, target, plan=plan, verify=False)
+    assert result.rows_landed == rows
+
+
+def whole_command(benchmark: Any, dump: Path, address: str) -> None:
+    """Once, for the record: measured, planned, copied, read back and compared."""
+    started = time.perf_counter()
+    with open_endpoint(f"dump:{dump}") as source, open_endpoint(address) as target:
+        result = migrate(source, target)
+    assert result.verdict is Verdict.PASS
+    benchmark.extra_info["whole_command_seconds"] = round(time.perf_counter() - started, 2)
+
+
+def fresh(root: Path, before: str, after: str = "") -> Callable[[], str]:
+    """Addresses in a folder that is emptied each time."""
+
+    def address() -> str:
+        shutil.rmtree(root, ignore_errors=True)
+        return f"{before}{root}{after}"
+
+    return address
+
+
+def load_edge(root: Path, block: Block, batch_rows: int) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    shard = corpus.make_shard(root / NAME)
+    corpus.load_shard(shard, block, batch_rows)
+    shard.flush()
+    shard.optimize()
+    shard.flush()
+    shard.close()
+
+
+def load_chroma(root: Path, block: Block, sync_rows: int | None) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    client = corpus.chroma_client(root)
+    corpus.load_chroma(corpus.make_chroma(client, sync_rows=sync_rows), block, 1000)
+    for file in [*root.glob("*/*"), *root.glob("*/")]:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    client.close()
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    service = service_adapter(request.param).make(str(tmp_path / "server"), 0, {})
+    service.start()
+    yield service
+    service.stop()
+
+
+def test_restore_into_qdrant_embedded(benchmark: Any, tmp_path: Path, qdrant_dump: Path) -> None:
+    block = corpus.whole(QDRANT_ROWS)
+    address = fresh(tmp_path / "ours", "qdrant:", f"#{NAME}")
+    plan = planned(qdrant_dump, address())
+    bare = {f"batches of {rows}": partial(load_edge, tmp_path / "bare", block, rows) for rows in (250, 1000)}
+    ours = partial(restore, qdrant_dump, plan, QDRANT_ROWS, address)
+    against_bare(benchmark, ours, bare, rows=QDRANT_ROWS, target=TARGET, floor=FLOOR)
+    whole_command(benchmark, qdrant_dump, address())
+
+
+@pytest.mark.parametrize("server", ["qdrant-shim"], indirect=True)
+def test_restore_into_qdrant_http(benchmark: Any, server: Service, qdrant_dump: Path) -> None:
+    from qdrant_client import QdrantClient
+
+    block, place = corpus.whole(QDRANT_ROWS), server.start().location
+    number = itertools.count()
+
+    def address() -> str:
+        return f"qdrant+http:{place}#{NAME}-{next(number)}"
+
+    def load(batch_rows: int) -> None:
+        name = f"bare-{next(number)}"
+        client = QdrantClient(url=f"http:{place}", check_compatibility=False, timeout=60, trust_env=False)
+        corpus.make_remote(client, name)
+        corpus.load_remote(client, block, batch_rows, name)
+        client.close()
+
+    plan = planned(qdrant_dump, address())
+    bare = {f"batches of {rows}": partial(load, rows) for rows in (256, 1000)}
+    against_bare(
+        benchmark,
+        partial(restore, qdrant_dump, plan, QDRANT_ROWS, address),
+        bare,
+        rows=QDRANT_ROWS,
+        target=TARGET,
+        floor=FLOOR,
+    )
+    whole_command(benchmark, qdrant_dump, address())
+
+
+def test_restore_into_chroma_embedded(benchmark: Any, tmp_path: Path, chroma_dump: Path) -> None:
+    block = corpus.whole(CHROMA_ROWS)
+    address = fresh(tmp_path / "ours", "chroma:", f"#{NAME}")
+    plan = planned(chroma_dump, address())
+    bare = {
+        "as Chroma comes": partial(load_chroma, tmp_path / "bare", block, None),
+        "index files written seldom": partial(load_chroma, tmp_path / "bare", block, 10_000),
+    }
+    ours = partial(restore, chroma_dump, plan, CHROMA_ROWS, address)
+    against_bare(benchmark, ours, bare, rows=CHROMA_ROWS, target=TARGET, floor=FLOOR)
+    whole_command(benchmark, chroma_dump, address())
+
+
+@pytest.mark.parametrize("server", ["chroma-run"], indirect=True)
+def test_restore_into_chroma_http(benchmark: Any, server: Service, chroma_dump: Path) -> None:
+    import chromadb
+    from chromadb.config import Settings
+
+    block, place = corpus.whole(CHROMA_ROWS), server.start().location
+    number = itertools.count()
+    client = chromadb.HttpClient(
+        host="127.0.0.1", port=int(place.rpartition(":")[2]), settings=Settings(anonymized_telemetry=False)
+    )
+
+    def address() -> str:
+        return f"chroma+http:{place}#{NAME}-{next(number)}"
+
+    def load(batch_rows: int) -> None:
+        collection = client.create_collection(
+            f"bare-{next(number)}", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+        )
+        corpus.load_chroma(collection, block, batch_rows)
+
+    plan = planned(chroma_dump, address())
+    bare = {f"adds of {rows}": partial(load, rows) for rows in (300, 1000)}
+    against_bare(
+        benchmark,
+        partial(restore, chroma_dump, plan, CHROMA_ROWS, address),
+        bare,
+        rows=CHROMA_ROWS,
+        target=TARGET,
+        floor=FLOOR,
+    )
+    whole_command(benchmark, chroma_dump, address())
