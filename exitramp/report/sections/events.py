@@ -34,6 +34,7 @@ from exitramp.report.text import seconds_text
 
 _UNTIMED: Final = frozenset({"load_golden", "check_hypothesis", "plan", "outage", "compare_quality", "cost"})
 """Steps whose end is no event of the story: the outage's story are its faults."""
+_SHOWN: Final = 12
 _EDGE_EVENTS: Final = 150
 """Of a longer log the first and last so many are shown; the journal itself holds them all."""
 
@@ -157,14 +158,14 @@ def _all_events(journal: Journal) -> Fold:
         numbers("Written at", "s", 3),
         Column("Kind"),
         Column("What"),
-        Column("Hash, first 16 characters"),
+        Column(f"Hash, first {_SHOWN}"),
     )
     rows = tuple(_event_row(event) for event in shown)
     return Fold(f"All {counted(len(events), 'event')}", (Table("Events as logged", columns, rows, note),))
 
 
 def _event_row(event: Event) -> Row:
-    return row(event.seq, event.elapsed_seconds, event.kind, _what(event) or "nothing more", code(event.hash[:16]))
+    return row(event.seq, event.elapsed_seconds, event.kind, _what(event) or "nothing more", code(event.hash[:_SHOWN]))
 
 
 def _what(event: Event) -> str:

@@ -119,19 +119,23 @@ def _stopped(journal: Journal) -> list[str]:
 
 
 def _missed(journal: Journal, objectives: Sequence[Objective], which: Verdict, opening: str) -> list[str]:
-    """What decided, most telling first: objectives with their figures, then findings of steps."""
+    """What decided, most telling first: objectives with their figures, then each step's first finding against it."""
     told = [_against(each) for each in objectives if each.verdict is which]
-    told += [
-        f"{step_words(step) if step else 'The run'}: {sides_named(word(each, 'message'))}"
+    against = [
+        (step, each)
         for step, each in all_findings(journal)
         if verdict(each, "verdict") is which and step != "compare_quality" and not _stands_above(each)
     ]
-    told = list(dict.fromkeys(told)) or [
-        f"{step.name}: {which.value}" for step in journal.steps if step.verdict is which
+    first = dict(reversed(against))
+    told += [
+        f"{step_words(step) if step else 'The run'}: {sides_named(word(first[step], 'message'))}"
+        for step in dict.fromkeys(step for step, _ in against)
     ]
+    told = told or [f"{step_words(step.name)}: {which.value}" for step in journal.steps if step.verdict is which]
     if not told:
         return []
-    more = [f"{len(told) - _MOST_REASONS} more in section 15."] if len(told) > _MOST_REASONS else []
+    left = len(told) - _MOST_REASONS + len(against) - len(first)
+    more = [f"Section 15 names {left} more."] if left > 0 else []
     return [f"{opening}.", *(sentence(each) for each in told[:_MOST_REASONS]), *more]
 
 
