@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -21,8 +22,9 @@ from exitramp.ports import Cursor
 class Gathering:
     """An unfinished dump that this process writes, from batches and cursors to shards.
 
-    A thread of its own digests, measures and writes row groups while the next one gathers, so that this and waiting
-    for the disk overlap with reading the source; at most two row groups are in memory.
+    A thread of its own digests and measures each batch as it comes and writes row groups, so that this and waiting for
+    the disk overlap with reading the source; at most two row groups are in memory. Were a whole group handed over at
+    once, that thread would stand idle while the first gathers and the source while the last is digested.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class Gathering:
         self._notes_cursors = False
         self._shard: OpenShard | None = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exitramp-shard")
-        self._job: Future[None] | None = None
+        self._jobs: deque[Future[None]] = deque()
         self._failed = False
+        self._stopped = False  # set by the worker: nothing that was handed over behind a failed job is done
         self._last: pa.RecordBatch | None = None
 
     def as_progress(self) -> Progress:
@@ -59,6 +62,7 @@ class Gathering:
             return
         self._last = batch
         self._all_covered = False
+        self._submit(lambda: self._digest(batch))
         self._gathered.append(batch)
         self._gathered_bytes += batch.nbytes
         if self._gathered_bytes >= self._group_bytes:
@@ -95,11 +99,13 @@ class Gathering:
     def wait(self) -> None:
         """Return when what was handed over is done. Raises what doing it raised; nothing follows that."""
         self._require_whole()
-        if self._job is not None:
-            job, self._job = self._job, None
-            self._failed = True
-            job.result()
-            self._failed = False
+        while self._jobs:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._failed = True
+        self._jobs.popleft().result()
+        self._failed = False
 
     def close(self) -> None:
         self._worker.shutdown(wait=True)
@@ -116,19 +122,33 @@ class Gathering:
         batches, self._gathered = self._gathered, []
         self._open_bytes += self._gathered_bytes
         self._gathered_bytes = 0
-        self._submit(lambda: self._add_group(batches))
+        # The group before this one must be written by now, so that no third comes to stand in memory.
+        while len(self._jobs) > len(batches):
+            self._settle()
+        self._submit(lambda: self._write_group(batches))
 
     def _submit(self, job: Callable[[], None]) -> None:
-        self.wait()
-        self._job = self._worker.submit(job)
+        self._jobs.append(self._worker.submit(self._unless_stopped, job))
 
     # What follows runs in the worker's thread, one call after the other.
 
-    def _add_group(self, batches: list[pa.RecordBatch]) -> None:
+    def _unless_stopped(self, job: Callable[[], None]) -> None:
+        if self._stopped:
+            return
+        try:
+            job()
+        except BaseException:
+            self._stopped = True
+            raise
+
+    def _digest(self, batch: pa.RecordBatch) -> None:
         if self._shard is None:
             self._shard = OpenShard(self._folder, len(self.shards), self.spec)
-        for leaves in self._shard.add_group(batches):
-            self.doubles.add(leaves)
+        self.doubles.add(self._shard.digest(batch))
+
+    def _write_group(self, batches: list[pa.RecordBatch]) -> None:
+        assert self._shard is not None
+        self._shard.write_group(batches)
 
     def _seal(self, cursors: tuple[tuple[int, Cursor], ...]) -> None:
         if self._shard is not None:

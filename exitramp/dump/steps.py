@@ -38,17 +38,17 @@ class OpenShard:
         self._content = ContentHash(spec)
         self._tally = CollectionTally(spec)
 
-    def add_group(self, batches: Sequence[pa.RecordBatch]) -> list[LeafArray]:
-        """Digest, measure and write `batches` as one row group; returns the id leaves of their rows."""
-        id_leaves = []
-        for batch in batches:
-            leaves = leaf_digests(batch, self._spec)
-            self._digests = self._digests.merge(leaves.digests())
-            self._tally.add(batch)
-            self._content.add(batch)
-            id_leaves.append(leaves.ids)
+    def digest(self, batch: pa.RecordBatch) -> LeafArray:
+        """Digest and measure a batch of the row group that is gathering; returns the id leaves of its rows."""
+        leaves = leaf_digests(batch, self._spec)
+        self._digests = self._digests.merge(leaves.digests())
+        self._tally.add(batch)
+        self._content.add(batch)
+        return leaves.ids
+
+    def write_group(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Write what was digested since the last call as one row group."""
         self._writer.write_group(batches)
-        return id_leaves
 
     def seal(self, cursors: tuple[tuple[int, Cursor], ...], journal: Journal) -> ShardRecord:
         """Make the shard one that survives anything once this returns.

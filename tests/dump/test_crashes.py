@@ -291,16 +291,17 @@ def test_a_call_beside_one_that_was_given_up_on_is_refused(
     tmp_path: Path, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside, leave = threading.Event(), threading.Event()
-    real = steps.OpenShard.add_group
+    real = steps.OpenShard.write_group
 
-    def waiting(shard: Any, batches: Any) -> Any:
+    def waiting(shard: Any, batches: Any) -> None:
         inside.set()
         leave.wait(30)
-        return real(shard, batches)
+        real(shard, batches)
 
     sink = begun(tmp_path / "dump", plain, rows=0)
-    monkeypatch.setattr(steps.OpenShard, "add_group", waiting)
-    given_up = threading.Thread(target=sink.upsert, args=(plain.batch(),))
+    monkeypatch.setattr(steps.OpenShard, "write_group", waiting)
+    sink.upsert(plain.batch())
+    given_up = threading.Thread(target=sink.flush)
     given_up.start()
     assert inside.wait(30)
     with pytest.raises(StoreRejected, match="still busy"):
