@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from exitramp.drill.event_log import ANCHOR_PROPERTY, FINISHED, LogReading, read_log
+from exitramp import canonical
+from exitramp.drill.event_log import ANCHOR_PROPERTY, FINISHED, LogReading, read_log, redacted
 from exitramp.durable import make_folder, write_atomically
 from exitramp.errors import JournalCorrupt, UsageError
 from exitramp.report.html import render_html
@@ -88,11 +89,14 @@ def summary(reading: LogReading) -> dict[str, Any]:
     """What stands at the top of `report.json`: rows and digests of what was taken out, and every finding."""
     journal = Journal.of(reading.events, reading.torn_bytes)
     taken = journal.data("dump") or journal.data("parity")
-    return {
+    found = {
         "rows": count(taken, "rows"),
-        "digests": dict(part(taken, "digests")) or None,
+        "digests": part(taken, "digests") or None,
         "findings": [{"step": step or None, **each} for step, each in all_findings(journal)],
     }
+    # The journal masked secrets when it was written; one that is known only since then is masked now.
+    whole: dict[str, Any] = json.loads(canonical.dumps(redacted(found)))
+    return whole
 
 
 def _refuse_other_head(junit: Path, reading: LogReading, journal: Path) -> None:

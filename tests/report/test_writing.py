@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from exitramp import secrets
 from exitramp.drill.event_log import verify_against_anchor
 from exitramp.errors import JournalCorrupt, UsageError
 from exitramp.report.writing import write_reports
-from tests.report.drill_journals import judged, played
+from exitramp.secrets import remember
+from tests.report.drill_journals import Play, drill, judged, played
 from tests.report.drill_results import DIGESTS, results
 
 
@@ -78,3 +80,17 @@ def test_a_broken_chain_gives_no_report(tmp_path: Path) -> None:
 def test_a_kind_that_is_not_known_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="known are"):
         write_reports(tmp_path, kinds=("xlsx",))
+
+
+def test_a_secret_that_became_known_since_is_in_no_report(tmp_path: Path) -> None:
+    play = Play(tmp_path, drill(title="the word is correcthorse", scope="correcthorse"))
+    leaky = {"code": "x.y", "message": "it said correcthorse", "verdict": None, "ids": []}
+    play.step("dump", results()["dump"] | {"note": "correcthorse"}, "pass", (leaky,))
+    play.end("inconclusive", [])
+    remember("correcthorse")
+    try:
+        paths = write_reports(tmp_path)
+    finally:
+        secrets._fetched.discard("correcthorse")
+    for path in paths.values():
+        assert "correcthorse" not in path.read_text(), path.name
