@@ -104,8 +104,8 @@ def _compared(comparison: Data) -> Iterator[Block]:
 def _sides(first: str, decimals: int) -> tuple[Column, ...]:
     return (
         Column(first),
-        numbers("Before: primary", "", decimals),
-        numbers("After: substitute", "", decimals),
+        numbers("Primary", "", decimals),
+        numbers("Substitute", "", decimals),
         numbers("Difference", "", decimals),
     )
 
