@@ -1,64 +1,175 @@
 """Secrets: fetched by reference, and masked in everything that is written.
 
-Known shapes and the values that were fetched are masked; entropy is not looked at, since it would mask the hashes
-and ids that a report consists of.
+Four things are masked: values that were fetched, in whichever spelling they come back; the shapes of well-known keys;
+user info in addresses; and what follows a word that names a secret. Entropy is not looked at, since it would mask the
+hashes and ids that a report consists of. Texts are masked before they are cut short and before they are escaped: half a
+secret, or one that begins behind an escape, is one that no pattern knows.
 """
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 import shlex
 import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
 
-from exitramp.errors import ConfigError
+from exitramp.errors import ConfigError, DataInvalid
 
 MASK = "[secret]"
 
+# Where a key may begin: not inside a word (`task-…` holds `sk-…`), but behind \n, %3D and \u0022 all the same.
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
+_BLOCK = r"-----BEGIN {0}-----.*?(?:-----END {0}-----|\Z)"  # one that is cut off is masked to the end of the text
+_KEYS = (
+    r"sk-[A-Za-z0-9_\-]{8,}",
+    r"[sr]k_(?:live|test)_[A-Za-z0-9]{8,}",
+    r"(?:AKIA|ASIA)(?:[A-Z0-9]{16,}|(?=[A-Z]*[0-9])[A-Z0-9]{12,})",
+    r"gh[pousr]_[A-Za-z0-9]{10,}",
+    r"github_pat_[A-Za-z0-9_]{10,}",
+    r"glpat-[A-Za-z0-9_\-]{10,}",
+    r"xox[abeprs]-[A-Za-z0-9\-]{8,}",
+    r"AIza[A-Za-z0-9_\-]{20,}",
+    r"(?:hf|gsk|npm)_[A-Za-z0-9]{16,}",
+    r"pcsk_[A-Za-z0-9_]{16,}",
+    r"(?:xai|pplx|nvapi)-[A-Za-z0-9_\-]{16,}",
+    r"eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]*",
+)
 _SHAPES = re.compile(
     "|".join(
         (
-            r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)",
-            r"-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE-----|\Z)",
-            r"\bsk-[A-Za-z0-9_\-]{8,}",
-            r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}",
-            r"\b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{10,}",
-            r"\bgithub_pat_[A-Za-z0-9_]{10,}",
-            r"\bxox[abprs]-[A-Za-z0-9\-]{8,}",
-            r"\bAIza[A-Za-z0-9_\-]{20,}",
-            r"\bhf_[A-Za-z0-9]{16,}",
-            r"\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]*",
+            _BLOCK.format(r"[A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?"),
+            _BLOCK.format("CERTIFICATE"),
+            f"{_START}(?:{'|'.join(_KEYS)})",
         )
     ),
     re.DOTALL,
 )
-_BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9._~+/\-]{6,}=*")
-_USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://)[^/\s@?#]+@")
-_ASSIGNED = re.compile(
-    r"(?i)((?:api[_-]?key|apikey|access[_-]?token|auth[_-]?token|secret|password|passwd|pwd|token|x-api-key)"
-    r"[\"']?\s*[=:]\s*[\"']?)(?!env:|file:|cmd:)([^\s\"'&,;}\[]{4,})"
+
+# `bearer` and `basic` are words too: what follows must look like a credential, by digits, mixed case or length.
+_MIXED = r"(?=[^\s\"']*(?:[0-9]|[a-z][A-Z]))"
+_BEARER = re.compile(
+    rf"({_START}(?i:bearer)(?:\s+|%20|\+))(?:{_MIXED}[\w.~+/\-]{{6,}}|[\w.~+/\-]{{16,}})=*"
+    rf"|({_START}(?i:basic)\s+){_MIXED}(?:[A-Za-z0-9+/]{{4}}){{2,}}(?:[A-Za-z0-9+/]{{2,3}}={{1,2}})?(?![\w+/=\-])"
 )
+
+# After a user's name and a colon everything up to the last @ is user info, even a slash that should have been escaped;
+# but what looks like a host's port is none. Without a colon it goes to the end of the host.
+_USER_INFO = re.compile(r"(//)(?:(?![^\s/?#@:]*:\d+(?:[/?#\"'\s]|\Z))[^\s/?#@:\[\"'<>]*:[^\s\"'<>]*@|[^\s/?#\"'<>]+@)")
+_OPTION = re.compile(r"(?i)([?&](?:key|auth|pass|pw|sig|signature|jwt|sas)=)(?!env:|file:|cmd:|\[secret)[^\s&#\"'<>]+")
+
+_NAMES = (
+    r"(?:api|access|secret|private|signing|encryption|account|shared)[_\-]?key|secret|token|password|passwd|passphrase"
+    r"|pwd|credentials?|authorization"
+)
+_NAME = re.compile(rf"(?i)(?:{_NAMES})\Z")
+_NAMED = re.compile(
+    rf"(?P<said>(?P<name>(?i:{_NAMES}))\\*[\"']?[ \t]*[=:][ \t]*)"
+    r"(?:(?P<quote>\\+[\"'])(?P<escaped>.*?)(?=\\+[\"']|\Z)"
+    r"|\"(?P<double>(?:\\.|[^\"\\])*)|'(?P<single>(?:\\.|[^'\\])*)"
+    r"|(?P<plain>(?i:bearer|basic|token|digest|apikey)[ \t]+[^\s\"'&<>}]+|[^\s\"'&<>}]{4,}))"
+)
+_REFERENCE = re.compile(r"(?:env|file|cmd):")
+_NO_SECRET = re.compile(r"(?i)(?:null|none|true|false)\b")
+_MASKED = re.compile(rf"(?:\w+[ \t]+)?{re.escape(MASK)}\W*\Z")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w-])")
+
+_SHORTEST = 4
+_WHOLE_WORD_BELOW = 12
 
 _fetched: set[str] = set()
 
 
 def remember(value: str) -> None:
-    """Mask `value` wherever `redact` meets it from now on. Values under four characters are too common to mask."""
+    """Mask `value` wherever `redact` meets it from now on, in each spelling that a URL, JSON or HTML gives it.
+
+    Values under four characters are too common to mask; those under twelve are masked where they stand by themselves.
+    """
     stripped = value.strip()
-    if len(stripped) >= 4:
+    if len(stripped) >= _SHORTEST:
         _fetched.add(stripped)
 
 
 def redact(text: str) -> str:
-    """`text` with every known secret masked: fetched values first, then the known shapes."""
-    for value in sorted(_fetched, key=len, reverse=True):
-        if value in text:
-            text = text.replace(value, MASK)
+    """`text` with every known secret masked: fetched values first, then the known shapes. Doing it twice is once."""
+    if _fetched:
+        text = _known(frozenset(_fetched)).sub(MASK, text)
     text = _SHAPES.sub(MASK, text)
     text = _USER_INFO.sub(rf"\1{MASK}@", text)
-    text = _BEARER.sub(rf"\1\2{MASK}", text)
-    return _ASSIGNED.sub(rf"\1{MASK}", text)
+    text = _OPTION.sub(rf"\1{MASK}", text)
+    text = _BEARER.sub(lambda match: (match[1] or match[2]) + MASK, text)
+    return _NAMED.sub(_masked_value, text)
+
+
+def redacted(value: object, *, key: str = "") -> Any:
+    """`value` with every text in it masked, keys too. A text under a key that names a secret is masked whole.
+
+    Raises `DataInvalid` for bytes: nobody could see a secret in them.
+    """
+    if isinstance(value, str):
+        # Seen alone a password is a word like any other: the key is what gives it away. A reference is no secret.
+        return MASK if value and _NAME.search(key) and not _REFERENCE.match(value) else redact(value)
+    if isinstance(value, Mapping):
+        return {
+            redact(name) if isinstance(name, str) else name: redacted(item, key=str(name))
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redacted(item, key=key) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise DataInvalid("bytes are not written down: they could hide a secret", hint="write their SHA-256")
+    return value
+
+
+def _masked_value(match: re.Match[str]) -> str:
+    found = match["plain"] or match["double"] or match["single"] or match["escaped"] or ""
+    kept = (
+        not found
+        or _MASKED.match(found)
+        or _REFERENCE.match(found)
+        or (match["plain"] and _NO_SECRET.match(found))
+        or (match["name"].lower() == "token" and (_NUMBER.match(found) or " " in found))  # a count, or a sentence
+    )
+    if kept:
+        return match[0]
+    opened = match["quote"] or ('"' if match["double"] else "'" if match["single"] else "")
+    return f"{match['said']}{opened}{MASK}"
+
+
+@lru_cache(maxsize=4)
+def _known(values: frozenset[str]) -> re.Pattern[str]:
+    """One pattern for all fetched values, the longest first, so that no rest of a longer one stays."""
+    spellings = sorted({each for value in values for each in _spellings(value)}, key=len, reverse=True)
+    return re.compile(
+        "|".join(
+            re.escape(each) if len(each) >= _WHOLE_WORD_BELOW else rf"{_START}{re.escape(each)}(?![A-Za-z0-9])"
+            for each in spellings
+        )
+    )
+
+
+def _spellings(value: str) -> set[str]:
+    """How the value looks in a text that was collapsed, quoted, or put into JSON (once or twice), HTML or a URL."""
+    inside = json.dumps(value)[1:-1]
+    return {
+        value,
+        " ".join(value.split()),
+        inside,
+        json.dumps(inside)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+        repr(value + "'\"")[1:-4],  # as among other quotes
+        html.escape(value),
+        quote(value),
+        quote(value, safe=""),
+        quote_plus(value),
+    }
 
 
 def resolve(reference: str, *, what: str) -> str:
