@@ -84,7 +84,9 @@ class Address:
         """The location as a path of this machine. Raises `AddressError` for a network address."""
         if self.location.startswith("//"):
             raise AddressError(f"{self} is a network address, not a path")
-        return Path(unquote(self.location)).expanduser()
+        plain = Path(unquote(self.location))
+        # Only a ~ that was written as one means the home folder; one that was escaped is part of a name.
+        return plain.expanduser() if self.location.startswith("~") else plain
 
     @property
     def is_loopback(self) -> bool:
@@ -134,6 +136,11 @@ class Network:
     client_certificate: Path | None = None
     client_key: Path | None = None
     timeout_seconds: float = 30.0
+
+
+def path_address(scheme: str, path: Path) -> str:
+    """The address of a path of this machine, whatever characters its name has."""
+    return f"{scheme}:{quote(str(path), safe='/').replace('~', '%7E')}"
 
 
 def _loopback_host(host: str) -> bool:

@@ -12,6 +12,7 @@ import click
 from exitramp.cli import output
 from exitramp.cli.options import json_option, open_settings, store_options, write_options
 from exitramp.errors import ExitCode
+from exitramp.urls import path_address
 
 if TYPE_CHECKING:
     from exitramp.migration import MoveResult
@@ -88,7 +89,7 @@ def dump(source: str, folder: Path, as_json: bool, **stores: Any) -> int:
     Example:
       exitramp dump chroma:./db#articles ./articles-dump
     """
-    return _move(source, f"dump:{folder}", as_json=as_json, settings=open_settings(**stores))
+    return _move(source, path_address("dump", folder), as_json=as_json, settings=open_settings(**stores))
 
 
 @click.command()
@@ -109,7 +110,7 @@ def restore(folder: Path, target: str, **options: Any) -> int:
     Example:
       exitramp restore ./articles-dump qdrant:./new#articles
     """
-    return _move(f"dump:{folder}", target, **_writing(options))
+    return _move(path_address("dump", folder), target, **_writing(options))
 
 
 @click.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -94,8 +96,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return int(ExitCode.USAGE)
-    except BrokenPipeError:
-        # Whoever read our output went away (`| head`); that is not a failure of ours.
-        sys.stderr.close()
-        return int(ExitCode.PASS)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        click.echo(f"error: the result could not be written ({error.strerror})", err=True)
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.REMOTE)
     return int(result) if isinstance(result, int) else int(ExitCode.PASS)

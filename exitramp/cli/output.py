@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,14 +23,38 @@ def exit_code(verdict: Verdict) -> int:
     return int(_EXIT[verdict])
 
 
+IDS = frozenset({"ids", "id", "missing", "stale", "undeleted"})
+"""Keys under which record ids stand. An id is never masked: a lost record that is not named is not proved."""
+
+
 def emit_json(data: Mapping[str, Any]) -> None:
-    """One JSON document on stdout, secrets masked."""
-    click.echo(redact(json.dumps(data, ensure_ascii=False, indent=2, default=str, allow_nan=False)))
+    """One JSON document on stdout, secrets masked text by text, so that it stays JSON."""
+    _print(json.dumps(_masked(data), ensure_ascii=False, indent=2, default=str, allow_nan=False))
 
 
 def say(text: str = "") -> None:
     """A line of the result, on stdout."""
-    click.echo(redact(text))
+    _print(redact(text))
+
+
+def _print(text: str) -> None:
+    """Print, and go on where nobody reads: the verdict is in the exit code, and that must not change with `| head`."""
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would fail again at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _masked(value: Any, key: str = "") -> Any:
+    if isinstance(value, str):
+        return value if key in IDS else redact(value)
+    if isinstance(value, Mapping):
+        return {name: _masked(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(item, key) for item in value]
+    return value
 
 
 def note(text: str) -> None:
@@ -47,7 +72,7 @@ def say_findings(findings: Iterable[Finding]) -> None:
         say(f"  {sign} {finding.code}: {finding.message}")
         if finding.ids:
             more = f" … ({finding.count} in all)" if finding.count and finding.count > len(finding.ids) else ""
-            say(f"      ids: {', '.join(finding.ids)}{more}")
+            _print(f"      ids: {', '.join(finding.ids)}{more}")
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:

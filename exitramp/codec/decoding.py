@@ -241,13 +241,13 @@ def _restore_vectors(
     unit = vectors.stand_in(np.zeros(matrix.shape[1], matrix.dtype), vectors.PLACEHOLDER)
     for row, entry in entries.items():
         if entry is None:
-            if vectors.is_untouched(found[row], unit, vectors.CLEANED):
+            if vectors.is_untouched(found[row], unit, vectors.CLEANED, vectors.ROUNDED):
                 valid[row] = False
             else:
                 edits.note(f"vector field {original.column!r}", ids[row])
             continue
         value = vectors.unpack(entry, original, where=f"record {ids[row]!r}")
-        if native is not None and not vectors.is_untouched(found[row], value, entry["n"]):
+        if native is not None and not vectors.is_untouched(found[row], value, entry["n"], entry["c"]):
             edits.note(f"vector field {original.column!r}", ids[row])
             continue
         matrix[row] = value

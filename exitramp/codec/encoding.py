@@ -130,6 +130,7 @@ class _PayloadEncoder:
             native, top = payload.encode_keys(canonical.loads(text), limits)
             if top:
                 mark["top"] = top
+            plain = not top  # everything stands as it was: its text will do, and writing it anew would cost 4 us
         added: dict[str, str] = {}
         if document is not None:
             done = payload.project_key(marker.DOCUMENT_KEY, document, limits)
@@ -145,7 +146,7 @@ class _PayloadEncoder:
         if mark:
             added[marker.MARKER_KEY] = marker.write(mark)
         if not plain:
-            return canonical.dumps(native | added)
+            return canonical.dumps(native | added, keys_are_text=True)
         if not added:
             return text
         # Splicing into the text saves parsing it, which costs as much as all the rest of a row's encoding.
@@ -175,8 +176,9 @@ def _native_column(
         return column
     with np.errstate(over="ignore", invalid="ignore"):
         written = matrix.astype(vectors.NUMPY[native.dtype])
+    change = vectors.change_under(native.metric, limits)
     for row, how in odd.items():
-        marks[row].setdefault("vec", {})[original.column] = vectors.pack(matrix[row], original, how)
+        marks[row].setdefault("vec", {})[original.column] = vectors.pack(matrix[row], original, how, change)
         written[row] = vectors.stand_in(matrix[row], how)
     if fill:
         unit = vectors.stand_in(np.zeros(written.shape[1], written.dtype), vectors.PLACEHOLDER)

@@ -10,7 +10,8 @@ needs it, so that a store filled by exitramp can be read, copied and dumped with
     top    payload keys that are not kept natively as they are: {key: {"o": original, "n": hash of the native value}};
            "n" is null where nothing was written natively, and "~" where a float was written that may come back
            within 4 ulp
-    vec    vectors by column: {"d": dtype, "s": shape, "b": base64 of the little-endian bits, "n": how natively kept}
+    vec    vectors by column: {"s": shape, "b": base64 of the little-endian bits, "n": how it stands natively,
+           "c": what the store does to vectors}
     null   dense fields in which the record has no vector although the store wanted one
 """
 
@@ -33,7 +34,7 @@ _HEAD: Final = '{"$marker":1'
 
 def write(entries: Mapping[str, Any]) -> str:
     """The marker's text. The version stands first under a key that no payload of ours begins with."""
-    body = canonical.dumps(dict(entries))
+    body = canonical.dumps(dict(entries), keys_are_text=True)
     return _HEAD + ("," + body[1:] if len(body) > 2 else "}")
 
 

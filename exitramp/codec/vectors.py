@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from exitramp.errors import DataInvalid
 from exitramp.ports import SinkLimits
-from exitramp.records import DType, VectorField, VectorKind
+from exitramp.records import DType, Metric, VectorField, VectorKind
 
 NUMPY: Mapping[DType, np.dtype[Any]] = {
     DType.FLOAT32: np.dtype("<f4"),
@@ -30,7 +30,14 @@ CLEANED: Final = "z"
 NEAR: Final = "t"
 """The native vector is the original, whose smallest numbers the store may flush to zero."""
 
-_SUBNORMAL = {np.dtype("<f4"): np.finfo(np.float32).tiny, np.dtype("<f8"): np.finfo(np.float64).tiny}
+EXACT: Final = "x"
+ROUNDED: Final = "r"
+SCALED: Final = "s"
+
+_SUBNORMAL: Mapping[np.dtype[Any], float] = {
+    np.dtype("<f4"): float(np.finfo(np.float32).tiny),
+    np.dtype("<f8"): float(np.finfo(np.float64).tiny),
+}
 
 
 def odd_rows(
@@ -77,22 +84,40 @@ def stand_in(vector: npt.NDArray[Any], how: str) -> npt.NDArray[Any]:
     return vector + vector.dtype.type(0) if how == CLEANED else vector
 
 
-def is_untouched(native: npt.NDArray[Any], original: npt.NDArray[Any], how: str) -> bool:
-    """Whether what stands natively is still what was written for `original`, up to what stores round or normalise."""
+def is_untouched(native: npt.NDArray[Any], original: npt.NDArray[Any], how: str, change: str) -> bool:
+    """Whether what stands natively is still what was written for `original`, up to what the store itself changes.
+
+    `change` is what it does under the field's metric: EXACT, ROUNDED (4 ulp of float32) or SCALED to unit length. Only
+    of a store that scales the direction is all that can be asked for.
+    """
     with np.errstate(all="ignore"):
-        written = stand_in(original, how).astype(np.float64)
+        written = stand_in(original, how).astype(native.dtype).astype(np.float64)
         found = native.astype(np.float64)
-        if np.allclose(found, written, rtol=1e-5, atol=1e-30):
-            return True
+        if how == NEAR:
+            # A number below the smallest normal one may have been flushed to zero; nothing greater may differ.
+            tiny = _SUBNORMAL.get(native.dtype, 0.0)
+            written = np.where(np.abs(written) < tiny, 0.0, written)
+            found = np.where(np.abs(found) < tiny, 0.0, found)
+        if change == EXACT:
+            return bool(np.array_equal(found, written))
+        if change == ROUNDED:
+            return bool(np.allclose(found, written, rtol=4 * float(np.finfo(np.float32).eps), atol=0.0))
         norm_found, norm_written = np.linalg.norm(found), np.linalg.norm(written)
         if not (norm_found > 0 and norm_written > 0):
-            return False
-        return bool(np.allclose(found / norm_found, written / norm_written, atol=1e-5))
+            return bool(norm_found == norm_written)
+        return bool(np.allclose(found / norm_found, written / norm_written, rtol=1e-5, atol=1e-6))
 
 
-def pack(value: Any, field: VectorField, how: str | None) -> dict[str, Any]:
+def change_under(metric: Metric, limits: SinkLimits) -> str:
+    """What a sink does to vectors of a field with `metric`."""
+    if metric in limits.normalises:
+        return SCALED
+    return ROUNDED if metric in limits.rounds else EXACT
+
+
+def pack(value: Any, field: VectorField, how: str | None, change: str = EXACT) -> dict[str, Any]:
     """A marker's `vec` entry for one record's vector: a numpy row, a matrix for multi, a pair for sparse."""
-    entry: dict[str, Any] = {} if how is None else {"n": how}
+    entry: dict[str, Any] = {} if how is None else {"n": how, "c": change}
     if field.kind is VectorKind.SPARSE:
         indices, values = value
         return entry | {"i": _text(indices, np.dtype("<u4")), "b": _text(values, np.dtype("<f4"))}

@@ -9,14 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import quote
 
 from exitramp.drill.inputs import DRILLS
 from exitramp.errors import CollectionMissing, ConfigError
 from exitramp.migration import plan_move
 from exitramp.records import Verdict
 from exitramp.transfer.plan import Fidelity, Plan
-from exitramp.urls import Address
+from exitramp.urls import Address, path_address
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint
 
 DRILL_FILE = "drill.yaml"
@@ -196,7 +195,7 @@ def _cell(text: str) -> str:
 def _whole(address: Address) -> Address:
     if address.host is not None or address.scheme == "memory":
         return address
-    return replace(address, location=quote(str(address.path.resolve()), safe="/"))
+    return replace(address, location=path_address("x", address.path.resolve()).partition(":")[2])
 
 
 def _filled(name: str, **values: object) -> str:

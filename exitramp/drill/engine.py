@@ -100,7 +100,7 @@ class _Engine:
         finally:
             # Whatever happened, nothing that this run started may stay behind.
             run.close()
-        objectives = judge_objectives(run.spec, run.results)
+        objectives = judge_objectives(run.spec, run.every_result)
         verdicts = [*self._verdicts, *(each.verdict for each in objectives)]
         if self._aborted is not None:
             verdicts.append(Verdict.INCONCLUSIVE)
@@ -178,6 +178,7 @@ class _Engine:
     def _take(self, spec: StepSpec, outcome: StepOutcome, seconds: float) -> None:
         run = self._run
         run.results[spec.name] = outcome.data
+        run.every_result.append((spec.name, outcome.data))
         self._findings += outcome.findings
         verdict = outcome.verdict
         if verdict is not None and spec.name not in _JUDGED_AS_OBJECTIVE:

@@ -172,9 +172,15 @@ class EventLog:
             ) from error
 
 
+RECORD_IDS: Final = frozenset({"ids", "missing", "stale", "undeleted", "upserted", "deleted"})
+"""Keys under which record ids stand. An id is never masked: a lost record that is not named is not proved."""
+
+
 def redacted(value: object, *, key: str = "") -> Any:
     """`value` with every text in it masked, keys too. A text under a key that names a secret is masked whole."""
     if isinstance(value, str):
+        if key in RECORD_IDS:
+            return value
         # Seen alone a password is a word like any other: the key is what gives it away. A reference is no secret.
         if value and _names_a_secret(key) and not value.startswith(("env:", "file:", "cmd:")):
             return MASK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from exitramp import canonical
 from exitramp.drill.spec import DrillSpec, Objectives
 from exitramp.records import Verdict
 
-Results = Mapping[str, Mapping[str, Any]]
+Results = Sequence[tuple[str, Mapping[str, Any]]]
+"""Every step that finished, in order. A step may stand in a drill twice; its worst figure counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +42,42 @@ def judge_objectives(spec: DrillSpec, results: Results) -> tuple[ObjectiveResult
 
 
 def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:
-    outage = results.get("outage", {})
     if wanted.rto_seconds is not None:
-        worst = outage.get("rto_seconds")
+        worst = _worst(results, "outage", "rto_seconds")
         note = "slowest of all faults, from its injection to the first good answer from the substitute"
         yield _at_most("rto_seconds", "Recovery time (RTO)", "s", wanted.rto_seconds, worst, note)
     if wanted.rpo_records is not None:
-        lost = results.get("measure_loss", {}).get("records")
+        lost = _worst(results, "measure_loss", "records")
         note = "records the substitute lacked, held in an older state or still held"
         yield _at_most("rpo_records", "Records lost (RPO)", "records", wanted.rpo_records, lost, note)
     if wanted.error_rate is not None:
         note = "requests without a good answer from anyone, from the first fault on"
-        yield _at_most("error_rate", "Error rate", "share", wanted.error_rate, outage.get("error_rate"), note)
+        rate = _worst(results, "outage", "error_rate")
+        yield _at_most("error_rate", "Error rate", "share", wanted.error_rate, rate, note)
     if wanted.p95_latency_ms is not None:
-        p95 = outage.get("latency_ms_on_substitute", {}).get("p95")
+        p95 = _worst(results, "outage", "latency_ms_on_substitute", "p95")
         note = "of answers from the substitute during the outage, waiting and retries included"
         yield _at_most("p95_latency_ms", "Latency, 95th percentile", "ms", wanted.p95_latency_ms, p95, note)
     if wanted.quality_margin is not None:
-        yield _quality(wanted.quality_margin, results.get("compare_quality", {}))
+        compared = [data for name, data in results if name == "compare_quality"]
+        yield _quality(wanted.quality_margin, compared[-1] if compared else {})
     if wanted.usd_per_request is not None:
-        mean = results.get("cost", {}).get("comparison", {}).get("mean", {}).get("after_usd")
-        measured = None if mean is None else float(mean)
+        mean = _worst(results, "cost", "comparison", "mean", "after_usd")
         note = "mean over the golden questions on the substitute"
-        yield _at_most("usd_per_request", "Cost of a request", "USD", wanted.usd_per_request, measured, note)
+        yield _at_most("usd_per_request", "Cost of a request", "USD", wanted.usd_per_request, mean, note)
+
+
+def _worst(results: Results, step: str, *path: str) -> float | None:
+    """The greatest figure that the step gave in any of its runs; None if one of them gave none."""
+    found: list[float | None] = []
+    for name, data in results:
+        if name == step:
+            value: Any = data
+            for key in path:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            found.append(None if value is None else float(value))
+    known = [value for value in found if value is not None]
+    return max(known) if found and len(known) == len(found) else None
 
 
 def _at_most(name: str, title: str, unit: str, target: float, measured: float | None, note: str) -> ObjectiveResult:

@@ -17,7 +17,7 @@ from exitramp.faults import NO_FAULT, Fault, FaultSchedule
 from exitramp.ports import Embedder, ModelIdentity, Service, ServiceAdapter
 from exitramp.records import Finding, TraceRecord, Verdict
 from exitramp.registry import model_adapter, service_adapter
-from exitramp.urls import Address, Network
+from exitramp.urls import Address, Network, path_address
 from exitramp.wrappers import Endpoint, Faulty, OpenSettings, open_endpoint, require_write_allowed
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class DrillRun:
         self.clock = clock or SystemClock()
         self.network = network or Network()
         self.results: dict[str, Mapping[str, Any]] = {}
+        self.every_result: list[tuple[str, Mapping[str, Any]]] = []
         self.shared: dict[str, Any] = {}
         self.traces: list[TraceRecord] = []
         self.golden: tuple[GoldenCase, ...] = ()
@@ -109,7 +110,9 @@ class DrillRun:
 
     def _start(self, part: Part, name: str) -> RunningPart:
         if part.address is not None:
-            return RunningPart(Address.parse(part.address.replace("{folder}", str(self.folder))))
+            return RunningPart(
+                Address.parse(part.address.replace("{folder}", path_address("x", self.folder).partition(":")[2]))
+            )
         assert part.service is not None
         adapter = service_adapter(part.service)
         folder = self.folder / "services" / name

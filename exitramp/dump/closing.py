@@ -118,7 +118,9 @@ def write_manifest(closing: Closing, account: TransferAccount) -> Manifest:
 
 def _consistency(account: TransferAccount, rows: int) -> Consistency:
     before, after = account.source_count_before, account.source_count_after
-    if before is None or after is None:
+    if account.source_changed:
+        state = "changed"
+    elif before is None or after is None:
         state = "unknown"
     else:
         state = "unchanged" if before == after == rows else "changed"

@@ -21,6 +21,7 @@ from exitramp.records import (
     VectorKind,
     Verdict,
 )
+from exitramp.transfer.plan import MAGNITUDE, PRECISION, Plan
 from exitramp.wrappers import Endpoint
 
 MISSING_KEPT = 100_000
@@ -91,11 +92,21 @@ def side_tolerances(
     return found
 
 
-def accepted_tolerances(spec: CollectionSpec, accepted: Iterable[str]) -> dict[str, Tolerance]:
-    """Where somebody accepted that a field's vectors lose their length, direction is what is left to compare."""
-    columns = {each.column for each in spec.vectors}
-    source = "a loss that was announced and accepted: direction only"
-    return {name: Tolerance(cosine=UNIT_COSINE, source=source) for name in accepted if name in columns}
+def accepted_tolerances(plan: Plan | None, accepted: Iterable[str]) -> dict[str, Tolerance]:
+    """What may differ after a loss that the plan announced and somebody accepted, and nothing more.
+
+    Lost magnitude leaves direction to compare; lost precision leaves the distance of a float32 (2^29 ulp of float64).
+    A placeholder changes nothing that is read back.
+    """
+    found: dict[str, Tolerance] = {}
+    for line in plan.lossy() if plan is not None else ():
+        if line.subject in set(accepted):
+            if MAGNITUDE in line.losses:
+                source = "lost magnitude was announced and accepted: direction only"
+                found[line.subject] = Tolerance(cosine=UNIT_COSINE, source=source)
+            elif PRECISION in line.losses:
+                found[line.subject] = Tolerance(ulp=2.0**29, source="lost precision was announced and accepted")
+    return found
 
 
 def compare_endpoints(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exitramp.digests import CollectionDigests
 from exitramp.dump.writer import DumpSink
 from exitramp.ports import VectorSink
 from exitramp.transfer.checkpoint import Checkpoint, Progress, Reached
@@ -24,6 +25,9 @@ class DumpCheckpoint:
 
     def acknowledge(self, progress: Progress) -> None:
         """The sink's flush has written it down already."""
+
+    def digests(self) -> CollectionDigests | None:
+        return self._sink.resume_state().digests
 
     def close(self, *, complete: bool) -> None:
         """Lets the folder go, so that another run can take it up."""

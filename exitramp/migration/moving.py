@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,14 @@ from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.writer import DumpSink
 from exitramp.errors import CollectionMissing, RoleUnsupported
-from exitramp.migration.comparing import side_tolerances
+from exitramp.migration.comparing import accepted_tolerances, side_tolerances
 from exitramp.migration.dump_checkpoint import checkpoint_of
 from exitramp.parity.alignment import read_all
 from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.ports import VectorSource
 from exitramp.records import CollectionSpec, Finding, VectorField, VectorKind, Verdict
-from exitramp.transfer.checkpoint import Checkpoint
+from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint
 from exitramp.transfer.copying import CopyResult, copy_records
 from exitramp.transfer.plan import Plan, make_plan
 from exitramp.transfer.survey import survey_source
@@ -109,13 +109,14 @@ def migrate(
         plan = plan_move(source, target, progress=lambda rows: progress("measure", rows))
     if plan is not None:
         plan.require_consent(accept_loss)
+    place = kept_by_sink or checkpoint or NoCheckpoint()
     reader = source.source()
     started = clock.monotonic()
     copied = copy_records(
         reader,
         target.sink(),
         batch_rows=BATCH_ROWS,
-        checkpoint=kept_by_sink or checkpoint,
+        checkpoint=place,
         landed=lambda: target.source().count(),
         target_rows_before=count_or_none(target) or 0,
         into_existing=into_existing,
@@ -124,30 +125,29 @@ def migrate(
         progress=lambda rows: progress("copy", rows),
         clock=clock,
     )
+    seconds = clock.monotonic() - started
     written = read_manifest(target.address.path).digests if isinstance(raw, DumpSink) else None
     digests = copied.digests or written
     assert digests is not None
+    findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else ())]
+    landed = copied.account.rows_landed
     result = MoveResult(
-        copied.spec,
-        copied.rows_total,
-        copied.account.rows_landed,
-        digests,
-        None,
-        plan,
-        None,
-        copied,
-        clock.monotonic() - started,
-        None,
-        [*copied.findings, *reader.findings(), *(plan.findings if plan else ())],
+        copied.spec, copied.rows_total, landed, digests, None, plan, None, copied, seconds, None, findings
     )
-    if written is not None:
-        result.target_digests = written
-    elif verify:
-        started = clock.monotonic()
-        _read_back(source, target, result, into_existing, progress)
-        result.verify_seconds = clock.monotonic() - started
-    else:
-        result.findings.append(Finding("target.unverified", "the target was not read back", Verdict.INCONCLUSIVE))
+    try:
+        if written is not None:
+            result.target_digests = written
+        elif verify:
+            started = clock.monotonic()
+            _read_back(source, target, result, into_existing, accept_loss, progress)
+            result.verify_seconds = clock.monotonic() - started
+        else:
+            result.findings.append(Finding("target.unverified", "the target was not read back", Verdict.INCONCLUSIVE))
+    except BaseException:
+        # The place is kept: the same command again finds everything written, and goes on with the proof.
+        place.close(complete=False)
+        raise
+    place.close(complete=True)
     return result
 
 
@@ -203,7 +203,12 @@ def read_digests(source: VectorSource, *, progress: Callable[[int], None] = lamb
 
 
 def _read_back(
-    source: Endpoint, target: Endpoint, result: MoveResult, among_others: bool, progress: Callable[[str, int], None]
+    source: Endpoint,
+    target: Endpoint,
+    result: MoveResult,
+    among_others: bool,
+    accepted: Collection[str],
+    progress: Callable[[str, int], None],
 ) -> None:
     back = target.source()
     result.target_digests = read_digests(back, progress=lambda rows: progress("verify", rows))
@@ -217,30 +222,22 @@ def _read_back(
         )
         return
     if result.target_digests.differences(result.digests):
-        result.findings += _explain(source, target, result, progress)
+        result.findings += _explain(source, target, result, accepted, progress)
     result.findings += back.findings()
 
 
 def _explain(
-    source: Endpoint, target: Endpoint, result: MoveResult, progress: Callable[[str, int], None]
-) -> Iterator[Finding]:
+    source: Endpoint,
+    target: Endpoint,
+    result: MoveResult,
+    accepted: Collection[str],
+    progress: Callable[[str, int], None],
+) -> tuple[Finding, ...]:
     """Digests differ: by design where the plan said so, and within what it said, or really."""
     reader = source.source()
-    tolerances = side_tolerances(reader.describe().vectors, source, target)
-    accepted = {line.subject for line in result.plan.lossy()} if result.plan else set()
+    given = accepted_tolerances(result.plan, accepted)
+    tolerances = side_tolerances(reader.describe().vectors, source, target, given=given)
     result.parity = compare_records(
         reader, target.source(), tolerances=tolerances, progress=lambda rows: progress("compare", rows)
     )
-    for finding in result.parity.findings:
-        beyond = {each.column for each in result.parity.fields if each.beyond or each.one_sided}
-        if finding.code == "records.vector" and beyond <= accepted:
-            yield Finding(
-                "records.vector",
-                finding.message + "; the plan announced a loss and it was accepted",
-                None,
-                finding.ids,
-                finding.count,
-                {"accepted": sorted(accepted)},
-            )
-        else:
-            yield finding
+    return result.parity.findings

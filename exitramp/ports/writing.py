@@ -115,13 +115,17 @@ class SinkLimits:
 
 @dataclass(frozen=True, slots=True)
 class TransferAccount:
-    """What a transfer read, wrote and counted. `rows_landed` is the sink's own count at the end."""
+    """What a transfer read, wrote and counted. `rows_landed` is the sink's own count at the end.
+
+    `source_changed` is known only where the source was read a second time: that is done after a resumed transfer.
+    """
 
     rows_read: int = 0
     rows_written: int = 0
     rows_landed: int | None = None
     source_count_before: int | None = None
     source_count_after: int | None = None
+    source_changed: bool | None = None
     started_at: str = ""
     ended_at: str = ""
     source: StoreIdentity | None = None

@@ -23,22 +23,27 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Everything acknowledged so far. `digests` are those of the records read; None where the sink keeps its own."""
+    """Everything acknowledged so far. `digests` are those of the records read; None where the sink keeps its own.
+
+    `begun` says that an earlier run came as far as writing, even if nothing was acknowledged before it ended.
+    """
 
     partitions: Mapping[int, Reached] = field(default_factory=dict, hash=False)
     rows: int = 0
     digests: CollectionDigests | None = None
+    begun: bool = False
 
     @property
     def is_fresh(self) -> bool:
-        return not self.partitions
+        return not self.partitions and not self.begun
 
     def with_partition(self, index: int, reached: Reached) -> Progress:
         return replace(self, partitions={**self.partitions, index: reached})
 
 
 class Checkpoint(Protocol):
-    """Where progress is kept. The loop calls `reaching` before the sink's flush and `acknowledge` after it."""
+    """Where progress is kept. The loop calls `acknowledge` once before its first write, then `reaching` before each
+    flush of the sink and `acknowledge` after it; whoever started the transfer calls `close`."""
 
     flush_rows: int
 
@@ -49,6 +54,10 @@ class Checkpoint(Protocol):
     def reaching(self, index: int, reached: Reached) -> None: ...
 
     def acknowledge(self, progress: Progress) -> None: ...
+
+    def digests(self) -> CollectionDigests | None:
+        """Those of everything written and flushed, where the sink itself keeps them; else None."""
+        ...
 
     def close(self, *, complete: bool) -> None:
         """Let go; a complete transfer's progress is no longer needed."""
@@ -69,6 +78,9 @@ class NoCheckpoint:
 
     def acknowledge(self, progress: Progress) -> None:
         """Nothing is kept."""
+
+    def digests(self) -> CollectionDigests | None:
+        return None
 
     def close(self, *, complete: bool) -> None:
         """Nothing is kept."""
@@ -102,6 +114,9 @@ class FileCheckpoint:
         assert self._journal is not None
         self._journal.append("reached", _written(progress))
         self._progress = progress
+
+    def digests(self) -> CollectionDigests | None:
+        return None
 
     def close(self, *, complete: bool) -> None:
         if self._journal is not None:
@@ -146,6 +161,7 @@ def _read(data: Mapping[str, Any], path: Path) -> Progress:
             },
             data["rows"],
             CollectionDigests.from_json(data["digests"]) if data["digests"] is not None else None,
+            begun=True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise JournalCorrupt(f"{path}: an entry that is no progress of a transfer") from error

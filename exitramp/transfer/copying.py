@@ -50,12 +50,12 @@ def copy_records(
     """Copy everything from `source` to `sink`, going on where `checkpoint` says an earlier run was acknowledged.
 
     `landed` counts what the target holds afterwards. A target that already holds records is refused unless this is
-    a resumed run or `into_existing` says that theirs may stay. Raises `StoreProtocolError` when the source's scan
+    a resumed run or `into_existing` says that theirs may stay. The checkpoint stays open for the caller, who closes
+    it as complete when the copy was verified too. Raises `StoreProtocolError` when the source's scan
     stops without its end signal: then what was read is not everything, and nothing is finished.
     """
     clock = clock or SystemClock()
     checkpoint = checkpoint or NoCheckpoint()
-    complete = False
     try:
         done = checkpoint.progress()
         if target_rows_before and done.is_fresh and not into_existing:
@@ -67,6 +67,7 @@ def copy_records(
         spec = source.describe()
         count_before = source.count()
         sink.create(spec, source.origin() or Origin(spec, __version__))
+        checkpoint.acknowledge(replace(done, begun=True))
         loop = _Loop(source, sink, spec, checkpoint, done, batch_rows, with_digests, progress)
         for partition in source.partitions(1):
             loop.copy(partition)
@@ -79,11 +80,13 @@ def copy_records(
             ended_at=iso_utc(clock.now()),
             source=source.identity(),
         )
+        if not done.is_fresh:
+            account = replace(account, source_changed=_changed_between_runs(source, spec, loop, batch_rows))
         sink.finish(account)
         account = replace(account, rows_landed=landed() if landed is not None else None)
-        complete = True
-    finally:
-        checkpoint.close(complete=complete)
+    except BaseException:
+        checkpoint.close(complete=False)
+        raise
     findings = tuple(_findings(account, into_existing and target_rows_before > 0))
     return CopyResult(spec, account, loop.rows_read, loop.rows_total, not done.is_fresh, loop.digests, findings)
 
@@ -130,6 +133,10 @@ class _Loop:
                 hint="run the same command again: it goes on behind what was acknowledged",
             )
 
+    def known_digests(self) -> CollectionDigests | None:
+        """The digests of everything read in this and earlier runs: ours, or those of a sink that keeps them."""
+        return self.digests if self.digests is not None else self._checkpoint.digests()
+
     def _write(self, batch: pa.RecordBatch) -> None:
         if self.digests is not None:
             self.digests = self.digests.merge(digest_batch(batch, self._spec))
@@ -142,7 +149,7 @@ class _Loop:
         self._checkpoint.reaching(index, reached)
         self._sink.flush()
         partitions = {**self._done.partitions, index: reached}
-        self._done = Progress(partitions, self.rows_total, self.digests)
+        self._done = Progress(partitions, self.rows_total, self.digests, begun=True)
         self._checkpoint.acknowledge(self._done)
 
 
@@ -183,8 +190,31 @@ def _ahead(pages: Iterator[Page]) -> Iterator[Page]:
         stop.set()
 
 
+def _changed_between_runs(source: VectorSource, spec: CollectionSpec, loop: _Loop, batch_rows: int) -> bool | None:
+    """Whether the source now holds something else than what two runs together read of it; None where nobody knows.
+
+    An earlier run read some of it at another time: counts that agree say nothing about what was changed in between.
+    """
+    known = loop.known_digests()
+    if known is None:
+        return None
+    now = CollectionDigests.empty(spec)
+    for partition in source.partitions(1):
+        for page in source.scan(partition, batch_rows=batch_rows):
+            if page.batch.num_rows:
+                now = now.merge(digest_batch(page.batch, spec))
+    return bool(now.differences(known))
+
+
 def _findings(account: TransferAccount, among_others: bool) -> Iterator[Finding]:
     before, after = account.source_count_before, account.source_count_after
+    if account.source_changed:
+        yield Finding(
+            "source.changed",
+            "the source was written to between the interrupted run and this one; what was copied is of no one moment",
+            Verdict.INCONCLUSIVE,
+            detail={"next": "exitramp sync brings the target up to date"},
+        )
     if before != after:
         yield Finding(
             "source.changed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from exitramp.codec import Layout, lay_out
 from exitramp.codec.layout import FieldLayout
@@ -15,6 +15,7 @@ from exitramp.records import DType, EmbeddingModel, Finding, Metric, VectorKind,
 from exitramp.transfer.survey import Survey, VectorSurvey
 
 UNIT_NORM_TOLERANCE = 1e-5
+MAGNITUDE, PRECISION, PLACEHOLDER = "magnitude", "precision", "placeholder"
 
 
 class Fidelity(StrEnum):
@@ -31,12 +32,17 @@ _ORDER = list(Fidelity)
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """One thing and what happens to it. `subject` is the name that `--accept-loss` takes."""
+    """One thing and what happens to it. `subject` is the name that `--accept-loss` takes.
+
+    `losses` names what a lossy vector field loses: MAGNITUDE and PRECISION change what comes back, PLACEHOLDER only
+    what a search may find, since the original is kept.
+    """
 
     subject: str
     fidelity: Fidelity
     how: str
     rows: int | None = None
+    losses: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {"subject": self.subject, "class": self.fidelity.value, "how": self.how, "rows": self.rows}
@@ -160,46 +166,56 @@ def _vector(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> list
     if native.metric is not original.metric:
         how = f"searched by {native.metric} instead of {original.metric}: other neighbours come back"
         lines.append(PlanLine(f"metric:{column}", Fidelity.LOSSY, how))
-    steps: list[tuple[Fidelity, str]] = []
+    steps: list[_Step] = []
     if original.kind is VectorKind.DENSE:
         steps += _dense_steps(field, found, limits)
     if native.name != original.name:
-        steps.append((Fidelity.REVERSIBLE, f"the field is called {native.name!r} here"))
-    worst = max((step for step, _ in steps), key=_ORDER.index, default=Fidelity.EXACT)
-    how = "; ".join(text for _, text in steps) or "kept bit for bit"
-    return [*lines, PlanLine(column, worst, how, found.rows)]
+        steps.append(_Step(Fidelity.REVERSIBLE, f"the field is called {native.name!r} here"))
+    worst = max((step.fidelity for step in steps), key=_ORDER.index, default=Fidelity.EXACT)
+    how = "; ".join(step.text for step in steps) or "kept bit for bit"
+    return [*lines, PlanLine(column, worst, how, found.rows, tuple(step.loss for step in steps if step.loss))]
 
 
-def _dense_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> Iterator[tuple[Fidelity, str]]:
+class _Step(NamedTuple):
+    """One thing that happens to a vector field's values."""
+
+    fidelity: Fidelity
+    text: str
+    loss: str = ""
+
+
+def _dense_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> Iterator[_Step]:
     original, native = field.original, field.native
     assert native is not None
     if original.dtype is DType.FLOAT64 and native.dtype is DType.FLOAT32 and not found.fits_float32:
-        yield Fidelity.LOSSY, "precision: float64 is rounded to float32"
+        yield _Step(Fidelity.LOSSY, "precision: float64 is rounded to float32", PRECISION)
     elif original.dtype is not native.dtype:
         exact = Fidelity.REVERSIBLE if limits.keeps_origin else Fidelity.LOSSY
-        yield exact, f"held as {native.dtype}" + ("" if limits.keeps_origin else ", and no room to say it was not")
+        text = f"held as {native.dtype}" + ("" if limits.keeps_origin else ", and no room to say it was not")
+        yield _Step(exact, text, "" if limits.keeps_origin else PRECISION)
     if native.metric in limits.normalises:
         low, high = found.norm_minimum, found.norm_maximum
         if low is None or high is None:
-            yield Fidelity.EXACT, "no vectors"
+            yield _Step(Fidelity.EXACT, "no vectors")
         elif original.dtype in {DType.FLOAT16, DType.INT8}:
-            yield Fidelity.REVERSIBLE, "scaled to unit length; the original is kept in the record's marker"
+            yield _Step(Fidelity.REVERSIBLE, "scaled to unit length; the original is kept in the record's marker")
         elif max(abs(low - 1), abs(high - 1)) <= UNIT_NORM_TOLERANCE:
-            yield Fidelity.ROUNDED, "scaled to unit length, which it has already: cosine >= 1-1e-6, L2 <= 2e-5"
+            yield _Step(Fidelity.ROUNDED, "scaled to unit length, which it has already: cosine >= 1-1e-6, L2 <= 2e-5")
         else:
-            yield Fidelity.LOSSY, f"magnitude: scaled to unit length; norms were {low:.4g} to {high:.4g}"
+            text = f"magnitude: scaled to unit length; norms were {low:.4g} to {high:.4g}"
+            yield _Step(Fidelity.LOSSY, text, MAGNITUDE)
     elif native.metric in limits.rounds:
-        yield Fidelity.ROUNDED, "up to 4 ulp"
+        yield _Step(Fidelity.ROUNDED, "up to 4 ulp")
     missing = found.null if limits.vectors_required else 0
     if missing:
-        yield Fidelity.LOSSY, f"{missing} records have no vector and get a placeholder that searches can find"
+        text = f"{missing} records have no vector and get a placeholder that searches can find"
+        yield _Step(Fidelity.LOSSY, text, PLACEHOLDER)
     if found.placeholders:
-        yield (
-            Fidelity.LOSSY,
-            f"{found.placeholders} vectors the store cannot take are kept in the marker; a placeholder is searched",
-        )
+        text = "vectors the store cannot take are kept in the marker; a placeholder is searched"
+        yield _Step(Fidelity.LOSSY, f"{found.placeholders} {text}", PLACEHOLDER)
     if found.cleaned and original.dtype not in {DType.FLOAT16, DType.INT8}:
-        yield Fidelity.REVERSIBLE, f"{found.cleaned} vectors with -0.0 or subnormal numbers are kept in the marker"
+        text = "vectors with -0.0 or subnormal numbers are kept in the marker"
+        yield _Step(Fidelity.REVERSIBLE, f"{found.cleaned} {text}")
 
 
 def _model(survey: Survey, limits: SinkLimits) -> Iterator[PlanLine]:

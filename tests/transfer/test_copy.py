@@ -77,6 +77,8 @@ def test_a_killed_copy_goes_on_behind_what_was_acknowledged(request: pytest.Fixt
     assert result.account.rows_landed == 30
     assert result.digests is not None
     assert result.digests.rows == 30
+    assert state.exists(), "the place is kept until the caller has verified what landed"
+    checkpoint.close(complete=True)
     assert not state.exists()
 
 
@@ -139,3 +141,31 @@ def test_the_plan_asks_consent_for_lost_magnitude_and_not_for_unit_vectors(reque
     assert plan.verdict is Verdict.PASS
     same = replace(limits, normalises=frozenset())
     assert not make_plan(survey_source(source, same, batch_rows=2), same).lossy()
+
+
+def test_a_source_that_was_written_to_between_two_runs_is_not_called_copied(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    name = request.node.name
+    endpoint = _fill(f"{name}-a", 30)
+    schedule = FaultSchedule([ScheduledFault(Fault("unavailable"), calls=frozenset({8}))])
+    broken = open_endpoint(f"memory:{name}-b#articles", extra=Faulty(schedule, SystemClock()))
+    broken.retrying._backoff = broken.retrying._backoff.__class__(tries=1)
+    state = tmp_path / "state.jsonl"
+    with pytest.raises(StoreUnavailable):
+        copy_records(
+            endpoint.source(), broken.sink(), batch_rows=5, checkpoint=FileCheckpoint(state, {"t": 1}, flush_rows=5)
+        )
+    changed = endpoint.sink()
+    from exitramp.ports import Origin
+
+    changed.create(SPEC, Origin(SPEC, "test"))
+    row = {"id": "r0", "document": "another text", "payload": "{}", "vector": [9.0, 9.0, 9.0]}
+    changed.upsert(pa.RecordBatch.from_pylist([row], schema=stream_schema(SPEC)))
+    target = open_endpoint(f"memory:{name}-b#articles")
+    result = copy_records(
+        endpoint.source(), target.sink(), batch_rows=5, checkpoint=FileCheckpoint(state, {"t": 1}, flush_rows=5)
+    )
+    assert result.resumed
+    assert [finding.code for finding in result.findings] == ["source.changed"]
+    assert result.findings[0].verdict is Verdict.INCONCLUSIVE

@@ -20,7 +20,8 @@ from exitramp.parity.alignment import read_all
 from exitramp.parity.records import compare_records
 from exitramp.ports import Origin, VectorSource
 from exitramp.records import CollectionSpec, CorpusDocument, Finding, RecordKey
-from exitramp.wrappers import Endpoint
+from exitramp.urls import path_address
+from exitramp.wrappers import Endpoint, open_endpoint
 from exitramp.yaml_reader import Block
 
 IDS_SHOWN = 20
@@ -116,7 +117,10 @@ def _loss(run: DrillRun, arguments: NoArguments) -> StepOutcome:
         missing, stale, undeleted, how = _by_comparison(run, substitute)
     else:
         missing, stale, undeleted = _by_announcement(substitute, late)
-        how = "each announced write looked for by its id; the primary could not be asked"
+        how = "each announced write looked for by its id"
+        if "dump" in run.results:
+            how += ", and every other record held against the dump"
+            _beyond_announced(run, substitute, late, missing, stale)
     lost = [*missing, *stale, *undeleted]
     findings = []
     for code, ids, text in (
@@ -139,6 +143,24 @@ def _by_announcement(substitute: Endpoint, late: LateWrites) -> tuple[list[str],
     return missing, stale, sorted(id_ for id_ in late.deleted if id_ in held)
 
 
+def _beyond_announced(
+    run: DrillRun, substitute: Endpoint, late: LateWrites, missing: list[str], stale: list[str]
+) -> None:
+    """What the substitute lacks besides the announced writes: the primary is gone, but what was dumped of it is not."""
+    announced = {*late.upserted, *late.deleted}
+    given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
+    with open_endpoint(path_address("dump", run.folder / "dump")) as dumped:
+        reader = dumped.source()
+        tolerances = side_tolerances(reader.describe().vectors, substitute, given=given)
+
+        def on_id(kind: str, key: RecordKey) -> None:
+            ids = missing if kind == "missing" else stale
+            if kind != "extra" and str(key) not in announced and str(key) not in ids:
+                ids.append(str(key))
+
+        compare_records(reader, substitute.source(), tolerances=tolerances, on_id=on_id)
+
+
 def _by_comparison(run: DrillRun, substitute: Endpoint) -> tuple[list[str], list[str], list[str], str]:
     """For a primary that is only cut in our own layer, everything can be compared; the reads go around the cut."""
     primary = run.endpoint("primary")
@@ -152,7 +174,7 @@ def _by_comparison(run: DrillRun, substitute: Endpoint) -> tuple[list[str], list
 
     reader = primary.source()
     spec = reader.describe()
-    given = accepted_tolerances(spec, run.shared.get("accepted_loss", ()))
+    given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
     tolerances = side_tolerances(spec.vectors, primary, substitute, given=given)
     compare_records(reader, substitute.source(), tolerances=tolerances, on_id=on_id)
     return found["missing"], found["changed"], found["extra"], "primary and substitute compared record by record"

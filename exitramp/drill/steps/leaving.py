@@ -16,6 +16,7 @@ from exitramp.parity.alignment import read_all
 from exitramp.parity.neighbour_result import Demands
 from exitramp.parity.neighbours import compare_neighbours, metric_disagreement
 from exitramp.records import Finding, Metric, Verdict, parse_metric
+from exitramp.urls import path_address
 from exitramp.wrappers import open_endpoint
 from exitramp.yaml_reader import Block
 
@@ -60,7 +61,7 @@ class DisagreeArguments:
 
 
 def dump_address(run: DrillRun) -> str:
-    return f"dump:{run.folder / 'dump'}"
+    return path_address("dump", run.folder / "dump")
 
 
 def _dump(run: DrillRun, arguments: NoArguments) -> StepOutcome:
@@ -98,13 +99,14 @@ def _restore(run: DrillRun, arguments: RestoreArguments) -> StepOutcome:
         except ConsentMissing as error:
             hint = "nothing was written; name it in 'accept_loss' of the step 'restore' in the drill file"
             raise ConsentMissing(error.message, hint=hint) from error
+    run.shared["plan"] = result.plan
     run.shared["accepted_loss"] = arguments.accept_loss
     return StepOutcome(result.to_json(), tuple(result.findings), result.verdict)
 
 
 def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
     primary, substitute = run.endpoint("primary"), run.endpoint("substitute")
-    given = accepted_tolerances(primary.source().describe(), run.shared.get("accepted_loss", ()))
+    given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
     result = compare_endpoints(primary, substitute, given=given, ids_file=run.folder / "parity-ids.jsonl")
     result.neighbours = compare_neighbours(
         primary.source(),

@@ -162,7 +162,7 @@ def _compared(run: DrillRun, synced: bool, findings: list[Finding]) -> dict[str,
             text = f"the primary came back with other data than it had: {', '.join(differing)} differ"
             findings.append(Finding("rollback.primary", text, Verdict.FAIL))
     if synced:
-        given = accepted_tolerances(primary.source().describe(), run.shared.get("accepted_loss", ()))
+        given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
         result = compare_endpoints(primary, substitute, given=given)
         data["parity"] = result.records.to_json()
         data["substitute_digests"] = result.records.digests_b.to_json()
