@@ -56,8 +56,9 @@ def quality_section(journal: Journal) -> Section:
                 "the answers compared here are mocks’",
                 (
                     prose(
-                        "Retrieval was measured on the stores themselves. The assertions judge answers that a rule picked"
-                        " out of what was retrieved: they show that the comparison works, not how a vendor’s model answers."
+                        "Retrieval was measured on the stores themselves. The assertions judge answers that a rule"
+                        " picked out of what was retrieved: they show that the comparison works, not how a vendor’s"
+                        " model answers."
                     ),
                 ),
             )
