@@ -61,7 +61,7 @@ def dumps(value: object, *, keys_are_text: bool = False) -> str:
 def loads(text: str) -> Any:
     """The value whose canonical text is `text`; tags become Python values. Raises `DataInvalid`."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise DataInvalid(f"not JSON: {type(error).__name__} in a text of {len(text)} characters") from error
     return _untagged(value, "$") if TAG_PREFIX in text else value
@@ -91,6 +91,9 @@ def is_canonical(text: str) -> bool:
 
 def type_name(value: object) -> str:
     """The inventory's word for the type of a decoded value: null, bool, int, float, string, list, object, bytes, …"""
+    exact = _EXACT_NAMES.get(type(value))
+    if exact is not None:
+        return exact  # what JSON is made of, without asking for one type after the other: 0.1 us instead of 0.5
     for known, name in _TYPE_NAMES:
         if isinstance(value, known):
             if name == "float" and not math.isfinite(value):  # type: ignore[arg-type]
@@ -124,6 +127,15 @@ def _make_fast() -> Callable[[object], str]:
     chunks = make(None, _SLOW.default, json.encoder.encode_basestring, None, ":", ",", True, False, False)
     return lambda value: "".join(chunks(value, 0))
 
+
+_EXACT_NAMES = {
+    type(None): "null",
+    bool: "bool",
+    int: "int",
+    str: "string",
+    list: "list",
+    dict: "object",
+}
 
 _SLOW = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _fast_text = _make_fast()
@@ -235,6 +247,10 @@ def _float_word(text: str) -> float:
 
 def _refuse_constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
+
+
+# json.loads with an argument makes a decoder for each call, which costs as much as reading a short payload.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
