@@ -53,7 +53,7 @@ def blocks(rows: int, block_rows: int) -> Iterator[Block]:
                 "title": f"section {number}",
                 "source": words.choice(["library", "manual", "tutorial"]),
                 "page": number % 97,
-                "score": words.random(),
+                "score": round(words.random(), 4),
                 "public": bool(number % 2),
             }
             for number in span
