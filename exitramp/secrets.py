@@ -23,6 +23,8 @@ from urllib.parse import quote, quote_plus
 from exitramp.errors import ConfigError, DataInvalid
 
 MASK = "[secret]"
+RECORD_IDS = frozenset({"ids", "id", "missing", "stale", "undeleted", "upserted", "deleted"})
+"""Keys under which record ids stand. An id is never masked: a lost record that is not named is not proved."""
 
 # Where a key may begin: not inside a word (`task-…` holds `sk-…`), but behind \n, %3D and \u0022 all the same.
 _START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
@@ -107,21 +109,24 @@ def redact(text: str) -> str:
     return _NAMED.sub(_masked_value, text)
 
 
-def redacted(value: object, *, key: str = "") -> Any:
-    """`value` with every text in it masked, keys too. A text under a key that names a secret is masked whole.
+def redacted(value: object, *, key: str = "", ids: frozenset[str] = RECORD_IDS) -> Any:
+    """`value` with every text in it masked, keys too. A text under a key that names a secret is masked whole, and one
+    under a key of `ids` is left as it is.
 
     Raises `DataInvalid` for bytes: nobody could see a secret in them.
     """
     if isinstance(value, str):
+        if key in ids:
+            return value
         # Seen alone a password is a word like any other: the key is what gives it away. A reference is no secret.
         return MASK if value and _NAME.search(key) and not _REFERENCE.match(value) else redact(value)
     if isinstance(value, Mapping):
         return {
-            redact(name) if isinstance(name, str) else name: redacted(item, key=str(name))
+            redact(name) if isinstance(name, str) else name: redacted(item, key=str(name), ids=ids)
             for name, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [redacted(item, key=key) for item in value]
+        return [redacted(item, key=key, ids=ids) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
         raise DataInvalid("bytes are not written down: they could hide a secret", hint="write their SHA-256")
     return value

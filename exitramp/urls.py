@@ -62,7 +62,8 @@ class Address:
             parts = urlsplit(self.location)
             parts.port  # noqa: B018  (raises on a port that is none)
         except ValueError as error:
-            raise AddressError(f"'{redact(text)}': {error}") from error
+            # urlsplit quotes what it took for the port, which may be half of a password.
+            raise AddressError(f"'{redact(text)}' holds no host and port that can be read") from error
         if parts.password is not None:
             remember(unquote(parts.password))
             raise AddressError(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 
 import click
 
@@ -77,7 +79,15 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with the documented exit code."""
+    sys.excepthook = _show_fault
     sys.exit(run(arguments))
+
+
+def _show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python would print for a fault of ours, with secrets masked: libraries put addresses into their messages."""
+    import traceback
+
+    click.echo(redact("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +104,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo("interrupted: what was acknowledged is kept; run the same command again to go on", err=True)
         return int(ExitCode.INTERRUPTED)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(file=shown)
+        click.echo(redact(shown.getvalue()), err=True, nl=False)
         return int(ExitCode.USAGE)
     except OSError as error:
         if error.filename is not None:

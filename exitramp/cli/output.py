@@ -13,7 +13,7 @@ import click
 
 from exitramp.errors import ExitCode
 from exitramp.records import Finding, Verdict
-from exitramp.secrets import redact
+from exitramp.secrets import redact, redacted
 
 _EXIT = {Verdict.PASS: ExitCode.PASS, Verdict.FAIL: ExitCode.FAIL, Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
@@ -23,13 +23,14 @@ def exit_code(verdict: Verdict) -> int:
     return int(_EXIT[verdict])
 
 
-IDS = frozenset({"ids", "id", "missing", "stale", "undeleted"})
-"""Keys under which record ids stand. An id is never masked: a lost record that is not named is not proved."""
-
-
 def emit_json(data: Mapping[str, Any]) -> None:
     """One JSON document on stdout, secrets masked text by text, so that it stays JSON."""
-    _print(json.dumps(_masked(data), ensure_ascii=False, indent=2, default=str, allow_nan=False))
+    _print(json.dumps(redacted(data), ensure_ascii=False, indent=2, default=_as_text, allow_nan=False))
+
+
+def _as_text(value: object) -> str:
+    """Paths, times and decimals, which JSON has no form for."""
+    return redact(str(value))
 
 
 def say(text: str = "") -> None:
@@ -45,16 +46,6 @@ def _print(text: str) -> None:
     except BrokenPipeError:
         # What is still buffered would fail again at the interpreter's end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _masked(value: Any, key: str = "") -> Any:
-    if isinstance(value, str):
-        return value if key in IDS else redact(value)
-    if isinstance(value, Mapping):
-        return {name: _masked(item, str(name)) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(item, key) for item in value]
-    return value
 
 
 def note(text: str) -> None:

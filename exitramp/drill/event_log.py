@@ -32,7 +32,7 @@ from xml.etree import ElementTree
 from exitramp import canonical
 from exitramp.clock import Clock, iso_utc
 from exitramp.errors import DataInvalid, JournalCorrupt
-from exitramp.secrets import MASK, redact
+from exitramp.secrets import redact, redacted
 
 GENESIS: Final = "0" * 64
 FINISHED: Final = "log.finished"
@@ -170,36 +170,6 @@ class EventLog:
             raise JournalCorrupt(
                 f"{self.path}: event {self._seq + 1} could not be written: {error.strerror}"
             ) from error
-
-
-RECORD_IDS: Final = frozenset({"ids", "missing", "stale", "undeleted", "upserted", "deleted"})
-"""Keys under which record ids stand. An id is never masked: a lost record that is not named is not proved."""
-
-
-def redacted(value: object, *, key: str = "") -> Any:
-    """`value` with every text in it masked, keys too. A text under a key that names a secret is masked whole."""
-    if isinstance(value, str):
-        if key in RECORD_IDS:
-            return value
-        # Seen alone a password is a word like any other: the key is what gives it away. A reference is no secret.
-        if value and _names_a_secret(key) and not value.startswith(("env:", "file:", "cmd:")):
-            return MASK
-        return redact(value)
-    if isinstance(value, Mapping):
-        return {_masked_key(name): redacted(item, key=str(name)) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(item, key=key) for item in value]
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise DataInvalid("an event holds no bytes: they could hide a secret", hint="log their SHA-256")
-    return value
-
-
-def _names_a_secret(key: str) -> bool:
-    return bool(key) and redact(f"{key}=anything") != redact(key) + "=anything"
-
-
-def _masked_key(name: object) -> object:
-    return redact(name) if isinstance(name, str) else name  # canonical.dumps refuses a key that is no text
 
 
 def read_log(path: Path | str) -> LogReading:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -43,7 +43,7 @@ from exitramp.errors import CollectionExists, RoleUnsupported, StoreRejected, Us
 from exitramp.journal import Journal, read_journal
 from exitramp.ports import Cursor, Origin, SinkLimits, TransferAccount
 from exitramp.records import CollectionSpec, RecordKey
-from exitramp.secrets import redact
+from exitramp.secrets import redacted
 
 SHARD_BYTES: Final = 64 * 2**20
 GROUP_BYTES: Final = 16 * 2**20
@@ -210,12 +210,4 @@ class DumpSink:
 
 def _without_secrets(spec: CollectionSpec) -> CollectionSpec:
     """`spec` with its store's own configuration masked: the only place in it where a secret could stand."""
-    return replace(spec, index=_masked(dict(spec.index)))
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {redact(str(key)): _masked(item) for key, item in value.items()}
-    return [_masked(item) for item in value] if isinstance(value, list | tuple) else value
+    return replace(spec, index=redacted(spec.index, ids=frozenset()))

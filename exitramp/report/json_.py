@@ -14,8 +14,8 @@ from typing import Any
 
 from exitramp import canonical
 from exitramp.clock import iso_utc
-from exitramp.drill.event_log import redacted
 from exitramp.report.model import Absent, Document, masked
+from exitramp.secrets import redacted
 
 REPORT_VERSION = 1
 _WORD_STARTS = re.compile(r"(?<!^)(?=[A-Z])")

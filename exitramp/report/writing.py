@@ -14,7 +14,7 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 from exitramp import canonical
-from exitramp.drill.event_log import ANCHOR_PROPERTY, FINISHED, LogReading, read_log, redacted
+from exitramp.drill.event_log import ANCHOR_PROPERTY, FINISHED, LogReading, read_log
 from exitramp.durable import make_folder, write_atomically
 from exitramp.errors import JournalCorrupt, UsageError
 from exitramp.report.html import render_html
@@ -25,6 +25,7 @@ from exitramp.report.model import Document
 from exitramp.report.sections import Journal, build_document
 from exitramp.report.sections.fields import count, part
 from exitramp.report.sections.outcome import all_findings
+from exitramp.secrets import redacted
 
 JOURNAL: Final = "journal.jsonl"
 KINDS: Final = ("html", "md", "json", "junit")

@@ -223,4 +223,4 @@ def _internal(address: Address, error: Exception) -> StoreError:
 
 
 def _brief(error: BaseException) -> str:
-    return redact(" ".join(str(error).split())[:_SHOWN_CHARACTERS])
+    return redact(" ".join(str(error).split()))[:_SHOWN_CHARACTERS]

@@ -227,4 +227,4 @@ def _said(content: bytes) -> str:
 
 
 def _brief(text: str) -> str:
-    return redact(" ".join(text.split())[:200])
+    return redact(" ".join(text.split()))[:200]

@@ -184,4 +184,4 @@ def _meaning(where: str, error: Exception) -> StoreError:
 
 
 def _said(error: BaseException) -> str:
-    return redact(" ".join(str(error).split())[:200])
+    return redact(" ".join(str(error).split()))[:200]
