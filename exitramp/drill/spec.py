@@ -146,6 +146,7 @@ class DrillSpec:
             "description": self.description,
             "scope": self.scope,
             "mode": self.mode,
+            "expected": self.expected,
             "roles": dict(self.roles),
             "objectives": self.objectives.to_json(),
             "stop": self.stop.to_json(),

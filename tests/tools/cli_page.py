@@ -31,7 +31,13 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD]
     for path, command in commands(cli):
-        context = click.Context(command, info_name=" ".join(("exitramp", *path)), max_content_width=100)
+        context = click.Context(
+            command,
+            info_name=" ".join(("exitramp", *path)),
+            terminal_width=100,
+            help_option_names=["-h", "--help"],
+        )
+        command._help_option = None  # click keeps the option of whoever asked first, with that context's names
         text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         parts.append(f"## exitramp {' '.join(path)}".rstrip() + f"\n\n```text\n{text}\n```\n")
     return "\n".join(parts)

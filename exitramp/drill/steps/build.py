@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from exitramp import __version__, canonical
 from exitramp.arrow import dense_array, stream_schema
-from exitramp.drill.inputs import load_cases
+from exitramp.drill.inputs import load_cases, prompt_folder
+from exitramp.drill.prompts import load_prompts
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.errors import ConfigError
 from exitramp.evals.golden import golden_coverage
 from exitramp.migration.moving import read_digests
-from exitramp.ports import Embedder, Origin, TransferAccount
+from exitramp.ports import Embedder, ModelAdapter, Origin, StoreAdapter, TransferAccount
 from exitramp.records import (
     CollectionSpec,
     CorpusDocument,
@@ -31,7 +32,7 @@ from exitramp.records import (
     Verdict,
     parse_metric,
 )
-from exitramp.registry import corpus
+from exitramp.registry import corpus, model_adapter, store_adapter
 from exitramp.yaml_reader import Block
 
 EMBED_ROWS = 512
@@ -59,11 +60,26 @@ def _start(run: DrillRun, arguments: NoArguments) -> StepOutcome:
                 "address": str(part.address),
                 "service": part.adapter.name if part.adapter else None,
                 "mock": part.is_mock,
+                "evidence": _evidence(kind, part.address.scheme),
                 "started_by_the_drill": part.service is not None,
                 "described": dict(describe()) if callable(describe) else None,
             }
         stacks[name] = parts
-    return StepOutcome({"stacks": stacks})
+    folder = prompt_folder(run.spec)
+    prompts = (
+        []
+        if folder is None
+        else [
+            {"name": prompt.name, "version": prompt.version, "sha256": prompt.sha256} for prompt in load_prompts(folder)
+        ]
+    )
+    return StepOutcome({"stacks": stacks, "prompts": prompts})
+
+
+def _evidence(kind: str, scheme: str) -> str:
+    """What the adapter's claims rest on, as the registry has it."""
+    adapter: StoreAdapter | ModelAdapter = store_adapter(scheme) if kind == "store" else model_adapter(scheme)
+    return adapter.evidence
 
 
 def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
