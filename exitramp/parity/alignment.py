@@ -20,8 +20,9 @@ from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.ports import VectorSource
 from exitramp.records import CollectionSpec, RecordKey
 
-BUCKET_BYTES = 16 * 2**20
-"""Aimed-at size of one bucket of one side: two of them and their aligned copies stay under 100 MiB."""
+BUCKET_BYTES = 8 * 2**20
+"""Aimed-at size of one bucket of one side. Two of them and their aligned copies are in memory at once: from 20,000 to
+200,000 rows of 384 numbers that grew by 1 MB, where buckets of 16 MiB grew by 46."""
 BUCKETS_MAX = 512
 
 
@@ -91,12 +92,15 @@ def _spill(
         for batch in read_all(source, batch_rows=batch_rows):
             seen(batch)
             number = _bucket_of(record_keys(batch), buckets)
-            for bucket in np.unique(number).tolist():
+            # Brought into the buckets' order once and then cut: gathering each bucket's rows by itself costs half more.
+            order = np.argsort(number, kind="stable")
+            ordered = batch if buckets == 1 else batch.take(pa.array(order))
+            found, starts = np.unique(number[order], return_index=True)
+            for bucket, start, end in zip(found.tolist(), starts, [*starts[1:], len(order)], strict=True):
                 if bucket not in writers:
                     file = stack.enter_context(pa.OSFile(str(folder / f"{bucket}.arrow"), "wb"))
                     writers[bucket] = stack.enter_context(pa.ipc.new_stream(file, schema))
-                part = batch if buckets == 1 else batch.take(pa.array(np.flatnonzero(number == bucket)))
-                writers[bucket].write_batch(part)
+                writers[bucket].write_batch(ordered.slice(int(start), int(end - start)))
 
 
 def read_all(source: VectorSource, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
