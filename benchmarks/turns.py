@@ -26,17 +26,26 @@ def against_bare(
     """How fast `ours` is as a fraction of the fastest of `bare`: the ratio of the medians of `rounds` each.
 
     In each round every variant of the bare loop runs once and then ours, so that whatever else the machine does meets
-    them alike; a first round of all of them is not counted. The ratios of single rounds show how noisy it was. Below
+    them alike; a first round of all of them is not counted. The ratios of single rounds show how noisy it was.
+    `cpu_ratio` is that of the processor time of this process, in which other load on the machine hardly shows. Below
     `floor` the benchmark fails: that is no noise any more, something became slow. Below `target` it says so.
     """
     seconds: dict[str, list[float]] = {name: [] for name in bare}
+    busy: dict[str, list[float]] = {name: [] for name in ("", *bare)}
 
     def run_bare() -> None:
         for name, call in bare.items():
+            before = time.process_time()
             seconds[name].append(_timed(call))
+            busy[name].append(time.process_time() - before)
         gc.collect()
 
-    benchmark.pedantic(ours, setup=run_bare, rounds=rounds, warmup_rounds=1)
+    def run_ours() -> None:
+        before = time.process_time()
+        ours()
+        busy[""].append(time.process_time() - before)
+
+    benchmark.pedantic(run_ours, setup=run_bare, rounds=rounds, warmup_rounds=1)
     mine: list[float] = list(benchmark.stats.stats.data)
     counted = {name: found[-len(mine) :] for name, found in seconds.items()}
     best = min(counted, key=lambda name: statistics.median(counted[name]))
@@ -47,6 +56,7 @@ def against_bare(
         target=f"at least {target:g}",
         met=ratio >= target,
         rounds=f"{singles[0]:.2f} to {singles[-1]:.2f}",
+        cpu_ratio=round(statistics.median(busy[best]) / statistics.median(busy[""]), 2),
         rows_per_second=round(rows / statistics.median(mine)),
         bare_rows_per_second=round(rows / statistics.median(counted[best])),
         bare=best,
