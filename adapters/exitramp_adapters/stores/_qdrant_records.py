@@ -68,7 +68,9 @@ def records_batch(records: Sequence[Any], spec: CollectionSpec, *, where: str) -
     """The SDK's records as a batch of `spec`'s stream. Raises `DataInvalid` naming a record that has no Arrow form."""
     ids = [id_text(record.id) for record in records]
     columns = [pa.array(ids, pa.string())]
-    columns.append(pa.array([canonical.dumps(record.payload or {}, keys_are_text=True) for record in records], pa.string()))
+    columns.append(
+        pa.array([canonical.dumps(record.payload or {}, keys_are_text=True) for record in records], pa.string())
+    )
     held = [record.vector if record.vector is not None else {} for record in records]
     for field in spec.vectors:
         values = [
