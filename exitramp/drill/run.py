@@ -107,6 +107,8 @@ class DrillRun:
                 store.address = store.address.with_collection(spec.store.collection)
             chat = self._start(spec.chat, f"{spec.name}-chat") if spec.chat else None
             self.stacks[spec.name] = RunningStack(spec, store, chat)
+        if _same_place(self.stacks["primary"].store.address, self.stacks["substitute"].store.address):
+            raise ConfigError("primary and substitute are one and the same collection", file=self.spec.file)
 
     def _start(self, part: Part, name: str) -> RunningPart:
         if part.address is not None:
@@ -154,9 +156,12 @@ class DrillRun:
         require_write_allowed(self.stack(stack).store.address, self._allow_writes)
         return self.endpoint(stack)
 
-    def may_cut(self, stack: str, part: RunningPart) -> bool:
-        """Whether a part can be broken for real: it is a service that this run started."""
-        return part.service is not None
+    def is_ours(self, stack: str) -> bool:
+        """Whether the stack's store is one that this run itself made: a service of it, or files in its folder."""
+        part = self.stack(stack).store
+        if part.service is not None:
+            return True
+        return part.address.host is None and part.address.path.resolve().is_relative_to(self.folder.resolve())
 
     def inject(self, stack: str, target: str, fault: Fault) -> str:
         """Break `target` (store or chat) of a stack, for real where possible; returns `live` or `simulated`."""
@@ -227,6 +232,14 @@ class DrillRun:
         self._closers.clear()
         if problems:
             self.say("while closing: " + "; ".join(problems))
+
+
+def _same_place(one: Address, other: Address) -> bool:
+    if one.collection != other.collection or (one.host is None) != (other.host is None):
+        return False
+    if one.host is not None:
+        return (one.host, one.port) == (other.host, other.port)
+    return one.scheme == other.scheme and one.path.resolve() == other.path.resolve()
 
 
 def _in_our_layer(fault: Fault) -> Fault:

@@ -130,7 +130,9 @@ def compare_endpoints(
     finally:
         log.close()
     result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing))
-    result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, right.describe().vectors)]
+    theirs = right.describe().vectors
+    result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, theirs)]
+    result.findings += _metrics(spec.vectors, theirs)
     return result
 
 
@@ -147,6 +149,15 @@ def _limits(endpoint: Endpoint) -> SinkLimits | None:
         return endpoint.raw_sink().limits()
     except RoleUnsupported:
         return None
+
+
+def _metrics(a: Iterable[VectorField], b: Iterable[VectorField]) -> Iterable[Finding]:
+    theirs = {each.column: each.metric for each in b}
+    for each in a:
+        other = theirs.get(each.column, each.metric)
+        if other is not each.metric:
+            text = f"{each.column}: A is searched by {each.metric}, B by {other}: the same records, other neighbours"
+            yield Finding("collection.metric", text, Verdict.FAIL, detail={"a": each.metric, "b": other})
 
 
 def _models(a: Iterable[VectorField], b: Iterable[VectorField]) -> Iterable[Finding]:

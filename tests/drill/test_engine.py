@@ -163,3 +163,18 @@ def test_drill_init_only_reads_and_the_drill_it_writes_runs(folder: Path) -> Non
 def _digests(folder: Path) -> CollectionDigests:
     with open_endpoint(f"qdrant:{folder}/primary#articles") as endpoint:
         return read_digests(endpoint.source())
+
+
+def test_a_drill_whose_sides_are_one_collection_is_refused(folder: Path) -> None:
+    result = _run(folder, LEAVE, substitute=f"qdrant:{folder}/x/../primary#articles")
+    assert "one and the same" in (result.aborted or "")
+    assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def test_data_is_only_damaged_on_purpose_where_the_drill_itself_put_it(folder: Path) -> None:
+    steps = LEAVE + "  - lose_records: {share: 0.1}\n  - measure_loss: {}\n"
+    refused = _run(folder, steps, name="one")
+    assert "WriteRefused" in (refused.aborted or "")
+    allowed = _run(folder, steps, name="two", substitute="faiss:{folder}/lost.faiss")
+    assert allowed.results["measure_loss"]["records"] == 40
+    assert allowed.verdict is Verdict.FAIL

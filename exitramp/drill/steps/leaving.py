@@ -10,7 +10,7 @@ from typing import Any
 from exitramp.arrow import record_keys
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
-from exitramp.errors import ConsentMissing, DataInvalid
+from exitramp.errors import ConsentMissing, DataInvalid, WriteRefused
 from exitramp.migration import accepted_tolerances, compare_endpoints, first_dense, migrate, plan_move
 from exitramp.parity.alignment import read_all
 from exitramp.parity.neighbour_result import Demands
@@ -128,6 +128,11 @@ def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
 
 def _lose(run: DrillRun, arguments: LoseArguments) -> StepOutcome:
     """Damage the substitute behind everybody's back; what is lost is written down only to be checked afterwards."""
+    if not run.is_ours("substitute"):
+        raise WriteRefused(
+            "'lose_records' damages data on purpose, and this substitute is not one that the drill itself made",
+            hint="give the substitute an address in {folder}, or a service",
+        )
     endpoint = run.writable("substitute")
     keys = [key for batch in read_all(endpoint.source(), batch_rows=1000) for key in record_keys(batch)]
     if not keys:
