@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus, unquote
 
 from exitramp.errors import ConfigError, DataInvalid
 
@@ -26,8 +26,8 @@ MASK = "[secret]"
 RECORD_IDS = frozenset({"ids", "id", "missing", "stale", "undeleted", "upserted", "deleted"})
 """Keys under which record ids stand. An id is never masked: a lost record that is not named is not proved."""
 
-# Where a key may begin: not inside a word (`task-…` holds `sk-…`), but behind \n, %3D and \u0022 all the same.
-_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
+# Where a key may begin: not inside a word (`task-…` holds `sk-…`), but behind \n and \u0022 all the same.
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=\\u[0-9A-Fa-f]{4}))"
 _BLOCK = r"-----BEGIN {0}-----.*?(?:-----END {0}-----|\Z)"  # one that is cut off is masked to the end of the text
 _KEYS = (
     r"sk-[A-Za-z0-9_\-]{8,}",
@@ -41,7 +41,7 @@ _KEYS = (
     r"(?:hf|gsk|npm)_[A-Za-z0-9]{16,}",
     r"pcsk_[A-Za-z0-9_]{16,}",
     r"(?:xai|pplx|nvapi)-[A-Za-z0-9_\-]{16,}",
-    r"eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]*",
+    r"eyJ[A-Za-z0-9_\-]{8,8192}\.[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]*",
 )
 _SHAPES = re.compile(
     "|".join(
@@ -57,13 +57,16 @@ _SHAPES = re.compile(
 # `bearer` and `basic` are words too: what follows must look like a credential, by digits, mixed case or length.
 _MIXED = r"(?=[^\s\"']*(?:[0-9]|[a-z][A-Z]))"
 _BEARER = re.compile(
-    rf"({_START}(?i:bearer)(?:\s+|%20|\+))(?:{_MIXED}[\w.~+/\-]{{6,}}|[\w.~+/\-]{{16,}})=*"
+    rf"({_START}(?i:bearer)\s+)(?:{_MIXED}[\w.~+/\-]{{6,}}|[\w.~+/\-]{{16,}})=*"
     rf"|({_START}(?i:basic)\s+){_MIXED}(?:[A-Za-z0-9+/]{{4}}){{2,}}(?:[A-Za-z0-9+/]{{2,3}}={{1,2}})?(?![\w+/=\-])"
 )
 
 # After a user's name and a colon everything up to the last @ is user info, even a slash that should have been escaped;
-# but what looks like a host's port is none. Without a colon it goes to the end of the host.
-_USER_INFO = re.compile(r"(//)(?:(?![^\s/?#@:]*:\d+(?:[/?#\"'\s]|\Z))[^\s/?#@:\[\"'<>]*:[^\s\"'<>]*@|[^\s/?#\"'<>]+@)")
+# but what looks like a host's port is none. Without a colon it goes to the end of the host. An address that was taken
+# for a path has one slash.
+_USER_INFO = re.compile(
+    r"(//|(?<=:)/)(?:(?![^\s/?#@:]*:\d+(?:[/?#\"'\s]|\Z))[^\s/?#@:\[\"'<>]*:[^\s\"'<>]{0,512}@|[^\s/?#\"'<>]{1,512}@)"
+)
 _OPTION = re.compile(r"(?i)([?&](?:key|auth|pass|pw|sig|signature|jwt|sas)=)(?!env:|file:|cmd:|\[secret)[^\s&#\"'<>]+")
 
 _NAMES = (
@@ -81,6 +84,8 @@ _REFERENCE = re.compile(r"(?:env|file|cmd):")
 _NO_SECRET = re.compile(r"(?i)(?:null|none|true|false)\b")
 _MASKED = re.compile(rf"(?:\w+[ \t]+)?{re.escape(MASK)}\W*\Z")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w-])")
+
+_RUN = re.compile(r"\S+")
 
 _SHORTEST = 4
 _WHOLE_WORD_BELOW = 12
@@ -100,6 +105,11 @@ def remember(value: str) -> None:
 
 def redact(text: str) -> str:
     """`text` with every known secret masked: fetched values first, then the known shapes. Doing it twice is once."""
+    text = _redact_plain(text)
+    return _RUN.sub(_masked_encoded, text) if "%" in text else text
+
+
+def _redact_plain(text: str) -> str:
     if _fetched:
         text = _known(frozenset(_fetched)).sub(MASK, text)
     text = _SHAPES.sub(MASK, text)
@@ -130,6 +140,15 @@ def redacted(value: object, *, key: str = "", ids: frozenset[str] = RECORD_IDS) 
     if isinstance(value, bytes | bytearray | memoryview):
         raise DataInvalid("bytes are not written down: they could hide a secret", hint="write their SHA-256")
     return value
+
+
+def _masked_encoded(match: re.Match[str]) -> str:
+    """A run of text without %20 and the like if there is a secret in it then, and else as it is."""
+    plain = unquote(match[0])
+    if plain == match[0]:
+        return plain
+    shown = _redact_plain(plain)
+    return match[0] if shown == plain else shown
 
 
 def _masked_value(match: re.Match[str]) -> str:
@@ -171,8 +190,6 @@ def _spellings(value: str) -> set[str]:
         repr(value)[1:-1],
         repr(value + "'\"")[1:-4],  # as among other quotes
         html.escape(value),
-        quote(value),
-        quote(value, safe=""),
         quote_plus(value),
     }
 
