@@ -65,7 +65,7 @@ def measure_phase(
     good = [
         request.ended - began - injected
         for request in within
-        if request.ended is not None and request.end is LoadEnd.ANSWERED and _is_good(request, SUBSTITUTE)
+        if request.ended is not None and request.end is LoadEnd.ANSWERED and is_good(request, SUBSTITUTE)
     ]
     errors = _primary_errors(report, began, injected, ended)
     return PhaseMeasure(
@@ -78,8 +78,8 @@ def measure_phase(
         decide_seconds=first(EventKind.BREAKER_OPENED),
         recovery_seconds=min(good, default=None),
         requests=len(within),
-        answered_by_primary=sum(_is_good(request, PRIMARY) for request in within),
-        answered_by_substitute=sum(_is_good(request, SUBSTITUTE) for request in within),
+        answered_by_primary=sum(is_good(request, PRIMARY) for request in within),
+        answered_by_substitute=sum(is_good(request, SUBSTITUTE) for request in within),
         failed=sum(request.end is not LoadEnd.ANSWERED for request in within),
         failures=len(errors),
         healed=healed,
@@ -105,11 +105,12 @@ def timeline(report: LoadReport, began: float) -> list[dict[str, Any]]:
     ]
 
 
-def _is_good(request: LoadRequest, stack: str) -> bool:
+def is_good(request: LoadRequest, stack: str | None = None) -> bool:
+    """Whether the request got a complete answer that rests on passages, from `stack` (or from anyone)."""
     outcome = request.outcome
     return (
         outcome is not None
-        and outcome.stack == stack
+        and (stack is None or outcome.stack == stack)
         and outcome.is_answered
         and bool(outcome.finish_reason)
         and bool(outcome.retrieved_ids)

@@ -13,7 +13,7 @@ from typing import Any
 
 from exitramp.backoff import Backoff
 from exitramp.drill.costing import attempt_price
-from exitramp.drill.measuring import PhaseMeasure, latency_figures, measure_phase, timeline
+from exitramp.drill.measuring import PhaseMeasure, is_good, latency_figures, measure_phase, timeline
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.stacks import build_stack
@@ -125,12 +125,13 @@ def _outcome(
     findings = list(_findings(report, measured, reconciliation))
     first_fault = min((each.injected_seconds for each in measured), default=0.0)
     during = [request for request in report.requests if request.due - began >= first_fault]
-    after_switch = [
-        request
-        for request in during
-        if request.outcome is not None and request.outcome.stack == "substitute" and request.end is LoadEnd.ANSWERED
-    ]
-    failed = [request for request in during if request.end is not LoadEnd.ANSWERED]
+    after_switch = [request for request in during if request.outcome is not None and is_good(request, "substitute")]
+    # An answer that rests on nothing retrieved is no good answer, whoever gave it.
+    failed = [request for request in during if not is_good(request)]
+    empty = [request.question_id for request in failed if request.end is LoadEnd.ANSWERED]
+    if empty:
+        text = f"{len(empty)} requests were answered without a single passage"
+        findings.append(Finding("outage.empty", text, None, tuple(empty[:IDS_SHOWN]), len(empty)))
     rto = [each.recovery_seconds for each in measured]
     data = {
         "began_at": began_at.isoformat(),
