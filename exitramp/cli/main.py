@@ -110,7 +110,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return int(ExitCode.USAGE)
     except OSError as error:
         if error.filename is not None:
-            raise
+            click.echo(redact(f"error: {error.filename}: {error.strerror}"), err=True)
+            return int(ExitCode.USAGE)
         click.echo(f"error: the result could not be written ({error.strerror})", err=True)
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -40,6 +40,8 @@ def say(text: str = "") -> None:
 
 def _print(text: str) -> None:
     """Print, and go on where nobody reads: the verdict is in the exit code, and that must not change with `| head`."""
+    if sys.stdout is None:  # closed by whoever started us
+        return
     try:
         click.echo(text)
         sys.stdout.flush()

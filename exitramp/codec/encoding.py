@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ class EncodingSink:
             self._layout = Layout(spec, spec, tuple(FieldLayout(field, field) for field in spec.vectors))
         else:
             self._layout = lay_out(spec, self._limits, metrics=self._metrics)
-        self._sink.create(self._layout.native, origin)
+        held = {field.original.column: field.native.name if field.native else None for field in self._layout.fields}
+        self._sink.create(self._layout.native, replace(origin, fields={} if self._limits.verbatim else held))
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         """Write `batch`, whose schema is the original collection's, in pieces that the sink takes."""

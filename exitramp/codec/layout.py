@@ -61,7 +61,7 @@ def lay_out(
         assert held_as is not None  # or `_why_not` had said so
         made = replace(field, name=_name(field, spec, limits, several), metric=metric, dtype=held_as)
         fields.append(FieldLayout(field, made))
-    if spec.vectors and not dense_made and not limits.vector_free:
+    if not dense_made and not limits.vector_free:
         reasons = "; ".join(f"{layout.original.column}: {layout.why}" for layout in fields)
         raise DataInvalid(
             f"this store needs a dense vector for every record and can take none of these fields: {reasons}",
@@ -88,7 +88,8 @@ def restored_spec(native: CollectionSpec, origin: Origin | None) -> Layout:
     left = {field.name: field for field in native.vectors}
     fields: list[FieldLayout] = []
     for field in origin.spec.vectors:
-        found = left.pop(_find_native(field, origin.spec, left), None)
+        name = origin.fields[field.column] if field.column in origin.fields else _find_native(field, origin.spec, left)
+        found = left.pop(name, None) if name is not None else None
         if found is None:
             fields.append(FieldLayout(field, None, "kept in the marker"))
         else:

@@ -93,11 +93,10 @@ def is_untouched(native: npt.NDArray[Any], original: npt.NDArray[Any], how: str,
     with np.errstate(all="ignore"):
         written = stand_in(original, how).astype(native.dtype).astype(np.float64)
         found = native.astype(np.float64)
-        if how == NEAR:
-            # A number below the smallest normal one may have been flushed to zero; nothing greater may differ.
-            tiny = _SUBNORMAL.get(native.dtype, 0.0)
-            written = np.where(np.abs(written) < tiny, 0.0, written)
-            found = np.where(np.abs(found) < tiny, 0.0, found)
+        # A number below the smallest normal one may have been flushed to zero; nothing greater may differ.
+        tiny = _SUBNORMAL.get(native.dtype, 0.0)
+        written = np.where(np.abs(written) < tiny, 0.0, written)
+        found = np.where(np.abs(found) < tiny, 0.0, found)
         if change == EXACT:
             return bool(np.array_equal(found, written))
         if change == ROUNDED:

@@ -15,7 +15,7 @@ from exitramp.clock import Clock, SystemClock
 from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.writer import DumpSink
-from exitramp.errors import CollectionMissing, RoleUnsupported
+from exitramp.errors import CollectionMissing, DumpCorrupt, RoleUnsupported
 from exitramp.migration.comparing import accepted_tolerances, side_tolerances
 from exitramp.migration.dump_checkpoint import checkpoint_of
 from exitramp.parity.alignment import read_all
@@ -130,6 +130,11 @@ def migrate(
     digests = copied.digests or written
     assert digests is not None
     findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else ())]
+    if source.address.scheme == "dump":
+        _require_promised(source, digests, place)
+    elif not copied.resumed:
+        text = "the source was read once: a write to it meanwhile that left its count alone would not show here"
+        findings.append(Finding("source.live", f"{text}; 'exitramp compare' afterwards tells"))
     landed = copied.account.rows_landed
     result = MoveResult(
         copied.spec, copied.rows_total, landed, digests, None, plan, None, copied, seconds, None, findings
@@ -149,6 +154,17 @@ def migrate(
         raise
     place.close(complete=True)
     return result
+
+
+def _require_promised(source: Endpoint, digests: CollectionDigests, place: Checkpoint) -> None:
+    """Raises `DumpCorrupt` where a dump gave other records than its manifest says it holds."""
+    promised = read_manifest(source.address.path).digests
+    if digests.differences(promised):
+        place.close(complete=False)
+        raise DumpCorrupt(
+            f"{source.address.path} gave other records than its manifest promises; they were written to the target",
+            hint=f"exitramp verify {source.address.path} tells what is wrong; do not use the target",
+        )
 
 
 def synchronise_endpoints(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NewType, Protocol
 
 from exitramp.errors import UsageError
@@ -82,17 +82,19 @@ class Origin:
     """What a sink is told about where its records come from, kept in the sink where it has room (`keeps_origin`).
 
     `spec` is the collection as it was at its first source, so that dtype, id kind, name and model can be restored.
+    `fields` says under which name the sink holds each of its vector columns; None where the marker holds it.
     """
 
     spec: CollectionSpec
     tool_version: str
+    fields: Mapping[str, str | None] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"spec": self.spec.to_json(), "tool_version": self.tool_version}
+        return {"spec": self.spec.to_json(), "tool_version": self.tool_version, "fields": dict(self.fields)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Origin:
-        return cls(CollectionSpec.from_json(data["spec"]), str(data["tool_version"]))
+        return cls(CollectionSpec.from_json(data["spec"]), str(data["tool_version"]), dict(data.get("fields", {})))
 
 
 class VectorSource(Protocol):
