@@ -241,3 +241,26 @@ def test_a_number_that_only_the_narrower_type_makes_subnormal_is_kept_too() -> N
     native = native.set_column(index, native.schema.field(index), flushed)
     back = decode_batch(native, restored_spec(layout.native, Origin(spec, "test")), _Edits())
     assert back.column("vector").to_pylist() == [[small, 1.0]]
+
+
+def test_the_one_field_that_a_store_can_hold_is_not_taken_for_another_of_the_same_size() -> None:
+    spec = CollectionSpec(
+        "c",
+        IdKind.STRING,
+        (
+            VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.MANHATTAN, 2),
+            VectorField("b", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, 2),
+        ),
+    )
+    limits = replace(NARROW, id_kinds=frozenset({IdKind.STRING}))
+    rows = [{"id": "a", "payload": "{}", "vector": [1.0, 2.0], "vector:b": [3.0, 4.0]}]
+    batch = pa.RecordBatch.from_pylist(rows, schema=stream_schema(spec))
+    layout = lay_out(spec, limits)
+    held = {field.original.column: field.native.name if field.native else None for field in layout.fields}
+    assert held == {"vector": None, "vector:b": ""}
+    edits = _Edits()
+    back = decode_batch(
+        encode_batch(batch, layout, limits), restored_spec(layout.native, Origin(spec, "test", held)), edits
+    )
+    assert edits.findings() == []
+    _assert_same(back, batch)
