@@ -90,7 +90,9 @@ class Origin:
     fields: Mapping[str, str | None] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"spec": self.spec.to_json(), "tool_version": self.tool_version, "fields": dict(self.fields)}
+        plain: dict[str, Any] = {"spec": self.spec.to_json(), "tool_version": self.tool_version}
+        # A sink that takes every record as it is has nothing to say here, and its format knows no such key.
+        return plain | {"fields": dict(self.fields)} if self.fields else plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Origin:
