@@ -49,7 +49,7 @@ def dumps(value: object, *, keys_are_text: bool = False) -> str:
         return _SLOW.encode(_tagged(value, "$"))
     try:
         # The C encoder writes ordinary payloads exactly as the rules ask, 20 x faster than a walk in Python.
-        text = _fast_text(value)
+        text = fast_text(value)
         if TAG_PREFIX not in text and not _LONG_INTEGER(text) and (keys_are_text or _only_text_keys(value)):
             text.encode("utf-8")
             return text
@@ -138,7 +138,8 @@ _EXACT_NAMES = {
 }
 
 _SLOW = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_fast_text = _make_fast()
+fast_text = _make_fast()
+"""What the C encoder makes of a value: its canonical text, unless it holds something that is written as a tag."""
 
 
 def _only_text_keys(value: object) -> bool:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exitramp import canonical
-from exitramp.payloads import canonical_faults
+from exitramp.errors import DataInvalid
+from exitramp.payloads import canonical_faults, payload_array
 from exitramp.testing.hard_values import HARD_PAYLOADS
 
 VALUES = st.recursive(
@@ -47,3 +48,30 @@ def test_hard_payloads_have_no_faults() -> None:
 @pytest.mark.parametrize("texts", [["{},{}", '{"a":"}', '{"}'], ["[1", "2]", "3,4"], ["1,2", ""]])
 def test_texts_that_only_together_are_json_are_faults(texts: list[str]) -> None:
     assert canonical_faults(pa.array(texts)) == list(range(len(texts)))
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec="utf-8"), max_size=6)
+    | st.sampled_from(["1" * 16, 10**15, -(10**16), 1.2345678901234567, 1234567890123456.5, "\n", "$exitramp:int"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4) | st.just("$exitramp:x"), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(JSON_VALUES, max_size=6))
+def test_the_texts_of_a_column_are_those_of_its_payloads(values: list[object]) -> None:
+    expected = [None if value is None else canonical.dumps(value) for value in values]
+    assert payload_array(values).to_pylist() == expected
+
+
+def test_a_lone_surrogate_in_a_column_is_refused_by_its_path() -> None:
+    with pytest.raises(DataInvalid, match=r"lone surrogate at \$\.b"):
+        payload_array([{"a": 1}, {"b": "\ud800"}])

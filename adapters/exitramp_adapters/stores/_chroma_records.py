@@ -15,6 +15,7 @@ import pyarrow as pa
 from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, empty_batch, stream_schema
 from exitramp.errors import DataInvalid, UsageError
+from exitramp.payloads import payload_array
 from exitramp.ports import Query, SearchSettings
 from exitramp.records import UNKNOWN, CollectionSpec, EmbeddingModel, Metric, VectorField
 from exitramp_adapters.stores._chroma_limits import GREATEST_NORM, LEAST_NORM, LIMITS
@@ -32,17 +33,17 @@ def records_batch(ids: Sequence[str], columns: Mapping[str, Any], spec: Collecti
     # Over HTTP a NaN, which only cosine can have made, arrives as a null; it becomes one again here.
     matrix = np.asarray(columns["embeddings"]).astype(np.float32)[order]
     metadatas, uris, documents = columns["metadatas"], columns["uris"], columns["documents"]
-    payloads: list[str | None] = []
+    payloads: list[dict[str, Any] | None] = []
     for row in order:
         metadata = metadatas[row]
         if uris[row] is not None:
             metadata = (metadata or {}) | {URI_KEY: uris[row]}
-        payloads.append(None if metadata is None else canonical.dumps(metadata, keys_are_text=True))
+        payloads.append(metadata)
     return pa.RecordBatch.from_arrays(
         [
             pa.array([ids[row] for row in order], pa.string()),
             pa.array([documents[row] for row in order], pa.string()),
-            pa.array(payloads, pa.string()),
+            payload_array(payloads),
             dense_array(matrix, spec.vectors[0]),
         ],
         schema=stream_schema(spec),

@@ -19,6 +19,7 @@ import pyarrow as pa
 from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, empty_batch, require_schema, stream_schema, vector_type
 from exitramp.errors import DataInvalid, StoreProtocolError, UsageError
+from exitramp.payloads import payload_array
 from exitramp.ports import Cursor, Hits, Page, make_cursor
 from exitramp.records import CollectionSpec, DType, RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores._qdrant_forms import cursor_id, id_after, id_order, id_text
@@ -67,11 +68,8 @@ def _joined(parts: list[pa.RecordBatch], spec: CollectionSpec) -> pa.RecordBatch
 def records_batch(records: Sequence[Any], spec: CollectionSpec, *, where: str) -> pa.RecordBatch:
     """The SDK's records as a batch of `spec`'s stream. Raises `DataInvalid` naming a record that has no Arrow form."""
     ids = [id_text(record.id) for record in records]
-    columns = [pa.array(ids, pa.string())]
-    columns.append(
-        pa.array([canonical.dumps(record.payload or {}, keys_are_text=True) for record in records], pa.string())
-    )
-    held = [record.vector if record.vector is not None else {} for record in records]
+    columns = [pa.array(ids, pa.string()), payload_array([record.payload or {} for record in records])]
+    held = [record.vector for record in records]  # made of Python numbers anew each time it is asked for
     for field in spec.vectors:
         values = [
             vector.get(field.name) if isinstance(vector, dict) else vector if field.name == "" else None
