@@ -1,4 +1,5 @@
-"""A small filter language as a syntax tree; adapters translate it, `exitramp.parity.filters` evaluates it in numpy.
+"""A small filter language as a syntax tree. Adapters translate it; `matches` says what it means on one record, and
+`exitramp.parity.filters` the same on columns of them.
 
 A field is a path of keys, so that keys with dots in them stay one key. A missing field and a null match nothing but
 `Not(...)` and `Exists(...)`: `Exists` is true where the key is present, null or not. Where the value is a list, `Eq`
@@ -7,7 +8,7 @@ and `In` ask whether any item matches, as the stores do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,70 @@ class Not:
     part: Filter
 
 
-Filter = Eq | In | Range | Exists | And | Or | Not
+Leaf = Eq | In | Range | Exists
+Filter = Leaf | And | Or | Not
+_MISSING = object()
+
+
+def matches(where: Filter, payload: Any) -> bool:
+    """Whether a record with this payload, decoded (None: it has none), passes the filter."""
+    match where:
+        case And(parts):
+            return all(matches(part, payload) for part in parts)
+        case Or(parts):
+            return any(matches(part, payload) for part in parts)
+        case Not(part):
+            return not matches(part, payload)
+    return holds(where, payload)
+
+
+def holds(where: Leaf, payload: Any) -> bool:
+    """`matches` for a filter without parts."""
+    found = _at(payload, where.field)
+    match where:
+        case Exists():
+            return found is not _MISSING
+        case Eq(_, value):
+            return any(_equal(item, value) for item in _items(found))
+        case In(_, values):
+            return any(_equal(item, value) for item in _items(found) for value in values)
+        case Range(_, gte, gt, lte, lt):
+            if type(found) is not int and type(found) is not float:
+                return False
+            above = (gte is None or found >= gte) and (gt is None or found > gt)
+            return above and (lte is None or found <= lte) and (lt is None or found < lt)
+
+
+def leaves(where: Filter) -> Iterator[Leaf]:
+    """The parts of a filter that have none themselves, in its order."""
+    match where:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from leaves(part)
+        case Not(part):
+            yield from leaves(part)
+        case _:
+            yield where
+
+
+def _at(payload: Any, path: Field) -> Any:
+    for key in path:
+        if not isinstance(payload, dict) or key not in payload:
+            return _MISSING
+        payload = payload[key]
+    return payload
+
+
+def _items(found: Any) -> list[Any] | tuple[Any]:
+    return found if isinstance(found, list) else (found,)
+
+
+def _equal(found: Any, wanted: Scalar) -> bool:
+    if isinstance(found, bool) or isinstance(wanted, bool):
+        return found is wanted
+    if type(found) is str or type(wanted) is str:
+        return type(found) is type(wanted) and found == wanted
+    return type(found) in (int, float) and bool(found == wanted)
 
 
 def parse_filter(data: Any) -> Filter:

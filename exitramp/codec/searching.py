@@ -1,4 +1,5 @@
-"""A search whose hits carry the records' own ids, whatever ids the store keeps them under."""
+"""A search whose hits carry the records' own ids, whatever ids the store keeps them under, and whose filters mean what
+they mean on the records themselves, or are refused."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import replace
 
 from exitramp.arrow import record_keys
 from exitramp.codec.decoding import DecodingSource, _Edits, decode_batch
+from exitramp.codec.filtering import NativeFilters
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.filters import Filter
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexState, Query, SearchSettings, VectorSearch, VectorSource
@@ -24,6 +26,7 @@ class DecodingSearch:
         self._native = source
         self._verbatim = verbatim
         self._source = DecodingSource(source, verbatim=verbatim)
+        self._filters = NativeFilters(source, self._source)
 
     def index_state(self) -> IndexState:
         return self._search.index_state()
@@ -37,10 +40,13 @@ class DecodingSearch:
         settings: SearchSettings = DEFAULT_SETTINGS,
         with_records: bool = False,
     ) -> Hits:
+        """As the port says; `UsageError` as well for a filter that hangs on what the store keeps in another form."""
         if self._verbatim:
             return self._search.search(query, k=k, where=where, settings=settings, with_records=with_records)
         query = replace(query, field=self._native_field(query.field))
         hits = self._search.search(query, k=k, where=where, settings=settings, with_records=with_records)
+        if where is not None:  # asked for only now, since the store itself refuses at once what it cannot honour
+            self._filters.require_exact(where)
         layout = self._source.layout
         records = None
         if with_records:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exitramp import canonical
-from exitramp.filters import And, Eq, Exists, Field, Filter, In, Not, Or, Range, Scalar
+from exitramp.filters import And, Eq, Exists, Filter, In, Leaf, Not, Or, Range, holds
 
 Mask = npt.NDArray[np.bool_]
 LEAST_SHARE = 0.01
@@ -28,12 +28,6 @@ MOST_SHARE = 0.5
 _NEEDLES = 20
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _TEXT_LENGTH = 100
-_MISSING = object()
-
-
-def matches(where: Filter, payload: str | None) -> bool:
-    """Whether a record with this payload (canonical JSON; None: it has none) passes the filter."""
-    return bool(Payloads([payload]).mask(where)[0])
 
 
 class Payloads:
@@ -63,7 +57,7 @@ class Payloads:
                 return rows & ~self._within(part, rows)
         found = np.zeros(len(rows), np.bool_)
         possible = np.flatnonzero(rows & self._possible(where)).tolist()
-        found[possible] = [_holds(where, value) for value in self.values(possible)]
+        found[possible] = [holds(where, value) for value in self.values(possible)]
         return found
 
     def values(self, rows: Sequence[int]) -> list[Any]:
@@ -73,7 +67,7 @@ class Payloads:
             self._decoded[row] = canonical.loads(text)
         return [self._decoded[row] for row in rows]
 
-    def _possible(self, where: Eq | In | Range | Exists) -> Mask:
+    def _possible(self, where: Leaf) -> Mask:
         """A look at the whole column as text, which spares decoding the rows that cannot pass.
 
         There is one canonical text for a key and for a string, so a row without it does not hold it. On a filter
@@ -93,42 +87,6 @@ class Payloads:
 
     def _contains(self, text: str) -> pa.Array:
         return pc.fill_null(pc.match_substring(self._texts, text), False)
-
-
-def _holds(where: Eq | In | Range | Exists, payload: Any) -> bool:
-    found = _at(payload, where.field)
-    match where:
-        case Exists():
-            return found is not _MISSING
-        case Eq(_, value):
-            return any(_equal(item, value) for item in _items(found))
-        case In(_, values):
-            return any(_equal(item, value) for item in _items(found) for value in values)
-        case Range(_, gte, gt, lte, lt):
-            if type(found) is not int and type(found) is not float:
-                return False
-            above = (gte is None or found >= gte) and (gt is None or found > gt)
-            return above and (lte is None or found <= lte) and (lt is None or found < lt)
-
-
-def _at(payload: Any, path: Field) -> Any:
-    for key in path:
-        if not isinstance(payload, dict) or key not in payload:
-            return _MISSING
-        payload = payload[key]
-    return payload
-
-
-def _items(found: Any) -> Sequence[Any]:
-    return found if isinstance(found, list) else (found,)
-
-
-def _equal(found: Any, wanted: Scalar) -> bool:
-    if isinstance(found, bool) or isinstance(wanted, bool):
-        return found is wanted
-    if type(found) is str or type(wanted) is str:
-        return type(found) is type(wanted) and found == wanted
-    return type(found) in (int, float) and bool(found == wanted)
 
 
 def propose_filters(payloads: Sequence[str | None], *, seed: int, wanted: int = 4) -> list[tuple[str, Filter]]:

@@ -1,69 +1,23 @@
 """The reference meaning of filters and metrics: one record at a time, in float64, with nothing clever.
 
-Other code is tested against this, so it is written to be read rather than to be fast: some 5 µs a record.
+Other code is tested against this, so it is written to be read rather than to be fast: some 5 µs a record. Filters are
+those of `exitramp.filters` themselves.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from exitramp.filters import And, Eq, Exists, Field, Filter, In, Not, Or, Range, Scalar
+from exitramp.filters import matches
 from exitramp.records import DType, Metric, VectorField, VectorKind
 from exitramp.testing.rows import Vector
 
-GREATER_IS_NEARER = frozenset({Metric.COSINE, Metric.DOT})
+__all__ = ["GREATER_IS_NEARER", "matches", "nearest_first", "nothing_in", "score"]
 
-_MISSING = object()
-
-
-def matches(where: Filter, payload: Any) -> bool:
-    """Whether a record with this decoded payload (None: it has none) passes the filter."""
-    match where:
-        case And(parts):
-            return all(matches(part, payload) for part in parts)
-        case Or(parts):
-            return any(matches(part, payload) for part in parts)
-        case Not(part):
-            return not matches(part, payload)
-        case Exists(path):
-            return _at(payload, path) is not _MISSING
-        case Eq(path, value):
-            return any(_equal(item, value) for item in _candidates(_at(payload, path)))
-        case In(path, values):
-            return any(_equal(item, value) for item in _candidates(_at(payload, path)) for value in values)
-        case Range(path, gte, gt, lte, lt):
-            found = _at(payload, path)
-            if type(found) not in (int, float):
-                return False
-            return (
-                (gte is None or found >= gte)
-                and (gt is None or found > gt)
-                and (lte is None or found <= lte)
-                and (lt is None or found < lt)
-            )
-
-
-def _at(payload: Any, path: Field) -> Any:
-    for key in path:
-        if not isinstance(payload, dict) or key not in payload:
-            return _MISSING
-        payload = payload[key]
-    return payload
-
-
-def _candidates(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _equal(found: Any, wanted: Scalar) -> bool:
-    if isinstance(wanted, bool) or isinstance(found, bool):
-        return found is wanted
-    if isinstance(wanted, str):
-        return isinstance(found, str) and found == wanted
-    return type(found) in (int, float) and bool(found == wanted)
+GREATER_IS_NEARER: Final = frozenset({Metric.COSINE, Metric.DOT})
 
 
 def score(field: VectorField, query: Vector, value: Vector) -> float:

@@ -37,6 +37,7 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric
 from exitramp.registry import open_store
 from exitramp.testing import Feature, Row, StoreConformance, StoreHarness, batch_from_rows
 from exitramp.testing.conformance.compare import assert_same_records
+from exitramp.testing.conformance.filters import FilterConformance
 from exitramp.testing.conformance.search import SearchConformance
 from exitramp.testing.conformance.steps import keys_of, limits_of, origin_of, pages, read, refusal, write
 from exitramp.testing.conformance.vectors import VectorConformance
@@ -142,13 +143,13 @@ class TestFaiss(StoreConformance):
         return FaissHarness(tmp_path)
 
 
-class TestFaissHnsw(VectorConformance, WritingConformance, SearchConformance):
+class TestFaissHnsw(VectorConformance, WritingConformance, SearchConformance, FilterConformance):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> FaissHarness:
         return FaissHarness(tmp_path, "?factory=HNSW16,Flat")
 
 
-class TestFaissIvf(VectorConformance, WritingConformance, SearchConformance):
+class TestFaissIvf(VectorConformance, WritingConformance, SearchConformance, FilterConformance):
     """With one list, since most tests have fewer records than an index of several lists needs."""
 
     @pytest.fixture
@@ -358,11 +359,8 @@ KILLED_WRITER = """
 import os, signal, pathlib
 from exitramp.registry import open_store
 from exitramp.records import CollectionSpec
-from exitramp.testing.conformance.search import SearchConformance
 from exitramp.testing.conformance.steps import origin_of
 from exitramp.testing.rows import batch_from_rows
-from exitramp.testing.conformance.vectors import VectorConformance
-from exitramp.testing.conformance.writing import WritingConformance
 from exitramp.testing.within import rows_within
 calls, whole = [], pathlib.Path.replace
 def replace(self, target):

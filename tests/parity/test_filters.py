@@ -1,8 +1,10 @@
-"""Filters on payload texts mean what the reference says, and proposed ones are worth asking."""
+"""Filters on columns of payload texts mean what they mean on one record, and proposed ones are worth asking."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exitramp import canonical
-from exitramp.filters import And, Eq, Exists, Filter, In, Not, Or, Range
-from exitramp.parity.filters import LEAST_SHARE, MOST_SHARE, Payloads, matches, propose_filters
-from exitramp.testing import reference
+from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
+from exitramp.filters import And, Eq, Exists, Filter, In, Not, Or, Range, matches
+from exitramp.parity.filters import LEAST_SHARE, MOST_SHARE, Payloads, propose_filters
+from exitramp.parity.neighbour_result import NeighbourParity
+from exitramp.parity.neighbours import compare_neighbours
+from exitramp.ports import Origin, PayloadLimits, Query
+from exitramp.records import Verdict
+from exitramp.testing.memory import LIMITS, MemoryStore
+from exitramp.testing.rows import batch_from_rows
+from exitramp.testing.within import rows_within, spec_within
 
 KEYS = st.sampled_from(["a", "b", "a.b", 'q"', "$exitramp:int", "ü", ""])
 SCALARS = st.sampled_from(
@@ -44,10 +53,9 @@ def texts(payloads: list[Any]) -> list[str | None]:
 
 @settings(max_examples=400, deadline=None)
 @given(where=FILTERS, payloads=st.lists(PAYLOADS, max_size=12))
-def test_a_filter_means_what_the_reference_says(where: Filter, payloads: list[Any]) -> None:
-    expected = [reference.matches(where, payload) for payload in payloads]
+def test_a_filter_on_a_column_lets_through_what_it_lets_through_one_by_one(where: Filter, payloads: list[Any]) -> None:
+    expected = [matches(where, payload) for payload in payloads]
     assert Payloads(texts(payloads)).mask(where).tolist() == expected
-    assert [matches(where, text) for text in texts(payloads)] == expected
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,8 @@ def test_a_filter_means_what_the_reference_says(where: Filter, payloads: list[An
     ],
 )
 def test_a_filter_on_one_payload(where: Filter, payload: Any, expected: bool) -> None:
-    assert matches(where, canonical.dumps(payload)) is expected
+    assert matches(where, payload) is expected
+    assert Payloads(texts([payload])).mask(where).tolist() == [expected]
 
 
 def test_no_payload_passes_only_a_negation() -> None:
@@ -151,3 +160,75 @@ def test_bounds_of_a_float_range_lie_away_from_every_value() -> None:
 @pytest.mark.parametrize("payloads", [[], [None] * 50, [{}] * 50, [{"a": "same"}] * 50, [{"a": [1]}, {"a": {}}] * 20])
 def test_where_nothing_is_worth_asking_nothing_is_proposed(payloads: list[Any]) -> None:
     assert propose_filters(texts(payloads), seed=0) == []
+
+
+KEPT_BESIDE = replace(LIMITS, payload=PayloadLimits(frozenset({"string", "int", "float"}), float_digits=15))
+MIXED: list[Any] = ["a", None, "b", ["a"], "a", 2**70, "a", 7]
+
+
+@pytest.fixture
+def both() -> tuple[MemoryStore, MemoryStore]:
+    """A holds every record as it is, B nulls, lists and large integers beside its own payload."""
+    name = f"filters-{uuid4()}"
+    stores = MemoryStore(name, "a"), MemoryStore(name, "b", limits=KEPT_BESIDE)
+    spec = spec_within(LIMITS, "c")
+    rows = [
+        replace(
+            row, payload={"plain": "x" if number % 2 else "y", "odd": MIXED[number % len(MIXED)], "long": 0.1 + 0.2}
+        )
+        for number, row in enumerate(rows_within(spec, LIMITS, 80, seed=3))
+    ]
+    for store in stores:
+        sink = EncodingSink(store.sink())
+        sink.create(spec, Origin(spec, "0"))
+        sink.upsert(batch_from_rows(rows, spec))
+    return stores
+
+
+def compared(both: tuple[MemoryStore, MemoryStore], where: Filter) -> NeighbourParity:
+    a, b = both
+    return compare_neighbours(
+        DecodingSource(a.source()),
+        DecodingSource(b.source()),
+        a.search(),
+        DecodingSearch(b.search(), b.source()),
+        queries=80,
+        k=3,
+        filters=[("where", where)],
+        wait_seconds=0,
+    )
+
+
+@pytest.mark.parametrize("where", [Eq(("odd",), "a"), Not(Eq(("odd",), "a")), Exists(("odd",)), Eq(("odd",), 2**70)])
+def test_a_filter_on_what_a_store_keeps_beside_its_payload_is_inconclusive(
+    both: tuple[MemoryStore, MemoryStore], where: Filter
+) -> None:
+    result = compared(both, where)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    [finding] = [each for each in result.findings if each.verdict is not None]
+    assert finding.code == "neighbours.refused"
+    assert "'odd' is not kept natively in memory" in finding.message
+    assert [part.verdict for part in result.parts] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+
+
+def test_the_store_itself_would_have_answered_and_wrongly(both: tuple[MemoryStore, MemoryStore]) -> None:
+    query = Query(dense=np.ones(16, np.float32))
+    answers = [store.search().search(query, k=80, where=Exists(("odd",))).keys for store in both]
+    assert len(answers[0]) == 80 > len(answers[1])
+
+
+@pytest.mark.parametrize("bound", [0.3, 0.1 + 0.2])
+def test_a_bound_that_a_rounded_number_may_lie_on_either_side_of_is_inconclusive(
+    both: tuple[MemoryStore, MemoryStore], bound: float
+) -> None:
+    """The memory store rounds nothing; one with these limits may."""
+    assert compared(both, Range(("long",), lte=bound)).verdict is Verdict.INCONCLUSIVE
+    assert compared(both, Range(("long",), lte=0.30000000000001)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("where", [Eq(("plain",), "x"), Range(("odd",), gte=1, lt=9), Eq(("odd",), 7)])
+def test_a_filter_whose_answer_hangs_on_nothing_kept_beside_is_answered(
+    both: tuple[MemoryStore, MemoryStore], where: Filter
+) -> None:
+    result = compared(both, where if where.field == ("plain",) else And((Eq(("plain",), "x"), where)))
+    assert (result.verdict, result.findings) == (Verdict.PASS, ())

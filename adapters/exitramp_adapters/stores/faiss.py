@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from exitramp import canonical
 from exitramp.arrow import empty_batch
 from exitramp.errors import (
     CollectionMissing,
@@ -34,7 +35,7 @@ from exitramp.errors import (
     StoreUnavailable,
     UsageError,
 )
-from exitramp.filters import Filter
+from exitramp.filters import Filter, matches
 from exitramp.ports import (
     DEFAULT_SETTINGS,
     Cursor,
@@ -56,7 +57,6 @@ from exitramp_adapters.stores._faiss_files import load, signature
 from exitramp_adapters.stores._faiss_index import about_index, ask, sdk, unit_rows
 from exitramp_adapters.stores._faiss_records import Opened, as_place, batch_of, keys_in, place_of
 from exitramp_adapters.stores._faiss_sink import PAGE_ROWS, FaissSink
-from exitramp_adapters.stores._faiss_where import passes
 
 _FACTORIES: Final = re.compile(r"Flat|HNSW[1-9]\d{0,2}(,Flat)?|IVF[1-9]\d{0,6},Flat")
 
@@ -206,8 +206,9 @@ class FaissSearch:
             vector = unit_rows(vector)
         rows = np.arange(len(held.labels))
         if where is not None:
-            texts = held.table.column("payload").to_pylist()
-            rows = np.array([row for row, text in enumerate(texts) if passes(where, text)], np.int64)
+            texts = enumerate(held.table.column("payload").to_pylist())
+            decoded = ((row, None if text is None else canonical.loads(text)) for row, text in texts)
+            rows = np.array([row for row, payload in decoded if matches(where, payload)], np.int64)
         k = min(k, len(rows))
         if not k:
             return Hits((), (), empty_batch(held.spec) if with_records else None)

@@ -10,12 +10,13 @@ import pytest
 
 # Before the modules are imported, so that a failed assertion shows its values outside the test folders too.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{module}" for module in ("compare", "durability", "failures", "ids", "names", "paging")),
+    *(f"{__name__}.{module}" for module in ("compare", "durability", "failures", "filters", "ids", "names", "paging")),
     *(f"{__name__}.{module}" for module in ("payloads", "search", "steps", "truth", "vectors", "writing")),
 )
 
 from exitramp.testing.conformance.durability import DurabilityConformance  # noqa: E402
 from exitramp.testing.conformance.failures import FailureConformance  # noqa: E402
+from exitramp.testing.conformance.filters import FilterConformance  # noqa: E402
 from exitramp.testing.conformance.harness import Feature, StoreHarness  # noqa: E402
 from exitramp.testing.conformance.ids import IdConformance  # noqa: E402
 from exitramp.testing.conformance.names import NameConformance  # noqa: E402
@@ -35,6 +36,7 @@ class StoreConformance(
     DurabilityConformance,
     FailureConformance,
     SearchConformance,
+    FilterConformance,
     NameConformance,
 ):
     """Everything that a store is held to."""

@@ -10,7 +10,6 @@ import pytest
 
 from exitramp.codec import DecodingSearch
 from exitramp.errors import CollectionMissing, UsageError
-from exitramp.filters import And, Eq, Exists, Filter, In, Not, Or, Range
 from exitramp.ports import Hits, IndexState, Query, SearchSettings
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.testing.conformance.compare import assert_same_records
@@ -21,32 +20,6 @@ from exitramp.testing.data import ordinary_matrix
 from exitramp.testing.reference import nearest_first, score
 from exitramp.testing.rows import Row, rows_from_batch
 from exitramp.testing.within import combinations, rows_within, spec_within
-
-FILTERS: dict[str, Filter] = {
-    "a text": Eq(("group",), "even"),
-    "an integer": Eq(("number",), 7),
-    "true": Eq(("flag",), True),
-    "false": Eq(("flag",), False),
-    "one of several texts": In(("group",), ("odd", "none such")),
-    "one of several integers": In(("number",), (3, 5, 8, 13, 21)),
-    "a range of integers": Range(("number",), gte=50, lt=90),
-    "a range of floats": Range(("score",), gt=3.0, lte=9.25),
-    "a field that some lack": Eq(("sometimes",), "here"),
-    "not equal, where some lack the field": Not(Eq(("sometimes",), "here")),
-    "not in a range, where some lack the field": Not(Range(("rarely",), gte=0)),
-    "present": Exists(("sometimes",)),
-    "absent": Not(Exists(("sometimes",))),
-    "both": And((Eq(("group",), "even"), Range(("number",), lt=100))),
-    "either": Or((Eq(("number",), 3), Eq(("sometimes",), "here"))),
-    "neither": Not(Or((Eq(("group",), "even"), Range(("number",), lt=100)))),
-    "nothing matches": Eq(("group",), "no such group"),
-    "a field nobody has": Eq(("nobody",), "x"),
-}
-LIST_FILTERS: dict[str, Filter] = {
-    "an item of a list": Eq(("tags",), "third"),
-    "any item of a list": In(("tags",), ("third", "fifth")),
-}
-NESTED_FILTERS: dict[str, Filter] = {"a nested field": Eq(("inside", "group"), "odd")}
 
 
 class SearchConformance:
@@ -77,33 +50,6 @@ class SearchConformance:
                 if one != two:
                     overlap = np.mean([len(a & b) / K for a, b in zip(tops[one], tops[two], strict=True)])
                     assert overlap < 0.9, f"{one} and {two} agree on this data to {overlap:.2f}: it tells nothing"
-
-    def test_filters_leave_what_the_reference_leaves(self, harness: StoreHarness) -> None:
-        need(harness, Feature.SEARCH, Feature.FILTERS)
-        seeded = seed_searchable(harness, NAME)
-        types = seeded.limits.payload
-        filters = dict(FILTERS)
-        if {"list"} <= types.types and "string" in types.item_types:
-            filters |= LIST_FILTERS
-        if types.nested and "object" in types.types:
-            filters |= NESTED_FILTERS
-        honoured = []
-        with opened(harness) as store:
-            search = store.search()
-            for name, where in filters.items():
-                try:
-                    search.search(seeded.queries(1)[0], k=1, where=where)
-                except UsageError:
-                    continue  # said so instead of answering something else
-                honoured.append(name)
-                assert_recall(
-                    seeded,
-                    lambda query, k, settings: search.search(query, k=k, where=where, settings=settings),  # noqa: B023
-                    where=where,
-                    what=f"filter '{name}'",
-                    queries=5,
-                )
-        assert "a text" in honoured, "not even equality with a text is honoured: put FILTERS into `lacks`"
 
     def test_fewer_are_returned_only_where_there_are_fewer(self, harness: StoreHarness) -> None:
         need(harness, Feature.SEARCH)
