@@ -9,10 +9,11 @@ of the line before, 64 zeros in the first. So no line can be changed, dropped, a
 breaking the chain from there on.
 
 What the chain proves, and what it does not: by itself nothing, since whoever can write the file can recompute the
-whole chain. It proves something only against an *anchor*: a copy of the last hash (the head) in a place that the
-writer of the file does not control. The head is therefore printed at the end of a run and stands in its JUnit file,
-which a CI server keeps. `verify_against_anchor` compares the two. It proves nothing against someone who can rewrite
-both, and nothing about whether what was written down was true when it was written.
+whole chain. It proves something only against an *anchor*: a copy of the last hash (the head), best in a place that the
+writer of the file does not control. The head is therefore printed at the end of a run, written beside the log
+(`exitramp.drill.anchor`) and copied from there into the JUnit file, which a CI server keeps. `require_anchor` compares.
+It proves nothing against someone who can rewrite the log and the anchor both, and nothing about whether what was
+written down was true when it was written.
 """
 
 from __future__ import annotations
@@ -27,21 +28,19 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from xml.etree import ElementTree
 
 from exitramp import canonical
 from exitramp.clock import Clock, iso_utc
+from exitramp.drill.anchor import ANCHOR_PROPERTY as ANCHOR_PROPERTY
+from exitramp.drill.anchor import Anchor, anchor_path, junit_anchor, write_anchor
 from exitramp.errors import DataInvalid, JournalCorrupt
 from exitramp.secrets import redact, redacted
 
 GENESIS: Final = "0" * 64
 FINISHED: Final = "log.finished"
-ANCHOR_PROPERTY: Final = "exitramp.event_log.head"
-"""The name of the JUnit property that holds the head."""
 
 _FIELDS: Final = frozenset({"data", "elapsed_seconds", "hash", "kind", "prev", "seq", "ts"})
 _KIND = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*\Z")
-_HASH = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,8 @@ class EventLog:
     def create(cls, path: Path | str, clock: Clock) -> Self:
         """A new, empty log at `path`. Raises `DataInvalid` when there is a file already: a log is never reopened."""
         path = Path(path)
+        if anchor_path(path).exists() and not path.exists():
+            raise DataInvalid(f"{anchor_path(path)}: there is the anchor of an older log", hint="give a new folder")
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         except FileExistsError:
@@ -137,9 +138,10 @@ class EventLog:
         return _event(canonical.loads(line), str(self.path))
 
     def finish(self, data: Mapping[str, object] | None = None) -> str:
-        """Write the last event, `log.finished`, close the log and return its head: what is printed and anchored."""
+        """Write the last event, `log.finished`, close the log, write its anchor beside it, and return its head."""
         self.append(FINISHED, data or {})
         self.close()
+        write_anchor(self.path, self._head, self._seq)
         return self._head
 
     def close(self) -> None:
@@ -209,19 +211,47 @@ def read_events(path: Path | str, *, unfinished: bool = False) -> list[Event]:
 def verify_against_anchor(path: Path | str, junit_path: Path | str) -> str:
     """Compare the head of the log at `path` with the one in the JUnit file, and return it.
 
-    Detects a log that was cut short, extended or recomputed after the JUnit file was written, and only then: it
-    proves nothing against someone who can rewrite both files. Raises `JournalCorrupt` when the chain is broken, the
-    last line is torn, the JUnit file is unreadable or holds no head, or the two heads differ.
+    Raises `JournalCorrupt` when the chain is broken, the last line is torn, the JUnit file is unreadable or holds no
+    head, or the two heads differ; what is shown when they agree, `require_anchor` says.
     """
     reading = read_log(path)
     _whole(Path(path), reading)
-    anchor = _anchor(Path(junit_path))
-    if anchor != reading.head:
-        raise JournalCorrupt(
-            f"{path}: its head is {reading.head}, but {junit_path} says {anchor}",
-            hint="the log was cut short, extended or rewritten after the run, or the two files are of different runs",
-        )
+    anchor = junit_anchor(Path(junit_path))
+    if anchor is None:
+        raise JournalCorrupt(f"{junit_path}: no property {ANCHOR_PROPERTY}")
+    require_anchor(Path(path), reading, anchor)
     return reading.head
+
+
+def require_anchor(path: Path, reading: LogReading, anchor: Anchor) -> None:
+    """Raises `JournalCorrupt`, naming the last line that is there and how many are missing, unless the heads agree.
+
+    Detects a log that was cut short, extended or recomputed after the anchor was noted, and only then: it shows
+    nothing against someone who can rewrite both.
+    """
+    if anchor.head == reading.head:
+        return
+    raise JournalCorrupt(
+        f"{path}:{len(reading.events)}: its head is {reading.head}, but {anchor.where} says {anchor.head};"
+        f" {_departure(reading, anchor)}",
+        hint="the log was cut short, extended or rewritten after the run, or the two are of different runs",
+    )
+
+
+def _departure(reading: LogReading, anchor: Anchor) -> str:
+    """What can be said of how the log departs from its anchor."""
+    there = len(reading.events)
+    last = f"the last line there is {there}, '{reading.events[-1].kind}'" if there else "no line is there"
+    within = next((event.seq for event in reading.events if event.hash == anchor.head), None)
+    if within is not None:
+        return f"{last}, and the anchor is that of line {within}: {there - within} were added after it"
+    if anchor.events is None:
+        return f"{last}, and how many are missing is not known" if not reading.finished else last
+    if anchor.events > there:
+        return f"{last}, and {anchor.events - there} of {anchor.events} are missing"
+    if anchor.events < there:
+        return f"{last}, and {anchor.events} were there when the run ended"
+    return f"it has as many lines as it had, {there}, so some were rewritten"
 
 
 def _whole(path: Path, reading: LogReading) -> None:
@@ -233,22 +263,6 @@ def _whole(path: Path, reading: LogReading) -> None:
         )
     if not reading.events:
         raise JournalCorrupt(f"{path}: holds no event", hint="the run ended before its first event, or it was emptied")
-
-
-def _anchor(junit_path: Path) -> str:
-    try:
-        root = ElementTree.parse(junit_path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise JournalCorrupt(f"{junit_path}: not a JUnit file that can be read ({type(error).__name__})") from error
-    anchors = {
-        item.get("value") or (item.text or "").strip()
-        for item in root.iter("property")
-        if item.get("name") == ANCHOR_PROPERTY
-    }
-    if len(anchors) != 1 or not _HASH.match(min(anchors)):
-        found = "no" if not anchors else "no single, well-formed"
-        raise JournalCorrupt(f"{junit_path}: {found} property {ANCHOR_PROPERTY}")
-    return anchors.pop()
 
 
 def _verified(line: bytes, number: int, head: str, where: str) -> Event:

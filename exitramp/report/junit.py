@@ -6,7 +6,8 @@ what could not be measured must not look as if it had passed. A document that is
 that was aborted) gets a case `verdict` that says so.
 
 The suite's properties hold the run id, the hash of the objectives and, as `exitramp.event_log.head`, the head of the
-event log: `exitramp.drill.event_log.verify_against_anchor` compares the log with it.
+event log where the run itself anchored it: `exitramp report RUN --verify` compares the log with it. The head of a log
+without an anchor is left out, since it would make one of whatever is there now.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from datetime import UTC
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from exitramp.drill.event_log import ANCHOR_PROPERTY
+from exitramp.drill.anchor import ANCHOR_PROPERTY, COUNT_PROPERTY
 from exitramp.records import Verdict
 from exitramp.report.cells import cell_text
 from exitramp.report.model import Document, Objective, masked
-from exitramp.report.text import NOT_MEASURED, visible
+from exitramp.report.text import NOT_ANCHORED, NOT_MEASURED, visible
 
 _CLASS = "exitramp.drill"
 
@@ -71,8 +72,8 @@ def _properties(suite: Element, document: Document) -> None:
         ("exitramp.verdict", document.verdict.value),
         ("exitramp.program", meta.program),
         ("exitramp.objectives.sha256", meta.objectives_sha256),
-        (ANCHOR_PROPERTY, meta.event_log_head),
-        ("exitramp.event_log.events", None if meta.event_count is None else str(meta.event_count)),
+        (ANCHOR_PROPERTY, meta.event_log_head if meta.is_anchored else None),
+        (COUNT_PROPERTY, None if meta.event_count is None else str(meta.event_count)),
         ("exitramp.timestamp.zone", "UTC"),
         *((f"exitramp.stamp.{number}", stamp.text) for number, stamp in enumerate(document.all_stamps, start=1)),
     ):
@@ -117,7 +118,7 @@ def _summary(document: Document) -> str:
         f"{document.verdict.value}: {document.verdict_reason}",
         f"run: {meta.run_id}",
         f"stamps: {stamps}",
-        f"event log head: {meta.event_log_head or NOT_MEASURED}",
+        f"event log head: {(meta.is_anchored and meta.event_log_head) or NOT_ANCHORED}",
         f"objectives sha256: {meta.objectives_sha256 or NOT_MEASURED}",
     )
     return "\n".join(visible(line) for line in lines)

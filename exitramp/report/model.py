@@ -278,7 +278,10 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What identifies a run. Hashes are lower-case hex; None where there is none."""
+    """What identifies a run. Hashes are lower-case hex; None where there is none.
+
+    `is_anchored`: the run itself noted that head; only then may it be handed on as an anchor.
+    """
 
     run_id: str
     program: str
@@ -288,6 +291,7 @@ class Meta:
     objectives_sha256: str | None = None
     event_log_head: str | None = None
     event_count: int | None = None
+    is_anchored: bool = False
 
     @property
     def duration_seconds(self) -> float | None:

@@ -65,6 +65,7 @@ def sample_document(verdict: Verdict = Verdict.PASS) -> Document:
             ended_at=datetime(2030, 1, 14, 9, 31, 47, 400_000, tzinfo=UTC),
             objectives_sha256=OBJECTIVES_HASH,
             event_log_head=HEAD,
+            is_anchored=True,
             event_count=214,
         ),
         objectives=objectives,

@@ -9,6 +9,7 @@ from typing import Final
 
 NOT_MEASURED: Final = "not measured"
 NOT_APPLICABLE_TEXT: Final = "not applicable"
+NOT_ANCHORED: Final = "not anchored"
 EMPTY_TEXT: Final = "(empty)"
 MINUS: Final = "\u2212"
 NO_BREAK: Final = "\u00a0"
@@ -92,11 +93,12 @@ def with_unit(text: str, unit: str) -> str:
     return text if not unit else f"{text}%" if unit == "%" else f"{text}{NO_BREAK}{unit}"
 
 
-def seconds_text(seconds: float | None) -> str:
-    """A moment or duration: `2 min 05.4 s`, `12.30 s`, `0.120 s`, `0 s`."""
+def seconds_text(seconds: float | None, decimals: int | None = None) -> str:
+    """A moment or duration: `2 min 05.4 s`, `12.30 s`, `0.120 s`, `0 s`; `decimals` for one of less than a minute."""
     if seconds is None:
         return NOT_MEASURED
     if abs(seconds) < 60:
-        return with_unit(number_text(seconds, 0 if seconds == 0 else 3 if abs(seconds) < 1 else 2), "s")
+        places = decimals if decimals is not None else 3 if abs(seconds) < 1 else 2
+        return with_unit(number_text(seconds, 0 if seconds == 0 else places), "s")
     minutes, rest = divmod(round(seconds, 1), 60)
     return f"{number_text(int(minutes))}{NO_BREAK}min {rest:04.1f}{NO_BREAK}s"

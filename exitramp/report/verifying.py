@@ -6,89 +6,115 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exitramp.drill.event_log import read_events, verify_against_anchor
-from exitramp.errors import JournalCorrupt
+from exitramp.drill.anchor import Anchor, is_head
+from exitramp.drill.event_log import read_events, require_anchor
+from exitramp.errors import UsageError
 from exitramp.records import Verdict
-from exitramp.report.writing import JOURNAL, NAMES, read_journal, summary
+from exitramp.report.run_journal import RunJournal, read_run
+from exitramp.report.sections import build_document
+from exitramp.report.writing import summary
+
+GIVEN = "the head that was given"
 
 
 @dataclass(frozen=True, slots=True)
 class JournalCheck:
-    """A journal whose chain holds. `anchor` names what its head was compared with; None where there was nothing."""
+    """A journal whose chain holds, and what its head was compared with.
 
-    journal: Path
-    events: int
-    head: str
-    is_finished: bool
-    anchor: str | None
-    results: dict[str, Any]
+    `beside` names the anchors in the run's own folder, `is_given` says that a head kept elsewhere was compared too.
+    """
+
+    run: RunJournal
+    beside: tuple[str, ...]
+    is_given: bool
+
+    @property
+    def events(self) -> int:
+        return len(self.run.reading.events)
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        return (*self.beside, GIVEN) if self.is_given else self.beside
 
     @property
     def verdict(self) -> Verdict:
-        """A chain without an anchor can be recomputed: that it holds shows too little to pass."""
-        # A chain that nobody anchored, or that stops before the run's end, holds and still proves too little.
-        return Verdict.PASS if self.anchor is not None and self.is_finished else Verdict.INCONCLUSIVE
+        """A chain that nobody anchored, or that stops before the run's end, holds and still shows too little."""
+        return Verdict.PASS if self.anchors and self.run.reading.finished else Verdict.INCONCLUSIVE
 
     @property
     def proves(self) -> tuple[str, ...]:
         found = [f"no event was changed, dropped, added or moved among these {self.events} without the chain redone"]
-        if self.anchor is not None:
-            found.append(f"the journal ends where it ended when {self.anchor} was written")
+        if self.beside:
+            found.append(
+                f"the journal ends as {' and '.join(self.beside)} {'say' if len(self.beside) > 1 else 'says'}, beside"
+                " it: nothing happened to it by accident, nor by anybody who could not write to that folder"
+            )
+        if self.is_given:
+            found.append("it is the journal whose head was given: whoever changed it since would have another head")
         return tuple(found)
 
     @property
     def does_not_prove(self) -> tuple[str, ...]:
         found = []
-        if self.anchor is None:
+        if not self.anchors:
             found.append(
-                "that nobody recomputed the whole chain or cut off its end: there is no report.xml to compare the head"
-                " with; give the head that the run printed with --head"
+                "that nobody recomputed the whole chain or cut off its end: no anchor lies beside it; give the head"
+                " that the run printed with --head"
+            )
+        elif not self.is_given:
+            found.append(
+                "anything against somebody who could write to that folder, and so to journal and anchor both; give the"
+                " head that was kept elsewhere with --head"
             )
         else:
-            found.append("anything against somebody who can rewrite the journal and what it was compared with")
-        if not self.is_finished:
-            found.append("that the run ended: its last event is not the one that a run ends with")
+            found.append("anything, if the head that was given came from where somebody could change the journal too")
+        if not self.run.reading.finished:
+            last = self.run.reading.events[-1]
+            found.append(
+                f"that the run ended: the last line there is {last.seq}, '{last.kind}', and how many are missing is"
+                " not known"
+            )
         found.append("that what was written down was true when it was written")
         return tuple(found)
 
     def summary(self) -> str:
-        anchored = (
-            f", its head is that of {self.anchor}" if self.anchor is not None else ", its head is anchored nowhere"
+        held = (
+            f", its head is that of {' and '.join(self.anchors)}" if self.anchors else ", its head is anchored nowhere"
         )
-        return f"{self.journal}: the chain of {self.events} events holds{anchored}"
+        return f"{self.run.path}: the chain of {self.events} events holds{held}"
+
+    def run_verdict(self) -> Verdict:
+        """How the run came out, by its journal: another question than whether the journal is the one it wrote."""
+        return build_document(self.run.journal).verdict
 
     def to_json(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict.value,
-            "journal": str(self.journal),
+            "journal": str(self.run.path),
             "events": self.events,
-            "event_log_head": self.head,
-            "finished": self.is_finished,
-            "anchor": self.anchor,
+            "event_log_head": self.run.reading.head,
+            "finished": self.run.reading.finished,
+            "run_verdict": self.run_verdict().value,
+            "anchors": list(self.anchors),
             "proves": list(self.proves),
             "does_not_prove": list(self.does_not_prove),
-            **self.results,
+            **summary(self.run.journal),
         }
 
 
 def verify_journal(folder: Path, *, head: str | None = None) -> JournalCheck:
-    """Check the chain of the journal in `folder`, and its head against `report.xml` beside it and against `head`.
+    """Check the chain of the journal in `folder`, and its head against the anchors beside it and against `head`.
 
-    Raises `JournalCorrupt` naming file and line when the chain is broken or a head is another one.
+    Raises `JournalCorrupt` naming file and line when the chain is broken or a head is another one, and `UsageError`
+    for a `head` that is no hash.
     """
-    reading = read_journal(folder)
-    journal, junit = folder / JOURNAL, folder / NAMES["junit"]
-    read_events(journal)  # a last line that was never written to its end is an error here, unlike in a report
-    anchors = []
-    if junit.exists():
-        verify_against_anchor(journal, junit)
-        anchors.append(str(junit))
+    given = None
     if head is not None:
-        if head.strip().lower() != reading.head:
-            raise JournalCorrupt(
-                f"{journal}:{len(reading.events)}: its head is {reading.head}, not the one that was given",
-                hint="the journal was cut short, extended or rewritten, or the head is that of another run",
-            )
-        anchors.append("the head that was given")
-    anchor = " and ".join(anchors) or None
-    return JournalCheck(journal, len(reading.events), reading.head, reading.finished, anchor, summary(reading))
+        if not is_head(head.strip().lower()):
+            raise UsageError(f"{head!r} is no head of an event log", hint="it is 64 hexadecimal digits")
+        given = Anchor(head.strip().lower(), None, GIVEN)
+    run = read_run(folder)
+    read_events(run.path)  # a last line that was never written to its end is an error here, unlike in a report
+    if given is not None:
+        require_anchor(run.path, run.reading, given)
+    return JournalCheck(run, tuple(anchor.where for anchor in run.anchors), given is not None)

@@ -43,7 +43,7 @@ def test_a_run_that_did_not_pass_ends_with_its_own_exit_code(tmp_path: Path, ver
 def test_one_format_goes_into_another_folder(folder: Path, tmp_path: Path) -> None:
     assert run(["report", str(folder), "--format", "md", "--out", str(tmp_path / "new" / "place")]) == 0
     assert [path.name for path in (tmp_path / "new" / "place").iterdir()] == ["report.md"]
-    assert [path.name for path in folder.iterdir()] == ["journal.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == ["journal.anchor.json", "journal.jsonl"]
 
 
 def test_the_journal_file_itself_may_be_named(folder: Path) -> None:
@@ -108,11 +108,25 @@ def test_a_journal_cut_short_is_not_rendered_over_its_anchor(folder: Path) -> No
 def test_the_head_that_a_run_printed_is_an_anchor_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["report", str(folder), "--format", "md"])
     head = next(line for line in capsys.readouterr().out.splitlines() if "head" in line).split()[-1]
+    (folder / "journal.anchor.json").unlink()
     assert run(["report", str(folder), "--verify", "--head", head]) == 0
+    assert "the head that was given" in capsys.readouterr().out
     assert run(["report", str(folder), "--verify", "--head", "0" * 64]) == 4
+    assert "journal.jsonl:" in capsys.readouterr().err
+
+
+def test_verify_says_that_an_anchor_beside_the_journal_holds_against_nobody_who_can_write_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["report", str(folder), "--verify"]) == 0
+    told = capsys.readouterr().out
+    proves, _, does_not = told.partition("this does not prove")
+    assert "journal.anchor.json says, beside it" in proves
+    assert "anything against somebody who could write to that folder" in does_not
 
 
 def test_a_chain_without_an_anchor_is_inconclusive(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "journal.anchor.json").unlink()
     assert run(["report", str(folder), "--verify"]) == 3
     assert "nobody recomputed the whole chain" in capsys.readouterr().out
 
@@ -138,6 +152,7 @@ def test_verify_as_json_tells_a_broken_chain_as_a_finding(folder: Path, capsys: 
         ["nowhere"],
         ["{folder}", "--verify", "--format", "html"],
         ["{folder}", "--head", "0" * 64],
+        ["{folder}", "--verify", "--head", "no hash"],
         ["{folder}", "--format", "xlsx"],
     ],
 )

@@ -350,7 +350,7 @@ def run_recipe(language: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_recipes_of_the_documentation_verify_a_log_without_this_program(tmp_path: Path, language: str) -> None:
     if language == "sh" and not (shutil.which("sha256sum") and shutil.which("sed")):
         pytest.skip("no sha256sum or sed on this machine")
-    path = tmp_path / "events.jsonl"
+    path = tmp_path / "journal.jsonl"
     head = write_log(path).head
     done = run_recipe(language, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from exitramp.clock import ManualClock
 from exitramp.drill.event_log import Event, EventLog, read_log
 from exitramp.report.markdown import render_markdown
 from exitramp.report.model import Document
+from exitramp.report.sections import Journal, build_document
 
 SECTIONS = [
     "Verdict",
@@ -180,6 +181,11 @@ def played(folder: Path, found: Mapping[str, Mapping[str, Any]], spec: dict[str,
     for name, data in found.items():
         play.step(name, data, VERDICTS.get(name))
     return play
+
+
+def document_of_run(events: Sequence[Event], *, torn_bytes: int = 0, is_anchored: bool = True) -> Document:
+    """The report of these events, by default as one that an anchor holds."""
+    return build_document(Journal.of(events, torn_bytes, is_anchored=is_anchored))
 
 
 def text_of(document: Document) -> str:

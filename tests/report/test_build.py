@@ -14,11 +14,10 @@ from exitramp.drill.objectives import objectives_sha256
 from exitramp.records import Verdict
 from exitramp.report.html import render_html
 from exitramp.report.model import Notice
-from exitramp.report.sections import build_document
 from exitramp.report.sections.annex import drill_file, rerun_command
 from exitramp.report.sections.journal import Journal
 from exitramp.report.writing import write_reports
-from tests.report.drill_journals import SECTIONS, STEPS, judged, played, section_text, text_of
+from tests.report.drill_journals import SECTIONS, STEPS, document_of_run, judged, played, section_text, text_of
 from tests.report.drill_results import PAYLOADS, results
 
 
@@ -28,26 +27,26 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
 
 
 def test_a_run_that_went_well_says_in_its_first_words_that_the_switch_worked(passed: list[Event]) -> None:
-    document = build_document(passed)
+    document = document_of_run(passed)
     assert document.verdict is Verdict.PASS
     assert document.verdict_reason.startswith("The switch worked: 1\u00a0fault hit the primary")
 
 
 def test_a_report_has_all_eighteen_sections_in_their_order(passed: list[Event]) -> None:
-    document = build_document(passed)
+    document = document_of_run(passed)
     assert [one.title for one in document.sections] == SECTIONS
     assert [one.number for one in document.sections] == list(range(1, 19))
 
 
 def test_what_is_not_proven_begins_with_the_mocks_and_stands_in_the_first_section(passed: list[Event]) -> None:
-    first = section_text(build_document(passed), "Verdict")
+    first = section_text(document_of_run(passed), "Verdict")
     caveats = first.partition("What this report does not prove")[2]
     assert caveats.find("The answers are mocks") < caveats.find("latency is simulated") < caveats.find("live")
     assert "mock-openai: median 40 ms, log-normal with sigma 0.3, seed 7" in caveats
 
 
 def test_wherever_mocks_answered_the_label_stands_beside_the_verdict_and_the_figures(passed: list[Event]) -> None:
-    document = build_document(passed)
+    document = document_of_run(passed)
     assert Notice.MOCK in {stamp.kind for stamp in document.all_stamps}
     for title in ("Verdict", "Scope", "Mode and scenario", "Baseline", "Quality parity"):
         assert "mock" in section_text(document, title).lower(), title
@@ -55,7 +54,7 @@ def test_wherever_mocks_answered_the_label_stands_beside_the_verdict_and_the_fig
 
 
 def test_a_report_is_unsigned_and_leaves_what_people_know_blank(passed: list[Event]) -> None:
-    document = build_document(passed)
+    document = document_of_run(passed)
     assert "UNSIGNED" in text_of(document)
     assert "unsigned" in {stamp.text for stamp in document.all_stamps}
     assert document.blank_count > 20
@@ -64,11 +63,11 @@ def test_a_report_is_unsigned_and_leaves_what_people_know_blank(passed: list[Eve
 
 
 def test_no_report_says_that_anything_is_compliant(passed: list[Event]) -> None:
-    assert "complian" not in (render_html(build_document(passed)) + text_of(build_document(passed))).lower()
+    assert "complian" not in (render_html(document_of_run(passed)) + text_of(document_of_run(passed))).lower()
 
 
 def test_the_objectives_hash_stands_with_the_event_that_holds_it_and_is_computed_again(passed: list[Event]) -> None:
-    told = section_text(build_document(passed), "Objectives, set and hashed before the run")
+    told = section_text(document_of_run(passed), "Objectives, set and hashed before the run")
     assert passed[0].data["objectives_sha256"] in told
     assert passed[0].hash in told
     assert "the same" in told
@@ -76,7 +75,7 @@ def test_the_objectives_hash_stands_with_the_event_that_holds_it_and_is_computed
 
 
 def test_lost_records_and_flipped_cases_are_named_by_id(passed: list[Event]) -> None:
-    document = build_document(passed)
+    document = document_of_run(passed)
     lost = section_text(document, "Results by objective and fault")
     assert "late.note_0#7" in lost
     assert "bdb.Bdb.set_continue#0" in lost
@@ -84,21 +83,21 @@ def test_lost_records_and_flipped_cases_are_named_by_id(passed: list[Event]) -> 
 
 
 def test_what_decides_nothing_says_so(passed: list[Event]) -> None:
-    told = section_text(build_document(passed), "Quality parity")
+    told = section_text(document_of_run(passed), "Quality parity")
     assert "McNemar" in told
     assert "decides nothing" in told
     assert "By use case: descriptive, decides nothing" in told
 
 
 def test_digests_of_both_sides_stand_beside_each_other(passed: list[Event]) -> None:
-    told = section_text(build_document(passed), "Rollback")
+    told = section_text(document_of_run(passed), "Rollback")
     assert told.count(PAYLOADS[:16]) >= 3
     assert "equal" in told
 
 
 def test_the_same_journal_gives_the_same_report(passed: list[Event]) -> None:
-    assert build_document(passed) == build_document(copy.deepcopy(passed))
-    assert render_html(build_document(passed)) == render_html(build_document(list(passed)))
+    assert document_of_run(passed) == document_of_run(copy.deepcopy(passed))
+    assert render_html(document_of_run(passed)) == render_html(document_of_run(list(passed)))
 
 
 def test_the_drill_file_in_the_annex_can_be_run(passed: list[Event]) -> None:
@@ -144,7 +143,7 @@ def test_what_the_engine_writes_down_is_what_the_report_reads(tmp_path: Path) ->
     result = run_drill(read_drill(REAL, "real.yaml", None), tmp_path / "run", seed=3)
     assert result.aborted is None
     write_reports(tmp_path / "run")
-    document = build_document(read_log(tmp_path / "run" / "journal.jsonl").events)
+    document = document_of_run(read_log(tmp_path / "run" / "journal.jsonl").events)
     assert document.verdict is result.verdict
     assert document.meta.event_log_head == result.head
     inventory = section_text(document, "Portability inventory")

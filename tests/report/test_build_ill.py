@@ -15,13 +15,13 @@ from exitramp.errors import DataInvalid
 from exitramp.records import Verdict
 from exitramp.report.html import render_html
 from exitramp.report.model import Table
-from exitramp.report.sections import build_document
 from exitramp.report.walk import nodes
 from tests.report.drill_journals import (
     OBJECTIVES,
     SECTIONS,
     VERDICTS,
     Play,
+    document_of_run,
     drill,
     judged,
     played,
@@ -41,7 +41,7 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
 
 def test_a_missed_objective_is_told_with_its_figure_and_its_promise(tmp_path: Path) -> None:
     events = played(tmp_path, results()).end("fail", judged(rto_seconds=(7.25, "fail")))
-    document = build_document(events)
+    document = document_of_run(events)
     assert document.verdict is Verdict.FAIL
     assert "The switch worked" not in text_of(document)
     assert "Rto seconds is 7.25\u00a0s, promised was ≤\u00a05\u00a0s" in document.verdict_reason
@@ -50,7 +50,7 @@ def test_a_missed_objective_is_told_with_its_figure_and_its_promise(tmp_path: Pa
 
 def test_a_figure_is_never_rounded_onto_its_promise(tmp_path: Path) -> None:
     events = played(tmp_path, results()).end("fail", judged(rto_seconds=(5.0004, "fail")))
-    assert "5.0004" in build_document(events).verdict_reason
+    assert "5.0004" in document_of_run(events).verdict_reason
 
 
 def test_a_failed_check_fails_a_run_whose_objectives_are_all_met(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_failed_check_fails_a_run_whose_objectives_are_all_met(tmp_path: Path)
             "count": 60,
         }
         play.step(name, data, "fail" if name == "parity" else VERDICTS.get(name), (lost,) if name == "parity" else ())
-    document = build_document(play.end("fail", judged()))
+    document = document_of_run(play.end("fail", judged()))
     assert document.verdict is Verdict.FAIL
     assert "60 records of the primary are not in the substitute" in document.verdict_reason
     assert "x#1" in section_text(document, "Findings and lessons")
@@ -72,7 +72,7 @@ def test_a_failed_check_fails_a_run_whose_objectives_are_all_met(tmp_path: Path)
 
 def test_what_was_not_measured_is_said_to_be_not_measured_and_never_a_zero(tmp_path: Path) -> None:
     events = played(tmp_path, results()).end("inconclusive", judged(rto_seconds=(None, "inconclusive")))
-    document = build_document(events)
+    document = document_of_run(events)
     assert document.verdict is Verdict.INCONCLUSIVE
     row = next(line for line in text_of(document).splitlines() if line.startswith("| rto seconds"))
     assert "not measured" in row
@@ -82,7 +82,7 @@ def test_what_was_not_measured_is_said_to_be_not_measured_and_never_a_zero(tmp_p
 def test_steps_that_a_drill_does_not_have_are_named_as_such(tmp_path: Path) -> None:
     few = {name: results()[name] for name in ("start", "dump", "verify_dump", "plan", "restore", "parity")}
     spec = drill(steps=[{"name": name} for name in few])
-    document = build_document(played(tmp_path, few, spec).end("pass", judged()[1:2], None))
+    document = document_of_run(played(tmp_path, few, spec).end("pass", judged()[1:2], None))
     for title, step in (
         ("Results by objective and fault", "outage"),
         ("Quality parity", "compare_quality"),
@@ -103,7 +103,7 @@ def test_an_aborted_drill_says_where_and_why_and_is_no_pass(tmp_path: Path) -> N
         play.step(name, results()[name], VERDICTS.get(name))
     play.abort("dump", "StoreUnavailable: the store does not answer")
     unmeasured = judged(**{name: (None, "inconclusive") for name, goal in OBJECTIVES.items() if goal is not None})
-    document = build_document(play.end("pass", unmeasured, "dump: StoreUnavailable"))
+    document = document_of_run(play.end("pass", unmeasured, "dump: StoreUnavailable"))
     assert document.verdict is Verdict.INCONCLUSIVE
     assert "stopped in the step “dump”: StoreUnavailable" in document.verdict_reason
     assert "stopped early" in {stamp.text for stamp in document.all_stamps}
@@ -113,7 +113,7 @@ def test_an_aborted_drill_says_where_and_why_and_is_no_pass(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kept", [1, 2, 5, 12, 24, -2, -1])
 def test_the_journal_of_a_killed_run_renders_and_is_inconclusive(passed: list[Event], kept: int) -> None:
-    document = build_document(passed[:kept], torn_bytes=17)
+    document = document_of_run(passed[:kept], torn_bytes=17)
     assert document.verdict is Verdict.INCONCLUSIVE
     assert document.verdict_reason.startswith("The run did not end")
     assert "run did not end" in {stamp.text for stamp in document.all_stamps}
@@ -125,7 +125,7 @@ def test_the_journal_of_a_killed_run_renders_and_is_inconclusive(passed: list[Ev
 def test_a_killed_run_that_had_failed_already_stays_a_fail(tmp_path: Path) -> None:
     play = Play(tmp_path, drill())
     play.step("dump", results()["dump"], "fail", ({"code": "dump.count", "message": "one is gone", "verdict": "fail"},))
-    document = build_document(play.events())
+    document = document_of_run(play.events())
     assert document.verdict is Verdict.FAIL
     assert document.verdict_reason.startswith("The run did not end")
     assert "one is gone" in document.verdict_reason
@@ -144,7 +144,7 @@ def test_a_stack_of_ones_own_without_chat_questions_prices_or_objectives_renders
     found["rollback"] |= {"sync": None, "substitute_digests": None, "parity": None}
     none = dict.fromkeys(OBJECTIVES)
     spec = drill(objectives=none, primary={"store": {"address": "chroma:/db#c"}, "chat": None})
-    document = build_document(played(tmp_path, found, spec).end("inconclusive", []))
+    document = document_of_run(played(tmp_path, found, spec).end("inconclusive", []))
     whole = text_of(document)
     assert document.verdict is Verdict.INCONCLUSIVE
     assert "No objectives were set" in document.verdict_reason
@@ -158,7 +158,7 @@ def test_a_stack_of_ones_own_without_chat_questions_prices_or_objectives_renders
 def test_an_emulated_wire_is_called_emulated(tmp_path: Path) -> None:
     found = results()
     found["start"]["stacks"]["substitute"]["store"] = store("qdrant+http://127.0.0.1:6333#c", "qdrant-shim")
-    document = build_document(played(tmp_path, found).end("pass", judged()))
+    document = document_of_run(played(tmp_path, found).end("pass", judged()))
     assert "wire emulated" in {stamp.text for stamp in document.all_stamps}
     assert "was emulated" in section_text(document, "Verdict")
 
@@ -168,30 +168,30 @@ def test_an_emulated_wire_is_called_emulated(tmp_path: Path) -> None:
 
 def test_a_pass_that_the_objectives_do_not_carry_is_not_shown(tmp_path: Path) -> None:
     events = played(tmp_path, results()).end("pass", judged(rto_seconds=(9.0, "fail")))
-    assert build_document(events).verdict is Verdict.FAIL
+    assert document_of_run(events).verdict is Verdict.FAIL
 
 
 def test_an_objective_that_passes_unmeasured_does_not(tmp_path: Path) -> None:
     events = played(tmp_path, results()).end("pass", judged(rto_seconds=(None, "pass")))
-    assert build_document(events).verdict is Verdict.INCONCLUSIVE
+    assert document_of_run(events).verdict is Verdict.INCONCLUSIVE
 
 
 def test_objectives_judged_against_another_target_than_the_one_set_are_no_pass(tmp_path: Path) -> None:
     moved = judged()
     moved[0] = {**moved[0], "target": 50.0}
-    document = build_document(played(tmp_path, results()).end("pass", moved))
+    document = document_of_run(played(tmp_path, results()).end("pass", moved))
     assert document.verdict is Verdict.INCONCLUSIVE
     assert "other targets than those set: rto_seconds" in document.verdict_reason
 
 
 def test_an_objective_that_was_set_and_never_judged_is_no_pass(tmp_path: Path) -> None:
-    document = build_document(played(tmp_path, results()).end("pass", judged()[1:]))
+    document = document_of_run(played(tmp_path, results()).end("pass", judged()[1:]))
     assert document.verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_hash_that_is_not_that_of_the_objectives_beside_it_is_no_pass(passed: list[Event]) -> None:
     first = replace(passed[0], data={**passed[0].data, "objectives_sha256": "0" * 64})
-    document = build_document([first, *passed[1:]])
+    document = document_of_run([first, *passed[1:]])
     assert document.verdict is Verdict.INCONCLUSIVE
     assert "not the same" in section_text(document, "Objectives, set and hashed before the run")
 
@@ -199,7 +199,7 @@ def test_a_hash_that_is_not_that_of_the_objectives_beside_it_is_no_pass(passed: 
 def test_a_log_that_is_not_a_drills_is_refused(passed: list[Event]) -> None:
     for log in ([], list(passed[1:])):
         with pytest.raises(DataInvalid, match="not the journal of a drill"):
-            build_document(log)
+            document_of_run(log)
 
 
 def _shapes(value: Any, put: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
@@ -236,6 +236,6 @@ def test_a_journal_of_another_shape_gives_a_report_and_never_a_traceback(passed:
             if not isinstance(whole["data"], dict):
                 continue
             log = [*passed[:number], replace(event, data=whole["data"]), *passed[number + 1 :]]
-            assert [one.title for one in build_document(log).sections] == SECTIONS
+            assert [one.title for one in document_of_run(log).sections] == SECTIONS
             changed += 1
     assert changed > 100

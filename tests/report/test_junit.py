@@ -15,7 +15,6 @@ from exitramp.clock import ManualClock
 from exitramp.drill.event_log import EventLog, verify_against_anchor
 from exitramp.errors import JournalCorrupt
 from exitramp.records import Verdict
-from exitramp.report.files import NAMES, write_report
 from exitramp.report.junit import render_junit
 from exitramp.report.model import Document
 from exitramp.report.sample import HEAD, OBJECTIVES_HASH, RUN_ID, sample_document
@@ -127,11 +126,19 @@ def test_a_log_is_verified_against_the_file_that_was_written(tmp_path: Path) -> 
     log.append("run.started", {"run_id": RUN_ID})
     head = log.finish()
     sample = sample_document()
-    write_report(replace(sample, meta=replace(sample.meta, event_log_head=head)), tmp_path)
-    assert verify_against_anchor(log.path, tmp_path / NAMES["junit"]) == head
+    junit = tmp_path / "report.xml"
+    junit.write_text(render_junit(replace(sample, meta=replace(sample.meta, event_log_head=head, event_count=2))))
+    assert verify_against_anchor(log.path, junit) == head
     log.path.write_bytes(log.path.read_bytes().split(b"\n")[0] + b"\n")
-    with pytest.raises(JournalCorrupt, match="cut short"):
-        verify_against_anchor(log.path, tmp_path / NAMES["junit"])
+    with pytest.raises(JournalCorrupt, match=r"events\.jsonl:1: .*the last line there is 1, 'run.started', and 1 of 2"):
+        verify_against_anchor(log.path, junit)
+
+
+def test_the_head_of_a_log_without_an_anchor_is_not_handed_on() -> None:
+    sample = sample_document()
+    text = render_junit(replace(sample, meta=replace(sample.meta, is_anchored=False)))
+    assert HEAD not in text
+    assert "event log head: not anchored" in text
 
 
 def test_whatever_is_in_a_text_the_xml_stays_whole(hard: Document, hard_texts: dict[str, str]) -> None:

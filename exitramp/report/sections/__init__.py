@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from exitramp.drill.event_log import Event
 from exitramp.report.model import Document, Meta
 from exitramp.report.sections import (
     annex,
@@ -28,14 +25,12 @@ from exitramp.report.sections.words import sentence
 __all__ = ["Journal", "build_document"]
 
 
-def build_document(log: Sequence[Event], *, torn_bytes: int = 0) -> Document:
-    """The report of one run, from its verified events alone: the same events always give the same document.
+def build_document(journal: Journal) -> Document:
+    """The report of one run, from its journal alone: the same journal always gives the same document.
 
     A run that was stopped, killed or made of other steps gives a whole document too: what is not in the journal reads
-    "not measured" with the reason why. `torn_bytes` is what `read_log` found of a line that was never written to its
-    end. Raises `DataInvalid` for events that are not those of a drill.
+    "not measured" with the reason why.
     """
-    journal = Journal.of(log, torn_bytes)
     objectives = judged(journal)
     found = overall(journal, objectives)
     name = word(journal.drill, "name")
@@ -83,4 +78,5 @@ def _meta(journal: Journal) -> Meta:
         objectives_sha256=word(started, "objectives_sha256") or None,
         event_log_head=journal.head,
         event_count=len(journal.events),
+        is_anchored=journal.is_anchored,
     )

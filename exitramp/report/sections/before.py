@@ -18,9 +18,9 @@ from exitramp.report.model import (
     prose,
     row,
 )
+from exitramp.report.sections.doubts import doubts
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
 from exitramp.report.sections.journal import Journal
-from exitramp.report.sections.outcome import doubts
 from exitramp.report.sections.promises import hash_holds, promised
 from exitramp.report.sections.words import PARTS, counted, not_measured, sentence
 from exitramp.report.text import number_text

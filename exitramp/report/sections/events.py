@@ -47,12 +47,12 @@ def event_section(journal: Journal) -> Section:
         _chain(journal),
         prose(
             "Each event holds the hash of the one before it, so no line can be changed, dropped, added or moved without"
-            " breaking the chain. That proves something only against a copy of the head which whoever can write the"
-            " file does not control: it was printed when the run ended and stands in the JUnit file, which a build"
-            " server keeps. It proves nothing against somebody who can rewrite both, nor that what was written down"
-            " was true when it was written.",
+            " changing every hash after it, up to the head. Whoever can write the file can also compute them all anew:"
+            " by itself the chain shows nothing. It shows something against an anchor, a copy of the head that was made"
+            " when the run ended."
         ),
-        Code("exitramp report RUN --verify", "sh", "To check it, with the run’s folder in place of RUN"),
+        prose(_held_by(journal)),
+        Code("exitramp report RUN --verify --head HEAD", "sh", "To check it, with the head that was kept elsewhere"),
     ]
     if journal.torn_bytes:
         torn = f"its last line broke off after {counted(journal.torn_bytes, 'byte')} and is left out"
@@ -64,12 +64,39 @@ def event_section(journal: Journal) -> Section:
 
 
 def _chain(journal: Journal) -> KeyValues:
+    anchor = "none"
+    if journal.is_anchored:
+        anchor = "agrees with this head"
+    elif not journal.is_finished:
+        anchor = "none: a run writes it when it ends"
     return KeyValues(
         (
             ("Head of the chain", code(journal.head)),
             ("Events", len(journal.events)),
             ("Ended in order", "yes" if journal.is_finished else "no: the run did not end"),
+            ("Anchor beside the journal", anchor),
         )
+    )
+
+
+def _held_by(journal: Journal) -> str:
+    if journal.is_anchored:
+        return (
+            "This run wrote its anchor into the folder of the journal, and when this report was made the two agreed."
+            " That shows that nothing happened to the journal by accident, nor by anybody who could not write to that"
+            " folder. Against somebody who could, only a copy of the head kept elsewhere shows anything: the line that"
+            " the drill printed at its end, or the JUnit file on a build server. No copy shows that what was written"
+            " down was true when it was written."
+        )
+    if not journal.is_finished:
+        return (
+            "This run did not end and wrote no anchor, so nothing shows that these events are all of those that were"
+            " written, nor that they are as they were written."
+        )
+    return (
+        "There is no anchor beside this journal, although its last event is that of a run that ended. So nothing shows"
+        " that these are the events that the run wrote, and the report calls no such run a pass. If the head that the"
+        " drill printed was kept, the command below compares it."
     )
 
 

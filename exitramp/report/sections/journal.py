@@ -39,21 +39,26 @@ class StepRun:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """The events of one run. `torn_bytes` is the length of a last line that was never written to its end."""
+    """The events of one run.
+
+    `torn_bytes` is the length of a last line that was never written to its end. `is_anchored` says that a copy of the
+    last hash, made by the run itself, agrees: without one nothing shows that these are the events that were written.
+    """
 
     events: tuple[Event, ...]
     steps: tuple[StepRun, ...]
     torn_bytes: int
+    is_anchored: bool
 
     @classmethod
-    def of(cls, events: Sequence[Event], torn_bytes: int = 0) -> Journal:
+    def of(cls, events: Sequence[Event], torn_bytes: int = 0, *, is_anchored: bool = False) -> Journal:
         """Raises `DataInvalid` for events that are not those of a drill."""
         if not events or events[0].kind != "run.started":
             raise DataInvalid(
                 "this is not the journal of a drill: it does not begin with 'run.started'",
                 hint="give the folder that `exitramp drill run` wrote",
             )
-        return cls(tuple(events), tuple(_steps(events)), torn_bytes)
+        return cls(tuple(events), tuple(_steps(events)), torn_bytes, is_anchored)
 
     @property
     def started(self) -> Data:
@@ -69,8 +74,26 @@ class Journal:
         return self._last("run.judged")
 
     @property
+    def aborts(self) -> tuple[Data, ...]:
+        return tuple(event.data for event in self.of_kind("run.aborted"))
+
+    @property
     def aborted(self) -> Data | None:
-        return self._last("run.aborted")
+        """Where and why the drill was stopped: the first time, since what was broken off later is the way back."""
+        return self.aborts[0] if self.aborts else None
+
+    @property
+    def stopped_where(self) -> str:
+        """`in the step “dump”`: or before it, or after it, by which of its events came before the stop."""
+        first = next((event for event in self.events if event.kind == "run.aborted"), None)
+        if first is None:
+            return ""
+        name = word(first.data, "step")
+        ran = [step for step in self.steps if step.name == name and step.started.seq < first.seq]
+        if not ran:
+            return f"before the step “{name}”"
+        ended = ran[-1].finished is not None and ran[-1].finished.seq < first.seq
+        return f"{'after' if ended else 'in'} the step “{name}”"
 
     @property
     def is_finished(self) -> bool:
@@ -97,6 +120,10 @@ class Journal:
         found = self.step(name)
         return found.data if found else NOTHING
 
+    def every(self, name: str) -> tuple[Data, ...]:
+        """What each run of the step found; a drill may have a step more than once."""
+        return tuple(step.data for step in self.steps if step.name == name and step.finished is not None)
+
     def wanted(self, name: str) -> bool:
         """Whether the drill file asks for that step."""
         return any(word(each, "name") == name for each in objects(self.drill, "steps"))
@@ -107,10 +134,12 @@ class Journal:
             return ""
         if not self.wanted(name):
             return f"The step “{name}” is not part of this drill."
-        if self.aborted is not None and word(self.aborted, "step") == name:
-            return f"The drill was stopped in the step “{name}”: {word(self.aborted, 'reason')}."
+        for each in self.aborts:
+            if word(each, "step") == name:
+                why = word(each, "reason").rstrip(".") or "the journal does not say why"
+                return f"The drill was stopped {self.stopped_where}: {why}."
         if self.aborted is not None:
-            return f"The drill was stopped in the step “{word(self.aborted, 'step')}”, before “{name}”."
+            return f"The drill was stopped {self.stopped_where}, and “{name}” did not run."
         if any(step.name == name for step in self.steps):
             return f"The run broke off in the step “{name}”."
         return f"The run did not get as far as the step “{name}”."

@@ -7,42 +7,37 @@ from collections.abc import Sequence
 from exitramp.records import Verdict
 from exitramp.report.cells import cell_text
 from exitramp.report.model import Notice, Objective, Stamp
+from exitramp.report.sections.doubts import doubts, unanchored
 from exitramp.report.sections.fields import Data, count, figure, objects, verdict, word
 from exitramp.report.sections.journal import Journal
-from exitramp.report.sections.promises import hash_holds, moved
-from exitramp.report.sections.stacks import faults, mocks, mocks_answered, simulated_faults, stack_parts
-from exitramp.report.sections.words import counted, listed, sentence, sides_named, step_words
+from exitramp.report.sections.stacks import faults, mocks_answered, simulated_faults, stack_parts
+from exitramp.report.sections.words import counted, listed, sentence, sides_named, step_words, within_text
 from exitramp.report.text import number_text, seconds_text
 
 _MOST_REASONS = 2
+_TOLD = frozenset({"drill.aborted", "run.unfinished", "objectives.none", "journal.doubt", "journal.unanchored"})
 
 
 def overall(journal: Journal, objectives: Sequence[Objective]) -> Verdict:
-    """The engine's verdict, never better than what the journal itself holds to be true."""
+    """The engine's verdict, never better than what the journal holds to be true, and no pass on its word alone."""
     found = [each.verdict for each in objectives]
     found += [step.verdict for step in journal.steps if step.verdict is Verdict.FAIL]
     if journal.judged is not None:
         found.append(verdict(journal.judged, "verdict") or Verdict.INCONCLUSIVE)
     if not journal.is_finished or journal.aborted is not None or doubts(journal) or not objectives:
         found.append(Verdict.INCONCLUSIVE)
+    if unanchored(journal):
+        found.append(Verdict.INCONCLUSIVE)
     return Verdict.worst(found)
 
 
-def doubts(journal: Journal) -> tuple[str, ...]:
-    """What in the journal contradicts itself."""
-    found = []
-    if not hash_holds(journal):
-        found.append("the hash of the objectives is not that of the objectives written beside it")
-    if moved(journal):
-        found.append(f"objectives were judged against other targets than those set: {listed(moved(journal))}")
-    return tuple(found)
-
-
 def reason(journal: Journal, objectives: Sequence[Objective], found: Verdict) -> str:
-    """One to three sentences: what came out, by which figures, and what it rests on."""
+    """A few sentences: what came out, by which figures, and what it rests on."""
     if found is Verdict.PASS:
         return " ".join([*_worked(journal, objectives), *_rests_on(journal)])
-    told = [*_stopped(journal), *(sentence(each) for each in doubts(journal))]
+    told = [*_stopped(journal), *(sentence(each) for each in doubts(journal)[:_MOST_REASONS])]
+    if unanchored(journal):
+        told.append(f"{sentence(unanchored(journal))} By its own account it ended as: {_own_account(journal)}.")
     if found is Verdict.FAIL:
         missed = any(each.verdict is Verdict.FAIL for each in objectives)
         opening = "What was promised was not held" if missed else "A check failed"
@@ -52,6 +47,10 @@ def reason(journal: Journal, objectives: Sequence[Objective], found: Verdict) ->
     elif journal.is_finished and journal.aborted is None:
         told += _missed(journal, objectives, Verdict.INCONCLUSIVE, "Too little was measured to say that it works")
     return " ".join([*told, *_rests_on(journal)])
+
+
+def _own_account(journal: Journal) -> str:
+    return word(journal.judged, "verdict") or "nothing"
 
 
 def stamps(journal: Journal) -> tuple[Stamp, ...]:
@@ -68,6 +67,10 @@ def stamps(journal: Journal) -> tuple[Stamp, ...]:
         found.append(Stamp(Notice.WARNING, "run did not end"))
     elif journal.aborted is not None:
         found.append(Stamp(Notice.WARNING, "stopped early"))
+    if unanchored(journal):
+        found.append(Stamp(Notice.WARNING, "journal not anchored"))
+    if doubts(journal):
+        found.append(Stamp(Notice.WARNING, "journal contradicts itself"))
     return tuple(found)
 
 
@@ -77,7 +80,7 @@ def all_findings(journal: Journal) -> tuple[tuple[str, Data], ...]:
     inconclusive = Verdict.INCONCLUSIVE.value
     if journal.aborted is not None:
         step = word(journal.aborted, "step")
-        text = f"the drill was stopped in '{step}': {word(journal.aborted, 'reason')}"
+        text = f"the drill was stopped {journal.stopped_where}: {word(journal.aborted, 'reason')}"
         found.append((step, {"code": "drill.aborted", "message": text, "verdict": inconclusive}))
     if not journal.is_finished:
         text = f"the run did not end: its journal breaks off after {counted(len(journal.events), 'event')}"
@@ -85,25 +88,40 @@ def all_findings(journal: Journal) -> tuple[tuple[str, Data], ...]:
     elif not objects(journal.judged, "objectives"):
         found.append(("", {"code": "objectives.none", "message": "no objectives were set", "verdict": inconclusive}))
     found += [("", {"code": "journal.doubt", "message": text, "verdict": inconclusive}) for text in doubts(journal)]
+    if unanchored(journal):
+        found.append(("", {"code": "journal.unanchored", "message": unanchored(journal), "verdict": inconclusive}))
     return tuple(found)
 
 
 def _worked(journal: Journal, objectives: Sequence[Objective]) -> list[str]:
-    outage, played = journal.data("outage"), faults(journal)
-    recovered = figure(outage, "rto_seconds")
-    if not played or recovered is None:
+    outages, injected = journal.every("outage"), faults(journal)
+    recovered = [figure(each, "rto_seconds") for each in outages]
+    known = [each for each in recovered if each is not None]
+    if not injected or not known or len(known) < len(recovered):
         return [f"{counted(len(objectives), 'objective')} set before the run, all measured and met."]
-    hit = f"The switch worked: {counted(len(played), 'fault')} hit the primary, and each time a good answer came from"
-    told = [f"{hit} the substitute within {seconds_text(recovered)}."]
-    asked, failed = count(outage, "during_outage"), count(outage, "failed_during_outage")
-    lost = count(journal.data("measure_loss"), "records")
+    played = len(simulated_faults(journal))
+    hit = f"{counted(len(injected), 'fault')} hit the primary"
+    if played == len(injected):
+        hit = f"{counted(played, 'fault')} {'was' if played == 1 else 'were'} played on the primary"
+    elif played:
+        hit += f", {number_text(played)} of them simulated"
+    when = f"{'each time ' if len(injected) > 1 else ''}a good answer came from the substitute"
+    told = [f"The switch worked: {hit}, and {when} within {within_text(max(known))}."]
+    asked, failed = _sum(outages, "during_outage"), _sum(outages, "failed_during_outage")
     if asked is not None and failed is not None:
-        told.append(f"Of {counted(asked, 'request')} in that time {number_text(failed) if failed else 'none'} failed.")
+        without = f"{number_text(failed)} went" if failed else "none went"
+        told.append(f"Of {counted(asked, 'request')} from the first fault on, {without} without a good answer.")
+    lost = count(journal.data("measure_loss"), "records")
     if lost is not None:
-        told.append(
-            f"{counted(lost, 'record')} changed after the export {'was' if lost == 1 else 'were'} missing there."
-        )
+        which = f"{counted(lost, 'record')} {'was' if lost == 1 else 'were'}"
+        told.append(f"{which if lost else 'No record was'} missing there or out of date.")
     return told
+
+
+def _sum(parts: Sequence[Data], key: str) -> int | None:
+    found = [count(each, key) for each in parts]
+    known = [each for each in found if each is not None]
+    return sum(known) if known and len(known) == len(found) else None
 
 
 def _stopped(journal: Journal) -> list[str]:
@@ -113,9 +131,20 @@ def _stopped(journal: Journal) -> list[str]:
         told = f"The run did not end: its journal breaks off after {seconds_text(journal.last.elapsed_seconds)}{where}."
         return [told + " What came later is unknown."]
     if journal.aborted is not None:
-        step, why = word(journal.aborted, "step"), word(journal.aborted, "reason")
-        return [f"The drill was stopped in the step “{step}”: {sentence(why)} What comes after it was not done."]
+        why = sentence(word(journal.aborted, "reason")) or "The journal does not say why."
+        return [f"The drill was stopped {journal.stopped_where}: {why} {_done_after(journal)}"]
     return []
+
+
+def _done_after(journal: Journal) -> str:
+    """What ran all the same once the drill was stopped: the way back."""
+    at = next(event.seq for event in journal.events if event.kind == "run.aborted")
+    ran = list(dict.fromkeys(step.name for step in journal.steps if step.started.seq > at))
+    skipped = bool(journal.of_kind("step.skipped"))
+    if not ran:
+        return "No step was done after that." if skipped else "Nothing was left to be done after that."
+    only = "Of the steps after that only" if skipped else "After that"
+    return f"{only} {listed([f'“{each}”' for each in ran])} ran."
 
 
 def _missed(journal: Journal, objectives: Sequence[Objective], which: Verdict, opening: str) -> list[str]:
@@ -141,7 +170,7 @@ def _missed(journal: Journal, objectives: Sequence[Objective], which: Verdict, o
 
 def _stands_above(finding: Data) -> bool:
     """Whether the sentences before have told it already."""
-    return word(finding, "code") in {"drill.aborted", "run.unfinished", "objectives.none", "journal.doubt"}
+    return word(finding, "code") in _TOLD
 
 
 def _against(one: Objective) -> str:
@@ -155,5 +184,9 @@ def _against(one: Objective) -> str:
 def _rests_on(journal: Journal) -> list[str]:
     if not mocks_answered(journal):
         return []
-    many = "The chat vendors were mocks" if len(mocks(journal)) != 1 else "One of the chat vendors was a mock"
-    return [f"{many}: section 1 says what this does not prove."]
+    chats = [each for each in stack_parts(journal) if each.kind == "chat"]
+    played = [each for each in chats if each.is_mock]
+    who = "Some answers were a mock’s"
+    if played:
+        who = "The chat vendors were mocks" if len(played) == len(chats) > 1 else "A chat vendor was a mock"
+    return [f"{who}: section 1 says what this does not prove."]
