@@ -15,7 +15,7 @@ from exitramp import __version__
 from exitramp.digests import CollectionDigests
 from exitramp.dump.doubles import DoubleFinder, named_doubles
 from exitramp.dump.layout import JOURNAL, MANIFEST, MANIFEST_HASH, manifest_hash_line
-from exitramp.dump.manifest import Consistency, FileEntry, Manifest, NameMapping, SourceInfo, ToolVersions
+from exitramp.dump.manifest import Consistency, FileEntry, Manifest, NameMapping, SourceInfo, ToolVersions, plain
 from exitramp.dump.progress import ShardRecord
 from exitramp.dump.shard import hash_bytes, hash_file
 from exitramp.dump.taking_up import keys_with_leaves
@@ -89,7 +89,7 @@ def write_manifest(closing: Closing, account: TransferAccount) -> Manifest:
     digests = closing.digests()
     journal_bytes, journal_sha256 = hash_file(closing.folder / JOURNAL)
     manifest = Manifest(
-        tool=ToolVersions("exitramp", __version__, platform.python_version(), pa.__version__, np.__version__),
+        tool=_tool_versions(),
         source=None if account.source is None else SourceInfo.of(account.source),
         started_at=closing.started_at,
         ended_at=closing.ended_at,
@@ -98,12 +98,7 @@ def write_manifest(closing: Closing, account: TransferAccount) -> Manifest:
         rows=digests.rows,
         collection=closing.collection,
         origin=closing.origin,
-        mapping=NameMapping(
-            id_kind_source=closing.origin.spec.id_kind.value,
-            id_kind=closing.collection.id_kind.value,
-            name_source=closing.origin.spec.name,
-            name=closing.collection.name,
-        ),
+        mapping=NameMapping.between(closing.origin.spec, closing.collection),
         inventory=closing.inventory(),
         vector_facts=closing.vector_facts(),
         shards=tuple(record.file for record in closing.shards),
@@ -127,6 +122,23 @@ def _consistency(account: TransferAccount, rows: int) -> Consistency:
     return Consistency(state, before, after)
 
 
-def finish_line(closing: Closing) -> Mapping[str, Any]:
-    """The journal's last line before the manifest."""
-    return {"ended_at": closing.ended_at, "digests": closing.digests().to_json()}
+def _tool_versions() -> ToolVersions:
+    return ToolVersions("exitramp", __version__, platform.python_version(), pa.__version__, np.__version__)
+
+
+def finish_line(closing: Closing, account: TransferAccount | None = None) -> Mapping[str, Any]:
+    """The journal's last line before the manifest: what is said in the manifest and by no other line.
+
+    Without an `account` it does not say where the records come from, nor whether the source stood still.
+    """
+    digests = closing.digests()
+    line = {
+        "started_at": closing.started_at,
+        "ended_at": closing.ended_at,
+        "tool": plain(_tool_versions()),
+        "digests": digests.to_json(),
+    }
+    if account is None:
+        return line
+    source = None if account.source is None else plain(SourceInfo.of(account.source))
+    return {**line, "source": source, "consistency": plain(_consistency(account, digests.rows))}

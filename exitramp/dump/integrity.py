@@ -6,18 +6,37 @@ is looked at, and each finding names its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from exitramp.digests import CollectionDigests, cache_slices, leaf_digests
+from exitramp.dump.absence import absence
+from exitramp.dump.agreement import (
+    Contradiction,
+    Measured,
+    line_against_shard,
+    manifest_against_journal,
+    manifest_against_shards,
+)
 from exitramp.dump.doubles import DoubleFinder, named_doubles
-from exitramp.dump.layout import JOURNAL, MANIFEST, MANIFEST_HASH, manifest_hash_line, regular_file, stray_files
+from exitramp.dump.layout import (
+    MANIFEST,
+    MANIFEST_HASH,
+    manifest_hash_line,
+    read_whole,
+    regular_file,
+    shown,
+    stray_files,
+)
 from exitramp.dump.manifest import FileEntry, Manifest
+from exitramp.dump.payload_texts import payload_faults
 from exitramp.dump.progress import read_progress
 from exitramp.dump.shard import ShardReader, hash_bytes, hash_file
 from exitramp.dump.taking_up import keys_with_leaves
@@ -31,8 +50,8 @@ from exitramp.errors import (
     StoreRejected,
 )
 from exitramp.journal import read_journal
-from exitramp.payloads import canonical_faults
 from exitramp.records import Finding, Verdict
+from exitramp.tally import CollectionTally
 
 _MOST_NAMED = 20
 
@@ -75,34 +94,42 @@ class VerifyReport:
         if damaged:
             kind: type[IntegrityError] = FormatUnknown if self.format_unknown else DumpCorrupt
             more = f" (and {len(damaged) - 1} more findings)" if len(damaged) > 1 else ""
-            raise kind(f"{self.folder}: {damaged[0].message}{more}")
+            raise kind(f"{self.folder}: {damaged[0].message}{more}", hint=damaged[0].detail.get("next"))
 
 
-def verify_dump(folder: Path) -> VerifyReport:
-    """Check every file of the dump in `folder`: hashes, decoding, digests, ids, payload texts, counts.
+def verify_dump(folder: Path, *, progress: Callable[[int], None] = lambda rows: None) -> VerifyReport:
+    """Check every file of the dump in `folder`: hashes, decoding, digests, ids, payload texts, counts, and that
+    manifest, journal and shards say the same. `progress` is told how many records were looked at.
 
-    Raises `CollectionMissing` when there is no such folder. Whatever is wrong inside it is a finding.
+    Raises `CollectionMissing` when there is no dump in `folder`, nor a trace of one. Whatever is wrong inside it is a
+    finding.
     """
-    if not folder.is_dir():
-        raise CollectionMissing(f"there is no folder {folder}")
-    check = _Check(folder)
+    check = _Check(folder, progress)
+    lacking = absence(folder)
+    if lacking is not None:
+        if not lacking.is_damage:
+            raise CollectionMissing(lacking.reason, hint=lacking.hint)
+        check.note("dump.manifest_missing", MANIFEST, lacking.reason, next=lacking.hint)
+        return check.report(None, None)
     manifest = check.manifest()
     if manifest is None:
         return check.report(None, None)
-    digests = check.shards(manifest)
+    found = check.shards(manifest)
     check.journal(manifest)
     listed = {MANIFEST, MANIFEST_HASH, manifest.journal.path, *(entry.path for entry in manifest.shards)}
-    for name in stray_files(folder, listed):
-        check.note("dump.stray_file", name, "does not belong to the dump", verdict=None)
-    return check.report(manifest, digests)
+    check.strays(listed)
+    return check.report(manifest, found)
 
 
 class _Check:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, progress: Callable[[int], None]) -> None:
         self._folder = folder
+        self._progress = progress
         self._findings: list[Finding] = []
         self._bytes = 0
         self._format_unknown = False
+        self._by_path: dict[str, Measured] = {}
+        self._rows = 0
 
     def note(
         self,
@@ -113,30 +140,31 @@ class _Check:
         verdict: Verdict | None = Verdict.FAIL,
         ids: Sequence[str] = (),
         count: int | None = None,
+        **more: str | None,
     ) -> None:
+        """`more` goes beside the file into the finding's detail: the `field` in it, the `next` step."""
         named = tuple(ids[:_MOST_NAMED])
-        self._findings.append(Finding(code, f"{file}: {what}", verdict, named, count, {"file": file}))
+        detail = {"file": file, **{name: text for name, text in more.items() if text is not None}}
+        self._findings.append(Finding(code, f"{file}: {what}", verdict, named, count, detail))
 
-    def report(self, manifest: Manifest | None, digests: CollectionDigests | None) -> VerifyReport:
+    def report(self, manifest: Manifest | None, found: Measured | None) -> VerifyReport:
         failed = any(finding.verdict is Verdict.FAIL for finding in self._findings)
         return VerifyReport(
             str(self._folder),
             Verdict.FAIL if failed else Verdict.PASS,
-            0 if digests is None else digests.rows,
+            0 if found is None else found.digests.rows,
             self._bytes,
             0 if manifest is None else len(manifest.shards),
-            digests,
+            None if found is None else found.digests,
             tuple(self._findings),
             self._format_unknown,
         )
 
     def manifest(self) -> Manifest | None:
         try:
-            content = regular_file(self._folder, MANIFEST).read_bytes()
+            content = read_whole(self._folder, MANIFEST)
         except DumpCorrupt as error:
-            unfinished = (self._folder / JOURNAL).exists()
-            reason = "missing: the dump was never finished" if unfinished else error.message
-            self.note("dump.manifest_missing", MANIFEST, reason.removeprefix(f"{MANIFEST}: "))
+            self.note("dump.manifest_missing", MANIFEST, error.message.removeprefix(f"{MANIFEST}: "))
             return None
         self._bytes += len(content)
         try:
@@ -151,7 +179,7 @@ class _Check:
 
     def _compare_manifest_hash(self, content: bytes) -> None:
         try:
-            line = regular_file(self._folder, MANIFEST_HASH).read_bytes()
+            line = read_whole(self._folder, MANIFEST_HASH)
         except DumpCorrupt as error:
             self.note("dump.manifest_hash_missing", MANIFEST_HASH, error.message.removeprefix(f"{MANIFEST_HASH}: "))
             return
@@ -160,22 +188,26 @@ class _Check:
             what = f"does not have the SHA-256 that stands in {MANIFEST_HASH}: one of the two files was changed"
             self.note("dump.manifest_hash", MANIFEST, what)
 
-    def shards(self, manifest: Manifest) -> CollectionDigests | None:
-        """The digests of all shards, or None if one of them cannot be read."""
-        digests = CollectionDigests.empty(manifest.collection)
+    def shards(self, manifest: Manifest) -> Measured | None:
+        """What all shards hold, or None if one of them cannot be read."""
+        measured = Measured.nothing(manifest.collection)
         whole = True
         with DoubleFinder() as finder:
             for entry in manifest.shards:
                 found = self._shard(entry, manifest, finder) if self._file(entry) else None
-                whole = whole and found is not None
-                digests = digests if found is None else digests.merge(found)
+                if found is None:
+                    whole = False
+                else:
+                    measured = measured.merge(found)
             if not whole:
                 return None
             self._doubles(manifest, finder)
-        differing = digests.differences(manifest.digests)
+        differing = measured.digests.differences(manifest.digests)
         if differing:
             self.note("dump.digests", MANIFEST, f"its digests are not those of the shards: {', '.join(differing)}")
-        return digests
+        if len(self._by_path) == len(manifest.shards):
+            self._contradictions("dump.manifest_shards", MANIFEST, manifest_against_shards(manifest, measured))
+        return measured
 
     def _file(self, entry: FileEntry) -> bool:
         """Whether the file is there, regular, and of the right size and hash."""
@@ -191,28 +223,37 @@ class _Check:
             self.note("dump.file_sha256", entry.path, "does not have the SHA-256 that stands in the manifest")
         return (size, digits) == (entry.bytes, entry.sha256)
 
-    def _shard(self, entry: FileEntry, manifest: Manifest, finder: DoubleFinder) -> CollectionDigests | None:
+    def _shard(self, entry: FileEntry, manifest: Manifest, finder: DoubleFinder) -> Measured | None:
         spec = manifest.collection
         digests = CollectionDigests.empty(spec)
+        tally = CollectionTally(spec)
         faulty: list[str] = []
         faults = 0
         try:
-            for batch in _slices(self._folder, entry, manifest):
-                leaves = leaf_digests(batch, spec)
-                digests = digests.merge(leaves.digests())
-                finder.add(leaves.ids)
-                rows = canonical_faults(batch.column("payload"))
+            for batch in _batches(self._folder, entry, manifest):
+                for part in cache_slices(batch):
+                    leaves = leaf_digests(part, spec)
+                    digests = digests.merge(leaves.digests())
+                    finder.add(leaves.ids)
+                rows = payload_faults(batch.column("payload"))
                 faults += len(rows)
                 faulty += batch.column("id").take(pa.array(rows[:_MOST_NAMED], pa.int64())).to_pylist()
+                if not faults:
+                    tally.add(batch)
+                self._rows += len(batch)
+                self._progress(self._rows)
         except IntegrityError as error:
             self.note("dump.shard_unreadable", entry.path, error.message.removeprefix(f"{entry.path}: "))
             return None
         if faults:
-            what = f"{faults} payloads are not canonical JSON"
+            what = f"{faults} payloads are no JSON objects in canonical form"
             self.note("dump.payload_not_canonical", entry.path, what, ids=faulty, count=faults)
         if digests.rows != entry.rows:
             self.note("dump.shard_rows", entry.path, f"{digests.rows} rows, where the manifest says {entry.rows}")
-        return digests
+        found = Measured(digests, tally.inventory(), tally.vector_facts())
+        if not faults:  # of others nothing was measured that could be compared
+            self._by_path[entry.path] = found
+        return found
 
     def _doubles(self, manifest: Manifest, finder: DoubleFinder) -> None:
         suspects = finder.suspects()
@@ -225,22 +266,55 @@ class _Check:
             self.note("dump.ids_doubled", MANIFEST, what, ids=[str(key) for key in doubled], count=len(doubled))
 
     def journal(self, manifest: Manifest) -> None:
-        """The journal is no longer needed to read a finished dump, but it is part of it."""
+        """The journal is no longer needed to read a finished dump, but it is part of it, and repeats most of it."""
+        name = manifest.journal.path
+        path = self._folder / name
         if not self._file(manifest.journal):
+            what = f"what it says could not be compared with {name}"
+            self.note("dump.not_compared", MANIFEST, what, verdict=None)
             return
-        path = self._folder / manifest.journal.path
         try:
             progress = read_progress(read_journal(path), path)
-        except (JournalCorrupt, FormatUnknown, DumpCorrupt) as error:
-            self.note("dump.journal", manifest.journal.path, error.message)
+        except (JournalCorrupt, FormatUnknown, StoreRejected) as error:
+            self.note("dump.journal", name, _with_line(error.message.removeprefix(str(path))))
             return
-        told = [] if progress is None else [record.file for record in (*progress.standing, *progress.uncovered)]
-        if told != list(manifest.shards):
-            self.note("dump.journal", manifest.journal.path, "tells of other shards than the manifest")
+        if progress is None or progress.finish is None:
+            self.note("dump.journal", name, "does not end by telling that the dump was finished")
+            return
+        self._contradictions("dump.manifest_journal", MANIFEST, manifest_against_journal(manifest, progress))
+        records = (*progress.standing, *progress.uncovered)
+        if [record.file for record in records] != list(manifest.shards):
+            self.note("dump.journal", name, "tells of other shards than the manifest")
+        pairs = ((record, self._by_path.get(record.file.path)) for record in records)
+        lines = (line_against_shard(record, found) for record, found in pairs if found is not None)
+        self._contradictions("dump.journal_shard", name, chain.from_iterable(lines))
+
+    def _contradictions(self, code: str, file: str, found: Iterable[Contradiction]) -> None:
+        more = 0
+        for number, each in enumerate(found):
+            if number < _MOST_NAMED:
+                self.note(code, file, str(each), field=each.field)
+            else:
+                more += 1
+        if more:
+            self.note(code, file, f"{more} more contradictions", count=more)
+
+    def strays(self, listed: set[str]) -> None:
+        names = [shown(name) for name in stray_files(self._folder, listed)]
+        for name in names[:_MOST_NAMED]:
+            self.note("dump.stray_file", name, "does not belong to the dump", verdict=None)
+        if len(names) > _MOST_NAMED:
+            what = f"{len(names) - _MOST_NAMED} more files do not belong to the dump"
+            self.note("dump.stray_files", shown(str(self._folder)), what, verdict=None, count=len(names))
 
 
-def _slices(folder: Path, entry: FileEntry, manifest: Manifest) -> Iterator[pa.RecordBatch]:
+def _with_line(what: str) -> str:
+    """`:3: reason` for people."""
+    place = re.match(r":(\d+): (.*)", what, re.DOTALL)
+    return f"line {place[1]}: {place[2]}" if place else what.removeprefix(": ")
+
+
+def _batches(folder: Path, entry: FileEntry, manifest: Manifest) -> Iterator[pa.RecordBatch]:
     with closing(ShardReader(regular_file(folder, entry.path), manifest.collection, name=entry.path)) as reader:
         for group in range(reader.groups):
-            for batch in reader.batches(group):
-                yield from cache_slices(batch)
+            yield from reader.batches(group)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -16,7 +19,11 @@ MANIFEST: Final = "manifest.json"
 MANIFEST_HASH: Final = "manifest.json.sha256"
 JOURNAL: Final = "journal.jsonl"
 SHARDS: Final = "shards"
+MANIFEST_BYTES: Final = 2**30
+"""More than any manifest has: 190 bytes a shard, 400 for each of at most 2000 paths."""
 
+# Controls, separators of lines, and what turns the direction of writing.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.parquet")
 
 
@@ -42,8 +49,11 @@ def manifest_hash_line(digits: str) -> bytes:
 def check_relative(path: str, *, where: str) -> str:
     """`path` again, if it is a plain relative path that stays inside. Raises `DumpCorrupt` saying how it leaves."""
     parts = PurePosixPath(path).parts
-    if not path or path.startswith("/") or "\\" in path or "\0" in path or re.match(r"[A-Za-z]:", path):
+    if not path or path.startswith("/") or "\\" in path or re.match(r"[A-Za-z]:", path):
         raise DumpCorrupt(f"{where}: {path!r} is not a relative path inside the dump")
+    # A path is printed wherever its file is named, and a terminal would obey what stands in it.
+    if _UNPRINTABLE.search(path):
+        raise DumpCorrupt(f"{where}: the path {path!a} holds control characters")
     if ".." in parts or "/".join(parts) != path:
         raise DumpCorrupt(f"{where}: the path {path!r} leaves the dump's folder or is not in its plain form")
     return path
@@ -52,8 +62,8 @@ def check_relative(path: str, *, where: str) -> str:
 def regular_file(folder: Path, path: str) -> Path:
     """The file at the relative `path` in the dump `folder`.
 
-    Raises `DumpCorrupt` naming it when it is missing, is no regular file, or when it or a folder on the way is a
-    symbolic link.
+    Raises `DumpCorrupt` naming it when it is missing, cannot be reached, is no regular file (opening a pipe would wait
+    for good), or when it or a folder on the way is a symbolic link.
     """
     check_relative(path, where=str(folder))
     place = folder
@@ -62,7 +72,9 @@ def regular_file(folder: Path, path: str) -> Path:
         try:
             mode = place.lstat().st_mode
         except OSError as error:
-            raise DumpCorrupt(f"{path}: missing from the dump {folder} ({error.strerror})") from error
+            missing = error.errno in {errno.ENOENT, errno.ENOTDIR}
+            what = "missing from" if missing else "cannot be reached in"
+            raise DumpCorrupt(f"{path}: {what} the dump {folder} ({error.strerror})") from error
         if stat.S_ISLNK(mode):
             raise DumpCorrupt(f"{path}: a symbolic link, which may lead out of the dump {folder}")
     if not stat.S_ISREG(mode):
@@ -70,11 +82,36 @@ def regular_file(folder: Path, path: str) -> Path:
     return place
 
 
-def stray_files(folder: Path, listed: set[str]) -> list[str]:
-    """Relative paths, sorted, of what lies in `folder` and is neither in `listed` nor one of its folders."""
-    found = []
-    for place in sorted(folder.rglob("*")):
-        name = place.relative_to(folder).as_posix()
-        if name not in listed and not (place.is_dir() and not place.is_symlink()):
-            found.append(name)
-    return found
+def read_whole(folder: Path, path: str, *, maximum_bytes: int = MANIFEST_BYTES) -> bytes:
+    """All of a small file of the dump. Raises `DumpCorrupt` like `regular_file`, and for one that cannot be read."""
+    place = regular_file(folder, path)
+    try:
+        size = place.stat().st_size
+        if size <= maximum_bytes:
+            return place.read_bytes()
+    except OSError as error:
+        raise DumpCorrupt(f"{path}: cannot be read from the dump {folder} ({error.strerror})") from error
+    raise DumpCorrupt(f"{path}: {size:,} bytes, where {maximum_bytes:,} are the most there can be")
+
+
+def stray_files(folder: Path, listed: set[str]) -> Iterator[str]:
+    """Relative paths, sorted folder by folder, of what lies in `folder` and is neither in `listed` nor a folder.
+
+    Links are told of and not followed; a folder that cannot be read is told of like a file.
+    """
+    unread: list[str] = []
+    for where, folders, files in os.walk(folder, onerror=lambda error: unread.append(str(error.filename))):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(where, name))]
+        for name in sorted([*files, *links]):
+            path = Path(where, name).relative_to(folder).as_posix()
+            if path not in listed:
+                yield path
+    for place in unread:
+        yield f"{Path(place).relative_to(folder).as_posix()}/"
+
+
+def shown(path: str) -> str:
+    """A path as it can be printed: names are bytes, and somebody may have put anything in them."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return ascii(text)[1:-1] if _UNPRINTABLE.search(text) else text

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from exitramp.digests import CollectionDigests
 from exitramp.dump.layout import (
@@ -21,8 +20,9 @@ from exitramp.dump.layout import (
     MANIFEST_HASH,
     check_relative,
     manifest_hash_line,
-    regular_file,
+    read_whole,
 )
+from exitramp.dump.shape import quoted, require_shape, strict_json
 from exitramp.errors import DataInvalid, DumpCorrupt, FormatUnknown
 from exitramp.inventory import Inventory
 from exitramp.ports import Origin, StoreIdentity
@@ -30,8 +30,6 @@ from exitramp.records import CollectionSpec
 from exitramp.secrets import redact
 from exitramp.vector_facts import VectorFacts
 
-CONSISTENCY_STATES: Final = ("snapshot", "unchanged", "changed", "unknown")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
 
 
@@ -89,6 +87,11 @@ class NameMapping:
     name_source: str
     name: str
 
+    @classmethod
+    def between(cls, origin: CollectionSpec, collection: CollectionSpec) -> Self:
+        """The mapping from the collection at its first source to the one that stands in the shards."""
+        return cls(origin.id_kind.value, collection.id_kind.value, origin.name, collection.name)
+
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
@@ -129,16 +132,16 @@ class Manifest:
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "tool": _plain(self.tool),
-            "source": None if self.source is None else _plain(self.source),
+            "tool": plain(self.tool),
+            "source": None if self.source is None else plain(self.source),
             "started_at": self.started_at,
             "ended_at": self.ended_at,
             "resumed": self.resumed,
-            "consistency": _plain(self.consistency),
+            "consistency": plain(self.consistency),
             "rows": self.rows,
             "collection": self.collection.to_json(),
             "origin": self.origin.to_json(),
-            "mapping": _plain(self.mapping),
+            "mapping": plain(self.mapping),
             "inventory": self.inventory.to_json(),
             "vector_facts": {name: facts.to_json() for name, facts in self.vector_facts.items()},
             "shards": [entry.to_json() for entry in self.shards],
@@ -154,43 +157,38 @@ class Manifest:
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Raises `FormatUnknown` for another format version, `DumpCorrupt` naming the key that is not as written."""
-        try:
-            data = json.loads(content, object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
-        except (ValueError, RecursionError) as error:
-            raise DumpCorrupt(f"{MANIFEST}: not JSON") from error
+        data = strict_json(content, name=MANIFEST)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise DumpCorrupt(f"{MANIFEST}: 'format' is not {FORMAT!r}")
         version = data.get("format_version")
         if type(version) is not int or version != FORMAT_VERSION:
+            found = quoted(repr(version))[1:-1]
             raise FormatUnknown(
-                f"{MANIFEST}: format version {version!r} is not known; this program reads version {FORMAT_VERSION}",
+                f"{MANIFEST}: format version {found} is not known; this program reads version {FORMAT_VERSION}",
                 hint="use the exitramp version that wrote the dump, or a newer one",
             )
         return cls._from_json(data)
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
-        _keys(data, {item.name for item in fields(cls)} | {"format", "format_version"}, MANIFEST)
-        if data["encryption"] is not None:
+        if data.get("encryption") is not None:
             raise FormatUnknown(f"{MANIFEST}: the dump is encrypted, which this program cannot read")
+        require_shape(data, None, file=MANIFEST)
         manifest = cls(
-            tool=_flat(ToolVersions, data["tool"], "tool"),
-            source=None if data["source"] is None else _flat(SourceInfo, data["source"], "source"),
-            started_at=_typed(data["started_at"], str, "started_at"),
-            ended_at=_typed(data["ended_at"], str, "ended_at"),
-            resumed=_count(data["resumed"], "resumed"),
-            consistency=_consistency(data["consistency"]),
-            rows=_count(data["rows"], "rows"),
+            tool=_flat(ToolVersions, data["tool"]),
+            source=None if data["source"] is None else _flat(SourceInfo, data["source"]),
+            started_at=data["started_at"],
+            ended_at=data["ended_at"],
+            resumed=data["resumed"],
+            consistency=_flat(Consistency, data["consistency"]),
+            rows=data["rows"],
             collection=_part("collection", data["collection"], CollectionSpec.from_json),
             origin=_part("origin", data["origin"], Origin.from_json),
-            mapping=_flat(NameMapping, data["mapping"], "mapping"),
+            mapping=_flat(NameMapping, data["mapping"]),
             inventory=_part("inventory", data["inventory"], Inventory.from_json),
             vector_facts=_part("vector_facts", data["vector_facts"], _vector_facts),
-            shards=tuple(
-                _file(entry, f"shards[{at}]", with_rows=True)
-                for at, entry in enumerate(_typed(data["shards"], list, "shards"))
-            ),
-            journal=_file(data["journal"], "journal", with_rows=False),
+            shards=tuple(_file(entry, f"shards[{at}]") for at, entry in enumerate(data["shards"])),
+            journal=_file(data["journal"], "journal"),
             digests=_part("digests", data["digests"], CollectionDigests.from_json),
         )
         manifest._check_agreement()
@@ -212,6 +210,11 @@ class Manifest:
         paths = [entry.path for entry in (*self.shards, self.journal)]
         if len(set(paths)) != len(paths):
             raise DumpCorrupt(f"{MANIFEST}: a file is listed twice")
+        if self.mapping != NameMapping.between(self.origin.spec, self.collection):
+            raise DumpCorrupt(f"{MANIFEST}: 'mapping' is not that of 'origin' to 'collection'")
+        counts = (self.consistency.count_before, self.consistency.count_after)
+        if self.consistency.state == "unchanged" and set(counts) != {self.rows}:
+            raise DumpCorrupt(f"{MANIFEST}: 'consistency.state' is unchanged, its counts are not those of 'rows'")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -219,68 +222,27 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises `DumpCorrupt` naming the file, `FormatUnknown`.
     """
-    content = regular_file(folder, MANIFEST).read_bytes()
+    content = read_whole(folder, MANIFEST)
     digits = hashlib.sha256(content).hexdigest()
-    if regular_file(folder, MANIFEST_HASH).read_bytes() != manifest_hash_line(digits):
+    if read_whole(folder, MANIFEST_HASH) != manifest_hash_line(digits):
         # The version first: of a dump in another format nothing else can be expected to be as it is here.
         Manifest.from_bytes(content)
         raise DumpCorrupt(f"{MANIFEST} and {MANIFEST_HASH} do not agree: one of them was changed in {folder}")
     return Manifest.from_bytes(content)
 
 
-def _plain(value: Any) -> dict[str, Any]:
+def plain(value: Any) -> dict[str, Any]:
+    """A dataclass of texts and numbers as JSON has it."""
     return {item.name: getattr(value, item.name) for item in fields(value)}
 
 
-def _keys(data: object, expected: set[str], where: str) -> Mapping[str, Any]:
-    if not isinstance(data, dict):
-        raise DumpCorrupt(f"{MANIFEST}: '{where}' is no object")
-    for name in sorted(set(data) ^ expected):
-        raise DumpCorrupt(f"{MANIFEST}: {'unknown' if name in data else 'missing'} key {name!r} in '{where}'")
-    return data
+def _flat(kind: type[_T], data: Mapping[str, Any]) -> _T:
+    return kind(**data)
 
 
-def _typed(value: Any, kind: type[_T], where: str) -> _T:
-    if type(value) is not kind:
-        raise DumpCorrupt(f"{MANIFEST}: '{where}' is no {kind.__name__}")
-    return value
-
-
-def _count(value: Any, where: str) -> int:
-    if _typed(value, int, where) < 0:
-        raise DumpCorrupt(f"{MANIFEST}: '{where}' is negative")
-    return int(value)
-
-
-def _flat(kind: type[_T], data: Any, where: str) -> _T:
-    """A dataclass whose fields are all text."""
-    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    known = _keys(data, set(names), where)
-    return kind(**{name: _typed(known[name], str, f"{where}.{name}") for name in names})
-
-
-def _consistency(data: Any) -> Consistency:
-    known = _keys(data, {item.name for item in fields(Consistency)}, "consistency")
-    if known["state"] not in CONSISTENCY_STATES:
-        raise DumpCorrupt(f"{MANIFEST}: 'consistency.state' is none of {', '.join(CONSISTENCY_STATES)}")
-    counts = {
-        name: None if known[name] is None else _count(known[name], f"consistency.{name}")
-        for name in ("count_before", "count_after")
-    }
-    return Consistency(known["state"], **counts)
-
-
-def _file(data: Any, where: str, *, with_rows: bool) -> FileEntry:
-    known = _keys(data, {"path", "bytes", "sha256"} | ({"rows"} if with_rows else set()), where)
-    digits = _typed(known["sha256"], str, f"{where}.sha256")
-    if not _SHA256.fullmatch(digits):
-        raise DumpCorrupt(f"{MANIFEST}: '{where}.sha256' is no SHA-256")
-    return FileEntry(
-        check_relative(_typed(known["path"], str, f"{where}.path"), where=f"{MANIFEST}: '{where}.path'"),
-        _count(known["bytes"], f"{where}.bytes"),
-        digits,
-        _count(known["rows"], f"{where}.rows") if with_rows else None,
-    )
+def _file(data: Mapping[str, Any], where: str) -> FileEntry:
+    path = check_relative(data["path"], where=f"{MANIFEST}: '{where}.path'")
+    return FileEntry(path, data["bytes"], data["sha256"], data.get("rows"))
 
 
 def _vector_facts(data: Any) -> dict[str, VectorFacts]:
@@ -308,14 +270,3 @@ def _json_of(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("duplicate keys")
-    return found
-
-
-def _no_constants(word: str) -> Any:
-    raise ValueError(word)

@@ -6,15 +6,16 @@ took back, their rows coming again), `finish`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from exitramp.digests import CollectionDigests
-from exitramp.dump.layout import FORMAT_VERSION, check_relative
+from exitramp.dump.layout import FORMAT_VERSION, JOURNAL, check_relative
 from exitramp.dump.manifest import FileEntry
-from exitramp.errors import DataInvalid, DumpCorrupt, FormatUnknown, JournalCorrupt
+from exitramp.dump.shape import quoted, require_shape, require_tame
+from exitramp.errors import DumpCorrupt, FormatUnknown, JournalCorrupt
 from exitramp.inventory import Inventory
 from exitramp.journal import Entry
 from exitramp.ports import Cursor, Origin
@@ -22,6 +23,8 @@ from exitramp.records import CollectionSpec
 from exitramp.vector_facts import VectorFacts
 
 BEGIN, RESUME, SHARD, DROP, FINISH = "begin", "resume", "shard", "drop", "finish"
+
+_FAULTS: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError, DumpCorrupt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,17 @@ class ShardRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        path = check_relative(str(data["path"]), where="journal")
+        """From `to_json`'s form; more keys are ignored. Raises `DumpCorrupt` for values of another form."""
+        require_tame(data, where=JOURNAL)
+        entry = {name: data[name] for name in ("path", "bytes", "sha256", "rows")}
+        require_shape(entry, "shard", file=JOURNAL)
+        for part in ("digests", "inventory"):
+            require_shape(data[part], part, file=JOURNAL, where=part)
+        for name, facts in data["vector_facts"].items():
+            require_shape(facts, "vector_facts", file=JOURNAL, where=f"vector_facts.{quoted(name)}")
+        check_relative(entry["path"], where=JOURNAL)
         return cls(
-            FileEntry(path, int(data["bytes"]), str(data["sha256"]), int(data["rows"])),
+            FileEntry(**entry),
             CollectionDigests.from_json(data["digests"]),
             tuple((int(partition), Cursor(str(cursor))) for partition, cursor in data["cursors"]),
             Inventory.from_json(data["inventory"]),
@@ -72,7 +83,10 @@ class ShardRecord:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A journal read to its end. `uncovered` are shards behind the last cursor: their rows will come again."""
+    """A journal read to its end. `uncovered` are shards behind the last cursor: their rows will come again.
+
+    `finish` is what its last line says when that ends the dump, else None.
+    """
 
     collection: CollectionSpec
     origin: Origin
@@ -80,6 +94,7 @@ class Progress:
     resumed: int
     standing: tuple[ShardRecord, ...]
     uncovered: tuple[ShardRecord, ...]
+    finish: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def resume_state(self) -> ResumeState:
         digests = CollectionDigests.empty(self.collection)
@@ -103,9 +118,11 @@ def read_progress(entries: Iterable[Entry], path: Path) -> Progress | None:
     Raises `JournalCorrupt` for lines that no version of this program writes, `FormatUnknown` for another format's.
     """
     first: Entry | None = None
+    finish: Mapping[str, Any] | None = None
     resumed = 0
     shards: list[ShardRecord] = []
-    for entry in entries:
+    for entry in _each(entries, path):
+        finish = None
         try:
             if first is None:
                 first = _begin(entry, path)
@@ -116,24 +133,51 @@ def read_progress(entries: Iterable[Entry], path: Path) -> Progress | None:
                 shards = [record for record in shards if record.file.path not in gone]
             elif entry.kind == RESUME:
                 resumed += 1
-            elif entry.kind != FINISH:
+            elif entry.kind == FINISH:
+                finish = entry.data
+                require_tame(finish, where=JOURNAL)
+            else:
                 raise KeyError(entry.kind)
-        except (KeyError, TypeError, ValueError, AttributeError, DumpCorrupt) as error:
-            raise JournalCorrupt(f"{path}:{entry.sequence}: not a line of a dump's journal") from error
+        except _FAULTS as error:
+            why = f" ({error.message.removeprefix(f'{JOURNAL}: ')})" if isinstance(error, DumpCorrupt) else ""
+            raise JournalCorrupt(f"{path}:{entry.sequence}: not a line of a dump's journal{why}") from error
     if first is None:
         return None
-    try:
-        collection, origin = CollectionSpec.from_json(first.data["collection"]), Origin.from_json(first.data["origin"])
-    except (KeyError, TypeError, DataInvalid) as error:
-        raise JournalCorrupt(f"{path}:1: does not say what is dumped") from error
     standing, uncovered = split_at_last_cursor(shards)
-    return Progress(collection, origin, str(first.data.get("started_at", "")), resumed, standing, uncovered)
+    return Progress(*_begun(first, path), resumed, standing, uncovered, finish)
+
+
+def _each(entries: Iterable[Entry], path: Path) -> Iterator[Entry]:
+    at = 0
+    try:
+        for entry in entries:
+            at = entry.sequence
+            yield entry
+    except RecursionError as error:
+        raise JournalCorrupt(f"{path}:{at + 1}: nested beyond all measure") from error
+
+
+def _begun(first: Entry, path: Path) -> tuple[CollectionSpec, Origin, str]:
+    """What is dumped, where it came from at first, and since when."""
+    data = first.data
+    try:
+        require_tame(data, where=JOURNAL)
+        require_shape(data["collection"], "spec", file=JOURNAL, where="collection")
+        require_shape(data["origin"]["spec"], "spec", file=JOURNAL, where="origin.spec")
+        started_at = data["started_at"]
+        if not isinstance(started_at, str):
+            raise TypeError("started_at")
+        return CollectionSpec.from_json(data["collection"]), Origin.from_json(data["origin"]), started_at
+    except _FAULTS as error:
+        why = f" ({error.message.removeprefix(f'{JOURNAL}: ')})" if isinstance(error, DumpCorrupt) else ""
+        raise JournalCorrupt(f"{path}:1: does not say what is dumped{why}") from error
 
 
 def _begin(entry: Entry, path: Path) -> Entry:
     if entry.kind != BEGIN:
         raise KeyError(entry.kind)
     version = entry.data.get("format_version")
-    if version != FORMAT_VERSION:
-        raise FormatUnknown(f"{path}: begun in format version {version!r}, which this program does not know")
+    if type(version) is not int or version != FORMAT_VERSION:
+        found = quoted(repr(version))[1:-1]
+        raise FormatUnknown(f"{path}: begun in format version {found}, which this program does not know")
     return entry

@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 
 from exitramp import __version__
 from exitramp.arrow import empty_batch, record_keys
-from exitramp.dump.layout import FORMAT_VERSION, JOURNAL, MANIFEST, regular_file
+from exitramp.dump.absence import absence
+from exitramp.dump.layout import FORMAT_VERSION, regular_file
 from exitramp.dump.manifest import FileEntry, Manifest, read_manifest
+from exitramp.dump.payload_texts import payload_faults
 from exitramp.dump.shard import ShardReader, hash_file
 from exitramp.errors import CollectionMissing, DumpCorrupt, UsageError
 from exitramp.ports import Cursor, Origin, Page, Partition, StoreIdentity, make_cursor, read_cursor
@@ -24,22 +26,21 @@ from exitramp.records import CollectionSpec, RecordKey
 class DumpSource:
     """A `VectorSource` over a finished dump. A dump never changes, so every scan of it is a snapshot.
 
-    Each shard's SHA-256 is compared before its first row is yielded (0.6 s/GB), unless `check_shards` is off, so
-    that a damaged dump is not restored. Two pages are in memory at a time.
+    Each shard's SHA-256 is compared before its first row is yielded (0.6 s/GB), and each payload looked at once (3.5 us
+    a record), unless `check_shards` is off, so that a damaged dump is not restored and nobody behind this has to reckon
+    with payloads that no dump holds. Two pages are in memory at a time.
     """
 
     def __init__(self, folder: Path, *, address: str | None = None, check_shards: bool = True) -> None:
         """Raises `CollectionMissing` where there is no finished dump, `DumpCorrupt`, `FormatUnknown`."""
-        if not (folder / MANIFEST).exists():
-            unfinished = (folder / JOURNAL).exists()
-            raise CollectionMissing(
-                f"{folder} holds {'an unfinished' if unfinished else 'no'} dump: there is no {MANIFEST}",
-                hint="run the dump command again, it goes on where it ended" if unfinished else None,
-            )
+        lacking = absence(folder)
+        if lacking is not None:
+            raise CollectionMissing(lacking.reason, hint=lacking.hint)
         self._folder = folder
         self._address = address or f"dump:{folder}"
         self._check_shards = check_shards
         self._checked: set[str] = set()
+        self._payloads_checked: set[str] = set()
         self._manifest = read_manifest(folder)
         # What this dump is, for cursors and partitions: those of another one must not be taken for ours.
         self._key = self._manifest.digests.ids.hex[:16]
@@ -124,12 +125,16 @@ class DumpSource:
     def _pages(self, shards: Sequence[FileEntry], batch_rows: int, after: Cursor | None) -> Iterator[Page]:
         first, group, row = self._place(shards, after)
         for entry in shards[first:]:
+            whole = not group and not row
+            unchecked = self._check_shards and entry.path not in self._payloads_checked
             with closing(self._open(entry)) as reader:
                 if group and group >= reader.groups:
                     raise UsageError(f"this cursor names a row group that {entry.path} does not have")
                 for number in range(group, reader.groups):
                     begin = 0
                     for batch in reader.batches(number, rows=batch_rows):
+                        if unchecked:
+                            _require_payloads(entry, batch)
                         if after is not None and begin < row <= begin + len(batch):
                             self._require_key(batch, row - 1 - begin, after)
                         cut = batch.slice(max(0, row - begin))
@@ -140,6 +145,8 @@ class DumpSource:
                         raise UsageError("this cursor names a record behind the end of its row group")
                     row, after = 0, None
             group = 0
+            if whole:
+                self._payloads_checked.add(entry.path)
 
     def _cursor(self, entry: FileEntry, group: int, row: int, batch: pa.RecordBatch) -> Cursor:
         """Behind the last row of `batch`. Shards are named by their hash, so a row's place in one is a key."""
@@ -183,6 +190,13 @@ class DumpSource:
             reader.close()
             raise DumpCorrupt(f"{entry.path}: {reader.rows} rows, where the manifest says {entry.rows}")
         return reader
+
+
+def _require_payloads(entry: FileEntry, batch: pa.RecordBatch) -> None:
+    faults = payload_faults(batch.column("payload"))
+    if faults:
+        name = batch.column("id")[faults[0]].as_py()
+        raise DumpCorrupt(f"{entry.path}: the payload of record {name!r} is no JSON object in canonical form")
 
 
 def _rows_of(wanted: Set[RecordKey], ids: pa.Array, keys: Iterator[pa.RecordBatch]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,14 +20,18 @@ from exitramp.records import CollectionSpec
 
 
 def refuse_foreign_folder(folder: Path) -> None:
-    """Raises `CollectionExists` when `folder` holds a finished dump, or something that no dump left there."""
-    if (folder / MANIFEST).exists():
+    """Raises `CollectionExists` when `folder` holds a finished dump, or something that no dump left there, and
+    `DumpCorrupt` when its journal is no file."""
+    if os.path.lexists(folder / MANIFEST):
         raise CollectionExists(
             f"{folder} holds a finished dump, which is never written to again", hint="choose another folder"
         )
     if folder.exists() and not folder.is_dir():
         raise CollectionExists(f"{folder} is no folder", hint="choose another name")
-    if not folder.exists() or (folder / JOURNAL).exists():
+    if os.path.lexists(folder / JOURNAL):
+        regular_file(folder, JOURNAL)  # reading a pipe would wait for good
+        return
+    if not folder.exists():
         return
     for place in sorted(folder.iterdir()):
         if place.name not in {SHARDS, MANIFEST_HASH} and not place.name.endswith(TEMPORARY_SUFFIX):

@@ -247,6 +247,7 @@ def test_an_id_that_stands_twice_is_named(dump: Path) -> None:
 def test_an_unfinished_dump_fails_and_a_missing_folder_is_a_mistake(dump: Path) -> None:
     (dump / "manifest.json").unlink()
     report = must_fail(dump, "manifest.json")
-    assert "never finished" in report.findings[0].message
+    assert "120 records stand" in report.findings[0].message
+    assert "run the same dump command again" in report.findings[0].detail["next"]
     with pytest.raises(CollectionMissing):
         verify_dump(dump / "nowhere")

@@ -73,7 +73,7 @@ def test_checking_of_shards_can_be_left_to_somebody_else(plain: Any, write_dump:
 
 
 def test_a_missing_dump_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CollectionMissing, match="no dump"):
+    with pytest.raises(CollectionMissing, match="no folder"):
         opened(f"dump:{tmp_path}/nowhere").source()
 
 
