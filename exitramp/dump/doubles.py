@@ -17,14 +17,15 @@ from exitramp.arrow import record_keys
 from exitramp.digests import LeafArray
 from exitramp.records import RecordKey
 
-_Prefixes = npt.NDArray[np.uint64]
+Prefixes = npt.NDArray[np.uint64]
+"""The first eight bytes of id leaves."""
 
 _MEMORY_ROWS: Final = 4_000_000  # 32 MB, and as much again while they are divided
 _PARTS: Final = 256
 _MOST_NAMED: Final = 1000
 
 
-def prefixes(leaves: LeafArray) -> _Prefixes:
+def prefixes(leaves: LeafArray) -> Prefixes:
     """The first eight bytes of every id leaf, as numbers."""
     return np.ascontiguousarray(leaves[:, :8]).view(np.uint64).reshape(-1)
 
@@ -39,18 +40,22 @@ class DoubleFinder:
 
     def __init__(self, *, memory_rows: int = _MEMORY_ROWS) -> None:
         self._memory_rows = memory_rows
-        self._kept: list[_Prefixes] = []
+        self._kept: list[Prefixes] = []
         self._kept_rows = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def add(self, leaves: LeafArray) -> None:
         """Take the id leaves, uint8[n, 32], of some rows."""
-        self._kept.append(prefixes(leaves))
-        self._kept_rows += len(leaves)
+        self.add_prefixes(prefixes(leaves))
+
+    def add_prefixes(self, found: Prefixes) -> None:
+        """Take what `prefixes` made of the id leaves of some rows."""
+        self._kept.append(found)
+        self._kept_rows += len(found)
         if self._kept_rows > self._memory_rows:
             self._spill()
 
-    def suspects(self) -> _Prefixes:
+    def suspects(self) -> Prefixes:
         """Sorted prefixes that stand more than once, at most a thousand of them."""
         if self._folder is None:
             return _repeated(np.concatenate([np.empty(0, dtype=np.uint64), *self._kept]))[:_MOST_NAMED]
@@ -95,7 +100,7 @@ class DoubleFinder:
                     ordered[begin:end].tofile(file)
 
 
-def named_doubles(keys: Iterable[tuple[pa.RecordBatch, LeafArray]], suspects: _Prefixes) -> list[RecordKey]:
+def named_doubles(keys: Iterable[tuple[pa.RecordBatch, LeafArray]], suspects: Prefixes) -> list[RecordKey]:
     """The keys that really stand more than once, sorted, out of `keys` (batches with their id leaves)."""
     found: Counter[RecordKey] = Counter()
     for batch, leaves in keys:
@@ -106,6 +111,6 @@ def named_doubles(keys: Iterable[tuple[pa.RecordBatch, LeafArray]], suspects: _P
     return sorted(doubled, key=lambda key: (key.namespace is not None, key.namespace or "", key.id))
 
 
-def _repeated(values: _Prefixes) -> _Prefixes:
+def _repeated(values: Prefixes) -> Prefixes:
     unique, counts = np.unique(values, return_counts=True)
     return unique[counts > 1]

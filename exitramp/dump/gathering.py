@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
 from exitramp.digests import digest_batch
 from exitramp.dump.doubles import DoubleFinder
-from exitramp.dump.progress import Progress, ShardRecord, split_at_last_cursor
+from exitramp.dump.progress import SHARD, Progress, ShardRecord, split_at_last_cursor
+from exitramp.dump.scribe import Scribe
 from exitramp.dump.steps import OpenShard
 from exitramp.errors import StoreRejected
 from exitramp.journal import Journal
 from exitramp.ports import Cursor
+
+_LEAST_SHARD_BYTES: Final = 4 * 2**20
 
 
 class Gathering:
@@ -24,11 +29,22 @@ class Gathering:
 
     A thread of its own digests and measures each batch as it comes and writes row groups, so that this and waiting for
     the disk overlap with reading the source; at most two row groups are in memory. Were a whole group handed over at
-    once, that thread would stand idle while the first gathers and the source while the last is digested.
+    once, that thread would stand idle while the first gathers and the source while the last is digested. Once a dump
+    has turned out to be more than a small one, the thread passes the work on to a process (see `scribe`).
+
+    A shard is an eighth of what was gathered before it, within bounds: of a small dump as of a great one little is left
+    to be written when the source has been read, and little is lost when the run is killed.
     """
 
     def __init__(
-        self, folder: Path, journal: Journal, progress: Progress, *, shard_bytes: int, group_bytes: int
+        self,
+        folder: Path,
+        journal: Journal,
+        progress: Progress,
+        *,
+        shard_bytes: int,
+        group_bytes: int,
+        scribe_bytes: int,
     ) -> None:
         self.spec = progress.collection
         self.journal = journal
@@ -38,13 +54,16 @@ class Gathering:
         self._folder = folder
         self._shard_bytes = shard_bytes
         self._group_bytes = group_bytes
+        self._scribe_bytes = scribe_bytes
         self._gathered: list[pa.RecordBatch] = []
         self._gathered_bytes = 0
         self._open_bytes = 0  # in the shard that is open, gathered rows not among them
+        self._handed_bytes = 0  # in all shards of this run
         self._cursors: dict[int, Cursor] = {}
         self._all_covered = True
         self._notes_cursors = False
-        self._shard: OpenShard | None = None
+        self._shard: OpenShard | Scribe | None = None
+        self._scribe: Scribe | None = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exitramp-shard")
         self._jobs: deque[Future[None]] = deque()
         self._failed = False
@@ -108,19 +127,22 @@ class Gathering:
         self._failed = False
 
     def close(self) -> None:
+        # In the worker, since the kernel ends the process with the very thread that started it.
+        ending = self._worker.submit(self._let_go)
         self._worker.shutdown(wait=True)
-        if self._shard is not None:
-            self._shard.abandon()
+        ending.result()
         self.journal.close()
         self.doubles.close()
 
     def _cut_if_full(self) -> None:
-        if self._open_bytes + self._gathered_bytes >= self._shard_bytes:
+        wanted = min(self._shard_bytes, max(_LEAST_SHARD_BYTES, self._handed_bytes // 8))
+        if self._open_bytes + self._gathered_bytes >= wanted:
             self.cut()
 
     def _hand_over_group(self) -> None:
         batches, self._gathered = self._gathered, []
         self._open_bytes += self._gathered_bytes
+        self._handed_bytes += self._gathered_bytes
         self._gathered_bytes = 0
         # The group before this one must be written by now, so that no third comes to stand in memory.
         while len(self._jobs) > len(batches):
@@ -143,17 +165,49 @@ class Gathering:
 
     def _digest(self, batch: pa.RecordBatch) -> None:
         if self._shard is None:
-            self._shard = OpenShard(self._folder, len(self.shards), self.spec)
-        self.doubles.add(self._shard.digest(batch))
+            self._shard = self._opened()
+        if isinstance(self._shard, Scribe):
+            self._shard.digest(batch)
+        else:
+            self.doubles.add(self._shard.digest(batch))
+
+    def _opened(self) -> OpenShard | Scribe:
+        """The next shard: the process's if it has come up, else this thread's own."""
+        number = len(self.shards)
+        if self._scribe is None and self._handed_bytes >= self._scribe_bytes and sys.platform == "linux":
+            self._scribe = Scribe(self._folder, self.spec)
+        if self._scribe is not None and self._scribe.is_ready():
+            self._scribe.open(number)
+            return self._scribe
+        return OpenShard(self._folder, number, self.spec)
 
     def _write_group(self, batches: list[pa.RecordBatch]) -> None:
         assert self._shard is not None
-        self._shard.write_group(batches)
+        if isinstance(self._shard, Scribe):
+            self._shard.write_group()  # it has the batches
+        else:
+            self._shard.write_group(batches)
 
     def _seal(self, cursors: tuple[tuple[int, Cursor], ...]) -> None:
-        if self._shard is not None:
-            self.shards.append(self._shard.seal(cursors, self.journal))
-            self._shard = None
+        if self._shard is None:
+            return
+        if isinstance(self._shard, Scribe):
+            sealed, found = self._shard.seal()
+            self.doubles.add_prefixes(found)
+        else:
+            sealed = self._shard.seal()
+        record = replace(sealed, cursors=cursors)
+        self.journal.append(SHARD, record.to_json())
+        self.shards.append(record)
+        self._shard = None
+
+    def _let_go(self) -> None:
+        if isinstance(self._shard, OpenShard):
+            self._shard.abandon()
+        if self._scribe is not None:
+            self._scribe.close()
+
+    # In whichever thread.
 
     def _require_whole(self) -> None:
         if self._failed:

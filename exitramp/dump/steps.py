@@ -11,19 +11,17 @@ import pyarrow as pa
 from exitramp.digests import CollectionDigests, LeafArray, leaf_digests
 from exitramp.dump.layout import SHARDS, shard_path, temporary_shard
 from exitramp.dump.manifest import FileEntry
-from exitramp.dump.progress import SHARD, ShardRecord
+from exitramp.dump.progress import ShardRecord
 from exitramp.dump.sameness import ContentHash
 from exitramp.dump.shard import ShardReader, ShardWriter
 from exitramp.durable import storage_errors, sync_folder
 from exitramp.errors import DumpCorrupt
-from exitramp.journal import Journal
-from exitramp.ports import Cursor
 from exitramp.records import CollectionSpec
 from exitramp.tally import CollectionTally
 
 
 class OpenShard:
-    """A shard that is filling. Nothing of it counts before `seal` has returned.
+    """A shard that is filling. Nothing of it counts before `seal` has returned and the journal has it.
 
     Every method raises `StoreRejected` when the disk refuses and `DataInvalid` for a record that breaks a rule.
     """
@@ -50,8 +48,8 @@ class OpenShard:
         """Write what was digested since the last call as one row group."""
         self._writer.write_group(batches)
 
-    def seal(self, cursors: tuple[tuple[int, Cursor], ...], journal: Journal) -> ShardRecord:
-        """Make the shard one that survives anything once this returns.
+    def seal(self) -> ShardRecord:
+        """Put the shard on the disk under its name; it counts once its line is in the journal, cursors and all.
 
         Raises `DumpCorrupt` as well, when what was written decodes into something else than was given.
         """
@@ -62,9 +60,7 @@ class OpenShard:
             self._temporary.rename(self._folder / path)
         sync_folder(self._folder / SHARDS)
         entry = FileEntry(path, written.bytes, written.sha256, written.rows)
-        record = ShardRecord(entry, self._digests, cursors, self._tally.inventory(), self._tally.vector_facts())
-        journal.append(SHARD, record.to_json())
-        return record
+        return ShardRecord(entry, self._digests, (), self._tally.inventory(), self._tally.vector_facts())
 
     def abandon(self) -> None:
         """Let go of a shard that will not be sealed; its temporary file stays until the next run clears it away."""
