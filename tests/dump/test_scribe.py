@@ -23,7 +23,7 @@ from exitramp.ports import Origin, TransferAccount, make_cursor
 from exitramp.records import Verdict
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the process with its parent")
-SMALL = {"shard_bytes": 4000, "group_bytes": 1500}
+SMALL: dict[str, Any] = {"shard_bytes": 4000, "group_bytes": 1500}
 
 
 def until(true: Any, what: str) -> None:
