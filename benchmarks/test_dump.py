@@ -27,9 +27,9 @@ from exitramp.wrappers import open_endpoint
 
 TARGET: Final = 0.8
 FLOOR: Final = 0.2
-EDGE_ROWS: Final = 4_000 if QUICK else 40_000
-CHROMA_ROWS: Final = 1_000 if QUICK else 8_000
-REMOTE_ROWS: Final = 1_000 if QUICK else 8_000
+EDGE_ROWS: Final = 4_000 if QUICK else 100_000
+CHROMA_ROWS: Final = 1_000 if QUICK else 20_000
+REMOTE_ROWS: Final = 1_000 if QUICK else 20_000
 
 
 def dump(address: str, folder: Path, rows: int) -> None:
