@@ -19,7 +19,6 @@ from exitramp.errors import DataInvalid
 from exitramp.ports import DocumentRoom, Origin, SinkLimits, TransferAccount, VectorSink
 from exitramp.records import CollectionSpec, Metric, RecordKey
 
-_MARKER_TEXT = json.dumps(marker.MARKER_KEY) + ":"
 _DOCUMENT_TEXT = json.dumps(marker.DOCUMENT_KEY) + ":"
 
 
@@ -103,9 +102,13 @@ def encode_batch(batch: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> p
         columns["document"] = batch.column("document")
         documents = [None] * len(keys)
     texts: list[str | None] = batch.column("payload").to_pylist()
+    kept = payload.kept_as_they_stand(batch.column("payload"), limits.payload)
     encoder = _PayloadEncoder(limits)
     columns["payload"] = pa.array(
-        [encoder.encode(text, document, mark) for text, document, mark in zip(texts, documents, marks, strict=True)],
+        [
+            encoder.encode(text, document, mark, whole)
+            for text, document, mark, whole in zip(texts, documents, marks, kept, strict=True)
+        ],
         pa.string(),
     )
     schema = stream_schema(native)
@@ -116,17 +119,14 @@ class _PayloadEncoder:
     def __init__(self, limits: SinkLimits) -> None:
         self._limits = limits.payload
         self._in_payload = limits.documents is DocumentRoom.PAYLOAD
-        self._simple = payload.keeps_all_json(limits.payload)
 
-    def encode(self, text: str | None, document: str | None, mark: dict[str, Any]) -> str | None:
-        """The native payload's JSON text (order of keys not promised), or None for no payload at all."""
+    def encode(self, text: str | None, document: str | None, mark: dict[str, Any], kept: bool) -> str | None:
+        """The native payload's JSON text (order of keys not promised), or None for no payload at all.
+
+        `kept` says that nothing in `text` needs another form, but perhaps the key that a document would take.
+        """
         limits = self._limits
-        plain = text is None or (
-            self._simple
-            and canonical.TAG_PREFIX not in text
-            and _MARKER_TEXT not in text
-            and (document is None or _DOCUMENT_TEXT not in text)
-        )
+        plain = text is None or (kept and (document is None or _DOCUMENT_TEXT not in text))
         native: dict[str, Any] = {}
         if not plain and text is not None:
             native, top = payload.encode_keys(canonical.loads(text), limits)

@@ -6,6 +6,7 @@ writes it, decoding compares with it.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from exitramp import canonical
 from exitramp.codec import marker
@@ -44,6 +48,11 @@ class Projected:
 
 def keeps_all_json(limits: PayloadLimits) -> bool:
     """Whether every payload without tags is kept as it is, so that its text need not be looked into."""
+    return _keeps_structure(limits) and limits.negative_zero and limits.float_digits is None
+
+
+def _keeps_structure(limits: PayloadLimits) -> bool:
+    """Whether whatever it does not keep is a float or stands in a tag."""
     return (
         limits.types >= _JSON_TYPES
         and limits.item_types >= _JSON_TYPES
@@ -51,12 +60,39 @@ def keeps_all_json(limits: PayloadLimits) -> bool:
         and limits.mixed_lists
         and limits.empty_lists
         and limits.empty_objects
-        and limits.negative_zero
         and limits.integer_bits >= 64
-        and limits.float_digits is None
+        and (limits.integer_maximum is None or limits.integer_maximum >= canonical.INTEGER_LIMIT)
         and limits.key_pattern == PayloadLimits.__dataclass_fields__["key_pattern"].default
         and limits.string_bytes is None
     )
+
+
+def kept_as_they_stand(texts: pa.Array, limits: PayloadLimits) -> list[bool]:
+    """For each payload text whether the sink keeps all of it for certain, so that it need not be looked into.
+
+    One pattern over a page takes 0.6 us for 450 bytes, taking a payload apart and judging each value 8.
+    """
+    pattern = _odd_pattern(limits)
+    if pattern is None:
+        return [False] * len(texts)
+    odd: list[bool] = pc.fill_null(pc.match_substring_regex(texts, pattern), False).to_pylist()
+    return [not each for each in odd]
+
+
+@lru_cache(maxsize=64)
+def _odd_pattern(limits: PayloadLimits) -> str | None:
+    """What a text of which something may not be kept holds somewhere; None where any may be such a one."""
+    if not _keeps_structure(limits):
+        return None
+    odd = [re.escape(canonical.TAG_PREFIX), re.escape(json.dumps(marker.MARKER_KEY) + ":")]
+    if not limits.negative_zero:
+        odd.append(r"-0\.0")
+    if limits.float_digits is not None:
+        if limits.float_digits > limits.float_exponent:
+            return None
+        # Without an exponent, digits and point together are one more than the digits: a shorter run is kept.
+        odd += [rf"[0-9.]{{{limits.float_digits + 2}}}", r"[0-9]e[+-]?[0-9]"]
+    return "|".join(odd)
 
 
 def project_key(key: str, value: Any, limits: PayloadLimits) -> Projected:
