@@ -43,6 +43,13 @@ PROPOSED_FILTERS = 3
     show_default=True,
     help="Compare what the two indexes answer, against exact truth.",
 )
+@click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME",
+    help="Compare neighbours of this dense field only ('' is the unnamed one). May be repeated.  [default: all]",
+)
 @click.option("--queries", type=click.IntRange(min=1), default=200, show_default=True, help="Queries to ask.")
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
 @click.option(
@@ -52,7 +59,14 @@ PROPOSED_FILTERS = 3
     "--where",
     multiple=True,
     metavar="JSON",
-    help='Compare filtered neighbours too, e.g. {"exists": {"field": "package"}}. May be repeated.',
+    help='Compare filtered neighbours too, e.g. {"eq": {"field": "package", "value": "numpy"}}. May be repeated.',
+)
+@click.option(
+    "--filters/--no-filters",
+    "filtered",
+    default=True,
+    show_default=True,
+    help="Without --where, compare neighbours under up to three filters worked out from A's payloads.",
 )
 @click.option("--exact", is_flag=True, help="Ask both indexes for exact search, where they have it.")
 @click.option(
@@ -70,10 +84,12 @@ def compare(
     tolerance: tuple[str, ...],
     ids_file: Path,
     neighbours: bool,
+    fields: tuple[str, ...],
     queries: int,
     k: int,
     recall_floor: float,
     where: tuple[str, ...],
+    filtered: bool,
     exact: bool,
     show_values: tuple[str, ...],
     seed: int,
@@ -82,9 +98,10 @@ def compare(
 ) -> int:
     """Whether A and B hold the same records and answer alike. Reads both completely, writes nothing to them.
 
-    First records (missing, extra, changed), then neighbours: what each index finds, against exact truth computed
-    from A's own data. "The data differ" and "the index answers differently" are different findings. A side that has
-    no index (a dump) is compared by its records alone.
+    First records (missing, extra, changed), then neighbours of every dense field: what each index finds, against
+    exact truth computed from A's own data, without a filter and under those of --where (without it, under up to
+    three filters worked out from A's own payloads: an equality, a range, a set). "The data differ" and "the index
+    answers differently" are different findings. A side that has no index (a dump) is compared by its records alone.
 
     \b
     Example:
@@ -103,8 +120,8 @@ def compare(
         )
         if neighbours:
             _ask_neighbours(
-                result, one, other, queries=queries, k=k, recall_floor=recall_floor, filters=filters, exact=exact,
-                seed=seed,
+                result, one, other, fields=fields, queries=queries, k=k, recall_floor=recall_floor, filters=filters,
+                proposed=PROPOSED_FILTERS if filtered and not filters else 0, exact=exact, seed=seed,
             )  # fmt: skip
         bar.end()
     if as_json:
@@ -129,7 +146,7 @@ def _filter(number: int, text: str) -> tuple[str, Any]:
 
 def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) -> None:
     from exitramp.errors import RoleUnsupported
-    from exitramp.migration import first_dense
+    from exitramp.migration import dense_fields, unasked_fields
     from exitramp.parity.neighbour_result import Demands
     from exitramp.parity.neighbours import compare_neighbours
     from exitramp.ports import SearchSettings
@@ -145,22 +162,36 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
     if search_b is None:
         result.findings.append(Finding("neighbours.no_index", f"{other.address} has no index to ask; records only"))
         return
-    result.neighbours = compare_neighbours(
-        one.source(),
-        other.source(),
-        search(one),
-        search_b,
-        queries=options["queries"],
-        k=options["k"],
-        seed=options["seed"],
-        field=first_dense(one.source().describe()),
-        filters=options["filters"],
-        proposed=0 if options["filters"] else PROPOSED_FILTERS,
-        demands=Demands(recall_floor=options["recall_floor"]),
-        settings=SearchSettings(exact=options["exact"]),
-        records=result.records.verdict,
-        missing=result.missing,
-    )
+    spec = one.source().describe()
+    known = dense_fields(spec)
+    chosen = list(dict.fromkeys(options["fields"])) or known
+    for name in chosen:
+        if name not in known:
+            names = ", ".join(repr(each) for each in known)
+            raise UsageError(f"--field {name!r}: A has no dense field of that name", hint=f"its dense fields: {names}")
+    found = [
+        compare_neighbours(
+            one.source(),
+            other.source(),
+            search(one),
+            search_b,
+            queries=options["queries"],
+            k=options["k"],
+            seed=options["seed"],
+            field=name,
+            filters=options["filters"],
+            # Once is enough: they are drawn from payloads, which all fields share.
+            proposed=options["proposed"] if name == chosen[0] else 0,
+            demands=Demands(recall_floor=options["recall_floor"]),
+            settings=SearchSettings(exact=options["exact"]),
+            records=result.records.verdict,
+            missing=result.missing,
+        )
+        for name in chosen
+    ]
+    result.neighbours, result.further_neighbours = found[0], found[1:]
+    if not options["fields"]:
+        result.findings += unasked_fields(spec, chosen)
 
 
 def _say(result: Comparison) -> None:
@@ -184,9 +215,9 @@ def _say(result: Comparison) -> None:
     if records.values:
         values = [(value.id, value.field, value.a or "(none)", value.b or "(none)") for value in records.values]
         output.say(output.table(values, ("id", "field", "A", "B")))
-    if result.neighbours is not None:
-        output.say(result.neighbours.summary())
-    findings = [*records.findings, *(result.neighbours.findings if result.neighbours is not None else ())]
-    output.say_findings([*findings, *result.findings])
+    for neighbours in result.all_neighbours():
+        for line in neighbours.lines():
+            output.say(line)
+    output.say_findings(result.all_findings())
     if result.ids_file is not None:
         output.note(f"every differing id is in {result.ids_file}")

@@ -4,8 +4,10 @@ from exitramp.migration.comparing import (
     Comparison,
     accepted_tolerances,
     compare_endpoints,
+    dense_fields,
     first_dense,
     side_tolerances,
+    unasked_fields,
 )
 from exitramp.migration.moving import MoveResult, migrate, plan_move, synchronise_endpoints
 
@@ -14,9 +16,11 @@ __all__ = [
     "MoveResult",
     "accepted_tolerances",
     "compare_endpoints",
+    "dense_fields",
     "first_dense",
     "migrate",
     "plan_move",
     "side_tolerances",
     "synchronise_endpoints",
+    "unasked_fields",
 ]

@@ -30,22 +30,31 @@ MISSING_KEPT = 100_000
 
 @dataclass(slots=True)
 class Comparison:
-    """Everything that was compared. `neighbours` is None where it was not asked for or could not be.
+    """Everything that was compared. `neighbours` is None where it was not asked for or could not be;
+    `further_neighbours` are those of the collection's other dense fields, one each.
 
     `missing` are keys that B lacks, up to `MISSING_KEPT`; none where there are more.
     """
 
     records: RecordParity
     neighbours: Any | None = None
+    further_neighbours: list[Any] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     ids_file: Path | None = None
     missing: frozenset[RecordKey] = frozenset()
 
+    def all_neighbours(self) -> list[Any]:
+        """What was found of every field that was asked."""
+        return [*([] if self.neighbours is None else [self.neighbours]), *self.further_neighbours]
+
+    def all_findings(self) -> list[Finding]:
+        """In the order in which they are read: records, neighbours, the rest."""
+        of_neighbours = [finding for each in self.all_neighbours() for finding in each.findings]
+        return [*self.records.findings, *of_neighbours, *self.findings]
+
     @property
     def verdict(self) -> Verdict:
-        verdicts = [self.records.verdict]
-        if self.neighbours is not None:
-            verdicts.append(self.neighbours.verdict)
+        verdicts = [self.records.verdict, *(each.verdict for each in self.all_neighbours())]
         verdicts += [finding.verdict for finding in self.findings if finding.verdict is not None]
         return Verdict.worst(verdicts)
 
@@ -59,15 +68,9 @@ class Comparison:
             "digests_b": self.records.digests_b.to_json(),
             "records": self.records.to_json(),
             "neighbours": self.neighbours.to_json() if self.neighbours is not None else None,
+            "further_neighbours": [each.to_json() for each in self.further_neighbours],
             "ids_file": str(self.ids_file) if self.ids_file else None,
-            "findings": [
-                finding.to_json()
-                for finding in [
-                    *self.records.findings,
-                    *(self.neighbours.findings if self.neighbours is not None else ()),
-                    *self.findings,
-                ]
-            ],
+            "findings": [finding.to_json() for finding in self.all_findings()],
         }
 
 
@@ -139,10 +142,27 @@ def compare_endpoints(
 
 def first_dense(spec: CollectionSpec) -> str:
     """The name of the dense field whose neighbours are compared. Raises `DataInvalid` where there is none."""
-    for each in spec.vectors:
-        if each.kind is VectorKind.DENSE:
-            return each.name
-    raise DataInvalid(f"collection {spec.name!r} has no dense vector field whose neighbours could be compared")
+    return dense_fields(spec)[0]
+
+
+def dense_fields(spec: CollectionSpec) -> list[str]:
+    """The names of the fields whose neighbours can be compared. Raises `DataInvalid` where there is none."""
+    found = [each.name for each in spec.vectors if each.kind is VectorKind.DENSE]
+    if not found:
+        raise DataInvalid(f"collection {spec.name!r} has no dense vector field whose neighbours could be compared")
+    return found
+
+
+def unasked_fields(spec: CollectionSpec, asked: Collection[str]) -> Iterable[Finding]:
+    """What is to be said of the fields whose neighbours nobody compared: that nothing is known of them."""
+    unasked = [each.column for each in spec.vectors if not (each.kind is VectorKind.DENSE and each.name in asked)]
+    if unasked:
+        yield Finding(
+            "neighbours.unasked",
+            f"neighbours of {', '.join(unasked)} were not compared: whether B answers alike there is not known",
+            Verdict.INCONCLUSIVE,
+            detail={"columns": unasked, "next": "--field NAME compares one dense field and asks nothing of the others"},
+        )
 
 
 def _limits(endpoint: Endpoint) -> SinkLimits | None:

@@ -146,13 +146,21 @@ class NeighbourParity:
 
     def summary(self) -> str:
         """One line: recall of B with its lower bound, of A, and the overlap."""
-        if not self.parts or self.parts[0].bounds_b is None:
-            return f"{self.column}: nothing measured"
-        part, bounds = self.parts[0], self.parts[0].bounds_b
-        text = f"{self.column}: recall@{self.k} of B {bounds.mean:.4f} (at least {bounds.lower:.4f})"
+        return self._line(self.column, self.parts[0] if self.parts else None)
+
+    def lines(self) -> list[str]:
+        """`summary`, and a line for each filter under which something was measured."""
+        filtered = [part for part in self.parts[1:] if part.bounds_b is not None]
+        under = [self._line(f"{self.column} under {part.name} ({part.matching} records)", part) for part in filtered]
+        return [self.summary(), *under]
+
+    def _line(self, what: str, part: NeighbourPart | None) -> str:
+        if part is None or part.bounds_b is None:
+            return f"{what}: nothing measured"
+        text = f"{what}: recall@{self.k} of B {part.bounds_b.mean:.4f} (at least {part.bounds_b.lower:.4f})"
         if part.mean_a is not None and part.mean_overlap is not None:
             text += f", of A {part.mean_a:.4f}, overlap {part.mean_overlap:.4f}"
-        return f"{text}, over {bounds.n} queries"
+        return f"{text}, over {part.bounds_b.n} queries"
 
     def to_json(self) -> dict[str, Any]:
         return {
