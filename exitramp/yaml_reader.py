@@ -6,6 +6,7 @@ Every error is a `ConfigError` that begins with the file and the line.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,13 @@ import yaml
 from exitramp.errors import ConfigError
 
 _MISSING: Final = object()
+LARGEST_INTEGER: Final = 2**53
+LARGEST_NUMBER: Final = 1e9
+"""As seconds 31 years. Beyond it waiting fails in the system's own arithmetic, long after the file was read."""
+DEEPEST: Final = 50
+MOST_VALUES: Final = 100_000
+"""Counted with every alias written out: ten lines of aliases to aliases are ten thousand million values."""
+_MAP: Final = "tag:yaml.org,2002:map"
 
 
 class Block:
@@ -24,6 +32,8 @@ class Block:
         self.file = file
         self.line = int(node.start_mark.line) + 1
         self.path = path
+        if node.tag != _MAP:
+            raise ConfigError(f"the tag '{node.tag}' is not known here", file=file, line=self.line)
         self._values: dict[str, yaml.Node] = {}
         self._lines: dict[str, int] = {}
         self._asked: dict[str, None] = {}
@@ -61,12 +71,17 @@ class Block:
 
     def integer(self, key: str, default: Any = _MISSING, *, minimum: int | None = None) -> Any:
         value = self._plain(key, int, "a whole number", default)
-        return self._at_least(key, value, minimum)
+        return self._within(key, value, minimum, LARGEST_INTEGER, default)
 
-    def number(self, key: str, default: Any = _MISSING, *, minimum: float | None = None) -> Any:
+    def number(
+        self, key: str, default: Any = _MISSING, *, minimum: float | None = None, maximum: float = LARGEST_NUMBER
+    ) -> Any:
+        """A finite number as a float."""
         value = self._plain(key, (int, float), "a number", default)
-        value = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        return self._at_least(key, value, minimum)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.error(f"'{self._name(key)}' must be a number", key)
+        value = self._within(key, value, minimum, maximum, default)
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     def texts(self, key: str, default: Any = _MISSING) -> Any:
         """A list of texts as a tuple."""
@@ -75,7 +90,10 @@ class Block:
             return default
         if not isinstance(node, yaml.SequenceNode):
             raise self.error(f"'{self._name(key)}' must be a list of texts", key)
-        return tuple(str(self._value(item, key)) for item in node.value)
+        found = tuple(self._value(item, key) for item in node.value)
+        if not all(isinstance(item, str) for item in found):
+            raise self.error(f"'{self._name(key)}' must be a list of texts", key, hint="put quotes around each")
+        return found
 
     def block(self, key: str, *, required: bool = True) -> Block | None:
         node = self._node(key, _MISSING if required else None)
@@ -128,7 +146,8 @@ class Block:
     def _value(self, node: yaml.Node, key: str) -> Any:
         try:
             return yaml.SafeLoader("").construct_object(node, deep=True)
-        except yaml.YAMLError as error:
+        # A ValueError is that of a type's own reader: the month 13, or a number of 5,000 digits.
+        except (yaml.YAMLError, ValueError) as error:
             raise self.error(f"'{self._name(key)}' cannot be read", key) from error
 
     def _plain(self, key: str, kind: type | tuple[type, ...], what: str, default: Any) -> Any:
@@ -141,25 +160,53 @@ class Block:
             raise self.error(f"'{self._name(key)}' must be {what}", key)
         return value
 
-    def _at_least(self, key: str, value: Any, minimum: float | None) -> Any:
-        if minimum is not None and isinstance(value, int | float) and value < minimum:
-            raise self.error(f"'{self._name(key)}' must be at least {minimum}", key)
+    def _within(self, key: str, value: Any, minimum: float | None, maximum: float, default: Any) -> Any:
+        if value is default:
+            return value
+        if minimum is not None and value < minimum:
+            raise self.error(f"'{self._name(key)}' must be at least {minimum:g}", key)
+        if value > maximum or (minimum is None and value < -maximum):
+            raise self.error(f"'{self._name(key)}' must be at most {maximum:g}", key)
         return value
 
 
 def read_block(text: str, file: str) -> Block:
     """The top mapping of a YAML text. Raises `ConfigError` where it is no YAML or no mapping."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader)
+    except RecursionError as error:
+        raise ConfigError("not YAML that can be read: nested too deeply", file=file, line=1) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError("not YAML: a character that is not allowed", file=file, line=line) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = int(mark.line) + 1 if mark is not None else 1
         raise ConfigError(f"not YAML: {error.problem}", file=file, line=line) from error
-    except yaml.YAMLError as error:
-        raise ConfigError("not YAML: a character that is not allowed", file=file, line=1) from error
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError("the file must hold keys and values", file=file, line=1)
+    _values_under(node, file, {}, 0)
     return Block(node, file)
+
+
+def _values_under(node: yaml.Node, file: str, known: dict[int, int], depth: int) -> int:
+    """How many values stand under `node`, aliases written out. Raises `ConfigError` where there are too many."""
+    if id(node) in known and known[id(node)]:
+        return known[id(node)]
+    line = int(node.start_mark.line) + 1
+    if id(node) in known:
+        raise ConfigError("an alias stands inside what it stands for", file=file, line=line)
+    if depth > DEEPEST:
+        raise ConfigError("nested too deeply", file=file, line=line)
+    known[id(node)] = 0  # being counted
+    below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    count = 1
+    if not isinstance(node, yaml.ScalarNode):
+        count += sum(_values_under(each, file, known, depth + 1) for each in below)
+    if count > MOST_VALUES:
+        raise ConfigError(f"holds more than {MOST_VALUES:,} values, aliases written out", file=file, line=line)
+    known[id(node)] = count
+    return count
 
 
 def read_file(path: Path) -> Block:

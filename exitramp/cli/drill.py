@@ -97,12 +97,16 @@ def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tup
     DRILL is a packaged drill's name or a path to a drill file. The exit code is the verdict: 0 pass, 1 fail,
     3 inconclusive.
 
+    Ctrl-C, or SIGTERM, ends it: no further step runs, the way back does (25 s at most), the report is written, and
+    the exit code is 130 (143). A second signal ends it at once.
+
     \b
     Example:
       exitramp drill run vendor_outage --out runs/first
     """
     from exitramp.drill.catalogue import find_drill
     from exitramp.drill.engine import run_drill
+    from exitramp.drill.interruption import Interruption
     from exitramp.report.writing import write_reports
 
     # Embedders that use several threads for a matrix of one row slow everything else down.
@@ -110,21 +114,23 @@ def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tup
     spec = find_drill(name)
     folder = out or Path("runs") / f"{spec.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     output.note(f"{spec.title}")
-    result = run_drill(
-        spec,
-        folder,
-        seed=seed,
-        allow_writes=allow_writes,
-        operator=operator,
-        command=shlex.join(["exitramp", *sys.argv[1:]]),
-        say=output.note,
-    )
-    reports = write_reports(folder)
-    if as_json:
-        output.emit_json(result.to_json() | {"reports": {kind: str(path) for kind, path in reports.items()}})
-    else:
-        _say_result(result, reports)
-    return output.exit_code(result.verdict)
+    with Interruption() as interruption:
+        result = run_drill(
+            spec,
+            folder,
+            seed=seed,
+            allow_writes=allow_writes,
+            operator=operator,
+            command=shlex.join(["exitramp", *sys.argv[1:]]),
+            say=output.note,
+            interruption=interruption,
+        )
+        reports = write_reports(folder)
+        if as_json:
+            output.emit_json(result.to_json() | {"reports": {kind: str(path) for kind, path in reports.items()}})
+        else:
+            _say_result(result, reports)
+    return interruption.exit_code or output.exit_code(result.verdict)
 
 
 def _say_result(result: Any, reports: dict[str, Path]) -> None:

@@ -69,7 +69,7 @@ def cli() -> None:
     qdrant+http://127.0.0.1:6333#articles, dump:./my-dump.
 
     Exit codes: 0 pass, 1 fail, 2 usage or configuration, 3 inconclusive, 4 integrity, 5 a vendor or store failed,
-    130 interrupted.
+    130 interrupted, 143 told to end.
 
     \b
     Example:

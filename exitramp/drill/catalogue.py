@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from exitramp.drill.inputs import packaged_drills
-from exitramp.drill.spec import DrillSpec, parse_drill
+from exitramp.drill.reading import parse_drill
+from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps import build, costs, judging, late_writes, leaving, outage, returning
 from exitramp.drill.steps.base import Step
 from exitramp.errors import UsageError

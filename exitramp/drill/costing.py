@@ -9,6 +9,7 @@ from exitramp.drill.inputs import load_prices
 from exitramp.drill.run import DrillRun
 from exitramp.finops.prices import PriceBook
 from exitramp.finops.unit_cost import unit_cost
+from exitramp.orchestration.load import LoadEnd, LoadRequest
 from exitramp.records import TraceRecord
 
 
@@ -26,3 +27,9 @@ def attempt_price(run: DrillRun) -> Callable[[TraceRecord], Decimal | None] | No
     if book is None:
         return None
     return lambda record: unit_cost(record, book).unit_cost_usd
+
+
+def count_request(run: DrillRun, request: LoadRequest) -> None:
+    """Count a request of a stream towards the stop conditions."""
+    traces = request.outcome.traces if request.outcome is not None else ()
+    run.count(traces, failed=request.end is LoadEnd.FAILED)

@@ -13,7 +13,9 @@ from typing import Any
 from exitramp import __version__
 from exitramp.clock import Clock, SystemClock, iso_utc
 from exitramp.drill.catalogue import STEPS
-from exitramp.drill.event_log import EventLog
+from exitramp.drill.event_log import Event, EventLog
+from exitramp.drill.interruption import Interruption, SignalArrived, WayBackOverdue
+from exitramp.drill.inputs import check_inputs
 from exitramp.drill.objectives import ObjectiveResult, judge_objectives, objectives_sha256
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec, StepSpec
@@ -26,7 +28,10 @@ LOG_NAME = "journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class DrillResult:
-    """A finished run. `aborted` is the reason why it did not run to its end; it is then never a pass."""
+    """A finished run. `aborted` is the reason why it did not run to its end; it is then never a pass.
+
+    `interrupted_by` is the name of the first signal that came, whatever the reason.
+    """
 
     run_id: str
     folder: Path
@@ -36,6 +41,7 @@ class DrillResult:
     head: str
     seconds: float
     aborted: str | None
+    interrupted_by: str | None
     results: Mapping[str, Mapping[str, Any]]
 
     def to_json(self) -> dict[str, Any]:
@@ -48,6 +54,7 @@ class DrillResult:
             "digests": copied.get("digests"),
             "objectives": [each.to_json() for each in self.objectives],
             "aborted": self.aborted,
+            "interrupted_by": self.interrupted_by,
             "event_log_head": self.head,
             "seconds": round(self.seconds, 3),
             "findings": [finding.to_json() for finding in self.findings],
@@ -65,28 +72,45 @@ def run_drill(
     say: Callable[[str], None] = lambda text: None,
     clock: Clock | None = None,
     network: Network | None = None,
+    interruption: Interruption | None = None,
 ) -> DrillResult:
     """Run every step and write the log into `folder`, which must be new or empty.
 
-    A step that raises, or a stop condition, aborts the drill: the steps marked `always` still run, services are
-    stopped, and the verdict is at best inconclusive. Raises `UsageError` only for what was wrong before the start.
+    A step that raises, a stop condition, or a signal that `interruption` (entered by the caller) catches aborts the
+    drill: the steps marked `always` still run, services are stopped, and the verdict is at best inconclusive. Raises
+    `UsageError` only for what was wrong before the start.
     """
     clock = clock or SystemClock()
+    interruption = interruption or Interruption()
+    check_inputs(spec)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", hint="give another folder with --out; a run is never overwritten")
     run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    with EventLog.create(folder / LOG_NAME, clock) as log:
+    with _WholeEvents.create(folder / LOG_NAME, clock) as log:
+        log.interruption = interruption
         run = DrillRun(spec, folder, log, seed=seed, allow_writes=allow_writes, say=say, clock=clock, network=network)
         run.shared["run_id"] = run_id
         log.append("run.started", _started(spec, run_id, seed, operator, command))
-        return _Engine(run, run_id).execute()
+        interruption.at_once = run.kill_services
+        return _Engine(run, run_id, interruption).execute()
+
+
+class _WholeEvents(EventLog):
+    """A log whose events a signal does not tear: half of one, or one not counted, would break the chain."""
+
+    interruption: Interruption
+
+    def append(self, kind: str, data: Mapping[str, object]) -> Event:
+        with self.interruption.held():
+            return super().append(kind, data)
 
 
 class _Engine:
-    def __init__(self, run: DrillRun, run_id: str) -> None:
+    def __init__(self, run: DrillRun, run_id: str, interruption: Interruption) -> None:
         self._run = run
         self._run_id = run_id
+        self._interruption = interruption
         self._findings: list[Finding] = []
         self._verdicts: list[Verdict] = []
         self._aborted: str | None = None
@@ -131,15 +155,38 @@ class _Engine:
             head,
             run.clock.monotonic() - started,
             self._aborted,
+            self._signal,
             run.results,
         )
 
+    @property
+    def _signal(self) -> str | None:
+        arrived = self._interruption.arrived
+        return None if arrived is None else arrived.name
+
     def _steps(self) -> None:
         for step in self._run.spec.steps:
-            if self._aborted is not None and not STEPS[step.name].always:
-                self._run.log.append("step.skipped", {"step": step.name, "because": self._aborted})
+            if self._aborted is None:
+                self._stop_before(step)
+            because = self._aborted
+            if because is not None and STEPS[step.name].always:
+                because = None if self._run.stacks else "nothing was started that could be brought back"
+            if because is not None:
+                self._run.log.append("step.skipped", {"step": step.name, "because": because})
                 continue
             self._one(step)
+        if self._aborted is None and self._signal is not None:
+            self._abort(self._run.spec.steps[-1].name, self._interrupted(), None)
+
+    def _stop_before(self, step: StepSpec) -> None:
+        """Abort where a signal or a stop condition came; the steps of the way back still run, this one included."""
+        if self._signal is not None:
+            self._abort(step.name, self._interrupted(), None)
+            return
+        try:
+            self._run.check_stop()
+        except SpendExceeded as error:
+            self._abort(step.name, error.message, error.hint)
 
     def _one(self, spec: StepSpec) -> None:
         run, step = self._run, STEPS[spec.name]
@@ -154,26 +201,39 @@ class _Engine:
             },
         )
         began = run.clock.monotonic()
+        region = self._interruption.way_back if step.always else self._interruption.interruptible
         try:
-            run.check_stop()
-            outcome = step.run(run, spec.arguments)
-        except KeyboardInterrupt:
-            self._abort(step.name, "interrupted by the operator", None)
-            return
+            with region():
+                outcome = step.run(run, spec.arguments)
+        except KeyboardInterrupt as error:
+            # Without handlers of ours it is Python's own, and then always Ctrl-C.
+            because = self._interrupted() if isinstance(error, SignalArrived) else "interrupted by the operator"
+            self._end(spec, because, None)
+        except WayBackOverdue:
+            seconds = self._interruption.way_back_seconds
+            self._end(spec, f"it was not done {seconds:g} s after {self._signal}", None)
         except SpendExceeded as error:
-            self._abort(step.name, error.message, None)
-            return
+            self._end(spec, error.message, error.hint)
         except ExitrampError as error:
-            self._abort(step.name, f"{type(error).__name__}: {error.message}", error.hint)
-            return
+            self._end(spec, f"{type(error).__name__}: {error.message}", error.hint)
         except Exception as error:  # noqa: BLE001  (a fault of ours: bring everything back first, then raise it)
-            self._bug = error
-            self._abort(
-                step.name, f"unexpected {type(error).__name__}", "this is a fault of exitramp, please report it"
-            )
+            self._bug = self._bug or error
+            self._end(spec, f"unexpected {type(error).__name__}", "this is a fault of exitramp, please report it")
+        else:
+            self._take(spec, outcome, run.clock.monotonic() - began)
+
+    def _end(self, spec: StepSpec, reason: str, hint: str | None) -> None:
+        """A step that did not end by itself: the reason why the drill stops, or a way back that did not lead there."""
+        if self._aborted is None:
+            self._abort(spec.name, reason, hint)
             return
-        seconds = run.clock.monotonic() - began
-        self._take(spec, outcome, seconds)
+        text = f"the way back was not walked to its end: {reason}"
+        finding = Finding("drill.way_back", text, Verdict.INCONCLUSIVE, detail={"hint": hint})
+        self._take(spec, StepOutcome({}, (finding,), Verdict.INCONCLUSIVE), 0.0)
+
+    def _interrupted(self) -> str:
+        who = "interrupted by the operator" if self._signal == "SIGINT" else "told to end"
+        return f"{who} ({self._signal})"
 
     def _take(self, spec: StepSpec, outcome: StepOutcome, seconds: float) -> None:
         run = self._run
@@ -199,7 +259,7 @@ class _Engine:
             run.say(f"    · {finding.message}")
 
     def _abort(self, step: str, reason: str, hint: str | None) -> None:
-        self._aborted = f"{step}: {reason}"
+        self._aborted = self._run.aborted = f"{step}: {reason}"
         text = f"the drill was stopped in '{step}': {reason}"
         self._findings.append(Finding("drill.aborted", text, Verdict.INCONCLUSIVE, detail={"hint": hint}))
         self._run.log.append("run.aborted", {"step": step, "reason": reason, "hint": hint})

@@ -42,6 +42,13 @@ def prompt_folder(spec: DrillSpec) -> Traversable | Path | None:
     return folder
 
 
+def check_inputs(spec: DrillSpec) -> None:
+    """Raises `ConfigError` for a file of the drill that is missing or wrong: before anything is started."""
+    load_cases(spec)
+    load_prices(spec)
+    prompt_folder(spec)
+
+
 def packaged_drills() -> dict[str, str]:
     """The YAML text of every packaged drill, by name."""
     found = {}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from exitramp.arrow import dense_matrix, record_keys
 from exitramp.drill.run import DrillRun
 from exitramp.drill.stacks import QueryVectors
-from exitramp.errors import DataInvalid
+from exitramp.errors import ConfigError, DataInvalid
 from exitramp.parity.alignment import read_all
 from exitramp.records import DType, VectorKind
 
@@ -35,6 +35,12 @@ def load_questions(run: DrillRun) -> list[tuple[str, str]]:
     vectors = query_vectors(run)
     if run.golden and run.embedder() is not None:
         return [(case.question, case.use_case) for case in run.golden]
+    if any(stack.chat is not None for stack in run.stacks.values()):
+        raise ConfigError(
+            "a chat model is asked golden questions, and there are none",
+            file=run.spec.file,
+            hint="give data.golden and data.embedder and the step 'load_golden', or leave the chat models away",
+        )
     if "record_questions" not in run.shared:
         run.shared["record_questions"] = _sample(run, vectors)
     found: list[tuple[str, str]] = run.shared["record_questions"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +95,13 @@ class DrillRun:
         self._allow_writes = allow_writes
         self._endpoints: list[Endpoint] = []
         self._closers: list[Callable[[], None]] = []
-        self._started = time.monotonic()
+        self._services: list[Service] = []
+        self._started = self.clock.monotonic()
+        self._counting = threading.Lock()
         self.errors_seen = 0
-        self.usd_spent = 0.0
+        self.usd_spent = Decimal(0)
+        self.unpriced = 0
+        self.aborted: str | None = None
 
     # ------------------------------------------------------------------ stacks
 
@@ -120,9 +126,10 @@ class DrillRun:
         folder = self.folder / "services" / name
         folder.mkdir(parents=True, exist_ok=True)
         service = adapter.make(str(folder), self.seed, part.options)
-        address = service.start()
+        # Before it starts: a drill that is interrupted meanwhile must not leave it behind.
+        self._services.append(service)
         self._closers.append(service.stop)
-        return RunningPart(address, service, adapter)
+        return RunningPart(service.start(), service, adapter)
 
     def stack(self, name: str) -> RunningStack:
         try:
@@ -202,23 +209,42 @@ class DrillRun:
 
     # ------------------------------------------------------------------ limits
 
-    def elapsed_seconds(self) -> float:
-        return time.monotonic() - self._started
+    def count(self, traces: Iterable[TraceRecord], *, failed: bool) -> None:
+        """Count a request that ended towards the stop conditions; called from the threads that ask."""
+        with self._counting:
+            self.errors_seen += failed
+            for trace in traces:
+                self.unpriced += trace.unit_cost_usd is None
+                self.usd_spent += trace.unit_cost_usd or 0
 
     def check_stop(self) -> None:
-        """Raises `SpendExceeded` when a stop condition of the drill file is met."""
+        """Raises `SpendExceeded` when a stop condition of the drill file is reached.
+
+        Money of which nobody knows how much it was reaches any limit: one that is not counted would never be held.
+        """
         stop = self.spec.stop
-        if stop.errors is not None and self.errors_seen > stop.errors:
-            raise SpendExceeded(f"stop condition: {self.errors_seen} errors, {stop.errors} allowed")
-        if stop.usd is not None and self.usd_spent > stop.usd:
-            raise SpendExceeded(f"stop condition: {self.usd_spent:.4f} USD spent, {stop.usd} allowed")
-        minutes = self.elapsed_seconds() / 60
-        if stop.minutes is not None and minutes > stop.minutes:
-            raise SpendExceeded(f"stop condition: {minutes:.1f} minutes, {stop.minutes} allowed")
+        if stop.errors is not None and self.errors_seen >= stop.errors:
+            raise SpendExceeded(f"stop condition: {self.errors_seen} errors, and {stop.errors} end the drill")
+        if stop.usd is not None and self.unpriced:
+            raise SpendExceeded(
+                f"stop condition: {self.unpriced} calls have no price, so {stop.usd:g} USD cannot be held",
+                hint="add their prices to the price book in 'data.prices', or leave 'stop.usd' away",
+            )
+        if stop.usd is not None and self.usd_spent and self.usd_spent >= Decimal(str(stop.usd)):
+            raise SpendExceeded(f"stop condition: {self.usd_spent:.4f} USD spent, and {stop.usd:g} end the drill")
+        minutes = (self.clock.monotonic() - self._started) / 60
+        if stop.minutes is not None and minutes >= stop.minutes:
+            raise SpendExceeded(f"stop condition: {minutes:.1f} minutes, and {stop.minutes:g} end the drill")
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Call `closer` when the run ends, in reverse order."""
         self._closers.append(closer)
+
+    def kill_services(self) -> None:
+        """End every service by force and at once, for a process that is about to end without `close`."""
+        for service in self._services:
+            with contextlib.suppress(Exception):  # one that never started, or is gone already
+                service.inject(Fault("sigkill"))
 
     def close(self) -> None:
         """Close endpoints and stop services, each even if another one fails to."""

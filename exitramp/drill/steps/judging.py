@@ -56,8 +56,7 @@ def ask_golden(run: DrillRun, stack: str, label: str) -> Replay:
     )
 
     def after_each(result: CaseResult) -> None:
-        run.errors_seen += result.error_class is not None
-        run.usd_spent += float(sum(trace.unit_cost_usd or 0 for trace in result.traces))
+        run.count(result.traces, failed=result.error_class is not None)
         run.check_stop()
 
     # Without a chat model nothing was answered, so only what was retrieved is judged.

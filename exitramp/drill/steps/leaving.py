@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,15 @@ def dump_address(run: DrillRun) -> str:
     return path_address("dump", run.folder / "dump")
 
 
+def _stoppable(run: DrillRun) -> Callable[[str, int], None]:
+    """Progress of a move that looks at the stop conditions with every batch: of millions of records one takes hours."""
+    return lambda what, rows: run.check_stop()
+
+
 def _dump(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     source = run.endpoint("primary")
     with open_endpoint(dump_address(run)) as target:
-        result = migrate(source, target)
+        result = migrate(source, target, progress=_stoppable(run))
     data = result.to_json() | {
         "bytes": sum(file.stat().st_size for file in Path(run.folder / "dump").rglob("*") if file.is_file())
     }
@@ -86,7 +92,7 @@ def _verify(run: DrillRun, arguments: NoArguments) -> StepOutcome:
 def _plan(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     target = run.endpoint("substitute")
     with open_endpoint(dump_address(run)) as source:
-        found = plan_move(source, target)
+        found = plan_move(source, target, progress=lambda rows: run.check_stop())
     run.shared["plan"] = found
     return StepOutcome(found.to_json(), found.findings, found.verdict)
 
@@ -95,7 +101,13 @@ def _restore(run: DrillRun, arguments: RestoreArguments) -> StepOutcome:
     target = run.writable("substitute")
     with open_endpoint(dump_address(run)) as source:
         try:
-            result = migrate(source, target, accept_loss=arguments.accept_loss, plan=run.shared.get("plan"))
+            result = migrate(
+                source,
+                target,
+                accept_loss=arguments.accept_loss,
+                plan=run.shared.get("plan"),
+                progress=_stoppable(run),
+            )
         except ConsentMissing as error:
             hint = "nothing was written; name it in 'accept_loss' of the step 'restore' in the drill file"
             raise ConsentMissing(error.message, hint=hint) from error
@@ -107,7 +119,13 @@ def _restore(run: DrillRun, arguments: RestoreArguments) -> StepOutcome:
 def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
     primary, substitute = run.endpoint("primary"), run.endpoint("substitute")
     given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
-    result = compare_endpoints(primary, substitute, given=given, ids_file=run.folder / "parity-ids.jsonl")
+    result = compare_endpoints(
+        primary,
+        substitute,
+        given=given,
+        ids_file=run.folder / "parity-ids.jsonl",
+        progress=lambda rows: run.check_stop(),
+    )
     result.neighbours = compare_neighbours(
         primary.source(),
         substitute.source(),
@@ -178,20 +196,20 @@ def _parse_parity(block: Block) -> ParityArguments:
         # Fewer than 143 cannot rule out a loss of 0.02 in recall, whatever they see.
         block.integer("queries", 200, minimum=1),
         block.integer("k", 10, minimum=1),
-        block.number("recall_floor", 0.95, minimum=0),
+        block.number("recall_floor", 0.95, minimum=0, maximum=1),
         block.integer("filters", 3, minimum=0),
     )
 
 
 def _parse_lose(block: Block) -> LoseArguments:
-    return LoseArguments(block.number("share", minimum=0))
+    return LoseArguments(block.number("share", minimum=0, maximum=1))
 
 
 def _parse_disagree(block: Block) -> DisagreeArguments:
     return DisagreeArguments(
         parse_metric(block.text("first"), where="metrics_disagree.first"),
         parse_metric(block.text("second"), where="metrics_disagree.second"),
-        block.number("below", 0.9),
+        block.number("below", 0.9, minimum=0, maximum=1),
         block.integer("k", 10, minimum=1),
         block.integer("queries", 100, minimum=1),
     )

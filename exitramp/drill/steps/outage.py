@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exitramp.backoff import Backoff
-from exitramp.drill.costing import attempt_price
+from exitramp.drill.costing import attempt_price, count_request
 from exitramp.drill.measuring import PhaseMeasure, is_good, latency_figures, measure_phase, timeline
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
@@ -22,7 +22,7 @@ from exitramp.errors import ConfigError
 from exitramp.faults import NO_FAULT, PROCESS_FAULTS, VENDOR_FAULTS, Fault
 from exitramp.orchestration.breaker import BreakerSettings, BreakerState
 from exitramp.orchestration.events import RouterEvent
-from exitramp.orchestration.load import LoadEnd, LoadReport, LoadRequest, SteadyLoad
+from exitramp.orchestration.load import LoadEnd, LoadReport, SteadyLoad
 from exitramp.orchestration.reconcile import Reconciliation, reconcile
 from exitramp.orchestration.router import Policy, Router
 from exitramp.orchestration.stack import Question
@@ -32,6 +32,8 @@ from exitramp.yaml_reader import Block
 
 POLL_SECONDS = 0.05
 IDS_SHOWN = 20
+ABORTED_DRAIN_SECONDS = 1.0
+"""How long a stream that is broken off is waited for: what it would still tell is not reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +76,14 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
         lambda number: _question(run, questions, number),
         rate_per_second=arguments.rate_per_second,
         clock=run.clock,
-        on_end=lambda request: _counted(run, request),
+        on_end=lambda request: count_request(run, request),
     )
     clock = run.clock
     began, began_at = clock.monotonic(), clock.now()
     load.start()
     phases: list[tuple[Phase, float, float, str, bool | None]] = []
     try:
-        clock.sleep(arguments.warm_up_seconds)
+        _watch(run, arguments.warm_up_seconds)
         for number, phase in enumerate(arguments.phases):
             run.check_stop()
             is_last = number == len(arguments.phases) - 1
@@ -98,8 +100,10 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
             phases.append((phase, injected, ended, how, back))
         router.hold()
         _watch(run, arguments.after_seconds)
-    finally:
-        report = load.stop(drain_seconds=run.spec.orchestration.deadline_seconds + 5.0)
+    except BaseException:
+        load.stop(drain_seconds=ABORTED_DRAIN_SECONDS)
+        raise
+    report = load.stop(drain_seconds=run.spec.orchestration.deadline_seconds + 5.0)
     ended_at = clock.now()
     measured = [
         measure_phase(phase.to_json(), how, injected - began, ended - began, back, events, report, began)
@@ -220,12 +224,6 @@ def _question(run: DrillRun, questions: Sequence[tuple[str, str]], number: int) 
     return Question(f"outage/{number:06d}", text, use_case, run.spec.orchestration.depth_k, tags=("outage",))
 
 
-def _counted(run: DrillRun, request: LoadRequest) -> None:
-    run.errors_seen += request.end is LoadEnd.FAILED
-    if request.outcome is not None:
-        run.usd_spent += float(sum(trace.unit_cost_usd or 0 for trace in request.outcome.traces))
-
-
 def _watch(run: DrillRun, seconds: float) -> None:
     """Wait while the stream runs, with an eye on the stop conditions."""
     ends = run.clock.monotonic() + seconds
@@ -293,7 +291,7 @@ def _parse(block: Block) -> OutageArguments:
         raise ConfigError("an outage needs at least one phase", file=block.file, line=block.line)
     return OutageArguments(
         tuple(phases),
-        block.number("rate_per_second", 12.0, minimum=0.1),
+        block.number("rate_per_second", 12.0, minimum=0.1, maximum=1000),
         block.number("warm_up_seconds", 2.0, minimum=0),
         block.number("heal_seconds", 10.0, minimum=0),
         block.number("after_seconds", 1.0, minimum=0),

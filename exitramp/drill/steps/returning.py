@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from exitramp.drill.costing import count_request
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.stacks import build_stack
@@ -99,8 +100,10 @@ def _rollback(run: DrillRun, arguments: RollbackArguments) -> StepOutcome:
     run.log.append("rollback.healed", {"stack": "primary"})
     findings: list[Finding] = []
     data: dict[str, Any] = {"traffic": _traffic_back(run, arguments.seconds, findings)}
-    data["sync"] = _bring_over(run, arguments.sync, findings)
-    data |= _compared(run, arguments.sync, findings)
+    # A drill that was stopped before it left has nothing to bring over, and must not begin to write now.
+    synced = arguments.sync and (run.aborted is None or "restore" in run.results)
+    data["sync"] = _bring_over(run, synced, findings)
+    data |= _compared(run, synced, findings)
     verdict = Verdict.worst([Verdict.PASS, *(each.verdict for each in findings if each.verdict is not None)])
     return StepOutcome(data, tuple(findings), verdict)
 
@@ -116,7 +119,13 @@ def _traffic_back(run: DrillRun, seconds: float, findings: list[Finding]) -> dic
         text, use_case = questions[number % len(questions)]
         return Question(f"rollback/{number:06d}", text, use_case, run.spec.orchestration.depth_k, tags=("rollback",))
 
-    report = SteadyLoad(router.ask, question, rate_per_second=12.0, clock=run.clock).run(seconds)
+    report = SteadyLoad(
+        router.ask,
+        question,
+        rate_per_second=12.0,
+        clock=run.clock,
+        on_end=lambda request: count_request(run, request),
+    ).run(seconds)
     by_stack: dict[str, int] = {}
     for request in report.requests:
         if request.outcome is not None and request.outcome.stack is not None:
