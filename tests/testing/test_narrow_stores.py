@@ -18,10 +18,10 @@ import pytest
 from exitramp import canonical
 from exitramp.codec.ids import is_uint64, is_uuid
 from exitramp.errors import StoreRejected
-from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, Store
+from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, Store, StoreAdapter
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorKind
 from exitramp.testing import Outcome, Row, StoreConformance, batch_from_rows, rows_from_batch, run_suite
-from exitramp.testing.memory import LIMITS, MemorySink, MemoryStore
+from exitramp.testing.memory import ADAPTER, LIMITS, MemorySink, MemoryStore
 from tests.testing.test_memory import MemoryHarness
 
 TEXT_STORE = SinkLimits(
@@ -181,6 +181,11 @@ def _refuse_unless(fits: bool, what: str) -> None:
 
 class NarrowHarness(MemoryHarness):
     limits: SinkLimits
+
+    def adapter(self) -> StoreAdapter:
+        changed = sorted(self.limits.normalises | self.limits.rounds)
+        fidelity = f"bit-exact; not under {', '.join(changed)}" if changed else "bit-exact"
+        return replace(ADAPTER, fidelity=fidelity, vector_kinds=tuple(self.limits.vector_kinds))
 
     def open(self, collection: str) -> Store:
         return _NarrowStore(self.name, collection, limits=self.limits)

@@ -10,10 +10,14 @@ import pytest
 
 # Before the modules are imported, so that a failed assertion shows its values outside the test folders too.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{module}" for module in ("compare", "durability", "failures", "filters", "ids", "names", "paging")),
+    *(
+        f"{__name__}.{module}"
+        for module in ("claims", "compare", "durability", "failures", "filters", "ids", "names", "paging")
+    ),
     *(f"{__name__}.{module}" for module in ("payloads", "search", "steps", "truth", "vectors", "writing")),
 )
 
+from exitramp.testing.conformance.claims import ClaimConformance  # noqa: E402
 from exitramp.testing.conformance.durability import DurabilityConformance  # noqa: E402
 from exitramp.testing.conformance.failures import FailureConformance  # noqa: E402
 from exitramp.testing.conformance.filters import FilterConformance  # noqa: E402
@@ -38,6 +42,7 @@ class StoreConformance(
     SearchConformance,
     FilterConformance,
     NameConformance,
+    ClaimConformance,
 ):
     """Everything that a store is held to."""
 

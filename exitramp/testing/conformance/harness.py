@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from exitramp.ports import SinkLimits, Store
+from exitramp.ports import SinkLimits, Store, StoreAdapter
 from exitramp.records import CollectionSpec
-from exitramp.registry import open_store
+from exitramp.registry import open_store, store_adapter
 from exitramp.testing.rows import Row
 from exitramp.urls import Address, Network
 
@@ -75,6 +75,10 @@ class StoreHarness(abc.ABC):
     def open(self, collection: str) -> Store:
         """The store as the adapter opens it."""
         return open_store(Address.parse(self.address(collection)), Network(timeout_seconds=30.0))
+
+    def adapter(self) -> StoreAdapter:
+        """What the registry tells users of the store."""
+        return store_adapter(Address.parse(self.address("any")).scheme)
 
     def kill(self) -> None:
         """Send SIGKILL to the server and wait until it is gone."""

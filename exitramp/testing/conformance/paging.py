@@ -119,11 +119,39 @@ class PagingConformance:
         limits = limits_of(harness)
         absent = rows_within(spec, limits, FEW + 2, seed=21)[FEW:]
         wanted = rows[3:19:3]
+        elsewhere = RecordKey(rows[4].id, "of another tenant")
         with opened(harness) as store:
-            batch = store.source().fetch([row.key for row in [*wanted, *absent]])
+            batch = store.source().fetch([*(row.key for row in [*wanted, *absent]), elsewhere])
             nothing = store.source().fetch([])
+            twice = store.source().fetch([wanted[0].key, wanted[0].key])
         assert_same_records(wanted, rows_from_batch(batch, spec), spec, limits, "fetched")
         assert nothing.num_rows == 0
+        assert twice.num_rows == 1, "a key that was asked for twice is one record"
+
+    def test_as_many_records_as_the_store_takes_at_once_are_fetched_at_once(self, harness: StoreHarness) -> None:
+        """Whoever compares two stores fetches hundreds by key; a request has a limit that nobody outside knows."""
+        limits = limits_of(harness)
+        spec = spec_within(limits, NAME, dimensions=8)
+        rows = rows_within(spec, limits, 1100, seed=24)
+        write(harness, spec, rows, encoded=False)
+        with opened(harness) as store:
+            found = record_keys(store.source().fetch([row.key for row in rows]))
+        assert_same_keys([row.key for row in rows], found, "fetched at once")
+
+    def test_a_count_is_of_now(self, harness: StoreHarness) -> None:
+        need(harness, Feature.CHANGES)
+        spec, rows = seed(harness)
+        with opened(harness) as store:
+            source, sink = store.source(), store.sink()
+            sink.create(spec, origin_of(spec))
+            counts = [source.count()]
+            sink.delete([rows[0].key, rows[1].key])
+            sink.flush()
+            counts.append(source.count())
+            upsert_rows(sink, spec, rows[:1])
+            sink.flush()
+            counts.append(source.count())
+        assert counts == [FEW, FEW - 2, FEW - 1], f"counted {counts} while records were deleted and written"
 
     def test_reading_changes_nothing(self, harness: StoreHarness) -> None:
         spec, rows = seed(harness)

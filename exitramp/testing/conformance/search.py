@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from exitramp.codec import DecodingSearch
 from exitramp.errors import CollectionMissing, UsageError
-from exitramp.ports import Hits, IndexState, Query, SearchSettings
+from exitramp.ports import Hits, IndexState, Query, SearchSettings, Store
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.testing.conformance.compare import assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need
@@ -59,6 +60,20 @@ class SearchConformance:
                 hits = store.search().search(seeded.queries(1)[0], k=k)
                 assert len(hits.keys) == wanted, f"{len(hits.keys)} hits of {wanted} for k={k} of 7 records"
                 assert len(set(hits.keys)) == len(hits.scores) == wanted
+
+    def test_scores_go_with_the_order_of_the_hits(self, harness: StoreHarness) -> None:
+        """In the store's own units: similarities that fall, or distances that rise, but one score to every hit."""
+        need(harness, Feature.SEARCH)
+        for pair in combinations(limits_of(harness)):
+            seeded = seed_searchable(harness, f"scores-{pair[0].value}-{pair[1].value}", pair, count=40)
+            with opened(harness, seeded.spec.name) as store:
+                for query in seeded.queries(4):
+                    hits = store.search().search(query, k=K)
+                    assert len(hits.scores) == len(hits.keys), "not every hit has a score"
+                    assert len(set(hits.scores)) > 1, f"{pair}: every hit has the same score"
+                    falling = [near - far for near, far in pairwise(hits.scores)]
+                    slack = 1e-5 * max(1.0, *(abs(score) for score in hits.scores))
+                    assert min(falling) >= -slack or max(falling) <= slack, f"{pair}: scores do not go with the order"
 
     def test_sparse_and_multi_vectors_are_searched_where_the_store_holds_them(self, harness: StoreHarness) -> None:
         need(harness, Feature.SEARCH)
@@ -154,17 +169,22 @@ class SearchConformance:
         gone, moved = seeded.rows[3], seeded.rows[4]
         elsewhere = rows_within(seeded.spec, seeded.limits, 1, 77)[0].vectors[column]
         with opened(harness) as store:
+            store.search().search(seeded.queries(1)[0], k=1)  # an index that is loaded once shows itself afterwards
             sink = store.sink()
             sink.create(seeded.spec, origin_of(seeded.spec))
             sink.delete([gone.key])
             upsert_rows(sink, seeded.spec, [replace(moved, vectors={column: elsewhere})])
             sink.flush()
-        left = [row for row in seeded.rows if row is not gone and row is not moved]
-        left.append(replace(moved, vectors={column: elsewhere}))
+            left = [row for row in seeded.rows if row is not gone and row is not moved]
+            after = Seeded(seeded.spec, [*left, replace(moved, vectors={column: elsewhere})], seeded.limits)
+            _assert_found(store, after)
         with opened(harness) as store:
-            search = store.search()
-            after = Seeded(seeded.spec, left, seeded.limits)
-            assert_recall(after, lambda query, k, settings: search.search(query, k=k, settings=settings))
+            _assert_found(store, after)
+
+
+def _assert_found(store: Store, seeded: Seeded) -> None:
+    search = store.search()
+    assert_recall(seeded, lambda query, k, settings: search.search(query, k=k, settings=settings))
 
 
 def _with_other_vectors(spec: CollectionSpec, plain: Sequence[Row], others: Sequence[VectorField]) -> list[Row]:
