@@ -34,7 +34,9 @@ def absence(folder: Path) -> Absence | None:
         hint = f"name the folder by itself: {plain}" if plain != str(folder) else "name the folder that a dump is in"
         return Absence(f"there is no folder {where}", hint, is_damage=False)
     if not folder.is_dir():
-        return Absence(f"{where} is no folder", f"name the folder: {folder.parent}", is_damage=False)
+        inside_one = os.path.lexists(folder.parent / MANIFEST)
+        hint = f"name the folder: {shown(str(folder.parent))}" if inside_one else "name the folder that a dump is in"
+        return Absence(f"{where} is no folder", hint, is_damage=False)
     if os.path.lexists(folder / MANIFEST):
         return None
     try:

@@ -103,7 +103,9 @@ def _against(
         one, two = facts.get(column), measured.vector_facts.get(column)
         where = f"{prefix}vector_facts.{quoted(column)[1:-1]}"
         if one is None or two is None:
-            yield Contradiction(file, where, other, "there" if one else "missing", "there" if two else "missing")
+            yield Contradiction(file, where, other, _presence(one is not None), _presence(two is not None))
+            continue
+        if one == two:
             continue
         for name, value in one.to_json().items():
             found = two.to_json()[name]
@@ -116,6 +118,8 @@ def _is_near(one: float | None, two: float | None) -> bool:
 
 
 def _inventories(file: str, where: str, one: Inventory, other: str, two: Inventory) -> Iterator[Contradiction]:
+    if one == two:
+        return
     said, found = one.to_json(), two.to_json()
     fields_said, fields_found = said.pop("fields"), found.pop("fields")
     yield from _differences(file, where, said, other, found)
@@ -123,17 +127,19 @@ def _inventories(file: str, where: str, one: Inventory, other: str, two: Invento
         return
     here = {tuple(item["path"]): item for item in fields_said}
     there = {tuple(item["path"]): item for item in fields_found}
+    masked = [path for path in here.keys() ^ there.keys() if _is_masked(path)]
     for path in sorted({*here, *there}, key=str):
-        # Masked keys are those that look like secrets to whoever wrote the dump, and fall together.
-        if _is_masked(path) or any(_may_be(path, hidden) for hidden in {*here, *there} if _is_masked(hidden)):
-            continue
+        if _is_masked(path):
+            continue  # what looked like secrets to whoever wrote the dump, fallen together
         place = f"{where}.fields[{quoted(json.dumps(path, ensure_ascii=False))[1:-1]}]"
-        if path not in here or path not in there:
-            yield Contradiction(
-                file, place, other, "there" if path in here else "missing", "there" if path in there else "missing"
-            )
-        else:
+        if path in here and path in there:
             yield from _differences(file, place, here[path], other, there[path])
+        elif not any(_may_be(path, hidden) for hidden in masked):
+            yield Contradiction(file, place, other, _presence(path in here), _presence(path in there))
+
+
+def _presence(is_there: bool) -> str:
+    return "there" if is_there else "missing"
 
 
 def _is_cut_off(inventory: Inventory) -> bool:

@@ -114,4 +114,4 @@ def stray_files(folder: Path, listed: set[str]) -> Iterator[str]:
 def shown(path: str) -> str:
     """A path as it can be printed: names are bytes, and somebody may have put anything in them."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return ascii(text)[1:-1] if _UNPRINTABLE.search(text) else text
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -258,7 +258,7 @@ def _part(where: str, data: Any, build: Callable[[Any], _T]) -> _T:
         value = build(data)
         if _text(_json_of(value)) == _text(data):
             return value
-        reason = "keys are missing, or values of another type"
+        reason = "something is missing, or stands in another form or order"
     except (DataInvalid, TypeError, ValueError, KeyError, AttributeError) as error:
         reason = error.message if isinstance(error, DataInvalid) else type(error).__name__
     raise DumpCorrupt(f"{MANIFEST}: '{where}' is not as it was written: {reason}")

@@ -31,8 +31,18 @@ class DumpSource:
     with payloads that no dump holds. Two pages are in memory at a time.
     """
 
-    def __init__(self, folder: Path, *, address: str | None = None, check_shards: bool = True) -> None:
-        """Raises `CollectionMissing` where there is no finished dump, `DumpCorrupt`, `FormatUnknown`."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        address: str | None = None,
+        check_shards: bool = True,
+        payloads_checked: set[str] | None = None,
+    ) -> None:
+        """`payloads_checked` are shards whose payloads need no look, shared by the sources of one opened store.
+
+        Raises `CollectionMissing` where there is no finished dump, `DumpCorrupt`, `FormatUnknown`.
+        """
         lacking = absence(folder)
         if lacking is not None:
             raise CollectionMissing(lacking.reason, hint=lacking.hint)
@@ -40,7 +50,7 @@ class DumpSource:
         self._address = address or f"dump:{folder}"
         self._check_shards = check_shards
         self._checked: set[str] = set()
-        self._payloads_checked: set[str] = set()
+        self._payloads_checked = set() if payloads_checked is None else payloads_checked
         self._manifest = read_manifest(folder)
         # What this dump is, for cursors and partitions: those of another one must not be taken for ours.
         self._key = self._manifest.digests.ids.hex[:16]

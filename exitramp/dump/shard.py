@@ -144,11 +144,22 @@ class ShardReader:
         with self._reading():
             self._schema = stream_schema(spec)
             self._most_rows = max(1, _DECODED_BYTES // max(1, _row_bytes(self._schema)))
-            # Not mapped into memory: mapped pages count as ours, and a file that shrinks kills the process.
-            self._file = pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+            # Not mapped into memory: mapped pages count as ours, and a file that shrinks kills the process. Opened by
+            # the bytes of its name, which need not be UTF-8.
+            self._handle = pa.OSFile(os.fsencode(path))
+        try:
+            with self._reading():
+                self._file = pq.ParquetFile(self._handle, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+            self._require_footer()
+        except DumpCorrupt:
+            self._handle.close()
+            raise
+
+    def _require_footer(self) -> None:
         if not self._file.schema_arrow.equals(self._schema):
-            self.close()
-            raise DumpCorrupt(f"{name}: its columns are not those of the manifest's collection")
+            raise DumpCorrupt(f"{self._name}: its columns are not those of the manifest's collection")
+        if self.rows != sum(map(self.group_rows, range(self.groups))):
+            raise DumpCorrupt(f"{self._name}: its row groups have not as many rows as its footer says")
 
     @property
     def rows(self) -> int:
@@ -178,10 +189,12 @@ class ShardReader:
 
     def close(self) -> None:
         self._file.close()
+        self._handle.close()
 
     def _decoded(self, group: int, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
         # All columns are asked for without naming them: a name with a dot in it would be taken for a path.
         names = None if schema.names == self._schema.names else list(schema.names)
+        decoded = 0
         with self._reading():
             rows = min(rows, self._most_rows)
             pieces = self._file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
@@ -189,10 +202,15 @@ class ShardReader:
             with self._reading():
                 piece = next(pieces, None)
                 if piece is None:
-                    return
+                    break
                 batch = pa.RecordBatch.from_arrays(piece.columns, schema=schema)
                 require_sound_columns(batch, self._spec)
+            decoded += len(batch)
             yield batch
+        if decoded != self.group_rows(group):
+            raise DumpCorrupt(
+                f"{self._name}: row group {group} holds {decoded} rows and not as many as its footer says"
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -21,11 +21,17 @@ class DumpStore:
             raise AddressError(f"{address}: 'check' is yes or no")
         self._address = address
         self._check_shards = check == "yes"
+        self._payloads_checked: set[str] = set()
         self._opened: list[DumpSource | DumpSink] = []
 
     def source(self) -> DumpSource:
         """Raises `CollectionMissing` where there is no finished dump, or one of another collection."""
-        source = DumpSource(self._address.path, address=str(self._address), check_shards=self._check_shards)
+        source = DumpSource(
+            self._address.path,
+            address=str(self._address),
+            check_shards=self._check_shards,
+            payloads_checked=self._payloads_checked,
+        )
         held, wanted = source.describe().name, self._address.collection
         if wanted is not None and wanted != held:
             raise AddressError(
