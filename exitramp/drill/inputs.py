@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from exitramp.drill.spec import DrillSpec
-from exitramp.errors import ConfigError
+from exitramp.errors import ConfigError, DependencyMissing
 from exitramp.evals.golden import GoldenCase, load_golden
 from exitramp.finops.prices import PriceBook, load_price_book
+from exitramp.registry import model_adapter, service_adapter, store_adapter
+from exitramp.urls import Address
 
 FIXTURES = "exitramp_fixtures"
 DRILLS = "exitramp_drills"
@@ -43,10 +46,48 @@ def prompt_folder(spec: DrillSpec) -> Traversable | Path | None:
 
 
 def check_inputs(spec: DrillSpec) -> None:
-    """Raises `ConfigError` for a file of the drill that is missing or wrong: before anything is started."""
-    load_cases(spec)
+    """Raises `ConfigError` for a file of the drill that is missing or wrong, and `DependencyMissing` or
+    `AdapterUnknown` for what is not installed: before anything is started."""
+    cases = load_cases(spec)
     load_prices(spec)
-    prompt_folder(spec)
+    _require_installed(spec, asks=bool(cases))
+    if prompt_folder(spec) is None:
+        for stack in (spec.primary, spec.substitute):
+            if stack.chat is not None:
+                raise ConfigError(
+                    f"{stack.name}.chat is asked by prompts, and data.prompts names none",
+                    file=spec.file,
+                    hint="write 'prompts: packaged' under data, or name a folder of .mustache files",
+                )
+    if spec.data.embedder is not None:
+        scheme = Address.parse(spec.data.embedder).scheme
+        if model_adapter(scheme).open_embedder is None:
+            raise ConfigError(
+                f"data.embedder: '{scheme}' is no embedding model",
+                file=spec.file,
+                hint="'exitramp models' lists them; or give each golden question its 'vector' and name no embedder",
+            )
+    elif (bare := next((case for case in cases if case.vector is None), None)) is not None:
+        raise ConfigError(
+            f"the golden question {bare.id!r} has no 'vector', and data.embedder names no model to make one",
+            file=spec.data.golden,
+            hint="give every question the vector that your embedding model made of it, or name an embedder",
+        )
+
+
+def _require_installed(spec: DrillSpec, *, asks: bool) -> None:
+    for stack in (spec.primary, spec.substitute):
+        for part, adapter in ((stack.store, store_adapter), (stack.chat, model_adapter)):
+            if part is not None and part.service is not None:
+                service_adapter(part.service)
+            elif part is not None and part.address is not None:
+                adapter(Address.parse(part.address).scheme)
+    needed = [*(("golden questions", each) for each in ("scipy", "ir_measures") if asks)]
+    if spec.data.prompts is not None:
+        needed.append(("prompts", "combustache"))
+    for what, module in needed:
+        if importlib.util.find_spec(module) is None:
+            raise DependencyMissing(what, "evals", module=module)
 
 
 def packaged_drills() -> dict[str, str]:

@@ -29,11 +29,11 @@ def query_vectors(run: DrillRun) -> QueryVectors:
 def load_questions(run: DrillRun) -> list[tuple[str, str]]:
     """Pairs of question text and use case for the stream of requests.
 
-    Without golden questions, or without an embedder for them, records drawn from the primary stand in: the question
+    Without golden questions records drawn from the primary stand in: the question
     is then a record's own vector, and its text only a name for it.
     """
     vectors = query_vectors(run)
-    if run.golden and run.embedder() is not None:
+    if run.golden:
         return [(case.question, case.use_case) for case in run.golden]
     if any(stack.chat is not None for stack in run.stacks.values()):
         raise ConfigError(
@@ -48,12 +48,32 @@ def load_questions(run: DrillRun) -> list[tuple[str, str]]:
 
 
 def _embed_golden(run: DrillRun, found: QueryVectors) -> None:
-    embedder = run.embedder()
-    if embedder is None or not run.golden:
+    """Each question's own vector, or what the drill's embedder makes of it."""
+    for case in run.golden:
+        if case.vector is not None:
+            found.vectors[case.question] = np.asarray(case.vector, np.float32)
+    texts = [case.question for case in run.golden if case.vector is None]
+    embedder = run.embedder() if texts else None
+    if embedder is not None:
+        for text, vector in zip(texts, embedder.embed_queries(texts), strict=True):
+            found.vectors[text] = vector
+    _require_dimensions(run, found)
+
+
+def _require_dimensions(run: DrillRun, found: QueryVectors) -> None:
+    """Raises `ConfigError` naming the first question whose vector no search of the primary can take."""
+    if not run.golden:
         return
-    texts = [case.question for case in run.golden]
-    for text, vector in zip(texts, embedder.embed_queries(texts), strict=True):
-        found.vectors[text] = vector
+    fields = [each for each in run.endpoint("primary").source().describe().vectors if each.kind is VectorKind.DENSE]
+    wanted = fields[0].dimensions if fields else None
+    for case in run.golden:
+        items = len(found.vectors[case.question]) if case.question in found.vectors else wanted
+        if items != wanted:
+            raise ConfigError(
+                f"the golden question {case.id!r} has a vector of {items} numbers, the primary's vectors have {wanted}",
+                file=run.spec.data.golden,
+                hint="embed the questions by the model that embedded the store",
+            )
 
 
 def _sample(run: DrillRun, vectors: QueryVectors) -> list[tuple[str, str]]:

@@ -1,15 +1,17 @@
 """Golden sets: questions with the ids that answer them, read strictly from JSON lines.
 
-One object a line. `id`, `question` and `relevant` (document id to grade 1, 2 or 3) are required; `use_case`
-(default `all`), `assertion`, `token_overlap` (share of the question's tokens that the relevant text repeats, 0 to 1)
-and `sha256` are optional. `sha256` is that of the case without it, as JSON with sorted keys, no spaces and non-ASCII
-characters kept; a file that states it and does not match it is refused, a file without it gets it computed.
+One object a line. `id`, `question` and `relevant` (document id to grade 1, 2 or 3) are required; `use_case` (default
+`all`), `assertion`, `vector` (the question embedded by the model that embedded the store), `token_overlap` (share of
+the question's tokens that the relevant text repeats, 0 to 1) and `sha256` are optional. `sha256` is that of the case
+without it, as JSON with sorted keys, no spaces and non-ASCII characters kept; a file that states it and does not match
+it is refused, a file without it gets it computed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -24,7 +26,7 @@ DEFAULT_USE_CASE: Final = "all"
 ABSENT_SHARE_LIMIT: Final = 0.05
 
 _REQUIRED: Final = ("id", "question", "relevant")
-_KNOWN: Final = frozenset({*_REQUIRED, "use_case", "assertion", "token_overlap", "sha256"})
+_KNOWN: Final = frozenset({*_REQUIRED, "use_case", "assertion", "vector", "token_overlap", "sha256"})
 
 
 class ReadableText(Protocol):
@@ -37,7 +39,10 @@ class ReadableText(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GoldenCase:
-    """One question and what a good stack returns for it. `relevant` maps document ids to grades 1 to 3."""
+    """One question and what a good stack returns for it. `relevant` maps document ids to grades 1 to 3.
+
+    `vector` is for stores whose embedding model is not at hand: the question as that model embedded it.
+    """
 
     id: str
     use_case: str
@@ -46,6 +51,7 @@ class GoldenCase:
     assertion: Assertion | None = field(repr=False)
     token_overlap: float | None
     sha256: str
+    vector: tuple[float, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,7 @@ def _parse_case(line: str) -> GoldenCase:
         assertion=assertion,
         token_overlap=_overlap(data.get("token_overlap")),
         sha256=_checked_sha256(data),
+        vector=_vector(data.get("vector")),
     )
 
 
@@ -174,6 +181,21 @@ def _relevant(value: object) -> dict[str, int]:
         if isinstance(grade, bool) or grade not in GRADES or not isinstance(grade, int):
             raise DataInvalid(f"the grade of {document!r} is not 1, 2 or 3")
     return value
+
+
+def _vector(value: object) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    numbers = value if isinstance(value, list) else []
+    if not numbers or not all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers):
+        raise DataInvalid("'vector' is not a list of numbers")
+    try:
+        found = tuple(float(each) for each in numbers)
+    except OverflowError:
+        found = (math.inf,)
+    if not all(math.isfinite(each) for each in found):
+        raise DataInvalid("'vector' holds a number that no float can hold")
+    return found
 
 
 def _overlap(value: object) -> float | None:

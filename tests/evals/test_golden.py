@@ -133,3 +133,16 @@ def test_absent_golden_ids_are_counted_and_named() -> None:
 
 def test_a_golden_set_without_cases_covers_nothing() -> None:
     assert golden_coverage((), {"a"}).too_many_absent
+
+
+def test_a_question_may_bring_its_own_vector() -> None:
+    (case,) = load_golden(line(vector=[1, -0.5, 1e-3]))
+    assert case.vector == (1.0, -0.5, 0.001)
+    (case,) = load_golden(line())
+    assert case.vector is None
+
+
+@pytest.mark.parametrize("vector", [[], "1,2", [1, "2"], [True], [[1.0]], {"0": 1}, [10**400]])
+def test_a_vector_that_is_none_is_refused_by_line(vector: Any) -> None:
+    with pytest.raises(ConfigError, match=r":1: 'vector'"):
+        load_golden(line(vector=vector))
