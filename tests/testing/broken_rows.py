@@ -8,8 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from exitramp.testing.rows import Row
+from exitramp.records import DType, VectorField, VectorKind
+from exitramp.testing.memory import MemorySink
+from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
 from tests.testing.broken import Broken, RewritesRows
 
 
@@ -178,6 +181,32 @@ class SortsLists(RewritesRows):
         return replace(row, payload=payload)
 
 
+class FillsMissingVectorsWithZeros(MemorySink):
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        spec = self._store.collection().spec
+        blank = {field.column: np.zeros(field.item_count, np.float32) for field in spec.vectors if is_plain(field)}
+        rows = [replace(row, vectors=blank | dict(row.vectors)) for row in rows_from_batch(batch, spec)]
+        super().upsert(batch_from_rows(rows, spec))
+
+
+class LosesSparseVectors(RewritesRows):
+    def change(self, row: Row) -> Row:
+        return replace(row, vectors={name: each for name, each in row.vectors.items() if not isinstance(each, tuple)})
+
+
+class MeansMultiVectors(RewritesRows):
+    def change(self, row: Row) -> Row:
+        vectors = {
+            name: each.mean(axis=0, keepdims=True) if name.startswith("multi:") and len(each) else each
+            for name, each in row.vectors.items()
+        }
+        return replace(row, vectors=vectors)
+
+
+def is_plain(field: VectorField) -> bool:
+    return field.kind is VectorKind.DENSE and field.dtype is DType.FLOAT32
+
+
 def _blurred(value: Any) -> Any:
     return float(value) if type(value) is int and abs(value) > 2**53 else value
 
@@ -216,6 +245,7 @@ LOOKALIKES = "test_ids_that_look_alike_are_different_records"
 HARD_VECTORS = "test_hard_vectors_within_the_limits_come_back_without_the_codec"
 DOCUMENTS = "test_documents_absent_empty_and_unicode_come_back"
 
+WIDE = "test_named_sparse_and_multi_vectors_come_back_through_the_codec"
 ROWS = (
     Broken(
         "loses the namespace",
@@ -234,7 +264,14 @@ ROWS = (
     Broken("reads ids as numbers", (LOOKALIKES,), sink=ReadsIdsAsNumbers),
     Broken("cuts ids", ("test_every_id_kind_comes_back_through_the_codec",), sink=CutsIds),
     Broken("normalises without saying so", (HARD_VECTORS,), sink=Normalises),
-    Broken("loses the sign of zero", (HARD_VECTORS,), sink=LosesTheSignOfZero),
+    Broken(
+        "loses the sign of zero",
+        (
+            "test_hard_vectors_in_the_first_field_come_back_through_the_codec",
+            HARD_VECTORS,
+        ),
+        sink=LosesTheSignOfZero,
+    ),
     Broken("composes ids", (LOOKALIKES,), sink=ComposesIds),
     Broken("folds the case of ids", (LOOKALIKES,), sink=FoldsTheCaseOfIds),
     Broken("strips ids", (LOOKALIKES,), sink=StripsIds),
@@ -245,7 +282,15 @@ ROWS = (
     ),
     Broken("has no empty namespace", (NAMESPACES,), sink=HasNoEmptyNamespace),
     Broken("writes absent documents as empty", (DOCUMENTS,), sink=WritesAbsentDocumentsAsEmpty),
-    Broken("flushes subnormals", (HARD_VECTORS,), sink=FlushesSubnormals),
+    Broken(
+        "flushes subnormals",
+        (
+            "test_hard_vectors_of_every_dtype_come_back_through_the_codec",
+            "test_numbers_of_a_narrower_type_come_back_through_the_codec",
+            HARD_VECTORS,
+        ),
+        sink=FlushesSubnormals,
+    ),
     Broken("keeps vectors in half precision", (HARD_VECTORS,), sink=KeepsVectorsInHalfPrecision),
     Broken("loses the sign of zero in payloads", (PAYLOADS,), sink=LosesTheSignOfZeroInPayloads),
     Broken("writes booleans as numbers", (PAYLOADS,), sink=WritesBooleansAsNumbers),
@@ -255,4 +300,11 @@ ROWS = (
     Broken("merges keys that differ in case", (PAYLOADS,), sink=MergesKeysThatDifferInCase),
     Broken("flattens objects", (PAYLOADS,), sink=FlattensObjects),
     Broken("sorts lists", (PAYLOADS,), sink=SortsLists),
+    Broken(
+        "fills missing vectors with zeros",
+        ("test_a_record_without_a_vector_has_none_afterwards",),
+        sink=FillsMissingVectorsWithZeros,
+    ),
+    Broken("loses sparse vectors", (WIDE,), sink=LosesSparseVectors),
+    Broken("means multi vectors", (WIDE,), sink=MeansMultiVectors),
 )

@@ -15,7 +15,8 @@ from exitramp.ports import (
 from exitramp.records import Metric
 from exitramp.testing import Feature
 from exitramp.testing.memory import MemorySearch
-from tests.testing.broken import Broken, Searches, with_metric
+from exitramp.testing.memory_records import MemoryCollection
+from tests.testing.broken import Broken, Searches, any_spec, with_metric
 from tests.testing.test_memory import MemoryHarness
 
 
@@ -155,6 +156,19 @@ class MistakesAbsentForEmpty(RewritesFilters):
         return Or((Range(leaf.field, gte=-1e300), Eq(leaf.field, True))) if isinstance(leaf, Exists) else leaf
 
 
+class MakesCollectionsBySearching(MemorySearch):
+    def search(self, query: Query, **more: Any) -> Hits:
+        name = self._store.address.require_collection()
+        self._store.everything().setdefault(name, MemoryCollection(any_spec(name), None))
+        return super().search(query, **more)
+
+
+class AsksWithTheFirstOfAMultiVector(MemorySearch):
+    def search(self, query: Query, **more: Any) -> Hits:
+        first = query if query.multi is None else replace(query, multi=query.multi[:1])
+        return super().search(first, **more)
+
+
 NEAREST = "test_the_nearest_are_found_by_every_metric"
 FILTERED = "test_filters_leave_what_the_reference_leaves"
 REFUSED = "test_what_cannot_be_honoured_is_refused"
@@ -212,5 +226,15 @@ SEARCHING = (
         (UNFILTERED,),
         search=IgnoresFilters,
         lacks=WITHOUT_FILTERS,
+    ),
+    Broken(
+        "makes collections by searching",
+        ("test_searching_a_missing_collection_names_it_and_does_not_make_it",),
+        search=MakesCollectionsBySearching,
+    ),
+    Broken(
+        "asks with the first of a multi vector",
+        ("test_sparse_and_multi_vectors_are_searched_where_the_store_holds_them",),
+        search=AsksWithTheFirstOfAMultiVector,
     ),
 )

@@ -27,6 +27,7 @@ class Server:
 
     running: threading.Event = field(default_factory=threading.Event)
     alive: bool = True
+    kills: int = 0
 
     def reach(self) -> None:
         if not self.alive:
@@ -64,6 +65,7 @@ class ServedHarness(MemoryHarness):
 
     def kill(self) -> None:
         self.server.alive = False
+        self.server.kills += 1
 
     def restart(self) -> None:
         self.server.alive = True
@@ -136,11 +138,13 @@ class HasOnlyItsMemory(ServedStore):
     """Claims to be durable, and comes back from a kill with nothing."""
 
     def everything(self) -> dict[str, MemoryCollection]:
-        if not self.server.alive:
-            for held in collections_of(self.address.location).values():
+        every = super().everything()
+        if self.server.kills:
+            self.server.kills = 0
+            for held in every.values():
                 held.records.clear()
                 held.order.clear()
-        return super().everything()
+        return every
 
 
 class FindsNothingOnADeadServer(MemorySearch):
@@ -157,7 +161,11 @@ SERVERS = (
     BrokenServer("fetches nothing from a dead server", (STOPPED, KILLED), source=FetchesNothingFromADeadServer),
     BrokenServer("raises its SDK's own errors", (KILLED,), source=RaisesItsSdksOwnErrors),
     BrokenServer("drops what it cannot send", (STOPPED, KILLED), sink=DropsWhatItCannotSend),
-    BrokenServer("has only its memory", (KILLED,), store=HasOnlyItsMemory),
+    BrokenServer(
+        "has only its memory",
+        (KILLED, "test_what_was_flushed_survives_the_server_being_killed"),
+        store=HasOnlyItsMemory,
+    ),
     BrokenServer("finds nothing on a dead server", (STOPPED, KILLED), search=FindsNothingOnADeadServer),
 )
 SOUND_SERVER = BrokenServer("", ())

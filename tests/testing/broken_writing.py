@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from exitramp.errors import StoreRejected
-from exitramp.ports import Origin, TransferAccount
+from exitramp.ports import Origin, SinkLimits, TransferAccount
 from exitramp.records import CollectionSpec, Metric, RecordKey
 from exitramp.testing.memory import LIMITS, MemorySink, MemoryStore
-from exitramp.testing.memory_records import place_of
+from exitramp.testing.memory_records import place_of, records_of
 from exitramp.testing.rows import batch_from_rows, rows_from_batch
 from tests.testing.broken import Broken, with_cosine
 
@@ -162,6 +162,33 @@ class FoldsTheCaseOfNames(MemorySink):
             self._store.everything()[name.lower()] = self._store.collection()
 
 
+class CutsNames(MemorySink):
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        cut = MemoryStore(self._store.address.location, spec.name[:255], limits=self.limits())
+        MemorySink(cut).create(spec.renamed(spec.name[:255]), origin)
+
+
+class Appends(MemorySink):
+    """A record written again stands there twice."""
+
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        held = self._store.collection()
+        for record in records_of(batch, held.spec):
+            none, space, id_ = place_of(record.key)
+            while (none, space, id_) in held.records:
+                id_ += "\0"
+            held.records[none, space, id_] = record
+            held.order = sorted(held.records)
+
+
+class ChangesItsLimits(MemorySink):
+    """As one does that asks the server for them, and goes on with a default where that fails."""
+
+    def limits(self) -> SinkLimits:
+        self._store.__dict__["asked"] = self._store.__dict__.get("asked", 0) + 1
+        return replace(super().limits(), batch_rows=1000 - self._store.__dict__["asked"] % 2)
+
+
 REPLACING = "test_an_upsert_replaces_the_whole_record"
 DESCRIBED = "test_what_was_created_is_what_is_described"
 NEAREST = "test_the_nearest_are_found_by_every_metric"
@@ -176,15 +203,30 @@ WRITING = (
     ),
     Broken(
         "merges on upsert",
-        (REPLACING, "test_an_upsert_through_the_codec_keeps_nothing_of_the_old"),
+        (
+            "test_a_value_that_the_application_removed_stays_removed",
+            REPLACING,
+            "test_an_upsert_through_the_codec_keeps_nothing_of_the_old",
+        ),
         sink=MergesOnUpsert,
     ),
     Broken(
         "keeps the old record",
-        (REPLACING, "test_the_last_of_several_writes_before_a_flush_wins"),
+        (
+            "test_any_history_of_writes_and_deletions_ends_as_a_plain_dictionary_would",
+            REPLACING,
+            "test_the_last_of_several_writes_before_a_flush_wins",
+        ),
         sink=KeepsTheOldRecord,
     ),
-    Broken("ignores deletes", ("test_deleted_records_are_gone_and_absent_ones_ignored",), sink=IgnoresDeletes),
+    Broken(
+        "ignores deletes",
+        (
+            "test_records_are_deleted_through_the_codec_by_their_own_ids",
+            "test_deleted_records_are_gone_and_absent_ones_ignored",
+        ),
+        sink=IgnoresDeletes,
+    ),
     Broken(
         "stumbles over absent ids",
         ("test_deleted_records_are_gone_and_absent_ones_ignored",),
@@ -217,4 +259,7 @@ WRITING = (
         ("test_names_that_the_store_does_not_take_are_mapped_to_different_ones",),
         sink=FoldsTheCaseOfNames,
     ),
+    Broken("cuts names", ("test_a_name_outside_the_rule_is_refused_before_anything_is_written",), sink=CutsNames),
+    Broken("appends", ("test_writing_a_record_again_doubles_nothing",), sink=Appends),
+    Broken("changes its limits", ("test_limits_are_the_same_on_every_call_and_make_sense",), sink=ChangesItsLimits),
 )

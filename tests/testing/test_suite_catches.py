@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import pytest
 
 from exitramp.errors import UsageError
 from exitramp.filters import Filter
-from exitramp.ports import SearchSettings
-from exitramp.testing import Outcome, run_suite
+from exitramp.ports import SearchSettings, Store
+from exitramp.records import CollectionSpec
+from exitramp.testing import Outcome, Row, StoreConformance, run_suite
 from exitramp.testing.memory import MemorySearch, MemorySink, MemorySource, MemoryStore
+from tests.adapters.test_faiss import FaissHarness
 from tests.testing.broken import Broken, Searches
 from tests.testing.broken_claims import CLAIMS
 from tests.testing.broken_reading import READING
@@ -20,6 +23,10 @@ from tests.testing.broken_servers import SERVERS, SOUND_SERVER, ServedStore
 from tests.testing.broken_writing import WRITING
 from tests.testing.test_memory import MemoryHarness
 
+OTHER_PROCESSES = (
+    "test_a_scan_resumes_after_each_cursor_in_a_new_process",
+    "test_what_was_flushed_survives_the_writer_being_killed",
+)
 BROKEN = (*READING, *WRITING, *ROWS, *SEARCHING, *SERVERS, *CLAIMS)
 
 
@@ -37,6 +44,35 @@ def test_the_same_tests_pass_on_a_server_that_is_not_broken() -> None:
     named = {test for broken in SERVERS for test in broken.caught_by}
     outcomes = run_suite(lambda folder: SOUND_SERVER.harness(), only=lambda name: name in named)
     assert {outcome.outcome for outcome in outcomes} == {"passed"}, [o for o in outcomes if o.outcome != "passed"]
+
+
+class OtherFiles(FaissHarness):
+    """A new process is sent to another folder than the one that is looked at here."""
+
+    def open(self, collection: str) -> Store:
+        here = FaissHarness(self.folder / "here")
+        here.folder.mkdir(exist_ok=True)
+        return here.open(collection)
+
+    def raw_seed(self, collection: str, spec: CollectionSpec, rows: Sequence[Row]) -> None:
+        for folder, held in ((self.folder, rows[::2]), (self.folder / "here", rows)):
+            folder.mkdir(exist_ok=True)
+            FaissHarness(folder).raw_seed(collection, spec, held)
+
+
+@pytest.mark.parametrize("test", OTHER_PROCESSES)
+def test_the_suite_fails_where_another_process_sees_other_records(test: str) -> None:
+    [outcome] = run_suite(OtherFiles, only=lambda name: name == test)
+    assert outcome.outcome == "failed"
+    assert outcome.reason.startswith(("AssertionError", "CollectionMissing")), outcome.reason
+    [outcome] = run_suite(FaissHarness, only=lambda name: name == test)
+    assert outcome.outcome == "passed", outcome.reason
+
+
+def test_every_test_of_the_suite_was_seen_to_fail() -> None:
+    shown = {test for broken in BROKEN for test in broken.caught_by} | {*OTHER_PROCESSES}
+    shown.add("test_metrics_are_told_apart")  # it asks nothing of a store, but whether the data can tell metrics apart
+    assert {name for name, _ in inspect.getmembers(StoreConformance) if name.startswith("test_")} == shown
 
 
 def test_a_store_without_filters_passes_if_it_says_so() -> None:
