@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from exitramp.codec.ids import native_id
+from exitramp.evals.golden import load_golden
+from exitramp.evals.scorers import AssertionKind
 from exitramp.ports import PayloadLimits, SinkLimits
 from exitramp.records import IdKind, Metric, RecordKey
 
@@ -29,3 +31,11 @@ def test_the_derived_id_is_computed_as_the_page_says() -> None:
     )
     for old in ("kb/x", "", "é" * 300, "007"):
         assert derived(old) == native_id(RecordKey(old), limits)
+
+
+def test_the_golden_question_on_the_page_can_be_read() -> None:
+    text = (DOCS / "drills.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    [case] = load_golden(block.replace("\n", " "))
+    assert case.vector == (0.0123, -0.4567)
+    assert all(f"`{kind}`" in text for kind in AssertionKind)
