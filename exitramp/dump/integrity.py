@@ -150,7 +150,7 @@ class _Check:
     def report(self, manifest: Manifest | None, found: Measured | None) -> VerifyReport:
         failed = any(finding.verdict is Verdict.FAIL for finding in self._findings)
         return VerifyReport(
-            str(self._folder),
+            shown(str(self._folder)),
             Verdict.FAIL if failed else Verdict.PASS,
             0 if found is None else found.digests.rows,
             self._bytes,

@@ -21,13 +21,18 @@ from exitramp.records import CollectionSpec
 
 def refuse_foreign_folder(folder: Path) -> None:
     """Raises `CollectionExists` when `folder` holds a finished dump, or something that no dump left there, and
-    `DumpCorrupt` when its journal is no file."""
+    `DumpCorrupt` when its journal is no file or its shards' folder is none: what is cleared away must lie in here."""
     if os.path.lexists(folder / MANIFEST):
         raise CollectionExists(
             f"{folder} holds a finished dump, which is never written to again", hint="choose another folder"
         )
     if folder.exists() and not folder.is_dir():
         raise CollectionExists(f"{folder} is no folder", hint="choose another name")
+    shards = folder / SHARDS
+    if shards.is_symlink() or (os.path.lexists(shards) and not shards.is_dir()):
+        raise DumpCorrupt(
+            f"{shards}: not a folder of its own, as that of a dump's shards is", hint="choose a new folder"
+        )
     if os.path.lexists(folder / JOURNAL):
         regular_file(folder, JOURNAL)  # reading a pipe would wait for good
         return

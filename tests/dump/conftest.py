@@ -121,6 +121,16 @@ def wide() -> Collection:
     return Collection(WIDE, wide_rows(120))
 
 
+@pytest.fixture(scope="session")
+def few() -> dict[str, Collection]:
+    """Collections of a few records, for what is done many times."""
+    return {
+        "plain": Collection(PLAIN, plain_rows(7)),
+        "wide": Collection(WIDE, wide_rows(5)),
+        "empty": Collection(PLAIN, []),
+    }
+
+
 Writer = Callable[..., Path]
 
 
