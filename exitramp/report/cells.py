@@ -20,7 +20,7 @@ VERDICT_WORDS = {Verdict.PASS: "Pass", Verdict.FAIL: "Fail", Verdict.INCONCLUSIV
 VERDICT_MEANINGS = {
     Verdict.PASS: "every objective was measured and met",
     Verdict.FAIL: "at least one objective or check was measured and missed",
-    Verdict.INCONCLUSIVE: "nothing failed, but too little was measured to say that it passed",
+    Verdict.INCONCLUSIVE: "nothing failed, but too little is known to say that it passed",
 }
 NOTICE_WORDS = {
     Notice.MOCK: "Mock",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from exitramp.report.text import number_text
 
 MOST_ROWS = 60
 """A line chart of more points than this is given as windows of its x axis, with count, median and highest."""
+MOST_LABELS = 80
+"""Of more items with the same values than this the first so many are named; their number always is."""
 _WINDOWS = 24
 
 
@@ -49,7 +52,7 @@ def _windows(chart: LineChart, low: float, high: float, note: str) -> Table:
     width = (high - low) / _WINDOWS
     unit = f", {chart.y.unit}" if chart.y.unit else ""
     columns = [Column(chart.x.label, chart.x.unit)]
-    columns += [Column(f"{one.name}: count, median, highest{unit}", align=Align.RIGHT) for one in chart.series]
+    columns += [Column(f"{one.name}: how many / median / highest{unit}", align=Align.RIGHT) for one in chart.series]
     rows = []
     for window in range(_WINDOWS):
         start, end = low + window * width, low + (window + 1) * width
@@ -57,9 +60,16 @@ def _windows(chart: LineChart, low: float, high: float, note: str) -> Table:
         for one in chart.series:
             values = _within(one, start, end, last=window == _WINDOWS - 1)
             numbers_in_it = (len(values), statistics.median(values), max(values)) if values else ()
-            cells.append(",  ".join(number_text(value) for value in numbers_in_it) or "none")
+            cells.append(" / ".join(_three_digits(value) for value in numbers_in_it) or "none")
         rows.append(Row(tuple(cells)))
     return Table(_caption(chart.title), tuple(columns), tuple(rows), note)
+
+
+def _three_digits(value: float) -> str:
+    """Enough of a summary's number, and never less than its whole part: `56.3`, `1,026`."""
+    if isinstance(value, int) or not math.isfinite(value) or value == 0:
+        return number_text(value)
+    return number_text(value, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
 def _edge(value: float) -> str:
@@ -85,10 +95,30 @@ def _bars(chart: BarChart) -> Table:
 
 
 def _dots(chart: DotChart) -> Table:
+    """An item a row; where many have the same values, a row for each combination of values."""
     places = _places([value for item in chart.items for value in item.values])
-    columns = (Column(chart.item_name), *(numbers(name, chart.axis.unit, places) for name, _ in chart.sides))
-    rows = tuple(Row((item.label, *item.values)) for item in chart.sorted_items())
-    return Table(_caption(chart.title), columns, rows)
+    sides = tuple(numbers(name, chart.axis.unit, places) for name, _ in chart.sides)
+    items = chart.sorted_items()
+    # What was not measured may also be given as NaN, which is not equal to itself.
+    alike = itertools.groupby(items, key=lambda item: tuple(map(_shown, item.values)))
+    groups = [(values, [item.label for item in same]) for values, same in alike]
+    if len(items) > MOST_ROWS // 2 and len(groups) <= len(items) // 3:
+        columns = (*sides, numbers("How many"), Column("Which"))
+        rows = tuple(Row((*values, len(labels), _some(labels))) for values, labels in groups)
+        return Table(_caption(chart.title), columns, rows)
+    columns = (Column(chart.item_name), *sides)
+    return Table(_caption(chart.title), columns, tuple(Row((item.label, *item.values)) for item in items))
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = len(labels) - MOST_LABELS
+    return ", ".join(labels[:MOST_LABELS]) + (
+        f" … and {number_text(more)} more, all in report.json" if more > 0 else ""
+    )
+
+
+def _shown(value: float | None) -> float | None:
+    return value if known(value) else None
 
 
 def _histogram(chart: Histogram) -> Table:

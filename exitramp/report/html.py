@@ -10,12 +10,12 @@ from importlib import resources
 
 from exitramp.clock import iso_utc
 from exitramp.report.cells import VERDICT_MEANINGS, VERDICT_WORDS
-from exitramp.report.html_blocks import Blocks, key_values, stamp_chip, verdict_chip
+from exitramp.report.html_blocks import Blocks, cell, key_values, stamp_chip, verdict_chip
 from exitramp.report.icons import icon
 from exitramp.report.markup import Markup, join, tag
 from exitramp.report.model import Cell, Document, KeyValues, Section, code, masked
 from exitramp.report.palette import DARK, LIGHT, custom_properties
-from exitramp.report.text import seconds_text, visible
+from exitramp.report.text import NOT_ANCHORED, number_text, seconds_text, visible
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -112,30 +112,20 @@ def _cover(document: Document) -> Markup:
             ),
             class_=f"verdict-box {document.verdict.value}",
         ),
-        key_values(_identity(document)),
+        tag("p", *_at_a_glance(document), class_="glance"),
         class_="cover",
     )
 
 
-def _identity(document: Document) -> KeyValues:
+def _at_a_glance(document: Document) -> list[Markup]:
+    """Which run this is, in one line; its hashes stand at the page's end."""
     meta = document.meta
-    items: list[tuple[str, Cell]] = [
-        ("Run", code(meta.run_id)),
-        ("Program", meta.program),
-        ("Started", meta.started_at),
-        ("Ended", meta.ended_at),
-        ("Duration", None if meta.duration_seconds is None else seconds_text(meta.duration_seconds)),
-        ("Report written", meta.generated_at),
-        ("Events logged", meta.event_count),
-        ("Fields left blank", document.blank_count),
-        ("Objectives’ hash", _hash(meta.objectives_sha256)),
-        ("Event log’s head", _hash(meta.event_log_head)),
-    ]
-    return KeyValues(tuple(items))
-
-
-def _hash(text: str | None) -> Cell:
-    return None if text is None else code(text)
+    told = [tag("span", "Run ", tag("code", meta.run_id)), tag("span", f"by {meta.program}")]
+    if meta.started_at is not None:
+        told.append(tag("span", "began ", cell(meta.started_at)))
+    took = meta.duration_seconds
+    told.append(tag("span", "did not end" if took is None else f"took {seconds_text(took)}"))
+    return told
 
 
 def _section(section: Section, blocks: Blocks) -> Markup:
@@ -152,9 +142,20 @@ def _section(section: Section, blocks: Blocks) -> Markup:
 
 
 def _footer(document: Document) -> Markup:
-    written = tag("time", iso_utc(document.meta.generated_at), datetime=iso_utc(document.meta.generated_at))
+    meta = document.meta
+    dated = tag("time", iso_utc(meta.generated_at), datetime=iso_utc(meta.generated_at))
+    hashes: list[tuple[str, Cell]] = []
+    if meta.objectives_sha256 is not None:
+        hashes.append(("Objectives, SHA-256", code(meta.objectives_sha256)))
+    if meta.event_log_head is not None:
+        events = "" if meta.event_count is None else f" ({number_text(meta.event_count)} events)"
+        held = "" if meta.is_anchored else f", {NOT_ANCHORED}"
+        hashes.append((f"Head of the event log{events}{held}", code(meta.event_log_head)))
     return tag(
         "footer",
-        tag("p", "Written by ", document.meta.program, " at ", written, ". This file loads nothing from elsewhere."),
+        key_values(KeyValues(tuple(hashes))) if hashes else None,
+        tag(
+            "p", "Made from what ", meta.program, " had logged by ", dated, ". This file loads nothing from elsewhere."
+        ),
         tag("p", "A verdict is evidence for the objectives it names, measured in this run, and for nothing else."),
     )

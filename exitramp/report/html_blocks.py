@@ -11,6 +11,7 @@ from exitramp.report.cells import (
     VERDICT_WORDS,
     cell_text,
     is_code,
+    is_number,
     is_quiet,
 )
 from exitramp.report.chart_tables import chart_table
@@ -39,10 +40,13 @@ from exitramp.report.model import (
     Timeline,
     VerdictTable,
 )
-from exitramp.report.text import NOT_MEASURED, reads_right_to_left, seconds_text
+from exitramp.report.text import NOT_MEASURED, reads_right_to_left, seconds_text, visible
 
 _SHORT = 14
 """A table of no more rows than this is not broken over two sheets."""
+_UNBROKEN = 24
+"""A word of no more characters than this is never broken in a table; a longer one, a hash say, may be anywhere."""
+_LONG_CODE_LINES = 40
 _STYLE_TAGS = {Style.STRONG: "strong", Style.EMPHASIS: "em", Style.CODE: "code"}
 
 
@@ -85,7 +89,7 @@ def cell(value: Cell, column: Column | None = None) -> Markup:
     if is_quiet(value):
         return tag("span", text, class_="quiet")
     if is_code(value):
-        return tag("code", _isolated(text))
+        return tag("code", _isolated(text), class_="whole" if len(visible(text)) <= _UNBROKEN else None)
     if isinstance(value, Span):
         return tag(_STYLE_TAGS[value.style], _isolated(text))
     return _isolated(text)
@@ -97,6 +101,7 @@ class Blocks:
     def __init__(self) -> None:
         self._charts = 0
         self._tables = 0
+        self._callouts = 0
 
     def render(self, blocks: Sequence[Block]) -> Markup:
         return Markup("\n".join(self._block(block) for block in blocks))
@@ -130,14 +135,16 @@ class Blocks:
                 return self._chart(block)
 
     def _callout(self, block: Callout) -> Markup:
-        title = tag(
-            "p", icon(block.kind.value), tag("b", f"{NOTICE_WORDS[block.kind]}:"), " ", block.title, class_="title"
-        )
-        return tag("div", title, self.render(block.body), class_=f"callout {tone(block.kind)}", role="note")
+        self._callouts += 1
+        name = f"_n{self._callouts}"
+        lead = tag("b", f"{NOTICE_WORDS[block.kind]}:")
+        title = tag("p", icon(block.kind.value), lead, " ", block.title, class_="title", id=name)
+        body = self.render(block.body) if block.body else None
+        return tag("div", title, body, class_=f"callout {tone(block.kind)}", role="note", aria_labelledby=name)
 
     def _table(self, block: Table) -> Markup:
         with_verdict = any(one.verdict for one in block.rows)
-        heads = [tag("th", _header(column), scope="col", class_=_aligned(column)) for column in block.columns]
+        heads = [tag("th", _header(column), scope="col", class_=_head_class(column)) for column in block.columns]
         if with_verdict:
             heads.append(tag("th", "Verdict", scope="col"))
         rows = []
@@ -147,21 +154,23 @@ class Blocks:
                     "th" if at == 0 else "td",
                     cell(value, column),
                     scope="row" if at == 0 else None,
-                    class_=_aligned(column),
+                    class_=_cell_class(value, column),
                 )
                 for at, (value, column) in enumerate(zip(one.cells, block.columns, strict=True))
             ]
             if with_verdict:
-                cells.append(
-                    tag("td", verdict_chip(one.verdict) if one.verdict else tag("span", "no verdict", class_="quiet"))
-                )
+                told = verdict_chip(one.verdict) if one.verdict else tag("span", "no verdict", class_="quiet")
+                cells.append(tag("td", told, class_="verdict"))
             rows.append(tag("tr", *cells))
         if not rows:
             rows = [tag("tr", tag("td", "no rows", colspan=len(heads), class_="quiet"))]
-        table = self._framed(block.caption, heads, rows, wide=len(heads) > 3)
+        # A name and its numbers: several such columns stand side by side on a sheet.
+        rest = [value for one in block.rows for value in one.cells[1:]]
+        slim = len(heads) <= 3 and all(is_number(value) or value is None for value in rest)
+        table = self._framed(block.caption, heads, rows, wide=len(heads) > 3, slim=slim)
         return Markup(table + tag("p", block.note, class_="table-note")) if block.note else table
 
-    def _framed(self, caption: str, heads: list[Markup], rows: list[Markup], *, wide: bool) -> Markup:
+    def _framed(self, caption: str, heads: list[Markup], rows: list[Markup], *, wide: bool, slim: bool) -> Markup:
         self._tables += 1
         name = f"_t{self._tables}"
         table = tag(
@@ -172,7 +181,7 @@ class Blocks:
         )
         # A table too wide for a phone scrolls in a frame of its own, which a keyboard must be able to reach.
         reach: dict[str, Attribute] = {"role": "region", "aria_labelledby": name, "tabindex": 0} if wide else {}
-        size = "short" if len(rows) <= _SHORT else "" if wide else "slim"
+        size = "short" if len(rows) <= _SHORT else "slim" if slim else ""
         return tag("div", table, class_=" ".join(filter(None, ("scroll", "many" if wide else "", size))), **reach)
 
     def _verdicts(self, block: VerdictTable) -> Markup:
@@ -242,26 +251,34 @@ class Blocks:
 
 
 def key_values(block: KeyValues) -> Markup:
-    rows = (
-        tag("div", tag("dt", _isolated(name)), tag("dd", cell(value)), class_="long" if _is_long(value) else None)
-        for name, value in block.items
-    )
+    rows = (tag("div", tag("dt", _isolated(name)), tag("dd", cell(value))) for name, value in block.items)
     return tag("dl", Markup("\n".join(rows)), class_="facts")
 
 
-def _is_long(value: Cell) -> bool:
-    """Whether the value, a hash as a rule, needs a line of its own where two facts share one."""
-    return len(cell_text(value)) > 36
+def _cell_class(value: Cell, column: Column) -> str | None:
+    """Where words must be broken at any letter is decided by what stands there: else the column would not be wide."""
+    if column.align is Align.RIGHT:
+        return "number"
+    return "long" if _has_long_word(cell_text(value, column)) else None
 
 
-def _aligned(column: Column) -> str | None:
-    return "number" if column.align is Align.RIGHT else None
+def _head_class(column: Column) -> str | None:
+    found = (
+        "number" if column.align is Align.RIGHT else "",
+        "long" if _has_long_word(f"{column.title} {column.unit}") else "",
+    )
+    return " ".join(filter(None, found)) or None
+
+
+def _has_long_word(text: str) -> bool:
+    return any(len(word) > _UNBROKEN for word in visible(text).split())
 
 
 def _header(column: Column) -> Markup:
     if not column.unit:
         return _isolated(column.title)
-    return Markup(_isolated(column.title) + tag("span", f" ({column.unit})", class_="unit"))
+    style = "unit" if len(visible(column.unit)) <= _UNBROKEN else None
+    return Markup(_isolated(column.title) + tag("span", f" ({column.unit})", class_=style))
 
 
 def _blank(block: Blank) -> Markup:
@@ -272,7 +289,9 @@ def _blank(block: Blank) -> Markup:
 
 
 def _code(block: Code) -> Markup:
-    body = tag("pre", tag("code", escape(block.text, keep_newlines=True)), tabindex=0)
+    is_long = block.text.count("\n") > _LONG_CODE_LINES
+    text = tag("code", escape(block.text, keep_newlines=True))
+    body = tag("pre", text, tabindex=0, class_="long" if is_long else None)
     if not block.caption:
         return body
     return tag("figure", tag("figcaption", block.caption), body, class_="code")

@@ -62,7 +62,7 @@ def render_markdown(document: Document) -> str:
         _identity(document),
         *(_section(section) for section in document.sections),
         "---",
-        f"Written by {escape(document.meta.program)} at {cell_text(document.meta.generated_at)}.",
+        f"Made from what {escape(document.meta.program)} had logged by {cell_text(document.meta.generated_at)}.",
         "A verdict is evidence for the objectives it names, measured in this run, and for nothing else.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -191,7 +191,12 @@ def _span(span: Inline, *, in_table: bool = False) -> str:
     if span.style is Style.CODE:
         return code_span(span.text, in_table=in_table)
     sign = "**" if span.style is Style.STRONG else "*"
-    return f"{sign}{escape(span.text.strip())}{sign}"
+    bare = span.text.strip()
+    if not bare:
+        return escape(span.text)
+    # Emphasis does not begin or end at a space: what surrounds the words stands outside of the signs.
+    before, _, after = span.text.partition(bare)
+    return f"{escape(before)}{sign}{escape(bare)}{sign}{escape(after)}"
 
 
 def _cell(value: Cell, column: Column | None = None) -> str:

@@ -44,6 +44,10 @@ def read_run(folder: Path) -> RunJournal:
         require_anchor(path, reading, anchor)
     if not reading.events:
         raise JournalCorrupt(f"{path}: holds no event", hint="the run ended before its first event, or it was emptied")
+    if reading.finished and reading.torn_bytes:
+        # A crash tears the last line of a log that goes on; after its end nothing is written any more.
+        at = f"{path}:{len(reading.events) + 1}"
+        raise JournalCorrupt(f"{at}: {reading.torn_bytes} bytes stand after the journal’s end", hint="they were added")
     return RunJournal(path, reading, anchors)
 
 

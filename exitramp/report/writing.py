@@ -24,6 +24,7 @@ from exitramp.report.model import Document
 from exitramp.report.run_journal import JUNIT, junit_head, read_run
 from exitramp.report.sections import Journal, build_document
 from exitramp.report.sections.fields import count, part
+from exitramp.report.sections.flips import without_texts
 from exitramp.report.sections.outcome import all_findings
 from exitramp.secrets import redacted
 
@@ -77,7 +78,11 @@ def summary(journal: Journal) -> dict[str, Any]:
 
 def _json(document: Document, journal: Journal) -> str:
     results = {
-        step.name: {"verdict": step.verdict.value if step.verdict else None, "seconds": step.seconds, "data": step.data}
+        step.name: {
+            "verdict": step.verdict.value if step.verdict else None,
+            "seconds": step.seconds,
+            "data": without_texts(step.data, journal),
+        }
         for step in journal.steps
         if step.finished is not None
     }

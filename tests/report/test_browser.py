@@ -35,6 +35,9 @@ from exitramp.report.figures import (
 from exitramp.report.html import render_html
 from exitramp.report.model import Document
 from exitramp.report.sample import sample_document
+from tests.report.devtools import Spoken, browser, spoken
+from tests.report.drill_journals import document_of_run, judged, played
+from tests.report.drill_results import results
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = [
@@ -228,6 +231,115 @@ def test_an_intruder_would_have_been_seen_and_is_stopped_by_the_policy(folder: P
     assert asked == []
     _, asked = open_page(folder, re.sub(r"<meta http-equiv=[^>]*>", "", intruder), "without-policy")
     assert asked
+
+
+@pytest.fixture(scope="module")
+def drilled(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    """The report of a drill, as it is made from a journal."""
+    return document_of_run(played(tmp_path_factory.mktemp("drilled"), results()).end("pass", judged()))
+
+
+@pytest.fixture(scope="module")
+def read_aloud(folder: Path, drilled: Document) -> dict[str, list[Spoken]]:
+    """Both documents as a screen reader is given them, folds closed."""
+    assert CHROMIUM is not None
+    found = {}
+    with browser(CHROMIUM, FLAGS, folder / "spoken") as pipe:
+        for name, document in (("sample", sample_document()), ("drill", drilled)):
+            page = folder / f"spoken-{name}.html"
+            page.write_text(render_html(document), encoding="utf-8")
+            found[name] = spoken(pipe, page)
+    return found
+
+
+def test_a_screen_reader_is_told_where_it_is(read_aloud: dict[str, list[Spoken]]) -> None:
+    for name, nodes in read_aloud.items():
+        roles = [node.role for node in nodes]
+        for landmark in ("banner", "navigation", "main", "contentinfo"):
+            assert roles.count(landmark) == 1, (name, landmark)
+        levels = [node.properties["level"] for node in nodes if node.role == "heading"]
+        by_place = [node for node in nodes if node.role == "heading"]
+        assert levels.count(1) == 1, name
+        assert set(levels) == {1, 2, 3}, name
+        assert all(node.name for node in by_place), name
+        assert next(node for node in nodes if node.role == "RootWebArea").name.startswith("Pass: "), name
+
+
+def test_whatever_a_screen_reader_stops_at_has_a_name(read_aloud: dict[str, list[Spoken]]) -> None:
+    named = {"table", "region", "image", "link", "note", "columnheader", "rowheader", "DisclosureTriangle"}
+    for name, nodes in read_aloud.items():
+        assert {"table", "image", "note", "columnheader", "rowheader"} <= {node.role for node in nodes}, name
+        for node in nodes:
+            assert node.name or node.role not in named, (name, node.role, node.parent and node.parent.name)
+
+
+def test_a_chart_is_one_picture_with_a_name_and_what_it_shows_in_words(read_aloud: dict[str, list[Spoken]]) -> None:
+    for name, nodes in read_aloud.items():
+        pictures = [node for node in nodes if node.role == "image"]
+        assert len(pictures) >= 3, name
+        for picture in pictures:
+            assert len(picture.description) > 40, (name, picture.name)
+        read = [node.name for node in nodes if node.within("image") and node.name]
+        assert read == [], "the numbers on an axis are not read out"
+
+
+def test_every_number_of_a_table_belongs_to_a_row_and_a_column(read_aloud: dict[str, list[Spoken]]) -> None:
+    for name, nodes in read_aloud.items():
+        for node in nodes:
+            if node.role in {"cell", "rowheader", "columnheader"}:
+                assert node.within("row"), (name, node.name)
+                assert node.within("table"), (name, node.name)
+
+
+def test_a_picture_that_only_repeats_a_word_is_not_read(read_aloud: dict[str, list[Spoken]]) -> None:
+    """Without this, the verdict's shape could be read out in place of its word."""
+    for name, nodes in read_aloud.items():
+        told = [node.name for node in nodes if node.role == "StaticText" and node.within("banner")]
+        assert told[:1] == ["Pass"], name
+        assert not [node for node in nodes if node.role in {"image", "SvgRoot"} and node.within("banner")], name
+
+
+def on_paper(document: Document) -> str:
+    """The page as it is printed, for a frame as wide as what A4 leaves between its margins."""
+    screens = "@media screen and", "@media (max-width:1px) and"
+    return render_html(document).replace("@media print", "@media all").replace(*screens)
+
+
+def test_nothing_is_wider_than_the_paper(folder: Path, drilled: Document, hard: Document) -> None:
+    """On paper nothing scrolls: what sticks out is gone."""
+    for name, document in (("drill", drilled), ("sample", sample_document()), ("hard", hard)):
+        page = (
+            on_paper(document).replace('class="scroll', 'class="').replace("<pre", "<div").replace("</pre>", "</div>")
+        )
+        [view] = probe(folder, page, (672,))
+        assert view["wide"] == [], name
+
+
+def test_what_is_too_wide_for_the_paper_would_have_been_seen(folder: Path, of: Callable[..., Document]) -> None:
+    page = on_paper(of()).replace("<main", '<div style="width:700px">too wide</div><main', 1)
+    [view] = probe(folder, page, (672,))
+    assert any("too wide" in each for each in view["wide"])
+
+
+@pytest.mark.parametrize("paper", ["A4", "letter"])
+def test_the_first_sheet_holds_the_verdict_the_objectives_and_what_is_not_proven(
+    folder: Path, drilled: Document, paper: str
+) -> None:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("no pdftotext to read it with")
+    page, pdf = folder / f"first-{paper}.html", folder / f"first-{paper}.pdf"
+    page.write_text(render_html(drilled).replace("</style>", f"@page{{size:{paper}}}</style>", 1), encoding="utf-8")
+    run_chromium(folder, page, "--no-pdf-header-footer", f"--print-to-pdf={pdf}")
+    first = " ".join(
+        subprocess.run(
+            ["pdftotext", "-l", "1", str(pdf), "-"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout.split()
+    )
+    assert "The switch worked" in first
+    for objective in drilled.objectives:
+        assert objective.name in first
+    assert "What this report does not prove" in first
+    assert "Nobody has signed this report." in first, "the whole of it, its last sentence included"
 
 
 @pytest.mark.parametrize("paper", ["A4", "Letter"])

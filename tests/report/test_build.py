@@ -42,7 +42,10 @@ def test_what_is_not_proven_begins_with_the_mocks_and_stands_in_the_first_sectio
     first = section_text(document_of_run(passed), "Verdict")
     caveats = first.partition("What this report does not prove")[2]
     assert caveats.find("The answers are mocks") < caveats.find("latency is simulated") < caveats.find("live")
-    assert "mock-openai: median 40 ms, log-normal with sigma 0.3, seed 7" in caveats
+    assert "mock-openai 40 ms at the median" in caveats
+    told = section_text(document_of_run(passed), "Mode and scenario")
+    assert "| mock-openai | primary | openai |" in told
+    assert "| 40 | 0.3 | 7 |" in told, "the latency’s parameters and their seed"
 
 
 def test_wherever_mocks_answered_the_label_stands_beside_the_verdict_and_the_figures(passed: list[Event]) -> None:

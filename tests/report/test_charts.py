@@ -211,15 +211,38 @@ def test_a_table_of_many_points_counts_all_of_them() -> None:
     table = chart_table(chart)
     for number, series in enumerate(chart.series, start=1):
         cells = [str(one.cells[number]) for one in table.rows]
-        assert sum(int(cell.split(",")[0]) for cell in cells if cell != "none") == len(series.points)
+        assert sum(int(cell.split(" / ")[0]) for cell in cells if cell != "none") == len(series.points)
+
+
+def test_items_with_the_same_values_share_a_row_and_none_is_lost() -> None:
+    chart = recall_chart()
+    table = chart_table(chart)
+    assert [column.title for column in table.columns] == ["primary", "substitute", "How many", "Which"]
+    assert table.columns[1].decimals == 1
+    assert len(table.rows) < len(chart.items) / 3
+    told = [(one.cells[:2], label) for one in table.rows for label in str(one.cells[3]).split(", ")]
+    assert sorted(told) == sorted((item.values, item.label) for item in chart.items)
+    assert sum(int(str(one.cells[2])) for one in table.rows) == len(chart.items)
+
+
+def test_of_very_many_items_with_the_same_values_all_are_counted_and_the_first_named() -> None:
+    sides = (("primary", Side.PRIMARY), ("substitute", Side.SUBSTITUTE))
+    items = tuple(DotItem(f"q{n:03d}", (1.0, float("nan") if n == 7 else 1.0)) for n in range(200))
+    table = chart_table(DotChart("t", "a", Axis("recall"), "question", "questions", sides, items))
+    assert [one.cells[:3] for one in table.rows] == [(1.0, None, 1), (1.0, 1.0, 199)]
+    assert str(table.rows[1].cells[3]).endswith("… and 119 more, all in report.json")
+
+
+def test_items_with_values_of_their_own_have_a_row_of_their_own() -> None:
+    sides = (("primary", Side.PRIMARY),)
+    items = tuple(DotItem(f"q{n:03d}", (n / 200,)) for n in range(200))
+    table = chart_table(DotChart("t", "a", Axis("recall"), "question", "questions", sides, items))
+    assert [one.cells for one in table.rows] == [(item.label, *item.values) for item in items]
 
 
 def test_the_tables_of_the_other_charts_hold_every_value() -> None:
     costs = chart_table(cost_chart())
     assert [one.cells[0] for one in costs.rows] == [series.name for series in cost_chart().series]
     assert (None, None) in [one.cells[1:] for one in costs.rows]
-    recalls = chart_table(recall_chart())
-    assert len(recalls.rows) == len(recall_chart().items)
-    assert recalls.columns[1].decimals == 1
     counts = chart_table(Histogram("t", "a", Axis("x"), (0.0, 0.5, 1.0), (HistogramSeries("h", (3, 4)),)))
     assert [one.cells for one in counts.rows] == [("0 – 0.5", 3), ("0.5 – 1", 4)]

@@ -126,7 +126,8 @@ def drawing(width: float, height: float, body: Sequence[Markup], *, key: str, ti
         "svg",
         tag("title", title, id=f"{key}-title"),
         tag("desc", alternative, id=f"{key}-desc"),
-        *body,
+        # One picture with a description: the numbers along its axes say nothing one by one.
+        tag("g", *body, aria_hidden="true"),
         viewBox=f"0 0 {point(width)} {point(height)}",
         role="img",
         aria_labelledby=f"{key}-title",

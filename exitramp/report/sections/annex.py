@@ -39,8 +39,8 @@ _PACKAGES: Final = ("python_version", "numpy_version")
 def annex(journal: Journal) -> Section:
     blocks: list[Block] = [
         Subheading("To run it again"),
-        Code(rerun_command(journal), "sh", "The command, with a folder that does not exist yet"),
-        Fold("The drill file as it was run", (Code(drill_file(journal), "yaml", "drill.yaml"),)),
+        Code(rerun_command(journal), "sh", "The command; give --out a folder that does not exist yet"),
+        Fold("The drill as it was run, written as a drill file", (Code(drill_file(journal), "yaml", "drill.yaml"),)),
         Subheading("Steps"),
         _steps(journal),
         Subheading("Plan"),

@@ -26,6 +26,10 @@ from exitramp.report.sections.words import PARTS, counted, not_measured, sentenc
 from exitramp.report.text import number_text
 
 _MOST_IDS = 60
+MEASURES_EXPLAINED = (
+    "nDCG: how far up the relevant passages stand among those found; recall: what share of them was found; the number"
+    " behind @ is how many were looked at, and 1 is best. An assertion is what an answer must say or must not say."
+)
 
 
 def objectives_section(journal: Journal) -> Section:
@@ -36,7 +40,7 @@ def objectives_section(journal: Journal) -> Section:
         prose(
             f"They stand in the journal’s first event, #{first.seq}, written at {first.ts}{before}. Their SHA-256"
             " stands beside them; every later event holds the hash of the one before, so neither can be changed"
-            " afterwards without breaking the chain up to its head (section 8)."
+            " afterwards without changing every hash up to the head of the chain (section 8)."
         ),
         Table(
             "Objectives as they were set",
@@ -127,7 +131,9 @@ def _golden(journal: Journal) -> list[Block]:
                 row("Broken off", count(asked, "outcomes", "truncated")),
                 row("Vendor errors", count(asked, "outcomes", "provider_error")),
             ),
-            note="By use case, and beside the substitute, in section 10. A mock’s latency is what it waits on purpose.",
+            note="By use case, and beside the substitute, in section 10."
+            f"{' Latency contains what a mock waits on purpose.' if flag(asked, 'mock') else ''} {MEASURES_EXPLAINED}"
+            " Mean reciprocal rank: one divided by the place of the first relevant passage.",
         )
     )
     return told

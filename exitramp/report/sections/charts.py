@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Final
@@ -21,8 +22,8 @@ from exitramp.report.figures import (
     Side,
 )
 from exitramp.report.sections.fields import Data, figure, money, objects, part, word
-from exitramp.report.sections.words import counted, fault_short, listed
-from exitramp.report.text import number_text, seconds_text
+from exitramp.report.sections.words import counted, fault_short, listed, within_text
+from exitramp.report.text import number_text
 
 COST_PARTS: Final = {
     "input": "input tokens",
@@ -92,15 +93,22 @@ def _latency_words(points: dict[str, list[tuple[float, float | None]]], phases: 
     for side, name in (("primary", "The primary"), ("substitute", "The substitute")):
         values = [latency for _, latency in points[side] if latency is not None]
         if values:
-            middle = number_text(statistics.median(values), 0)
+            middle = number_text(math.ceil(statistics.median(values)))
             told.append(f"{name} answered {counted(len(values), 'request')}, half of them within {middle} ms.")
     failed = len(points["failed"])
     told.append(f"{counted(failed, 'request')} got no good answer." if failed else "No request went without an answer.")
+    return " ".join([*told, *_recovery_words(phases)])
+
+
+def _recovery_words(phases: tuple[Data, ...]) -> list[str]:
     recoveries = [value for each in phases if (value := figure(each, "recovery_seconds")) is not None]
-    if recoveries:
-        slowest = seconds_text(max(recoveries))
-        told.append(f"After the {counted(len(phases), 'fault')} the first good answer came within {slowest}.")
-    return " ".join(told)
+    if not recoveries:
+        return []
+    answer = f"first good answer from the substitute came within {within_text(max(recoveries))}"
+    missed = len(phases) - len(recoveries)
+    if missed:
+        return [f"After {len(recoveries)} of {counted(len(phases), 'fault')} the {answer}; after {missed} none came."]
+    return [f"After {'each of ' if len(phases) > 1 else ''}the {counted(len(phases), 'fault')} the {answer}."]
 
 
 def recall_chart(compared: Data) -> DotChart | None:
@@ -133,7 +141,7 @@ def _recall(items: Sequence[tuple[str, float | None, float | None]], title: str,
     told += f" {worse} a lower one on the substitute and {better} a higher one."
     if pairs:
         means = [statistics.fmean(values) for values in zip(*pairs, strict=True)]
-        told += f" The mean is {means[0]:.3f} on the primary and {means[1]:.3f} on the substitute."
+        told += f" The mean is {means[0]:.4f} on the primary and {means[1]:.4f} on the substitute."
     return DotChart(
         title=title,
         alternative=told,

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from exitramp.records import Verdict
-from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word
+from exitramp.report.sections.fields import Data, count, figure, flag, money, objects, part, word
 from exitramp.report.sections.journal import StepRun
-from exitramp.report.sections.words import bytes_text, counted, listed, sides_named
+from exitramp.report.sections.words import bytes_text, counted, finding_words, listed, metric_words
 from exitramp.report.text import number_text, seconds_text
 
 
 def in_one_line(step: StepRun) -> str:
     """What came out of the step: what speaks against it, else its figures, else its findings; "" where it is silent."""
-    against = [word(each, "message") for each in step.findings if word(each, "verdict") == step.verdict]
+    against = [finding_words(each, step.name) for each in step.findings if word(each, "verdict") == step.verdict]
     if against and step.verdict in {Verdict.FAIL, Verdict.INCONCLUSIVE}:
-        return sides_named("; ".join(against[:2])) + (f" ({len(against) - 2} more)" if len(against) > 2 else "")
+        more = f" ({len(against) - 2} more)" if len(against) > 2 else ""
+        return "; ".join(against[:2]) + more
     line = _LINES[step.name](step.data) if step.name in _LINES else ""
-    return line or "; ".join(word(each, "message") for each in step.findings[:2])
+    return line or "; ".join(finding_words(each, step.name) for each in step.findings[:2])
 
 
 def plan_classes(data: Data) -> dict[str, int]:
@@ -80,7 +82,9 @@ def _verify(data: Data) -> str:
 
 
 def _plan(data: Data) -> str:
-    return ", ".join(f"{number} {name}" for name, number in plan_classes(data).items())
+    classes = plan_classes(data)
+    told = listed([f"{number} {name}" for name, number in classes.items()])
+    return f"of the plan’s {counted(sum(classes.values()), 'line')}, {told}" if told else ""
 
 
 def _restore(data: Data) -> str:
@@ -90,12 +94,38 @@ def _restore(data: Data) -> str:
     return "" if rows is None else f"{counted(rows, 'record')} in the substitute{told}"
 
 
+def _parity(data: Data) -> str:
+    compared = count(data, "records", "rows", "compared")
+    vectors = vectors_line(data)
+    return "; ".join(filter(None, ("" if compared is None else f"{counted(compared, 'record')} compared", vectors)))
+
+
+def vectors_line(data: Data) -> str:
+    """The lowest cosine and the greatest distance of each vector field, rounded so that both still hold."""
+    told = []
+    for each in objects(data, "records", "fields"):
+        cosine, distance = figure(each, "cosine", "min"), figure(each, "l2", "max")
+        parts = [] if cosine is None else [f"cosine at least {math.floor(cosine * 1e6) / 1e6:.6f}"]
+        parts += [] if distance is None else [f"L2 distance at most {_no_less(distance)}"]
+        if parts:
+            told.append(f"“{word(each, 'column')}”: {', '.join(parts)}")
+    return "; ".join(told)
+
+
+def _no_less(value: float) -> str:
+    """Two digits of `value`, rounded up: `0`, `0.00012`."""
+    if not 0 < value < math.inf:
+        return number_text(value)
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / step - 1e-9) * step:.2g}"
+
+
 def _outage(data: Data) -> str:
     asked, failed = count(data, "requests"), count(data, "failed")
     recovered = figure(data, "rto_seconds")
     if asked is None or failed is None:
         return ""
-    slowest = f", slowest recovery {seconds_text(recovered)}" if recovered is not None else ""
+    slowest = f", slowest recovery {seconds_text(recovered, 2)}" if recovered is not None else ""
     return f"{counted(asked, 'request')}, {number_text(failed)} failed{slowest}"
 
 
@@ -112,8 +142,15 @@ def _replay(data: Data) -> str:
 
 
 def _quality(data: Data) -> str:
-    metrics = [f"{word(each, 'metric')} {word(each, 'verdict')}" for each in objects(data, "metrics")]
-    return ", ".join(metrics)
+    metrics = objects(data, "metrics")
+    return ", ".join(f"{metric_words(word(each, 'metric'))}: {word(each, 'verdict')}" for each in metrics)
+
+
+def _cost(data: Data) -> str:
+    means = [money(data, "comparison", "mean", side) for side in ("before_usd", "after_usd")]
+    if means[0] is None or means[1] is None:
+        return word(data, "comparison", "reason")
+    return f"a request costs {means[0]:.5f} USD on the primary and {means[1]:.5f} USD on the substitute"
 
 
 def _rollback(data: Data) -> str:
@@ -139,12 +176,12 @@ _LINES: Final[Mapping[str, Callable[[Data], str]]] = {
     "verify_dump": _verify,
     "plan": _plan,
     "restore": _restore,
-    "parity": lambda data: word(data, "summary"),
+    "parity": _parity,
     "outage": _outage,
     "measure_loss": _loss,
     "baseline": _replay,
     "replay": _replay,
     "compare_quality": _quality,
-    "cost": lambda data: word(data, "comparison", "reason"),
+    "cost": _cost,
     "rollback": _rollback,
 }

@@ -42,7 +42,7 @@ _EDGE_EVENTS: Final = 150
 def event_section(journal: Journal) -> Section:
     moments = tuple(one for _, one in sorted(_moments(journal), key=lambda pair: pair[0]))
     blocks: list[Block] = [
-        Timeline("What happened, in seconds since the run began", moments),
+        Timeline("What happened, and how long after the run began", moments),
         Subheading("Is this the log that was written?"),
         _chain(journal),
         prose(
@@ -115,7 +115,8 @@ def _moments(journal: Journal) -> Iterator[Placed]:
         if event.kind == "fault.healed":
             yield _at(event, f"The {_part(event.data)} is healed")
         elif event.kind == "run.aborted":
-            yield _at(event, f"Stopped in the step “{word(event.data, 'step')}”", word(event.data, "reason"), True)
+            where = journal.stopped_where if event.data == journal.aborted else f"in “{word(event.data, 'step')}”"
+            yield _at(event, f"Stopped {where}", word(event.data, "reason"), True)
         elif event.kind == "run.judged":
             yield _at(event, f"Judged: {word(event.data, 'verdict')}", milestone=True)
         elif event.kind == "router" and word(event.data, "kind") == "breaker_closed":
@@ -147,7 +148,10 @@ def _faults(journal: Journal) -> Iterator[Placed]:
                 one = Moment(place, title, (f"{seconds_text(after)} after the fault",), milestone=milestone)
                 yield (place, event.seq * 10 + order), one
             elif key == "recovery_seconds":
-                yield (place, event.seq * 10 + order), Moment(None, "No good answer came from the substitute")
+                yield (
+                    (place, event.seq * 10 + order),
+                    Moment(None, "No good answer came from the substitute while it lasted"),
+                )
 
 
 def _serves_again(journal: Journal, event: Event) -> Iterator[Placed]:

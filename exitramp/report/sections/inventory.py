@@ -45,7 +45,8 @@ def inventory_section(journal: Journal) -> Section:
             _COLUMNS,
             tuple(rows),
             note="Digests are sums over the hashes of all records, whatever their order: two sides that agree on them"
-            " hold the same data. The files’ own SHA-256 stand in the dump’s manifest.",
+            " hold the same data, unless somebody set out to make other data agree. The files’ own SHA-256 stand in the"
+            " dump’s manifest.",
         )
     ]
     if not journal.data("dump"):
@@ -124,7 +125,8 @@ def _prompts(journal: Journal) -> Iterator[Row]:
         yield row(f"Prompts: {named}" if named else "Prompts", "Mustache and YAML side-car", None, None, proven)
         return
     for each in found:
-        title = f"Prompt: {word(each, 'name')} {word(each, 'version')}".strip()
+        version = word(each, "version")
+        title = f"Prompt: {word(each, 'name')}" + (f", version {version}" if version else "")
         yield row(title, "Mustache and YAML side-car", 1, _digest(word(each, "sha256")), proven)
 
 

@@ -33,6 +33,11 @@ from exitramp.report.text import number_text
 
 _DID_NOT: Final = "did not happen"
 _MOST_IDS: Final = 500
+_STORY: Final = {
+    True: "Both sides tell the same story.",
+    False: "The two sides do not tell the same story.",
+    None: "Whether both sides tell the same story is not in the journal.",
+}
 _KINDS: Final = (
     ("missing", "not in the substitute"),
     ("stale", "in the substitute in an older state"),
@@ -58,7 +63,7 @@ def results_section(journal: Journal, objectives: Sequence[Objective]) -> Sectio
     blocks.append(Subheading("Our count and the vendors’ own"))
     blocks += _accounts(part(outage, "reconciliation")) if outage else [not_measured(journal, "outage")]
     blocks += _lost(journal)
-    return Section(9, "Results by objective and fault", tuple(blocks), "results", new_page=True)
+    return Section(9, "Results by objective and fault", tuple(blocks), "results")
 
 
 def _outage(outage: Data) -> Iterator[Block]:
@@ -67,7 +72,9 @@ def _outage(outage: Data) -> Iterator[Block]:
         yield chart
     if flag(outage, "mock"):
         yield Callout(
-            Notice.MOCK, "answers and most of the latency are a mock’s", (prose("Its parameters stand in section 4."),)
+            Notice.MOCK,
+            "these answers are a mock’s",
+            (prose("Latency contains what it waits on purpose; its parameters stand in section 4."),),
         )
     phases = objects(outage, "phases")
     if phases:
@@ -103,10 +110,10 @@ def _by_fault(phases: Sequence[Data]) -> Table:
             Column("After healing"),
         ),
         tuple(_fault(each) for each in phases),
-        note="Detected: the first attempt on the primary ends in an error. Decided: the breaker opens. First good"
-        " answer: complete, with a finish reason and passages, from the substitute. Failed: requests that nobody"
-        " answered. Failed attempts: on the primary; a request then goes to the substitute by itself, even before the"
-        " breaker opens for all.",
+        note="Detected: the first attempt on the primary ends in an error. Decided: the breaker opens, and no more"
+        " requests go to the primary. First good answer: complete, with a finish reason and passages, from the"
+        " substitute. Failed: requests that nobody answered. Failed attempts: on the primary; a request then goes to"
+        " the substitute by itself, even before the breaker opens for all.",
     )
 
 
@@ -139,7 +146,7 @@ def _accounts(told: Data) -> Iterator[Block]:
     yield prose(
         f"Each request was looked for, by the hash of its id, in the account of what the {listed(named)} chat vendor"
         f"{'s' if len(named) > 1 else ''} answered. ",
-        "Both sides tell the same story." if agree else "The two sides do not tell the same story.",
+        _STORY[agree],
     )
     yield Table(
         "Requests, by what became of them",
@@ -182,17 +189,20 @@ def _lost(journal: Journal) -> Iterator[Block]:
         ),
         note=f"How it was found out: {how}." if how else "",
     )
-    rows = [row(code(id_), title) for kind, title in _KINDS for id_ in words(lost, kind)]
-    yield Fold(
-        "The records by id",
-        (
-            Table(
-                f"The first {_MOST_IDS} of {number_text(len(rows))} ids" if len(rows) > _MOST_IDS else "Ids",
-                (Column("Id"), Column("What is wrong")),
-                tuple(rows[:_MOST_IDS]),
-            ),
-        ),
-    )
+    yield Fold("The records by id", (_by_id(lost),))
+
+
+def _by_id(lost: Data) -> Table:
+    rows, left = [], _MOST_IDS
+    for kind, title in _KINDS:
+        ids = words(lost, kind)
+        if ids:
+            shown = ", ".join(ids[:left])
+            rows.append(row(title, len(ids), code(shown) if shown else "beyond the first that are shown"))
+            left = max(0, left - len(ids))
+    total = sum(len(words(lost, kind)) for kind, _ in _KINDS)
+    caption = f"The first {_MOST_IDS} of {number_text(total)} ids" if total > _MOST_IDS else "Their ids"
+    return Table(caption, (Column("What is wrong"), numbers("Records"), Column("Ids")), tuple(rows))
 
 
 def _seconds(value: float | None) -> Cell:

@@ -9,9 +9,10 @@ from exitramp.report.cells import cell_text
 from exitramp.report.model import Notice, Objective, Stamp
 from exitramp.report.sections.doubts import doubts, unanchored
 from exitramp.report.sections.fields import Data, count, figure, objects, verdict, word
+from exitramp.report.sections.flips import shown_texts
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.stacks import faults, mocks_answered, simulated_faults, stack_parts
-from exitramp.report.sections.words import counted, listed, sentence, sides_named, step_words, within_text
+from exitramp.report.sections.words import counted, finding_words, listed, sentence, step_words, within_text
 from exitramp.report.text import number_text, seconds_text
 
 _MOST_REASONS = 2
@@ -63,6 +64,8 @@ def stamps(journal: Journal) -> tuple[Stamp, ...]:
         found.append(Stamp(Notice.SIMULATED, f"{played} of {len(faults(journal))} faults simulated"))
     if any(each.is_emulated for each in stack_parts(journal)):
         found.append(Stamp(Notice.SIMULATED, "wire emulated"))
+    if shown_texts(journal):
+        found.append(Stamp(Notice.WARNING, f"shows texts: {', '.join(shown_texts(journal))}"))
     if not journal.is_finished:
         found.append(Stamp(Notice.WARNING, "run did not end"))
     elif journal.aborted is not None:
@@ -102,7 +105,7 @@ def _worked(journal: Journal, objectives: Sequence[Objective]) -> list[str]:
     played = len(simulated_faults(journal))
     hit = f"{counted(len(injected), 'fault')} hit the primary"
     if played == len(injected):
-        hit = f"{counted(played, 'fault')} {'was' if played == 1 else 'were'} played on the primary"
+        hit = f"{counted(played, 'simulated fault')} {'was' if played == 1 else 'were'} played on the primary"
     elif played:
         hit += f", {number_text(played)} of them simulated"
     when = f"{'each time ' if len(injected) > 1 else ''}a good answer came from the substitute"
@@ -157,14 +160,14 @@ def _missed(journal: Journal, objectives: Sequence[Objective], which: Verdict, o
     ]
     first = dict(reversed(against))
     told += [
-        f"{step_words(step) if step else 'The run'}: {sides_named(word(first[step], 'message'))}"
+        f"{step_words(step) if step else 'The run'}: {finding_words(first[step], step)}"
         for step in dict.fromkeys(step for step, _ in against)
     ]
     told = told or [f"{step_words(step.name)}: {which.value}" for step in journal.steps if step.verdict is which]
     if not told:
         return []
     left = len(told) - _MOST_REASONS + len(against) - len(first)
-    more = [f"Section 15 names {left} more."] if left > 0 else []
+    more = [f"{left} more {'stands' if left == 1 else 'stand'} in sections 1 and 15."] if left > 0 else []
     return [f"{opening}.", *(sentence(each) for each in told[:_MOST_REASONS]), *more]
 
 

@@ -21,6 +21,7 @@ from exitramp.report.model import (
     strong,
 )
 from exitramp.report.sections.charts import neighbours_chart
+from exitramp.report.sections.checks import vectors_line
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, verdict, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.words import counted, not_measured, sentence
@@ -37,10 +38,12 @@ def records_parity(journal: Journal) -> Iterator[Block]:
     if not records:
         yield not_measured(journal, "parity")
         return
-    yield prose(strong(word(parity, "summary") or "No vectors were compared."))
     counts, rows = part(records, "counts"), part(records, "rows")
+    both = count(rows, "compared")
+    of = "" if both is None else f"Of the {counted(both, 'record')} on both sides: "
+    yield prose(of, strong(vectors_line(parity) or "no vectors were compared"), ".")
     yield Table(
-        "Records that differ",
+        "Records compared, and those that differ",
         (Column("What"), numbers("Records")),
         (
             row("In the primary", count(rows, "a")),
@@ -76,14 +79,20 @@ def _field(each: Data) -> Fold:
         ("Beyond the tolerance", count(each, "beyond_tolerance")),
         ("On one side only", count(each, "one_sided")),
         ("Largest difference of a number", figure(each, "max_abs")),
-        ("Cosine, lowest", figure(each, "cosine", "min")),
-        ("Cosine, mean", figure(each, "cosine", "mean")),
+        ("Cosine, lowest", _cosine(figure(each, "cosine", "min"))),
+        ("Cosine, mean", _cosine(figure(each, "cosine", "mean"))),
+        ("Without a cosine (a vector of zeros)", count(each, "cosine", "undefined")),
         ("L2 distance, highest", figure(each, "l2", "max")),
         ("L2 distance, mean", figure(each, "l2", "mean")),
         ("Tolerance", bound or "none: equal bit for bit"),
         ("Where it comes from", word(tolerance, "source") or "the plan"),
     ]
     return Fold(f"The vectors of “{word(each, 'column')}” in figures", (KeyValues(tuple(facts)),))
+
+
+def _cosine(value: float | None) -> Cell:
+    """To four significant digits 0.99999994 would read 1, which it is not."""
+    return None if value is None else Quantity(value, "", 0 if value == 1 else 9)
 
 
 def neighbours_parity(journal: Journal) -> Iterator[Block]:

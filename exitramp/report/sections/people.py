@@ -27,7 +27,7 @@ from exitramp.report.model import (
 from exitramp.report.sections.fields import count, verdict, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.outcome import all_findings
-from exitramp.report.sections.words import counted
+from exitramp.report.sections.words import counted, finding_words
 from exitramp.report.text import seconds_text
 
 _WINDOWS: Final = (
@@ -51,8 +51,8 @@ def contract_section(journal: Journal) -> Section:
         "Contract and time windows",
         (
             prose(
-                "Nothing about the contract is known to this drill. What it gives must be filled in from the contract"
-                " itself; beside it stands how long the same work took here."
+                "Nothing about the contract is known to this drill. Which windows it gives must be filled in from the"
+                " contract itself; beside each stands how long that work took here."
             ),
             Table(
                 "Windows that the contract gives, and what the drill took",
@@ -86,15 +86,14 @@ def findings_section(journal: Journal) -> Section:
                 (Column("Finding"), Column("Code"), Column("Step")),
                 tuple(
                     row(
-                        word(each, "message"),
+                        finding_words(each, step),
                         code(word(each, "code")),
                         step.replace("_", " ") or "the run",
                         verdict=verdict(each, "verdict"),
                     )
                     for step, each in found
                 ),
-                note="A finding without a verdict is information. Where it says A and B, A is the primary and B the"
-                " substitute.",
+                note="A finding without a verdict is information.",
             )
         )
     else:
@@ -124,7 +123,7 @@ def _of(finding: object) -> str:
 def actions_section(journal: Journal, objectives: Sequence[Objective]) -> Section:
     reasons = [f"Objective: {each.name}" for each in objectives if each.verdict in _WANTING]
     reasons += [
-        f"{step.replace('_', ' ') or 'the run'}: {word(each, 'message')}"
+        f"{step.replace('_', ' ') or 'the run'}: {finding_words(each, step)}"
         for step, each in all_findings(journal)
         if verdict(each, "verdict") in _WANTING
     ]
@@ -163,7 +162,7 @@ def sign_off_section() -> Section:
         (
             Callout(
                 Notice.UNSIGNED,
-                "UNSIGNED: nobody has signed this report",
+                "nobody has signed this report",
                 (prose("A program cannot sign. Sign on paper, or in a system of your own that keeps signatures."),),
             ),
             Blank("Owner of the service", 2, "name, date, signature"),

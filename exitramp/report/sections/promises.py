@@ -10,6 +10,7 @@ from exitramp.records import Verdict
 from exitramp.report.model import Cell, Objective, Quantity
 from exitramp.report.sections.fields import Data, figure, objects, part, verdict, word
 from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.words import true_minus
 from exitramp.report.text import NO_BREAK, number_text, with_unit
 
 _TITLES: Final = {
@@ -73,7 +74,8 @@ def _objective(data: Data) -> Objective:
     if measured is None and found is Verdict.PASS:
         found = Verdict.INCONCLUSIVE  # whatever a journal says: nothing passes unmeasured
     shown = "not set" if target is None else _target(key, unit, target)
-    return Objective(key, title, shown, _measured(key, unit, measured, target), found, word(data, "note"))
+    note = true_minus(word(data, "note"))
+    return Objective(key, title, shown, _measured(key, unit, measured, target), found, note)
 
 
 def _target(key: str, unit: str, value: float) -> str:

@@ -17,7 +17,6 @@ from exitramp.report.model import (
     Quantity,
     Row,
     Section,
-    Subheading,
     Table,
     code,
     numbers,
@@ -25,20 +24,14 @@ from exitramp.report.model import (
     row,
     strong,
 )
-from exitramp.report.sections.before import share_cell
+from exitramp.report.sections.before import MEASURES_EXPLAINED, share_cell
 from exitramp.report.sections.charts import recall_chart
 from exitramp.report.sections.fields import Data, count, figure, figures, flag, objects, part, verdict, word, words
+from exitramp.report.sections.flips import flips_blocks
 from exitramp.report.sections.journal import Journal
-from exitramp.report.sections.words import counted, not_measured, sentence
+from exitramp.report.sections.words import counted, metric_words, not_measured, true_minus
 from exitramp.report.text import number_text
 
-_METRICS: Final = {"assertions": "Assertions met"}
-_OUTCOMES: Final = {
-    "pass": "met",
-    "wrong": "missed",
-    "truncated": "broken off",
-    "provider_error": "no answer",
-}
 _MOST_IDS: Final = 60
 
 
@@ -67,19 +60,22 @@ def quality_section(journal: Journal) -> Section:
     chart = recall_chart(compared)
     if chart is not None:
         blocks.append(chart)
-    blocks += [_undeciding(metrics), *_use_cases(compared), *_flips(compared), *_replays(journal)]
+    blocks += [_undeciding(metrics), *_use_cases(compared), *flips_blocks(journal), *_replays(journal)]
     return Section(10, "Quality parity", tuple(blocks), "quality")
 
 
 def _how(compared: Data, metrics: tuple[Data, ...]) -> Block:
-    most = max((count(each, "n") or 0 for each in metrics), default=0)
+    pairs = {count(each, "n") for each in metrics}
+    alone = pairs.pop() if len(pairs) == 1 else None
+    asked = f"The same {counted(alone, 'question')} were" if alone is not None else "The same questions were"
     confidence = figure(metrics[0], "confidence")
-    sure = f", one-sided at {number_text(confidence * 100)}%" if confidence is not None else ""
+    sure = f", each one-sided at {number_text(confidence * 100)}%" if confidence is not None else ""
     margin = figure(compared, "margin")
-    held = f" It must lie above −{margin:g}, the margin fixed before the run." if margin is not None else ""
+    at = f"−{margin:g}, the margin fixed before the run" if margin is not None else "the margin"
     return prose(
-        f"The same {counted(most, 'question')} were asked of both stacks and compared in pairs. The verdict comes only"
-        f" from the lower bound of the paired difference{sure}.{held} Every measure must pass.",
+        f"{asked} asked of both stacks and compared in pairs. What decides are the two bounds of the paired"
+        f" difference{sure}: a measure passes if the lower one lies above {at}, fails if the upper one lies below it,"
+        " and is inconclusive otherwise. Every measure must pass.",
     )
 
 
@@ -96,8 +92,8 @@ def _paired(metrics: tuple[Data, ...]) -> Table:
             Column("Method"),
         ),
         tuple(_metric(each) for each in metrics),
-        note="Each bound is one-sided. An interval that spans the margin is inconclusive, and so is any result of fewer"
-        " pairs than are needed to see a loss of the margin.",
+        note="A result of fewer pairs than are needed to see a loss of the margin is inconclusive, whatever was seen."
+        f" {MEASURES_EXPLAINED}",
     )
 
 
@@ -118,15 +114,11 @@ def _metric(each: Data) -> Row:
     )
 
 
-def metric_words(metric: str) -> str:
-    """`nDCG@10` for `ndcg@10`."""
-    return _METRICS.get(metric, metric.replace("ndcg", "nDCG").replace("recall", "Recall"))
-
-
 def _reasons(metrics: tuple[Data, ...]) -> Block:
     return Bullets(
         tuple(
-            (strong(f"{metric_words(word(each, 'metric'))}: "), word(each, "reason"), _needed(each)) for each in metrics
+            (strong(f"{metric_words(word(each, 'metric'))}: "), true_minus(word(each, "reason")), _needed(each))
+            for each in metrics
         )
     )
 
@@ -218,41 +210,11 @@ def _use_cases(compared: Data) -> Iterator[Block]:
         )
 
 
-def _flips(compared: Data) -> Iterator[Block]:
-    yield Subheading("Flipped cases")
-    if "flips" not in compared:
-        yield prose(strong("Not measured."), " No answers were judged on both stacks.")
-        return
-    flips = objects(compared, "flips")
-    if not flips:
-        yield prose("None: every answer that met its assertion on one stack met it on the other.")
-        return
-    yield Table(
-        "Questions whose answer met its assertion on one stack only",
-        (
-            Column("Question"),
-            Column("Use case"),
-            Column("On the primary"),
-            Column("On the substitute"),
-            Column("So it is"),
-        ),
-        tuple(
-            row(
-                code(word(each, "case_id")),
-                word(each, "use_case"),
-                *(_OUTCOMES.get(word(each, side), word(each, side)) for side in ("primary", "substitute")),
-                word(each, "direction"),
-            )
-            for each in flips
-        ),
-        note="Questions are named by id: neither they nor the answers stand in the journal.",
-    )
-
-
 def _replays(journal: Journal) -> Iterator[Block]:
     before, after = journal.data("baseline"), journal.data("replay")
     if not count(before, "asked") or not count(after, "asked"):
         return
+    mocked = flag(before, "mock") or flag(after, "mock")
     yield Table(
         "The same questions on both stacks",
         (Column("What"), Column("Primary"), Column("Substitute")),
@@ -273,9 +235,8 @@ def _replays(journal: Journal) -> Iterator[Block]:
             row("Tokens read", *(count(side, "prompt_tokens") for side in (before, after))),
             row("Tokens written", *(count(side, "gen_tokens") for side in (before, after))),
         ),
-        note="Asked patiently, outside the outage. " + sentence("latency contains what a mock waits on purpose")
-        if flag(before, "mock") or flag(after, "mock")
-        else "Asked patiently, outside the outage.",
+        note="Asked patiently, outside the outage."
+        + (" Where a mock answered, latency contains what it waits on purpose." if mocked else ""),
     )
 
 

@@ -21,7 +21,7 @@ from exitramp.report.model import (
     row,
     strong,
 )
-from exitramp.report.sections.fields import Data, count, flag, part, verdict, word
+from exitramp.report.sections.fields import Data, count, flag, objects, part, verdict, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.words import listed, not_measured
 from exitramp.report.text import number_text
@@ -38,7 +38,7 @@ def rollback_section(journal: Journal) -> Section:
     found = journal.data("rollback")
     if not found:
         return Section(14, "Rollback", (not_measured(journal, "rollback"),), "rollback")
-    return Section(14, "Rollback", (*_traffic(found), *_sync(found), *_digests(found)), "rollback")
+    return Section(14, "Rollback", (*_traffic(found), *_sync(journal, found), *_digests(found)), "rollback")
 
 
 def _traffic(found: Data) -> Iterator[Block]:
@@ -61,11 +61,16 @@ def _traffic(found: Data) -> Iterator[Block]:
     )
 
 
-def _sync(found: Data) -> Iterator[Block]:
-    yield Subheading("What the substitute lacked was brought over")
+def _sync(journal: Journal, found: Data) -> Iterator[Block]:
+    yield Subheading("Bringing over what the substitute lacked")
     sync = part(found, "sync")
     if not sync:
-        yield prose(strong("Not measured."), " The drill file asks for no synchronisation.")
+        asked = any(flag(each, "sync") for each in objects(journal.drill, "steps") if word(each, "name") == "rollback")
+        why = "The drill file asks for no synchronisation."
+        if asked:
+            why = "The drill file asks for it, and it was not done"
+            why += f": the drill was stopped {journal.stopped_where}." if journal.aborted else "."
+        yield prose(strong("Not done."), f" {why}")
         return
     yield Table(
         "Synchronised from the primary",

@@ -24,7 +24,7 @@ from exitramp.report.model import (
     prose,
     row,
 )
-from exitramp.report.sections.fields import Data, count, figure, objects, part, word
+from exitramp.report.sections.fields import Data, count, figure, part, word
 from exitramp.report.sections.journal import Journal, moment
 from exitramp.report.sections.stacks import (
     PRIMARY,
@@ -37,6 +37,7 @@ from exitramp.report.sections.stacks import (
     stack_parts,
 )
 from exitramp.report.sections.words import MODES, PARTS, fault_words, listed, not_measured, sentence
+from exitramp.report.text import number_text
 
 _ROLES: Final = (
     ("owner", "A", "answers for the service and for the decision to leave"),
@@ -55,20 +56,24 @@ def identity(journal: Journal) -> Section:
         ("Drill", code(word(journal.drill, "name"))),
         ("Run", code(word(started, "run_id"))),
         ("Started", moment(journal.events[0])),
-        ("Ended", moment(journal.last) if journal.is_finished else None),
+        ("Ended", moment(journal.last) if journal.is_finished else "did not end"),
         ("Seed of everything drawn", None if seed is None else code(f"{seed}")),
         ("Program", _program(started)),
-        ("Commit of the program", code(word(started, "commit")) if word(started, "commit") else "not in the journal"),
         ("Python and platform", " · ".join(filter(None, (word(started, "python_version"), word(started, "platform"))))),
         ("Drill file", code(word(started, "file"))),
         ("Drill as run, SHA-256", code(hashlib.sha256(text.encode("utf-8")).hexdigest())),
         ("Started by", operator or Blank("Operator")),
+        ("Events in the journal", len(journal.events)),
+        ("Its last event, by which this report is dated", moment(journal.last)),
+        ("Head of the journal", code(journal.head)),
+        ("Objectives, SHA-256", code(word(started, "objectives_sha256"))),
     ]
     note = prose(
-        "The second hash is over the canonical JSON of the drill as it stands in the first event. The report is dated"
-        " by the journal’s last event, so that the same journal always gives the same report."
+        "The drill’s hash is over the canonical JSON of the drill as it stands in the first event. The report is made"
+        " from the journal and from whether an anchor holds it (section 8), and dated by the journal: the same journal"
+        " always gives the same report."
     )
-    return Section(2, "Identity", (KeyValues(tuple(facts)), note), "identity", new_page=True)
+    return Section(2, "Identity", (KeyValues(tuple(facts)), note), "identity")
 
 
 def _program(started: Data) -> Cell:
@@ -179,7 +184,7 @@ def mode(journal: Journal) -> Section:
                 ("Mode", MODES.get(mode_name, mode_name)),
                 ("Faults", kind),
                 ("Table-top", "no: what is shown was done, not talked through"),
-                ("Load during the outage", None if rate is None else Quantity(rate, "requests a second")),
+                ("Load during the outage", _load(journal, rate)),
                 ("Who was told", "nobody: the orchestration layer had to find out" if injected else NOT_APPLICABLE),
                 ("Drill ends early at", _stops(part(journal.drill, "stop"))),
             )
@@ -191,19 +196,28 @@ def mode(journal: Journal) -> Section:
     return Section(4, "Mode and scenario", tuple(blocks), "mode")
 
 
+def _load(journal: Journal, rate: int | float | None) -> Cell:
+    if rate is not None:
+        return Quantity(rate, "requests a second")
+    return None if journal.wanted("outage") else NOT_APPLICABLE
+
+
 def _stops(stop: Data) -> Cell:
     told = [
-        f"{value:g} {name if name != 'usd' else 'USD'}" for name in stop if (value := figure(stop, name)) is not None
+        f"{number_text(value)} {name if name != 'usd' else 'USD'}"
+        for name in stop
+        if (value := figure(stop, name)) is not None
     ]
-    return listed(told) if told else "no stop condition was set"
+    return " or ".join(told) if told else "no stop condition was set"
 
 
 def _scenario(journal: Journal) -> Table:
     rows = []
+    left = "left broken" + (" until the rollback" if journal.of_kind("rollback.healed") else "")
     healed = {(word(e.data, "on"), word(e.data, "fault")) for e in journal.of_kind("fault.healed")}
     for event in journal.of_kind("fault.injected"):
         on, fault, how = (word(event.data, key) for key in ("on", "fault", "how"))
-        after = "healed" if (on, fault) in healed else "left broken"
+        after = "healed" if (on, fault) in healed else left
         live = how == "live"
         rows.append(
             row(
@@ -224,6 +238,8 @@ def _scenario(journal: Journal) -> Table:
 
 
 def _mock_settings(journal: Journal) -> list[Block]:
+    many = len(mocks(journal)) > 1
+    who = "the mocks answer" if many else "the mock answers"
     rows = []
     for each in mocks(journal):
         told = each.described
@@ -241,7 +257,7 @@ def _mock_settings(journal: Journal) -> list[Block]:
     return [
         Callout(
             Notice.MOCK,
-            "the chat vendors answer by rule and wait on purpose",
+            f"{who} by rule and wait{'' if many else 's'} on purpose",
             (
                 prose(
                     "Their latency is drawn from the distribution below and seeded; recovery times and percentiles in"
@@ -273,9 +289,8 @@ def participants(journal: Journal) -> Section:
         for role, letter, task in _ROLES
     ]
     rows.append(row("Contract and risk", "C", Blank("Names for contract and risk"), "are asked before anybody leaves"))
-    steps = {word(each, "name") for each in objects(journal.drill, "steps")}
     told = "A program cannot name people: what is empty here is for you to fill in."
-    if "outage" in steps:
+    if journal.data("outage"):
         told += " In the outage nobody decided by hand: the orchestration layer noticed, decided and switched."
     blocks: tuple[Block, ...] = (
         prose("R does it, A answers for it, C is asked, I is told. ", told),

@@ -99,14 +99,9 @@ def has_chat(journal: Journal) -> bool:
 
 
 def latency_words(described: Data) -> str:
-    """What the mock waits before it answers; "" where it does not say."""
+    """`40 ms at the median`: what the mock waits before it answers; "" where it does not say."""
     median = figure(described, "latency_ms_median")
-    if median is None:
-        return ""
-    sigma = figure(described, "latency_ms_sigma")
-    spread = f", log-normal with sigma {sigma:g}" if sigma else ""
-    seed = figure(described, "seed")
-    return f"median {median:g} ms{spread}" + (f", seed {seed:g}" if seed is not None else "")
+    return "" if median is None else f"{median:g} ms at the median"
 
 
 def _started(stack: str, kind: str, data: Data) -> StackPart:

@@ -20,7 +20,8 @@ from exitramp.report.model import (
     strong,
 )
 from exitramp.report.sections.checks import in_one_line
-from exitramp.report.sections.fields import Data, count, figure, flag, part, word
+from exitramp.report.sections.doubts import unanchored
+from exitramp.report.sections.fields import Data, count, figure, flag, part, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.stacks import (
     faults,
@@ -55,7 +56,9 @@ def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
         )
     expected = word(journal.drill, "expected")
     if expected not in {"", "pass"}:
-        told = "It shows that what is wrong is found: a drill that cannot fail proves nothing."
+        told = "A drill that cannot fail proves nothing: this one is there to show that what is wrong is found."
+        if journal.judged is not None and word(journal.judged, "verdict") != expected:
+            told = "It did not end so: what it was to find was not found."
         blocks.append(Callout(Notice.INFO, f"this drill is made to end as: {expected}", (prose(told),)))
     blocks.append(
         Callout(Notice.WARNING, "What this report does not prove", (Bullets(tuple(_does_not_prove(journal))),))
@@ -69,6 +72,11 @@ Line = tuple[Inline, ...]
 
 def _does_not_prove(journal: Journal) -> Iterator[Line]:
     yield from _mocks(journal)
+    if unanchored(journal):
+        yield _line(
+            "No anchor lies beside it: whoever could write to its folder could have written it anew (section 8).",
+            lead="That this is the journal which the run wrote.",
+        )
     yield from _not_real(journal)
     yield from _too_little(journal)
     yield from _left_out(journal)
@@ -93,13 +101,10 @@ def _mocks(journal: Journal) -> Iterator[Line]:
         lead="The answers are mocks’.",
     )
     stated = [
-        f"{each.service or each.scheme}: {waits}" for each in mocks(journal) if (waits := latency_words(each.described))
+        f"{each.service or each.scheme} {waits}" for each in mocks(journal) if (waits := latency_words(each.described))
     ]
-    yield _line(
-        f"{'; '.join(stated) if stated else 'Its parameters are not in the journal'}. Recovery times and percentiles"
-        " contain it.",
-        lead="The mocks’ latency is simulated.",
-    )
+    told = f"They wait as they are set to: {listed(stated)} (section 4)" if stated else "How long is not stated"
+    yield _line(f"{told}. Recovery times and percentiles contain it.", lead="The mocks’ latency is simulated.")
     if flag(journal.data("cost"), "comparison", "illustrative"):
         yield _line("Nobody charges them; the figures of section 12 show the method.", lead="Prices are illustrative.")
 
@@ -110,14 +115,15 @@ def _not_real(journal: Journal) -> Iterator[Line]:
     if played:
         named = listed([f"{word(each, 'fault')} on the {_part(each)}" for each in played])
         yield _line(
-            f"They were played in exitramp’s own calls ({named}): the part itself was not touched, and how it really"
-            " fails was not seen.",
-            lead=f"{counted(len(played), 'fault')} of {len(played) + live} {_was(len(played))} simulated.",
+            f"{_they(len(played))} played in exitramp’s own calls ({named}): the part itself was not touched, and how"
+            " it really fails was not seen.",
+            lead=f"{len(played)} of {counted(len(played) + live, 'fault')} {_was(len(played))} simulated.",
         )
     if live:
         yield _line(
-            "They were done to processes that this run had started on this machine, not to a vendor’s own service.",
-            lead=f"{counted(live, 'fault')} of {len(played) + live} {_was(live)} live.",
+            f"{_they(live)} done to a process that this run had started on this machine, and not to a vendor’s own"
+            " service.",
+            lead=f"{live} of {counted(len(played) + live, 'fault')} {_was(live)} live.",
         )
     for each in stack_parts(journal):
         if each.is_emulated:
@@ -134,6 +140,10 @@ def _part(fault: Data) -> str:
     return PARTS.get(word(fault, "on"), word(fault, "on"))
 
 
+def _they(number: int) -> str:
+    return "It was" if number == 1 else "They were"
+
+
 def _was(number: int) -> str:
     return "was" if number == 1 else "were"
 
@@ -144,24 +154,40 @@ def _too_little(journal: Journal) -> Iterator[Line]:
     if asked is not None:
         at = f" at {number_text(rate)} a second" if rate is not None else ""
         yield _line(f"It was one run of {counted(asked, 'request')}{at}: neither every way to fail nor real load.")
-    if journal.wanted("late_writes") and journal.data("measure_loss"):
-        yield _line(
-            "The records that were missing are those that the drill itself wrote late. How many a real outage would"
-            " cost depends on how old the last export is."
-        )
+    yield from _lost(journal)
     if not has_chat(journal):
-        yield _line("No chat vendor took part: what was retrieved stood for the answer, and nothing was generated.")
+        stood = ": what was retrieved stood for the answer" if asked or count(journal.data("baseline"), "asked") else ""
+        yield _line(f"No chat vendor took part{stood}, and nothing was generated.")
     if journal.is_finished and not count(journal.data("baseline"), "asked"):
         yield _line("No golden questions were asked, so nothing is known of the quality of answers.")
+
+
+def _lost(journal: Journal) -> Iterator[Line]:
+    late, lost = journal.data("late_writes"), journal.data("measure_loss")
+    missing = {id_ for kind in ("missing", "stale", "undeleted") for id_ in words(lost, kind)}
+    if not late or not missing:
+        return
+    own = missing <= {*words(late, "upserted"), *words(late, "deleted")}
+    told = "The records that were missing or out of date are" + ("" if own else " partly")
+    yield _line(
+        f"{told} those that the drill itself wrote or deleted late. How many a real outage would cost depends on how"
+        " old the last export is."
+    )
 
 
 def _left_out(journal: Journal) -> Iterator[Line]:
     if not journal.is_finished:
         yield _line("What stands here is what was known by then, and no more.", lead="The run did not end.")
         return
+    if journal.aborted is not None:
+        yield _line(f"It was stopped {journal.stopped_where}.", lead="The drill did not come to its end.")
     missing = [name for name in _USUAL_STEPS if journal.step(name) is None]
-    if missing:
-        yield _line(f"Not done in this run, and so not shown: {listed([_named(name) for name in missing])}.")
+    begun = [name for name in missing if any(step.name == name for step in journal.steps)]
+    if begun:
+        yield _line(f"Begun and broken off, and so not measured: {listed([_named(name) for name in begun])}.")
+    left = [name for name in missing if name not in begun]
+    if left:
+        yield _line(f"Not done in this run, and so not shown: {listed([_named(name) for name in left])}.")
 
 
 def _checks(journal: Journal) -> Iterator[Block]:
@@ -172,7 +198,7 @@ def _checks(journal: Journal) -> Iterator[Block]:
         "Checks along the way",
         (Column("Check"), Column("What it found")),
         tuple(row(step_words(step.name), in_one_line(step), verdict=step.verdict) for step in judged),
-        note="A run is never better than its worst check. Steps that only prepare or measure have no verdict.",
+        note="No run passes with a check that failed. Steps that only prepare or measure have no verdict.",
     )
     took = figure(journal.judged, "seconds") if journal.judged else None
     if took is not None and part(journal.drill):

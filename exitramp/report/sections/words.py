@@ -9,14 +9,18 @@ from functools import partial
 from typing import Final
 
 from exitramp.report.model import Paragraph, prose, strong
+from exitramp.report.sections.fields import Data, word
 from exitramp.report.sections.journal import Journal
-from exitramp.report.text import NO_BREAK, number_text, seconds_text
+from exitramp.report.text import MINUS, NO_BREAK, number_text, seconds_text
 
-# A letter by itself; the group catches one that begins a sentence.
-_SIDES: Final = tuple(
-    (re.compile(rf"(?<![\w.'-])(?:(?<=\. )({letter})|(?:{letter}))(?![\w.'-])"), name)
-    for letter, name in (("A", "primary"), ("B", "substitute"))
+# A letter by itself, or with a genitive's s; the group catches one that begins a sentence.
+_LETTERS: Final = tuple(
+    re.compile(rf"(?<![\w.'-])(?:(?<=\. )({letter})|(?:{letter}))(?!\w)(?!['.-](?!s\b)\w)") for letter in "AB"
 )
+_SIDES: Final = {"dump": ("primary", "dump"), "restore": ("dump", "substitute")}
+"""What a step compares with what, where it is not the primary with the substitute."""
+_COMPARED: Final = ("records.", "neighbours.")
+"""Findings of a comparison begin so: it calls its two sides A and B, and nothing else does."""
 PARTS: Final = {"store": "vector store", "chat": "chat vendor"}
 
 _LIVE: Final = {
@@ -66,11 +70,11 @@ ROUTER: Final = {
 STEPS: Final = {
     "build_primary": "Primary store filled",
     "load_golden": "Golden questions loaded",
-    "check_hypothesis": "Everything asked whether it answers",
+    "check_hypothesis": "Does every part answer?",
     "baseline": "Golden questions asked of the primary",
     "dump": "Everything taken out",
     "verify_dump": "Dump verified from its files",
-    "plan": "Way into the substitute planned",
+    "plan": "Move into the substitute planned",
     "restore": "Put into the substitute",
     "lose_records": "Substitute damaged on purpose",
     "metrics_disagree": "Two metrics told apart",
@@ -91,6 +95,20 @@ MODES: Final = {
 }
 
 
+_METRICS: Final = {"assertions": "Assertions met"}
+_HYPHEN_MINUS: Final = re.compile(r"(?<![\w.-])-(?=\d)")
+
+
+def metric_words(metric: str) -> str:
+    """`nDCG@10` for `ndcg@10`."""
+    return _METRICS.get(metric, metric.replace("ndcg", "nDCG").replace("recall", "Recall"))
+
+
+def true_minus(text: str) -> str:
+    """Negative numbers in a sentence of the journal, with the sign that the report's own have."""
+    return _HYPHEN_MINUS.sub(MINUS, text)
+
+
 def fault_words(fault: str, how: str) -> str:
     """What the fault does, as the rest of a sentence about the part."""
     does = _LIVE.get(fault, f"fails by “{fault}”")
@@ -107,10 +125,12 @@ def step_words(step: str) -> str:
     return STEPS.get(step) or sentence(step.replace("_", " ")).rstrip(".")
 
 
-def sides_named(message: str) -> str:
-    """A comparison calls its two sides A and B, whatever they are; in a drill they have names."""
-    for side, name in _SIDES:
-        message = side.sub(partial(_side, name), message)
+def finding_words(finding: Data, step: str) -> str:
+    """The message of the step's finding, what it compares by its name in this drill."""
+    message = true_minus(word(finding, "message"))
+    if word(finding, "code").startswith(_COMPARED):
+        for letter, name in zip(_LETTERS, _SIDES.get(step, ("primary", "substitute")), strict=True):
+            message = letter.sub(partial(_side, name), message)
     return message
 
 
