@@ -138,7 +138,13 @@ def _say_result(result: Any, reports: dict[str, Path]) -> None:
     for each in result.objectives:
         measured = "not measured" if each.measured is None else f"{each.measured:g}"
         rows.append((each.verdict.value.upper(), each.title, measured, f"at most {each.target:g} {each.unit}"))
-    output.say("\n" + output.table(rows, ("verdict", "objective", "measured", "promised")))
+    rows += [("-", each.title, f"{each.measured:g}", f"no number ({each.unit})") for each in result.unpromised]
+    if rows:
+        output.say("\n" + output.table(rows, ("verdict", "objective", "measured", "promised")))
+    for number, reason in enumerate(result.reasons):
+        output.say(("\n" if not number else "") + f"because  {reason}")
+    if not result.objectives:
+        output.say("because  no objective has a number in the drill file, so nothing was promised")
     output.say(f"\n{output.verdict_word(result.verdict)}  in {result.seconds:.0f} s, run {result.run_id}")
     if result.aborted:
         output.say(f"stopped: {result.aborted}")

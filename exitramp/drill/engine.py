@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from exitramp import __version__
 from exitramp.clock import Clock, SystemClock, iso_utc
 from exitramp.drill.catalogue import STEPS
 from exitramp.drill.event_log import Event, EventLog
-from exitramp.drill.interruption import Interruption, SignalArrived, WayBackOverdue
 from exitramp.drill.inputs import check_inputs
-from exitramp.drill.objectives import ObjectiveResult, judge_objectives, objectives_sha256
+from exitramp.drill.interruption import Interruption, SignalArrived, WayBackOverdue
+from exitramp.drill.objectives import ObjectiveResult, Unpromised, judge_objectives, objectives_sha256, unpromised
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec, StepSpec
 from exitramp.errors import ExitrampError, SpendExceeded, UsageError
@@ -30,7 +30,8 @@ LOG_NAME = "journal.jsonl"
 class DrillResult:
     """A finished run. `aborted` is the reason why it did not run to its end; it is then never a pass.
 
-    `interrupted_by` is the name of the first signal that came, whatever the reason.
+    `interrupted_by` is the name of the first signal that came, whatever the reason. `reasons` say which steps kept the
+    verdict from being a pass, objectives aside; `unpromised` is what was measured though no number was promised.
     """
 
     run_id: str
@@ -43,6 +44,8 @@ class DrillResult:
     aborted: str | None
     interrupted_by: str | None
     results: Mapping[str, Mapping[str, Any]]
+    reasons: tuple[str, ...] = ()
+    unpromised: tuple[Unpromised, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         copied = self.results.get("dump", {})
@@ -53,6 +56,8 @@ class DrillResult:
             "rows": copied.get("rows"),
             "digests": copied.get("digests"),
             "objectives": [each.to_json() for each in self.objectives],
+            "unpromised": [each.to_json() for each in self.unpromised],
+            "reasons": list(self.reasons),
             "aborted": self.aborted,
             "interrupted_by": self.interrupted_by,
             "event_log_head": self.head,
@@ -113,6 +118,7 @@ class _Engine:
         self._interruption = interruption
         self._findings: list[Finding] = []
         self._verdicts: list[Verdict] = []
+        self._reasons: list[str] = []
         self._aborted: str | None = None
         self._bug: Exception | None = None
 
@@ -157,6 +163,8 @@ class _Engine:
             self._aborted,
             self._signal,
             run.results,
+            tuple(self._reasons),
+            unpromised(run.spec, run.every_result),
         )
 
     @property
@@ -243,6 +251,8 @@ class _Engine:
         verdict = outcome.verdict
         if verdict is not None and spec.name not in _JUDGED_AS_OBJECTIVE:
             self._verdicts.append(verdict)
+            if verdict is not Verdict.PASS:
+                self._reasons += _reasons(spec.name, verdict, outcome.findings)
         run.log.append(
             "step.finished",
             {
@@ -264,6 +274,12 @@ class _Engine:
         self._findings.append(Finding("drill.aborted", text, Verdict.INCONCLUSIVE, detail={"hint": hint}))
         self._run.log.append("run.aborted", {"step": step, "reason": reason, "hint": hint})
         self._run.say(f"  {step}: stopped: {reason}" + (f" (next: {hint})" if hint else ""))
+
+
+def _reasons(step: str, verdict: Verdict, findings: Iterable[Finding]) -> list[str]:
+    """The findings that made a step's verdict what it is, in words."""
+    told = [finding.message for finding in findings if finding.verdict is verdict]
+    return [f"{step} ({verdict.value}): {text}" for text in told] or [f"{step} ({verdict.value})"]
 
 
 # A quality or cost verdict is that of its objective; counted twice it would say nothing more.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from exitramp import canonical
@@ -31,6 +31,19 @@ class ObjectiveResult:
         return {name: getattr(self, name) for name in self.__slots__} | {"verdict": self.verdict.value}
 
 
+@dataclass(frozen=True, slots=True)
+class Unpromised:
+    """What was measured of an objective that the drill file gives no number: shown, and judged by nothing."""
+
+    name: str
+    title: str
+    unit: str
+    measured: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
 def objectives_sha256(objectives: Objectives) -> str:
     """The hash over the canonical JSON of the objectives, written into the log before anything runs."""
     return hashlib.sha256(canonical.dumps(objectives.to_json()).encode("utf-8")).hexdigest()
@@ -39,6 +52,14 @@ def objectives_sha256(objectives: Objectives) -> str:
 def judge_objectives(spec: DrillSpec, results: Results) -> tuple[ObjectiveResult, ...]:
     """Every objective that the drill file sets, judged from the steps' results."""
     return tuple(_judged(spec.objectives, results))
+
+
+def unpromised(spec: DrillSpec, results: Results) -> tuple[Unpromised, ...]:
+    """The measured figures of every objective that the drill file leaves open."""
+    # Promised anything, so that each is looked for; whatever comes of the verdicts is not used.
+    anything: dict[str, Any] = {name: 0.5 for name, number in spec.objectives.to_json().items() if number is None}
+    found = [each for each in _judged(replace(Objectives(), **anything), results) if each.measured is not None]
+    return tuple(Unpromised(each.name, each.title, each.unit, float(each.measured or 0.0)) for each in found)
 
 
 def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:

@@ -16,7 +16,7 @@ SHOWABLE: Final = ("question", "answer")
 class Objectives:
     """What is promised before the run; None is not promised and not judged.
 
-    rto_seconds: from the first failed request to the first good answer from the substitute.
+    rto_seconds: from a fault's injection to the first good answer from the substitute, worst fault.
     rpo_records: records that the substitute lacks or holds in an older state when it takes over.
     error_rate: share of requests in the outage that got no good answer from anyone.
     p95_latency_ms: of good answers while the substitute serves. quality_margin: how much worse it may be at most.

@@ -178,3 +178,19 @@ def test_data_is_only_damaged_on_purpose_where_the_drill_itself_put_it(folder: P
     allowed = _run(folder, steps, name="two", substitute="faiss:{folder}/lost.faiss")
     assert allowed.results["measure_loss"]["records"] == 40
     assert allowed.verdict is Verdict.FAIL
+
+
+def test_what_kept_a_drill_from_passing_is_said_with_its_step(folder: Path) -> None:
+    result = _run(folder, "\n  - start: {}\n  - load_golden: {}", objectives="{rpo_records: 0}")
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.reasons == (
+        "load_golden (inconclusive): no golden questions were given, so quality cannot be judged",
+    )
+
+
+def test_what_was_measured_without_a_promise_is_shown_and_judged_by_nothing(folder: Path) -> None:
+    result = _run(folder, LEAVE + OUTAGE, objectives="{rto_seconds: 2}")
+    assert [each.name for each in result.objectives] == ["rto_seconds"]
+    measured = {each.name: each.measured for each in result.unpromised}
+    assert set(measured) == {"rpo_records", "error_rate", "p95_latency_ms"}
+    assert measured["rpo_records"] == 0
