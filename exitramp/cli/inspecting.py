@@ -10,6 +10,7 @@ from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.inventory import path_text
 from exitramp.parity.alignment import read_all
 from exitramp.records import Verdict
+from exitramp.registry import store_adapter
 from exitramp.tally import CollectionTally
 from exitramp.wrappers import Endpoint
 
@@ -40,6 +41,7 @@ def inspect_endpoint(endpoint: Endpoint, *, progress: Callable[[int], None]) -> 
             "client_version": identity.client_version,
             "can_write": identity.can_write,
             "evidence": identity.evidence,
+            "opening": store_adapter(endpoint.address.scheme).opening or None,
         },
         "collection": spec.to_json(),
         "count": count,
@@ -61,6 +63,8 @@ def say_inspection(found: Mapping[str, Any]) -> None:
     output.say(f"  collection  {spec['name']}, ids are {spec['id_kind']}")
     output.say(f"  records     {found['count']:,} by the store's count, {found['rows']:,} by a complete scan")
     output.say(f"  may write   {can_write}")
+    if store["opening"]:
+        output.say(f"  on opening  {store['opening']}")
     for field in spec["vectors"]:
         facts = found["vectors"].get(_column(field), {})
         dimensions = "" if field["dimensions"] is None else f"{field['dimensions']} × "

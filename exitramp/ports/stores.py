@@ -32,7 +32,8 @@ class Store(Protocol):
 class StoreAdapter:
     """What the registry knows of a kind of store; the entry point's object. Importing it imports no SDK.
 
-    `requires` are modules whose presence means that the SDK is installed. `evidence` as in `StoreIdentity`.
+    `requires` are modules whose presence means that the SDK is installed. `evidence` as in `StoreIdentity`. `opening`
+    says which files of an embedded store its engine changes although it is only read; "" where none.
     """
 
     scheme: str
@@ -45,3 +46,4 @@ class StoreAdapter:
     vector_kinds: tuple[str, ...] = ("dense",)
     fidelity: str = "bit-exact"
     evidence: str = "real"
+    opening: str = ""

@@ -60,12 +60,15 @@ class Connection:
 def open_embedded(address: Address, path: Path) -> Connection:
     """The files at `path`, made if they are not there. All opens of one path in a process share one engine.
 
-    Raises `StoreRejected` if this process has the path open with other settings already.
+    Raises `StoreRejected` if this process has the path open with other settings already, or if the files are those of
+    an older Chroma, which opening them would change.
     """
     import chromadb
 
     try:
         with translated(address):
+            if (path / SQLITE_NAME).is_file() and not upgrades(address):
+                _require_current(address, path)
             client = chromadb.PersistentClient(
                 path=str(path),
                 settings=_settings(),
@@ -81,6 +84,37 @@ def open_embedded(address: Address, path: Path) -> Connection:
             raise StoreRejected(f"{address}: there is no such tenant or database") from error
         raise
     return Connection(client._server, address, client.close)
+
+
+def _require_current(address: Address, path: Path) -> None:
+    """Chroma brings the tables of an older one to its own form as soon as it opens them, for good and even if it is
+    only to read. Asking beforehand takes 15 ms."""
+    from chromadb import errors
+    from chromadb.api import ServerAPI
+    from chromadb.config import System
+
+    settings = _settings()
+    settings.is_persistent, settings.persist_directory, settings.migrations = True, str(path), "validate"
+    system = System(settings)
+    system.instance(ServerAPI)
+    try:
+        system.start()
+    except errors.InternalError as error:
+        if "migrations" not in str(error):
+            raise
+        raise StoreRejected(
+            f"{address}: these files are those of an older Chroma, and opening them would change them for good",
+            hint="read it with chroma+http: from a server of that version, or a copy of it with ?upgrade=true",
+        ) from error
+    system.stop()
+
+
+def upgrades(address: Address) -> bool:
+    """Whether files of an older Chroma may be brought to the form of the installed one."""
+    word = address.option("upgrade", "false")
+    if word not in ("true", "false"):
+        raise UsageError(f"{address}: upgrade is true or false")
+    return word == "true"
 
 
 def open_http(address: Address, network: Network) -> Connection:

@@ -40,7 +40,7 @@ from exitramp.ports import (
 )
 from exitramp.records import CollectionSpec, RecordKey, VectorField
 from exitramp.urls import Address, Network
-from exitramp_adapters.stores._chroma_client import uses_tls
+from exitramp_adapters.stores import _chroma_client as client
 from exitramp_adapters.stores._chroma_filters import where_json
 from exitramp_adapters.stores._chroma_limits import LIMITS, SPACES, WRITE_ROWS, is_name
 from exitramp_adapters.stores._chroma_opened import INDEX_KEY, ORIGIN_KEY, OpenedChroma, index_settings, user_metadata
@@ -323,7 +323,8 @@ def _after(cursor: Cursor) -> str | None:
 def _open_embedded(address: Address, network: Network) -> ChromaStore:
     if address.host is not None:
         raise AddressError(f"{address} is a server, not a path", hint="write chroma+http://HOST:PORT#COLLECTION")
-    address.only_options("tenant", "database", "dimensions")
+    address.only_options("tenant", "database", "dimensions", "upgrade")
+    client.upgrades(address)
     return ChromaStore(address, network)
 
 
@@ -331,7 +332,7 @@ def _open_http(address: Address, network: Network) -> ChromaStore:
     address.only_options("tenant", "database", "dimensions", "tls", "token", "token_header")
     if address.host is None:
         raise AddressError(f"{address} names no host", hint="write chroma+http://HOST:PORT#COLLECTION")
-    uses_tls(address)
+    client.uses_tls(address)
     return ChromaStore(address, network)
 
 
@@ -343,6 +344,8 @@ EMBEDDED: Final = StoreAdapter(
     extra="chroma",
     requires=("chromadb",),
     fidelity="bit-exact; cosine within 2 ulp",
+    opening="Chroma adds a row to the table acquire_write in chroma.sqlite3; where its index was behind its log, it "
+    "brings the .bin files up and shortens the log; an index never written yet is begun anew; no record changes",
 )
 HTTP: Final = StoreAdapter(
     scheme="chroma+http",

@@ -324,4 +324,6 @@ ADAPTER: Final = StoreAdapter(
     vector_kinds=tuple(kind.value for kind in VectorKind),
     fidelity="bit-exact; cosine is normalised",
     evidence="real",
+    opening="the engine writes edge_config.json, segment.json and its trackers' and status files again with the same "
+    "bytes, and takes up what only its log held where the last writer was killed; no record changes",
 )
