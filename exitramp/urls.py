@@ -15,9 +15,11 @@ from typing import Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from exitramp.errors import AddressError
-from exitramp.secrets import redact, remember, resolve
+from exitramp.secrets import MASK, redact, remember, resolve
 
 _SCHEME = re.compile(r"^[a-z][a-z0-9+_-]*$")
+# In a collection's name: what a terminal would act on, what breaks a line, and what would be read as an escape.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]|%(?=[0-9A-Fa-f]{2})")
 REFERENCE_KINDS = ("env:", "file:", "cmd:")
 
 
@@ -120,11 +122,31 @@ class Address:
     def with_collection(self, collection: str | None) -> Self:
         return replace(self, collection=collection)
 
-    def __str__(self) -> str:
-        """The address again, with anything that looks like a secret masked."""
+    @property
+    def text(self) -> str:
+        """The address again, nothing masked: for whoever opens it, never for showing. `parse` reads it back."""
         query = "&".join(f"{quote(key)}={quote(value, safe=':/.,~-_')}" for key, value in self.options.items())
         text = f"{self.scheme}:{self.location}" + (f"?{query}" if query else "")
-        return redact(text + (f"#{self.collection}" if self.collection is not None else ""))
+        return text + (f"#{_UNSEEN.sub(_escaped, self.collection)}" if self.collection is not None else "")
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What tells this place from others: everything but the values of secrets, and those options' names.
+
+        Two addresses that differ in the user's name are two places, and `str` shows them alike. Another key to the
+        same place, or one that was changed since, makes no other place of it.
+        """
+        location = self.location
+        if self.host is not None:
+            parts = urlsplit(location)
+            location = f"//{parts.username or ''}@{parts.hostname}:{parts.port or ''}{parts.path.rstrip('/')}"
+        options = [f"{name}={value}" for name, value in sorted(self.options.items()) if not _names_secret(name)]
+        collection = "" if self.collection is None else f"#{self.collection}"
+        return (self.scheme, location, collection, *options)
+
+    def __str__(self) -> str:
+        """The address again, with anything that looks like a secret masked."""
+        return redact(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +159,24 @@ class Network:
     client_certificate: Path | None = None
     client_key: Path | None = None
     timeout_seconds: float = 30.0
+
+
+def same_place(one: Address, other: Address) -> bool:
+    """Whether two addresses lead to one collection, as far as can be told without opening them.
+
+    Who asks, and for which metric, makes no difference. A port that is left out is not taken for any other.
+    """
+    if one.collection != other.collection or (one.host is None) != (other.host is None):
+        return False
+    if one.host is None:
+        at = [each.location if each.scheme == "memory" else each.path.resolve() for each in (one, other)]
+        return one.scheme == other.scheme and at[0] == at[1]
+    served = []
+    for each in (one, other):
+        host = "localhost" if each.host in {"127.0.0.1", "::1"} else each.host
+        options = {name: value for name, value in each.options.items() if name != "metric" and not _names_secret(name)}
+        served.append((host, each.port, urlsplit(each.location).path.rstrip("/"), options))
+    return served[0] == served[1]
 
 
 def path_address(scheme: str, path: Path) -> str:
@@ -156,3 +196,11 @@ def _loopback_host(host: str) -> bool:
 def _loopback_url(url: str) -> bool:
     host = urlsplit(url).hostname
     return host is not None and _loopback_host(host)
+
+
+def _names_secret(option: str) -> bool:
+    return MASK in redact(f"?{option}=x1y2z3w4v5")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return quote(match[0], safe="")

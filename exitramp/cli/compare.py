@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from exitramp.migration import Comparison
 
 
+IDS_FILE = Path("compare-ids.jsonl")
 PROPOSED_FILTERS = 3
 """So many filters are worked out from A's own payloads where the user names none."""
 
@@ -33,7 +34,7 @@ PROPOSED_FILTERS = 3
     "--ids",
     "ids_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("compare-ids.jsonl"),
+    default=IDS_FILE,
     show_default=True,
     help="Where every differing id is written; made only if there is one.",
 )
@@ -107,12 +108,15 @@ def compare(
     Example:
       exitramp compare dump:./articles-dump qdrant:./new#articles
     """
+    from exitramp.cli.place import require_room
     from exitramp.migration import compare_endpoints
     from exitramp.parity.tolerance import parse_tolerances
     from exitramp.wrappers import open_endpoint
 
     filters = [_filter(number, text) for number, text in enumerate(where, 1)]
     settings = open_settings(**stores)
+    if ids_file != IDS_FILE:  # the usual one is only made where there is a difference
+        require_room(ids_file, "--ids")
     with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
         bar = output.Progress("compare", None)
         result = compare_endpoints(
@@ -213,7 +217,10 @@ def _say(result: Comparison) -> None:
         ]
         output.say(output.table(rows, ("payload path", "differences")))
     if records.values:
-        values = [(value.id, value.field, value.a or "(none)", value.b or "(none)") for value in records.values]
+        values = [
+            (output.visible(value.id, output.ID_WIDTH), value.field, value.a or "(none)", value.b or "(none)")
+            for value in records.values
+        ]
         output.say(output.table(values, ("id", "field", "A", "B")))
     for neighbours in result.all_neighbours():
         for line in neighbours.lines():

@@ -122,7 +122,7 @@ def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tup
             allow_writes=allow_writes,
             operator=operator,
             command=shlex.join(["exitramp", *sys.argv[1:]]),
-            say=output.note,
+            say=lambda text: output.note(output.visible(text)),
             interruption=interruption,
         )
         reports = write_reports(folder)
@@ -147,7 +147,7 @@ def _say_result(result: Any, reports: dict[str, Path]) -> None:
         output.say("because  no objective has a number in the drill file, so nothing was promised")
     output.say(f"\n{output.verdict_word(result.verdict)}  in {result.seconds:.0f} s, run {result.run_id}")
     if result.aborted:
-        output.say(f"stopped: {result.aborted}")
+        output.say(f"stopped: {output.visible(result.aborted)}")
     output.say(f"event log head {result.head}")
     output.say(f"report {reports['html']}")
 

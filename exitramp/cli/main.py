@@ -95,25 +95,42 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=arguments, prog_name="exitramp", standalone_mode=False)
     except ExitrampError as error:
-        click.echo(f"error: {redact(str(error))}", err=True)
+        from exitramp.cli.output import error_text
+
+        _complain(error_text(error))
         return int(error.exit_code)
-    except click.exceptions.Abort:
-        click.echo("interrupted: what was acknowledged is kept; run the same command again to go on", err=True)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _complain("interrupted: what was acknowledged is kept; run the same command again to go on")
         return int(ExitCode.INTERRUPTED)
-    except KeyboardInterrupt:
-        click.echo("interrupted: what was acknowledged is kept; run the same command again to go on", err=True)
-        return int(ExitCode.INTERRUPTED)
+    except SystemExit:
+        return int(ExitCode.PASS)  # click's way out where nobody reads the help or the version
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(file=shown)
-        click.echo(redact(shown.getvalue()), err=True, nl=False)
+        _complain(redact(shown.getvalue()).rstrip("\n"))
         return int(ExitCode.USAGE)
     except OSError as error:
-        if error.filename is not None:
-            click.echo(redact(f"error: {error.filename}: {error.strerror}"), err=True)
+        if not _has_folder():
+            _complain("error: the current directory is gone\n  next: change to one that is there")
             return int(ExitCode.USAGE)
-        click.echo(f"error: the result could not be written ({error.strerror})", err=True)
+        if error.filename is not None:
+            _complain(redact(f"error: {error.filename}: {error.strerror}"))
+            return int(ExitCode.USAGE)
+        _complain(f"error: the result could not be written ({error.strerror})")
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.REMOTE)
     return int(result) if isinstance(result, int) else int(ExitCode.PASS)
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it; the exit code says it too
+        click.echo(text, err=True)
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True

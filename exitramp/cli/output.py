@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from exitramp.errors import ExitCode
+from exitramp.errors import ExitCode, ExitrampError
 from exitramp.records import Finding, Verdict
 from exitramp.secrets import redact, redacted
 
+ID_WIDTH = 80
+MESSAGE_WIDTH = 2000
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _EXIT = {Verdict.PASS: ExitCode.PASS, Verdict.FAIL: ExitCode.FAIL, Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
 
@@ -51,8 +57,32 @@ def _print(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line beside the result, on stderr."""
-    click.echo(redact(text), err=True)
+    """A line beside the result, on stderr. Nobody reading it stops nothing: a drill must still take its way back."""
+    with contextlib.suppress(OSError):
+        click.echo(redact(text), err=True)
+
+
+def visible(text: str, width: int | None = None) -> str:
+    """`text` on one line: what a terminal would act on, or not show, is escaped; cut to `width` with an ellipsis.
+
+    A line end in an id would forge a line of ours, and an escape sequence could hide one.
+    """
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(_seen(each) if unicodedata.category(each) in _UNSEEN else each for each in text)
+    return text if width is None or len(text) <= width else text[: width - 1] + "…"
+
+
+def _seen(character: str) -> str:
+    code = ord(character)
+    return _SHORT.get(character) or (
+        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    )
+
+
+def error_text(error: ExitrampError) -> str:
+    """An error as people read it: the message on one line, and the next step below it."""
+    message = visible(redact(error.message), MESSAGE_WIDTH)
+    return f"error: {message}" + (f"\n  next: {visible(redact(error.hint), MESSAGE_WIDTH)}" if error.hint else "")
 
 
 def verdict_word(verdict: Verdict) -> str:
@@ -62,15 +92,15 @@ def verdict_word(verdict: Verdict) -> str:
 def say_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
         sign = {Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?", Verdict.PASS: "✓", None: "·"}[finding.verdict]
-        say(f"  {sign} {finding.code}: {finding.message}")
+        say(f"  {sign} {finding.code}: {visible(redact(finding.message), MESSAGE_WIDTH)}")
         if finding.ids:
             more = f" … ({finding.count} in all)" if finding.count and finding.count > len(finding.ids) else ""
-            _print(f"      ids: {', '.join(finding.ids)}{more}")
+            _print(f"      ids: {', '.join(visible(each, ID_WIDTH) for each in finding.ids)}{more}")
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """Columns aligned by spaces; the first line is the header."""
-    text = [[str(cell) for cell in row] for row in [list(header), *rows]]
+    text = [[visible(redact(str(cell))) for cell in row] for row in [list(header), *rows]]
     widths = [max(len(row[column]) for row in text) for column in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in text]
     return "\n".join(lines)
@@ -84,7 +114,7 @@ class Progress:
         self._total = total
         self._started = time.monotonic()
         self._shown = 0.0
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr is not None and sys.stderr.isatty()
 
     def at(self, done: int) -> None:
         now = time.monotonic()

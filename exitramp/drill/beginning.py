@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import urlsplit
 
 from exitramp.drill.inputs import DRILLS
-from exitramp.errors import CollectionMissing, ConfigError
+from exitramp.errors import AddressError, CollectionMissing, ConfigError, UsageError
 from exitramp.migration import plan_move
-from exitramp.records import Verdict
+from exitramp.records import DType, VectorKind, Verdict
+from exitramp.registry import store_adapter
+from exitramp.secrets import redact
 from exitramp.transfer.plan import Fidelity, Plan
-from exitramp.urls import Address, path_address
+from exitramp.urls import Address, path_address, same_place
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint
 
 DRILL_FILE = "drill.yaml"
@@ -76,28 +81,115 @@ def begin_drill(
 ) -> Beginning:
     """Read both sides, plan the way between them, and write `drill.yaml` and `README.md` into `folder`.
 
-    Nothing but those two files is written. Raises `ConfigError` where the folder already holds a drill.
+    Nothing but those two files is written, and neither where anything is wrong. Raises `ConfigError` where the folder
+    already holds a drill, `UsageError` for sides that no drill can be made of, `CollectionMissing` for a primary that
+    is not there.
     """
+    file, readme = _room(folder)
+    # The drill file may be run from any folder, so paths in it are whole ones.
+    one, other = _whole(Address.parse(primary)), _whole(Address.parse(substitute))
+    texts = _readable_again("--primary", one), _readable_again("--substitute", other)
+    for side, address in (("primary", one), ("substitute", other)):
+        _require_roles(side, address)
+    _require_two(one, other)
+    with open_endpoint(one, settings) as source:
+        if other.collection is None:
+            other = other.with_collection(one.collection or _collection(one, source))
+            texts = texts[0], other.text
+            _require_two(one, other)
+        with open_endpoint(other, settings) as target:
+            looks = _look(source), _look(target)
+            _require_something(one, source, looks[0])
+            plan = plan_move(source, target, progress=progress)
+            notes = tuple(_notes(*looks, plan))
+    _write_both({readme: _readme_text(looks, plan, notes), file: _drill_text(*texts, plan)})
+    return Beginning(*looks, plan, file, readme, notes)
+
+
+def _room(folder: Path) -> tuple[Path, Path]:
+    """The two files to be. Raises before anything is read where they could not be written."""
     file, readme = folder / DRILL_FILE, folder / README_FILE
     for path in (file, readme):
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise ConfigError(f"{path} exists already", hint="give another folder with --out")
-    one, other = Address.parse(primary), Address.parse(substitute)
-    one.require_collection()
-    if other.collection is None:
-        other = other.with_collection(one.collection)
-    # The drill file may be run from any folder, so paths in it are whole ones.
-    one, other = _whole(one), _whole(other)
-    with open_endpoint(one, settings) as source, open_endpoint(other, settings) as target:
-        looks = _look(source), _look(target)
-        if looks[0].records is None:
-            raise CollectionMissing(f"{one} holds no collection")
-        plan = plan_move(source, target, progress=progress)
-    notes = tuple(_notes(*looks, plan))
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(_drill_text(str(one), str(other), plan), encoding="utf-8")
-    readme.write_text(_readme_text(looks, plan, notes), encoding="utf-8")
-    return Beginning(*looks, plan, file, readme, notes)
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder}: nothing can be written in {there}", hint="give another folder with --out")
+    return file, readme
+
+
+def _write_both(texts: Mapping[Path, str]) -> None:
+    """Both files or neither, and no folder that was not there."""
+    folder = next(iter(texts)).parent
+    made = []
+    try:
+        for each in reversed((folder, *folder.parents)):
+            if not each.exists():
+                each.mkdir()
+                made.append(each)
+        for path, text in texts.items():
+            with path.open("x", encoding="utf-8") as opened:
+                made.append(path)
+                opened.write(text)
+    except OSError as error:
+        for each in reversed(made):
+            with contextlib.suppress(OSError):
+                each.rmdir() if each.is_dir() else each.unlink()
+        raise UsageError(
+            f"{error.filename or folder}: {error.strerror}; no drill was written", hint="give another folder with --out"
+        ) from error
+
+
+def _readable_again(option: str, address: Address) -> str:
+    """The address for the drill file. A user's name may stand there, as it stands in the command; a secret may not."""
+    text = address.text
+    user = urlsplit(address.location).username if address.host is not None else None
+    bare = text.replace(f"//{user}@", "//", 1) if user else text
+    if redact(bare) != bare or (user and redact(user) != user):
+        raise AddressError(
+            f"{option} {address} holds a secret, and the drill file would too",
+            hint="give it by reference, e.g. ?api_key=env:NAME",
+        )
+    return text
+
+
+def _require_roles(side: str, address: Address) -> None:
+    roles = store_adapter(address.scheme).roles
+    wanted = ("source", "search") if side == "primary" else ("source", "sink", "search")
+    missing = [role for role in wanted if role not in roles]
+    if missing:
+        what = "a dump cannot be asked for neighbours" if address.scheme == "dump" else f"it has no {missing[0]}"
+        raise UsageError(
+            f"{address} cannot be the {side} of a drill: {what}",
+            hint="a drill makes its own dump; name the store that the application would ask",
+        )
+
+
+def _require_two(one: Address, other: Address) -> None:
+    if same_place(one, other):
+        raise UsageError(
+            f"primary and substitute are one and the same collection, {one}",
+            hint="name the store, or the collection, that you would leave to",
+        )
+
+
+def _collection(address: Address, endpoint: Endpoint) -> str:
+    try:
+        return endpoint.source().describe().name
+    except CollectionMissing as error:
+        raise CollectionMissing(f"{address} holds no collection") from error
+
+
+def _require_something(address: Address, endpoint: Endpoint, look: Look) -> None:
+    if look.records is None:
+        raise CollectionMissing(f"{address} holds no collection", hint="name the one that your application uses")
+    if look.records == 0:
+        raise UsageError(f"{address} holds no records", hint="name the collection that your application uses")
+    fields = endpoint.source().describe().vectors
+    if not any(field.kind is VectorKind.DENSE and field.dtype is not DType.BINARY for field in fields):
+        raise UsageError(f"{address} has no dense vectors of numbers, and a drill asks by them")
 
 
 def _look(endpoint: Endpoint) -> Look:
@@ -130,13 +222,23 @@ def _look(endpoint: Endpoint) -> Look:
 
 def _notes(primary: Look, substitute: Look, plan: Plan) -> list[str]:
     notes = []
+    if primary.records != plan.rows:
+        notes.append(
+            f"the primary counts {primary.records:,} records, and a complete read gave {plan.rows:,}: "
+            "it is being written to, or its count is no count"
+        )
+    if not any(line.subject == "document" and line.rows for line in plan.lines):
+        notes.append(
+            "the primary keeps no documents: what retrieval finds can be compared, but a chat model would have "
+            "nothing to answer from, and nothing could be embedded anew"
+        )
     if substitute.records:
-        notes.append(f"the substitute already holds {substitute.records} records; a drill needs an empty collection")
+        notes.append(f"the substitute already holds {substitute.records:,} records; a drill needs an empty collection")
     for side, look in (("primary", primary), ("substitute", substitute)):
         if not look.is_loopback:
             what = "written to" if side == "substitute" else "cut off for real"
             notes.append(
-                f"the {side} is not on this machine: it is never {what} without --allow-writes '{look.address}'"
+                f"the {side} is not on this machine: it is never {what} without --allow-writes and its address"
             )
     for line in plan.lossy():
         notes.append(
@@ -154,14 +256,16 @@ def _drill_text(primary: str, substitute: str, plan: Plan) -> str:
         primary=_quoted(primary),
         substitute=_quoted(substitute),
         lossy_lines=lossy,
+        stop_minutes=max(60, round(3 * _minutes(plan))),
     )
 
 
 def _readme_text(looks: tuple[Look, Look], plan: Plan, notes: tuple[str, ...]) -> str:
     estimates = plan.estimates
+    minutes = max(1, round(_minutes(plan)))
     read_seconds = float(estimates["read_seconds"] or 0.0)
     sides = "\n".join(
-        f"| {name} | `{look.address}` | {'none yet' if look.records is None else f'{look.records:,}'} "
+        f"| {name} | {_cell(look.address, 200)} | {'none yet' if look.records is None else f'{look.records:,}'} "
         f"| {_can_write(look.can_write)} | {look.server_version} |"
         for name, look in zip(("primary", "substitute"), looks, strict=True)
     )
@@ -174,9 +278,14 @@ def _readme_text(looks: tuple[Look, Look], plan: Plan, notes: tuple[str, ...]) -
         reads=estimates["read_requests"],
         writes=estimates["write_requests"],
         read_seconds=f"{read_seconds:.1f}",
-        minutes=f"{(3 * read_seconds + OUTAGE_SECONDS) / 60:.0f}",
+        minutes="a minute" if minutes == 1 else f"{minutes:,} minutes",
         plan="\n".join(f"| {fidelity} | {subject} | {how} |" for fidelity, subject, how in _plan_rows(plan)),
     )
+
+
+def _minutes(plan: Plan) -> float:
+    """How long the drill takes besides writing: three passes over the primary and the outage."""
+    return (3 * float(plan.estimates["read_seconds"] or 0.0) + OUTAGE_SECONDS) / 60
 
 
 def _plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
@@ -186,10 +295,10 @@ def _plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
     return [*rows, ("exact", f"payload: {len(kept)} keys", "kept as they are")] if kept else rows
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, width: int = 60) -> str:
     """A key of somebody's payload as a table's cell: on one line, not too long, and no table of its own."""
     plain = " ".join(text.split()).replace("|", "\\|")
-    return "`" + (plain if len(plain) <= 60 else plain[:59] + "…").replace("`", "'") + "`"
+    return "`" + (plain if len(plain) <= width else plain[: width - 1] + "…").replace("`", "'") + "`"
 
 
 def _whole(address: Address) -> Address:

@@ -19,7 +19,7 @@ from exitramp.faults import NO_FAULT, Fault, FaultSchedule
 from exitramp.ports import Embedder, ModelIdentity, Service, ServiceAdapter
 from exitramp.records import Finding, TraceRecord, Verdict
 from exitramp.registry import model_adapter, service_adapter
-from exitramp.urls import Address, Network, path_address
+from exitramp.urls import Address, Network, path_address, same_place
 from exitramp.wrappers import Endpoint, Faulty, OpenSettings, open_endpoint, require_write_allowed
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class DrillRun:
                 store.address = store.address.with_collection(spec.store.collection)
             chat = self._start(spec.chat, f"{spec.name}-chat") if spec.chat else None
             self.stacks[spec.name] = RunningStack(spec, store, chat)
-        if _same_place(self.stacks["primary"].store.address, self.stacks["substitute"].store.address):
+        if same_place(self.stacks["primary"].store.address, self.stacks["substitute"].store.address):
             raise ConfigError("primary and substitute are one and the same collection", file=self.spec.file)
 
     def _start(self, part: Part, name: str) -> RunningPart:
@@ -258,14 +258,6 @@ class DrillRun:
         self._closers.clear()
         if problems:
             self.say("while closing: " + "; ".join(problems))
-
-
-def _same_place(one: Address, other: Address) -> bool:
-    if one.collection != other.collection or (one.host is None) != (other.host is None):
-        return False
-    if one.host is not None:
-        return (one.host, one.port) == (other.host, other.port)
-    return one.scheme == other.scheme and one.path.resolve() == other.path.resolve()
 
 
 def _in_our_layer(fault: Fault) -> Fault:

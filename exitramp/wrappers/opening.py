@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -119,9 +120,13 @@ def open_endpoint(
 
 def require_write_allowed(address: Address, allowed: Collection[str]) -> None:
     """Raises `WriteRefused` for an address that is not loopback and that nobody allowed to be written or cut."""
-    if address.is_loopback or str(address) in {str(Address.parse(text)) for text in allowed}:
+    if address.is_loopback or address.place in {Address.parse(text).place for text in allowed}:
         return
+    shown = str(address)
+    again = f"add --allow-writes {shlex.quote(shown)}"
+    if shown != address.text:  # what is masked here cannot be copied from here
+        again = "add --allow-writes and the address as you wrote it"
     raise WriteRefused(
         f"{address} is not on this machine, and this step writes to it or cuts it off",
-        hint=f"if that is meant, add --allow-writes '{address}'",
+        hint=f"if that is meant, {again}",
     )

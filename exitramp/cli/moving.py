@@ -1,0 +1,121 @@
+"""What `dump`, `restore` and `copy` have in common: one move from one address to another, and what is printed of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exitramp.cli import output
+from exitramp.cli.finished import finished_already, say_finished
+from exitramp.cli.place import place_of
+from exitramp.errors import CollectionExists, UsageError
+from exitramp.migration import MoveResult, migrate, plan_move
+from exitramp.transfer.plan import Plan
+from exitramp.wrappers import OpenSettings, open_endpoint, require_write_allowed
+
+
+def move(
+    source: str,
+    target: str,
+    *,
+    as_json: bool,
+    settings: OpenSettings,
+    accept_loss: tuple[str, ...] = (),
+    allow_writes: tuple[str, ...] = (),
+    into_existing: bool = False,
+    verify: bool = True,
+    dry_run: bool = False,
+    state: Path | None = None,
+) -> int:
+    """Move one collection and print how it went; returns the exit code."""
+    with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
+        require_write_allowed(other.address, allow_writes)
+        total = one.source().count()
+        bars = {name: output.Progress(name, total) for name in ("measure", "copy", "verify", "compare")}
+        if dry_run:
+            found = plan_move(one, other, progress=bars["measure"].at)
+            bars["measure"].end()
+            found.require_consent(accept_loss)
+            if as_json:
+                output.emit_json(found.to_json() | {"dry_run": True, "digests": None})
+            else:
+                say_plan(found)
+                output.say("dry run: nothing was written")
+            return output.exit_code(found.verdict)
+        place = place_of(one, other, state)
+        going_on = place is not None and not place.progress().is_fresh
+        try:
+            result = migrate(
+                one,
+                other,
+                accept_loss=accept_loss,
+                checkpoint=place,
+                into_existing=into_existing,
+                verify=verify,
+                progress=lambda what, rows: bars[what].at(rows),
+            )
+        except CollectionExists as error:
+            ready = finished_already(
+                one, other, accept_loss, instead_of=error, progress=lambda what, rows: bars[what].at(rows)
+            )
+            if as_json:
+                output.emit_json(ready.to_json() | {"source": str(one.address), "target": str(other.address)})
+            else:
+                say_finished(ready, other.address)
+            return output.exit_code(ready.verdict)
+        except UsageError as error:
+            if going_on and place is not None and error.hint is None:
+                error.hint = (
+                    f"{place.path} keeps the place of an interrupted run; if {one.address} was replaced since, remove "
+                    "that file and begin anew, in a collection that is empty"
+                )
+            raise
+        finally:
+            for bar in bars.values():
+                bar.end()
+    if as_json:
+        output.emit_json(result.to_json() | {"source": str(one.address), "target": str(other.address)})
+    else:
+        _say_move(result, str(other.address))
+    return output.exit_code(result.verdict)
+
+
+def say_plan(found: Plan) -> None:
+    exact_keys = [
+        line for line in found.lines if line.subject.startswith("payload.") and line.fidelity.value == "exact"
+    ]
+    rows = [
+        (line.fidelity.value, line.subject, "" if line.rows is None else f"{line.rows:,}", line.how)
+        for line in found.lines
+        if line not in exact_keys
+    ]
+    if exact_keys:
+        # Hundreds of keys that are kept as they are would hide the few that are not.
+        rows.append(("exact", f"payload: {len(exact_keys)} keys", "", "kept as they are"))
+    output.say(output.table(rows, ("class", "what", "rows", "how")))
+    estimates = found.estimates
+    output.say(
+        f"\n{found.rows:,} records, {(estimates['bytes'] or 0) / 1e6:,.1f} MB, {estimates['read_requests']} reads, "
+        f"{estimates['write_requests']} writes; reading took {estimates['read_seconds']} s"
+    )
+    output.say_findings(found.findings)
+    if found.lossy():
+        names = " ".join(f"--accept-loss {line.subject}" for line in found.lossy())
+        output.say(f"\nlossy lines need consent before anything is written: {names}")
+
+
+def _say_move(result: MoveResult, target: str) -> None:
+    output.say(f"{output.verdict_word(result.verdict)}  {result.rows:,} records → {target}")
+    if result.copy.resumed:
+        output.say("  went on where an earlier run had stopped")
+    output.say(f"  ids       {result.digests.ids.hex}")
+    output.say(f"  payloads  {result.digests.payloads.hex}")
+    for column, digest in result.digests.vectors.items():
+        output.say(f"  {column:<9} {digest.hex}")
+    if result.target_digests is not None:
+        differing = result.target_digests.differences(result.digests)
+        output.say("  read back: " + ("the same digests" if not differing else f"differs in {', '.join(differing)}"))
+    if result.parity is not None:
+        output.say(f"  {result.parity.summary()}")
+    output.say_findings(result.findings)
+    seconds = max(result.copy_seconds, 1e-9)
+    output.note(f"copied in {seconds:.1f} s ({result.copy.rows_read / seconds:,.0f} records/s)")
