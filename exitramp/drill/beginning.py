@@ -101,8 +101,10 @@ def begin_drill(
             looks = _look(source), _look(target)
             _require_something(one, source, looks[0])
             plan = plan_move(source, target, progress=progress)
-            notes = tuple(_notes(*looks, plan))
-    _write_both({readme: _readme_text(looks, plan, notes), file: _drill_text(*texts, plan)})
+            rehearsed = _in_run_folder(other)
+            notes = tuple(_notes(*looks, plan, rehearsed))
+    copied_to = texts[1] if rehearsed is None else rehearsed.text
+    _write_both({readme: _readme_text(looks, plan, notes), file: _drill_text(texts[0], copied_to, plan)})
     return Beginning(*looks, plan, file, readme, notes)
 
 
@@ -220,7 +222,14 @@ def _look(endpoint: Endpoint) -> Look:
     )
 
 
-def _notes(primary: Look, substitute: Look, plan: Plan) -> list[str]:
+def _in_run_folder(substitute: Address) -> Address | None:
+    """Where a drill makes a substitute of local files: in each run's own folder, so that it can be run again."""
+    if substitute.host is not None or substitute.scheme == "memory":
+        return None
+    return replace(substitute, location="{folder}/substitute" + substitute.path.suffix)
+
+
+def _notes(primary: Look, substitute: Look, plan: Plan, rehearsed: Address | None) -> list[str]:
     notes = []
     if primary.records != plan.rows:
         notes.append(
@@ -232,8 +241,15 @@ def _notes(primary: Look, substitute: Look, plan: Plan) -> list[str]:
             "the primary keeps no documents: what retrieval finds can be compared, but a chat model would have "
             "nothing to answer from, and nothing could be embedded anew"
         )
-    if substitute.records:
-        notes.append(f"the substitute already holds {substitute.records:,} records; a drill needs an empty collection")
+    if rehearsed is not None:
+        notes.append(
+            f"the substitute is made anew in the folder of each run ({rehearsed}); {substitute.address} is not touched"
+        )
+    elif substitute.records:
+        notes.append(
+            f"the substitute already holds {substitute.records:,} records, and a drill fills an empty collection: name "
+            "another one in the drill file, or delete this one, before each run"
+        )
     for side, look in (("primary", primary), ("substitute", substitute)):
         if not look.is_loopback:
             what = "written to" if side == "substitute" else "cut off for real"

@@ -9,13 +9,14 @@ from exitramp.migration.comparing import (
     side_tolerances,
     unasked_fields,
 )
-from exitramp.migration.moving import MoveResult, migrate, plan_move, synchronise_endpoints
+from exitramp.migration.moving import MoveResult, count_or_none, migrate, plan_move, synchronise_endpoints
 
 __all__ = [
     "Comparison",
     "MoveResult",
     "accepted_tolerances",
     "compare_endpoints",
+    "count_or_none",
     "dense_fields",
     "first_dense",
     "migrate",

@@ -158,6 +158,18 @@ def test_drill_init_only_reads_and_the_drill_it_writes_runs(folder: Path) -> Non
     assert result.verdict is Verdict.INCONCLUSIVE
     assert result.results["parity"]["verdict"] == "pass"
     json.dumps(result.to_json())
+    assert not (folder / "new.faiss").exists(), "the substitute of local files is made in the folder of the run"
+    again = run_drill(find_drill(str(found.drill_file)), folder / "again", seed=5)
+    assert again.aborted is None
+
+
+def test_a_substitute_that_holds_records_is_found_before_anything_is_read(folder: Path) -> None:
+    first = _run(folder, LEAVE, objectives="{rto_seconds: 2}")
+    assert first.aborted is None
+    second = _run(folder, LEAVE, objectives="{rto_seconds: 2}", name="second")
+    assert "already holds 400 records" in (second.aborted or "")
+    assert second.aborted is not None
+    assert second.aborted.startswith("start:")
 
 
 def _digests(folder: Path) -> CollectionDigests:

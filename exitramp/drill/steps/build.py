@@ -16,8 +16,9 @@ from exitramp.drill.inputs import load_cases, prompt_folder
 from exitramp.drill.prompts import load_prompts
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
-from exitramp.errors import ConfigError
+from exitramp.errors import CollectionExists, ConfigError
 from exitramp.evals.golden import golden_coverage
+from exitramp.migration import count_or_none
 from exitramp.migration.moving import read_digests
 from exitramp.ports import Embedder, ModelAdapter, Origin, StoreAdapter, TransferAccount
 from exitramp.records import (
@@ -49,6 +50,8 @@ class BuildArguments:
 
 def _start(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     run.start_stacks()
+    if any(step.name == "restore" for step in run.spec.steps):
+        _require_room(run)
     stacks: dict[str, Any] = {}
     for name, stack in run.stacks.items():
         parts: dict[str, Any] = {}
@@ -74,6 +77,18 @@ def _start(run: DrillRun, arguments: NoArguments) -> StepOutcome:
         ]
     )
     return StepOutcome({"stacks": stacks, "prompts": prompts})
+
+
+def _require_room(run: DrillRun) -> None:
+    """Raises `WriteRefused` or `CollectionExists` before anything is read where nothing could be restored later."""
+    endpoint = run.writable("substitute")
+    held = count_or_none(endpoint)
+    if held:
+        raise CollectionExists(
+            f"the substitute {endpoint.address} already holds {held} records",
+            hint="a drill fills an empty collection: name another one in the drill file, or delete this one; local "
+            "files may stand in '{folder}', the folder of each run",
+        )
 
 
 def _evidence(kind: str, scheme: str) -> str:
