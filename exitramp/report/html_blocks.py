@@ -191,10 +191,10 @@ class Blocks:
         rows = [
             tag(
                 "tr",
-                tag("th", _isolated(one.name), scope="row", role="rowheader"),
+                tag("th", _isolated(one.name), scope="row", role="rowheader", class_=_long_class(one.name)),
                 *(
-                    tag("td", value, role="cell", data_name=name)
-                    for name, value in zip(
+                    tag("td", value, role="cell", data_name=name, class_=_long_class(text))
+                    for name, value, text in zip(
                         names[1:],
                         (
                             _isolated(one.target),
@@ -202,6 +202,7 @@ class Blocks:
                             verdict_chip(one.verdict),
                             _isolated(one.note) if one.note else Markup(),
                         ),
+                        (one.target, cell_text(one.measured), "", one.note),
                         strict=True,
                     )
                 ),
@@ -259,7 +260,11 @@ def _cell_class(value: Cell, column: Column) -> str | None:
     """Where words must be broken at any letter is decided by what stands there: else the column would not be wide."""
     if column.align is Align.RIGHT:
         return "number"
-    return "long" if _has_long_word(cell_text(value, column)) else None
+    return _long_class(cell_text(value, column))
+
+
+def _long_class(text: str) -> str | None:
+    return "long" if _has_long_word(text) else None
 
 
 def _head_class(column: Column) -> str | None:

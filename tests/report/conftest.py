@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,8 @@ from exitramp.report.model import (
     row,
     strong,
 )
+from tests.report.drill_journals import document_of_run, judged, played
+from tests.report.drill_results import results
 
 HARD_TEXTS = {
     "script": "<script>alert('x')</script>",
@@ -236,3 +239,15 @@ def of() -> Callable[..., Document]:
 @pytest.fixture(scope="session")
 def nothing_to_draw() -> tuple[Block, ...]:
     return empty_charts()
+
+
+@pytest.fixture(scope="session")
+def drilled(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    """The report of a drill, as it is made from a journal."""
+    return document_of_run(played(tmp_path_factory.mktemp("drilled"), results()).end("pass", judged()))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a module's pages and profiles go."""
+    return tmp_path_factory.mktemp("browser")

@@ -115,6 +115,10 @@ def _another_drill(events: Events) -> Events:
     return events
 
 
+def _swapped(lines: list[bytes]) -> bytes:
+    return b"".join([lines[0], lines[2], lines[1], *lines[3:]])
+
+
 FORGED: dict[str, Callable[[Events], Events]] = {
     "one figure better": _quicker,
     "objectives made looser": _looser,
@@ -200,9 +204,7 @@ def test_even_under_an_anchor_of_its_own_a_journal_that_contradicts_itself_is_no
         "without its last line feed": lambda raw: raw[:-1],
         "first line gone": lambda raw: raw.split(b"\n", 1)[1],
         "a line gone": lambda raw: b"".join([*raw.splitlines(keepends=True)[:5], *raw.splitlines(keepends=True)[6:]]),
-        "two lines swapped": lambda raw: b"".join(
-            [(lines := raw.splitlines(keepends=True))[0], lines[2], lines[1], *lines[3:]]
-        ),
+        "two lines swapped": lambda raw: _swapped(raw.splitlines(keepends=True)),
         "a blank line": lambda raw: raw.replace(b"\n", b"\n\n", 1),
         "a blank between": lambda raw: raw.replace(b'"seq":3', b'"seq": 3', 1),
         "other line ends": lambda raw: raw.replace(b"\n", b"\r\n"),

@@ -260,8 +260,8 @@ def _mock_settings(journal: Journal) -> list[Block]:
             f"{who} by rule and wait{'' if many else 's'} on purpose",
             (
                 prose(
-                    "Their latency is drawn from the distribution below and seeded; recovery times and percentiles in"
-                    " this report contain it."
+                    "Latency is drawn from the distribution below and seeded; whatever time an answer takes in this"
+                    " report contains it."
                 ),
             ),
         ),

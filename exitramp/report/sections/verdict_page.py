@@ -104,7 +104,9 @@ def _mocks(journal: Journal) -> Iterator[Line]:
         f"{each.service or each.scheme} {waits}" for each in mocks(journal) if (waits := latency_words(each.described))
     ]
     told = f"They wait as they are set to: {listed(stated)} (section 4)" if stated else "How long is not stated"
-    yield _line(f"{told}. Recovery times and percentiles contain it.", lead="The mocks’ latency is simulated.")
+    yield _line(
+        f"{told}. Whatever time an answer takes in this report contains it.", lead="The mocks’ latency is simulated."
+    )
     if flag(journal.data("cost"), "comparison", "illustrative"):
         yield _line("Nobody charges them; the figures of section 12 show the method.", lead="Prices are illustrative.")
 
@@ -121,8 +123,8 @@ def _not_real(journal: Journal) -> Iterator[Line]:
         )
     if live:
         yield _line(
-            f"{_they(live)} done to a process that this run had started on this machine, and not to a vendor’s own"
-            " service.",
+            f"{_they(live)} done to {'a process' if live == 1 else 'processes'} that this run had started on this"
+            " machine, and not to a vendor’s own service.",
             lead=f"{live} of {counted(len(played) + live, 'fault')} {_was(live)} live.",
         )
     for each in stack_parts(journal):
