@@ -76,25 +76,24 @@ class SourceAround:
         return self._policy.run("partitions", lambda: self._source.partitions(wanted))
 
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
-        """A page that failed and is asked for again is asked for behind the last one that arrived."""
+        """A page that failed and is asked for again is asked for behind the last one that arrived.
+
+        Only the first try goes on with the scan that is under way. One that a deadline has left behind may still be at
+        work in it, and may bring a page that nobody waits for any more: going on with that scan would skip the page.
+        """
         pages: Iterator[Page] | None = None
         while True:
+            under_way = [pages]
 
-            def next_page(behind: Cursor | None = after) -> Page | None:
-                nonlocal pages
-                try:
-                    if pages is None:
-                        pages = iter(self._source.scan(partition, batch_rows=batch_rows, after=behind))
-                    return next(pages, None)
-                except BaseException:
-                    pages = None  # a generator that raised is spent
-                    raise
+            def next_page(
+                behind: Cursor | None = after, under_way: list[Iterator[Page] | None] = under_way
+            ) -> tuple[Page | None, Iterator[Page]]:
+                going = under_way.pop() if under_way else None
+                if going is None:
+                    going = iter(self._source.scan(partition, batch_rows=batch_rows, after=behind))
+                return next(going, None), going
 
-            try:
-                page = self._policy.run("scan", next_page)
-            except BaseException:
-                pages = None
-                raise
+            page, pages = self._policy.run("scan", next_page)
             if page is None:
                 return
             after = page.cursor
