@@ -160,12 +160,12 @@ def _say_result(result: Any, reports: dict[str, Path]) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("own-drill"),
     show_default=True,
-    help="Folder for drill.yaml and README.md.",
+    help="Folder for drill.yaml, README.md and prices.yaml.",
 )
 @json_option
 @store_options
 def init(primary: str, substitute: str, out: Path, as_json: bool, **stores: Any) -> int:
-    """Begin a drill for your own stack. Reads both sides, writes two files here, and touches nothing else.
+    """Begin a drill for your own stack. Reads both sides, writes three files here, and touches nothing else.
 
     \b
     Example:
@@ -186,6 +186,6 @@ def init(primary: str, substitute: str, out: Path, as_json: bool, **stores: Any)
     for note in found.notes:
         output.say(f"note        {note}")
     output.say(
-        f"\nwritten     {found.drill_file} and {found.readme}\nnext        exitramp drill run {found.drill_file}"
+        f"\nwritten     {found.drill_file}, {found.readme} and {found.prices}\nnext        exitramp drill run {found.drill_file}"
     )
     return int(ExitCode.PASS)

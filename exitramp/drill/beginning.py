@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -14,7 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from exitramp.drill.inputs import DRILLS
+from exitramp.drill.steps.costs import STORE_ITEM
 from exitramp.errors import AddressError, CollectionMissing, ConfigError, UsageError
+from exitramp.finops.prices import Unit
 from exitramp.migration import plan_move
 from exitramp.records import DType, VectorKind, Verdict
 from exitramp.registry import store_adapter
@@ -25,6 +28,7 @@ from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint
 
 DRILL_FILE = "drill.yaml"
 README_FILE = "README.md"
+PRICES_FILE = "prices.yaml"
 OUTAGE_SECONDS = 30.0
 
 
@@ -53,6 +57,7 @@ class Beginning:
     plan: Plan
     drill_file: Path
     readme: Path
+    prices: Path
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -68,6 +73,7 @@ class Beginning:
             "notes": list(self.notes),
             "drill_file": str(self.drill_file),
             "readme": str(self.readme),
+            "prices": str(self.prices),
         }
 
 
@@ -79,13 +85,13 @@ def begin_drill(
     *,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Beginning:
-    """Read both sides, plan the way between them, and write `drill.yaml` and `README.md` into `folder`.
+    """Read both sides, plan the way between them, and write `drill.yaml`, `README.md` and `prices.yaml` into `folder`.
 
-    Nothing but those two files is written, and neither where anything is wrong. Raises `ConfigError` where the folder
+    Nothing but those files is written, and none where anything is wrong. Raises `ConfigError` where the folder
     already holds a drill, `UsageError` for sides that no drill can be made of, `CollectionMissing` for a primary that
     is not there.
     """
-    file, readme = _room(folder)
+    file, readme, prices = _room(folder)
     # The drill file may be run from any folder, so paths in it are whole ones.
     one, other = _whole(Address.parse(primary)), _whole(Address.parse(substitute))
     texts = _readable_again("--primary", one), _readable_again("--substitute", other)
@@ -104,14 +110,20 @@ def begin_drill(
             rehearsed = _in_run_folder(other)
             notes = tuple(_notes(*looks, plan, rehearsed))
     copied_to = texts[1] if rehearsed is None else rehearsed.text
-    _write_both({readme: _readme_text(looks, plan, notes), file: _drill_text(texts[0], copied_to, plan)})
-    return Beginning(*looks, plan, file, readme, notes)
+    _write_all(
+        {
+            readme: _readme_text(looks, plan, notes),
+            prices: _filled("prices.yaml.txt", rows=_price_rows(one, other, settings.clock.now().date())),
+            file: _drill_text(texts[0], copied_to, plan),
+        }
+    )
+    return Beginning(*looks, plan, file, readme, prices, notes)
 
 
-def _room(folder: Path) -> tuple[Path, Path]:
-    """The two files to be. Raises before anything is read where they could not be written."""
-    file, readme = folder / DRILL_FILE, folder / README_FILE
-    for path in (file, readme):
+def _room(folder: Path) -> tuple[Path, Path, Path]:
+    """The files to be. Raises before anything is read where they could not be written."""
+    files_to_be = folder / DRILL_FILE, folder / README_FILE, folder / PRICES_FILE
+    for path in files_to_be:
         if path.exists() or path.is_symlink():
             raise ConfigError(f"{path} exists already", hint="give another folder with --out")
     there = folder.absolute()
@@ -119,11 +131,11 @@ def _room(folder: Path) -> tuple[Path, Path]:
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"{folder}: nothing can be written in {there}", hint="give another folder with --out")
-    return file, readme
+    return files_to_be
 
 
-def _write_both(texts: Mapping[Path, str]) -> None:
-    """Both files or neither, and no folder that was not there."""
+def _write_all(texts: Mapping[Path, str]) -> None:
+    """All files or none, and no folder that was not there."""
     folder = next(iter(texts)).parent
     made = []
     try:
@@ -288,6 +300,8 @@ def _readme_text(looks: tuple[Look, Look], plan: Plan, notes: tuple[str, ...]) -
     return _filled(
         "README.md.txt",
         sides=sides,
+        primary_provider=_provider(Address.parse(looks[0].address)),
+        substitute_provider=_provider(Address.parse(looks[1].address)),
         notes="\n".join(f"- {note}" for note in notes) or "- nothing stands in the way",
         rows=f"{plan.rows:,}",
         megabytes=f"{float(estimates['bytes'] or 0) / 1e6:,.1f}",
@@ -331,6 +345,25 @@ def _filled(name: str, **values: object) -> str:
 
 def _quoted(address: str) -> str:
     return '"' + address.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _price_rows(primary: Address, substitute: Address, today: date) -> str:
+    """A row to fill in for everything that the step `cost` asks the book for, once each."""
+    reading = (Unit.QUERY, Unit.VECTOR_READS, Unit.MONTH)
+    wanted = [("own", "orchestration", Unit.ORCHESTRATION_REQUEST)]
+    wanted += [(_provider(primary), STORE_ITEM, unit) for unit in (*reading, Unit.EGRESS_GB)]
+    wanted += [(_provider(substitute), STORE_ITEM, unit) for unit in (*reading, Unit.VECTOR_WRITES)]
+    return "\n".join(
+        f"#  - {{id: {provider}-{unit.value.removeprefix('usd_per_')}, provider: {provider}, service: {service}, "
+        f'unit: {unit.value},\n#     amount: "", source: "", retrieved: {today}, valid_from: {today}, '
+        "illustrative: false}"
+        for provider, service, unit in dict.fromkeys(wanted)
+    )
+
+
+def _provider(address: Address) -> str:
+    """How a price book calls a store."""
+    return address.scheme.partition("+")[0]
 
 
 def _can_write(answer: bool | None) -> str:

@@ -73,7 +73,8 @@ class Labour:
 
 @dataclass(frozen=True, slots=True)
 class ExitCostLine:
-    """One line. `usd` is None where it is unknown, and `note` then says what is missing."""
+    """One line. `usd` is None where it is unknown, and `note` then says what is missing; `paid_anyway` is what would
+    be paid without leaving too."""
 
     name: str
     quantity: Decimal
@@ -83,6 +84,7 @@ class ExitCostLine:
     price_id: str | None = None
     illustrative: bool = False
     note: str = ""
+    paid_anyway: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -94,6 +96,7 @@ class ExitCostLine:
             "price_id": self.price_id,
             "illustrative": self.illustrative,
             "note": self.note,
+            "paid_anyway": self.paid_anyway,
         }
 
 
@@ -110,6 +113,11 @@ class ExitCost:
         return add_usd(line.usd for line in self.lines)
 
     @property
+    def additional_usd(self) -> Decimal | None:
+        """What leaving adds: the sum without what would be paid anyway; None if a line of it is unknown."""
+        return add_usd(line.usd for line in self.lines if not line.paid_anyway)
+
+    @property
     def illustrative(self) -> bool:
         return any(line.illustrative for line in self.lines)
 
@@ -121,6 +129,7 @@ class ExitCost:
         return {
             "lines": [line.to_json() for line in self.lines],
             "total_usd": plain(self.total_usd),
+            "additional_usd": plain(self.additional_usd),
             "illustrative": self.illustrative,
             "unknown": list(self.unknown),
             "not_included": list(self.not_included),
@@ -141,7 +150,7 @@ def exit_cost(
     """The one-off cost of leaving at the prices of `day`.
 
     Both shares of the parallel run are in the total; the primary's would have been paid without a switch too, which
-    its line says. Raises `DataInvalid` for a negative quantity.
+    its line says, and is not in `additional_usd`. Raises `DataInvalid` for a negative quantity.
     """
     lines = [
         _priced("egress", egress.payload_bytes, "bytes", book, Unit.EGRESS_GB, egress.by, day, per=BYTES_PER_GB),
@@ -188,12 +197,14 @@ def _reembedding_line(wanted: Reembedding, book: PriceBook, day: date) -> ExitCo
 def _parallel_line(side: str, days: int, monthly_usd: Decimal | None, illustrative: bool) -> ExitCostLine:
     quantity = _checked(Decimal(days), "parallel_run")
     name, source = f"parallel_run_{side}", "monthly run-rate x 12 / 365 a day"
+    anyway = side == "primary"
     if monthly_usd is None:
-        return ExitCostLine(name, quantity, "days", None, source, note=f"the {side}'s run-rate is unknown")
+        unknown = f"the {side}'s run-rate is unknown"
+        return ExitCostLine(name, quantity, "days", None, source, note=unknown, paid_anyway=anyway)
     yearly = MONEY.multiply(_checked(monthly_usd, "parallel_run"), _MONTHS_PER_YEAR)
     usd = round_usd(MONEY.divide(MONEY.multiply(yearly, quantity), _DAYS_PER_YEAR))
-    note = "paid without a switch too" if side == "primary" else ""
-    return ExitCostLine(name, quantity, "days", usd, source, illustrative=illustrative, note=note)
+    note = "paid without a switch too" if anyway else ""
+    return ExitCostLine(name, quantity, "days", usd, source, illustrative=illustrative, note=note, paid_anyway=anyway)
 
 
 def _checked(quantity: Decimal, name: str) -> Decimal:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exitramp.arrow import dense_matrix
+from exitramp.drill.beginning import begin_drill
 from exitramp.drill.catalogue import find_drill
 from exitramp.drill.engine import run_drill
 from exitramp.drill.event_log import read_events
 from exitramp.errors import ConfigError
+from exitramp.finops.prices import load_price_book
 from exitramp.records import Verdict
-from exitramp.wrappers import open_endpoint
+from exitramp.wrappers import OpenSettings, open_endpoint
 from tests.drill.small_stacks import drill_text, fill, write_drill
 
 STEPS = """
@@ -102,3 +105,37 @@ def test_what_is_wrong_from_the_start_is_said_before_the_start(
     with pytest.raises((ConfigError, LookupError), match=message):
         run_drill(find_drill(str(drill(tmp_path, data, chat=chat))), tmp_path / "run", seed=1)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_price_book_to_fill_in_is_one_once_it_is_filled_in(tmp_path: Path, primary: str) -> None:
+    begun = begin_drill(primary, f"qdrant:{tmp_path}/other#articles", tmp_path / "own", OpenSettings())
+    text = begun.prices.read_text(encoding="utf-8")
+    with pytest.raises(ConfigError):
+        load_price_book(begun.prices)
+    filled = text.replace("#  - ", "  - ").replace("#     ", "     ").replace('""', '"0.5"')
+    book = load_price_book(filled, name="filled")
+    golden(tmp_path, primary)
+    spec = find_drill(str(drill(tmp_path, "{golden: golden.jsonl, prices: filled.yaml}")))
+    (tmp_path / "filled.yaml").write_text(filled, encoding="utf-8")
+    steps = (*spec.steps, *find_drill(str(begun.drill_file)).steps[-2:-1])
+    assert steps[-1].name == "cost"
+    result = run_drill(replace(spec, steps=steps), tmp_path / "run", seed=1)
+    assert {price.provider for price in book.prices} == {"qdrant", "own"}
+    assert not [each for each in result.findings if each.code == "cost.missing_prices"]
+    assert any("100,000 requests a month" in each.message for each in result.findings)
+
+
+def test_prices_that_are_missing_are_named(tmp_path: Path, primary: str) -> None:
+    golden(tmp_path, primary)
+    begun = begin_drill(primary, f"qdrant:{tmp_path}/other#articles", tmp_path / "own", OpenSettings())
+    row = "{id: a, provider: own, service: orchestration, unit: usd_per_request_orchestration, amount: '0', source: x,"
+    (tmp_path / "few.yaml").write_text(
+        f"version: 1\nname: few\ncurrency: USD\nprices:\n  - {row} retrieved: 2026-01-01, valid_from: 2026-01-01,"
+        " illustrative: false}\n"
+    )
+    spec = find_drill(str(drill(tmp_path, "{golden: golden.jsonl, prices: few.yaml}")))
+    steps = (*spec.steps, *find_drill(str(begun.drill_file)).steps[-2:-1])
+    result = run_drill(replace(spec, steps=steps), tmp_path / "run", seed=1)
+    [finding] = [each for each in result.findings if each.code == "cost.missing_prices"]
+    for unit in ("usd_per_query", "usd_per_gb_egress", "usd_per_million_vector_writes", "usd_per_month"):
+        assert f"few has no {unit} for qdrant/vector_store" in finding.message

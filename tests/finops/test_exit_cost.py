@@ -47,6 +47,7 @@ def test_egress_is_billed_by_the_decimal_gigabyte_and_a_parallel_run_by_the_day(
         "parallel_run_substitute": "72.000000000",
     }
     assert cost.total_usd == Decimal("432.225")
+    assert cost.additional_usd == Decimal("72.225")
     assert not cost.illustrative
     assert cost.lines[0].price_id == "chroma-gb_egress"
     assert cost.lines[0].source == "annex B"

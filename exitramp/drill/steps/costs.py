@@ -18,6 +18,8 @@ from exitramp.records import Finding, Verdict
 from exitramp.yaml_reader import Block
 
 STORE_ITEM = Billing().store_item
+MONTHLY_REQUESTS = 100_000
+"""Where the drill file does not say how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def _cost(run: DrillRun, arguments: CostArguments) -> StepOutcome:
     comparison = compare_costs(
         _summary(before, book, "primary"),
         _summary(after, book, "substitute"),
-        monthly_requests=run.spec.data.monthly_requests or 100_000,
+        monthly_requests=run.spec.data.monthly_requests or MONTHLY_REQUESTS,
         fixed_before=_fixed(run, "primary", book),
         fixed_after=_fixed(run, "substitute", book),
         cap_usd_per_request=Decimal(str(cap)) if cap is not None else None,
@@ -62,6 +64,14 @@ def _cost(run: DrillRun, arguments: CostArguments) -> StepOutcome:
     if comparison.illustrative:
         text = "prices marked illustrative are made up: nobody charges them, and the figures show the method only"
         findings.append(Finding("cost.illustrative", text))
+    gaps = dict.fromkeys(map(str, (*comparison.before.missing, *comparison.after.missing, *comparison.missing_fixed)))
+    gaps |= dict.fromkeys(line.note for line in leaving.lines if line.usd is None and line.source == book.name)
+    if gaps:
+        text = f"prices are missing, and what rests on them is unknown: {'; '.join(gaps)}"
+        findings.append(Finding("cost.missing_prices", text, count=len(gaps)))
+    if run.spec.data.monthly_requests is None:
+        text = f"{MONTHLY_REQUESTS:,} requests a month are assumed: data.monthly_requests says how many there are"
+        findings.append(Finding("cost.assumed_requests", text))
     data = {
         "price_book": {"name": book.name, "sha256": book.sha256},
         "comparison": comparison.to_json(),
