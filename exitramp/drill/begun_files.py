@@ -1,0 +1,130 @@
+"""The texts of a drill that is begun: its file, the page beside it, and the prices to fill in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from exitramp.drill.inputs import DRILLS
+from exitramp.drill.steps.costs import STORE_ITEM
+from exitramp.finops.prices import Unit
+from exitramp.transfer.plan import Fidelity, Plan
+from exitramp.urls import Address
+
+OUTAGE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen of one side. `records` is None where there is no collection yet."""
+
+    address: str
+    adapter: str
+    server_version: str
+    evidence: str
+    can_write: bool | None
+    records: int | None
+    is_loopback: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def drill_text(primary: str, substitute: str, plan: Plan) -> str:
+    """The drill file, which runs as it is."""
+    lossy = "".join(f"\n      # {json.dumps([line.subject])}   {line.how}" for line in plan.lossy())
+    return _filled(
+        "drill.yaml.txt",
+        from_scheme=primary.partition(":")[0],
+        to_scheme=substitute.partition(":")[0],
+        primary=_quoted(primary),
+        substitute=_quoted(substitute),
+        lossy_lines=lossy,
+        stop_minutes=max(60, round(3 * _minutes(plan))),
+    )
+
+
+def readme_text(looks: tuple[Look, Look], plan: Plan, notes: tuple[str, ...]) -> str:
+    """The page that says what was seen, what to expect and what to fill in."""
+    estimates = plan.estimates
+    minutes = max(1, round(_minutes(plan)))
+    read_seconds = float(estimates["read_seconds"] or 0.0)
+    sides = "\n".join(
+        f"| {name} | {_cell(look.address, 200)} | {'none yet' if look.records is None else f'{look.records:,}'} "
+        f"| {_can_write(look.can_write)} | {look.server_version} |"
+        for name, look in zip(("primary", "substitute"), looks, strict=True)
+    )
+    return _filled(
+        "README.md.txt",
+        sides=sides,
+        primary_provider=_provider(Address.parse(looks[0].address)),
+        substitute_provider=_provider(Address.parse(looks[1].address)),
+        notes="\n".join(f"- {note}" for note in notes) or "- nothing stands in the way",
+        rows=f"{plan.rows:,}",
+        megabytes=f"{float(estimates['bytes'] or 0) / 1e6:,.1f}",
+        reads=estimates["read_requests"],
+        writes=estimates["write_requests"],
+        read_seconds=f"{read_seconds:.1f}",
+        minutes="a minute" if minutes == 1 else f"{minutes:,} minutes",
+        plan="\n".join(f"| {fidelity} | {subject} | {how} |" for fidelity, subject, how in _plan_rows(plan)),
+    )
+
+
+def _minutes(plan: Plan) -> float:
+    """How long the drill takes besides writing: three passes over the primary and the outage."""
+    return (3 * float(plan.estimates["read_seconds"] or 0.0) + OUTAGE_SECONDS) / 60
+
+
+def _plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
+    """The plan's lines, the payload keys that are kept as they are in one."""
+    kept = [line for line in plan.lines if line.subject.startswith("payload.") and line.fidelity is Fidelity.EXACT]
+    rows = [(line.fidelity.value, _cell(line.subject), line.how) for line in plan.lines if line not in kept]
+    return [*rows, ("exact", f"payload: {len(kept)} keys", "kept as they are")] if kept else rows
+
+
+def _cell(text: str, width: int = 60) -> str:
+    """A key of somebody's payload as a table's cell: on one line, not too long, and no table of its own."""
+    plain = " ".join(text.split()).replace("|", "\\|")
+    return "`" + (plain if len(plain) <= width else plain[: width - 1] + "…").replace("`", "'") + "`"
+
+
+def _filled(name: str, **values: object) -> str:
+    """A packaged text with its `$names` filled in."""
+    text = (files(DRILLS) / "own_stack" / name).read_text(encoding="utf-8")
+    return Template(text).substitute(values)
+
+
+def _quoted(address: str) -> str:
+    return '"' + address.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def prices_text(primary: Address, substitute: Address, today: date) -> str:
+    """A price book of rows to fill in."""
+    return _filled("prices.yaml.txt", rows=_price_rows(primary, substitute, today))
+
+
+def _price_rows(primary: Address, substitute: Address, today: date) -> str:
+    """A row to fill in for everything that the step `cost` asks the book for, once each."""
+    reading = (Unit.QUERY, Unit.VECTOR_READS, Unit.MONTH)
+    wanted = [("own", "orchestration", Unit.ORCHESTRATION_REQUEST)]
+    wanted += [(_provider(primary), STORE_ITEM, unit) for unit in (*reading, Unit.EGRESS_GB)]
+    wanted += [(_provider(substitute), STORE_ITEM, unit) for unit in (*reading, Unit.VECTOR_WRITES)]
+    return "\n".join(
+        f"#  - {{id: {provider}-{unit.value.removeprefix('usd_per_')}, provider: {provider}, service: {service}, "
+        f'unit: {unit.value},\n#     amount: "", source: "", retrieved: {today}, valid_from: {today}, '
+        "illustrative: false}"
+        for provider, service, unit in dict.fromkeys(wanted)
+    )
+
+
+def _provider(address: Address) -> str:
+    """How a price book calls a store."""
+    return address.scheme.partition("+")[0]
+
+
+def _can_write(answer: bool | None) -> str:
+    return {True: "yes", False: "no", None: "the store does not tell"}[answer]
