@@ -248,7 +248,8 @@ def _departure(reading: LogReading, anchor: Anchor) -> str:
     if anchor.events is None:
         return f"{last}, and how many are missing is not known" if not reading.finished else last
     if anchor.events > there:
-        return f"{last}, and {anchor.events - there} of {anchor.events} are missing"
+        missing = anchor.events - there
+        return f"{last}, and {missing} of {anchor.events} {'is' if missing == 1 else 'are'} missing"
     if anchor.events < there:
         return f"{last}, and {anchor.events} were there when the run ended"
     return f"it has as many lines as it had, {there}, so some were rewritten"

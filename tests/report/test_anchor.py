@@ -123,7 +123,8 @@ def test_a_journal_that_was_cut_names_its_last_line_and_how_many_are_missing(fol
     there = lines[:kept]
     journal.write_bytes(b"".join(there))
     last = json.loads(there[-1])["kind"]
-    missing = f"{len(lines) - len(there)} of {len(lines)} are missing"
+    gone = len(lines) - len(there)
+    missing = f"{gone} of {len(lines)} {'is' if gone == 1 else 'are'} missing"
     told = rf"journal\.jsonl:{len(there)}: .*the last line there is {len(there)}, '{last}', and {missing}"
     with pytest.raises(JournalCorrupt, match=told):
         verify_journal(folder)
