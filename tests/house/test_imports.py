@@ -73,11 +73,14 @@ def test_the_public_names_are_these() -> None:
         "MoveResult",
         "accepted_tolerances",
         "compare_endpoints",
+        "count_or_none",
+        "dense_fields",
         "first_dense",
         "migrate",
         "plan_move",
         "side_tolerances",
         "synchronise_endpoints",
+        "unasked_fields",
     ]
     assert set(ports.__all__) == {
         "CURSOR_VERSION", "DEFAULT_SETTINGS", "ChatAnswer", "ChatMessage", "ChatModel", "ChatRequest", "Corpus",
