@@ -155,7 +155,12 @@ def test_a_folder_with_other_files_is_used(init: Init, primary: str, tmp_path: P
     (tmp_path / "own" / "notes.txt").write_text("mine", encoding="utf-8")
     code, _, err = init(primary, f"faiss:{tmp_path}/new.faiss")
     assert code == 0, err
-    assert {path.name for path in (tmp_path / "own").iterdir()} == {"notes.txt", "drill.yaml", "README.md", "prices.yaml"}
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {
+        "notes.txt",
+        "drill.yaml",
+        "README.md",
+        "prices.yaml",
+    }
 
 
 def test_an_output_that_cannot_be_written_leaves_nothing(
