@@ -42,7 +42,7 @@ class Address:
         if not separator or not _SCHEME.match(scheme):
             raise AddressError(
                 f"'{redact(text)}' is not an address",
-                hint="write SCHEME:LOCATION#COLLECTION, e.g. chroma:./db#articles",
+                hint="write SCHEME:LOCATION#COLLECTION, e.g. chroma:./db#articles, or dump:./articles-dump for a dump",
             )
         rest, has_fragment, fragment = rest.partition("#")
         location, _, query = rest.partition("?")

@@ -185,7 +185,6 @@ def init(primary: str, substitute: str, out: Path, as_json: bool, **stores: Any)
     output.say(f"to copy     {found.plan.rows:,} records, {float(found.plan.estimates['bytes'] or 0) / 1e6:,.1f} MB")
     for note in found.notes:
         output.say(f"note        {note}")
-    output.say(
-        f"\nwritten     {found.drill_file}, {found.readme} and {found.prices}\nnext        exitramp drill run {found.drill_file}"
-    )
+    output.say(f"\nwritten     {found.drill_file}, {found.readme} and {found.prices}")
+    output.say(f"next        exitramp drill run {found.drill_file}")
     return int(ExitCode.PASS)

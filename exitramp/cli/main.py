@@ -91,13 +91,19 @@ def _show_fault(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. A user's mistake is one message, never a traceback."""
+    """Run one command and return its exit code. A user's mistake is one message, never a traceback.
+
+    With `--json` that message is one JSON document on stdout as well, so that whoever parses it always finds one.
+    """
+    as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         result = cli.main(args=arguments, prog_name="exitramp", standalone_mode=False)
     except ExitrampError as error:
         from exitramp.cli.output import error_text
 
         _complain(error_text(error))
+        if as_json:
+            _tell_machine(type(error).__name__, error.message, error.hint, int(error.exit_code))
         return int(error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _complain("interrupted: what was acknowledged is kept; run the same command again to go on")
@@ -108,6 +114,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         shown = io.StringIO()
         error.show(file=shown)
         _complain(redact(shown.getvalue()).rstrip("\n"))
+        if as_json:
+            _tell_machine(type(error).__name__, error.format_message(), None, int(ExitCode.USAGE))
         return int(ExitCode.USAGE)
     except OSError as error:
         if not _has_folder():
@@ -126,6 +134,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _complain(text: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it; the exit code says it too
         click.echo(text, err=True)
+
+
+def _tell_machine(kind: str, message: str, hint: str | None, code: int) -> None:
+    import json
+
+    told = {"kind": kind, "message": redact(message), "next": None if hint is None else redact(hint)}
+    text = json.dumps({"verdict": None, "error": told, "exit_code": code, "findings": []}, ensure_ascii=True, indent=2)
+    with contextlib.suppress(OSError):
+        click.echo(text)
 
 
 def _has_folder() -> bool:
