@@ -270,3 +270,20 @@ def test_points_without_vectors_and_with_some_of_them_come_back_so(db: Path) -> 
         assert found == {"1": ["vector"], "2": ["vector:title"], "3": []}
         put(db, [Row("1")], spec)
         assert not rows_from_batch(store.source().fetch([RecordKey("1")]), spec)[0].vectors
+
+
+def test_a_folder_of_the_clients_local_mode_is_called_what_it_is(tmp_path: Path) -> None:
+    from qdrant_client import QdrantClient, models
+
+    client = QdrantClient(path=str(tmp_path / "local"))
+    client.create_collection("c", vectors_config=models.VectorParams(size=2, distance=models.Distance.DOT))
+    client.close()
+    before = sorted(path.name for path in (tmp_path / "local").rglob("*"))
+    with opened(tmp_path / "local") as store:
+        with pytest.raises(CollectionMissing) as missing:
+            store.source().describe()
+        assert "local mode" in (missing.value.hint or "")
+        with pytest.raises(UsageError) as refused:
+            store.sink().create(PLAIN, ORIGIN)
+        assert "local mode" in (refused.value.hint or "")
+    assert sorted(path.name for path in (tmp_path / "local").rglob("*")) == before

@@ -33,6 +33,10 @@ from exitramp.secrets import redact
 
 SIDECAR: Final = "exitramp.json"
 CONFIG: Final = "edge_config.json"
+LOCAL_MODE: Final = (
+    "the folder is one of qdrant-client's local mode, a format of its own that no engine reads: load its records into "
+    "a server and name that, qdrant+http://HOST:PORT#NAME"
+)
 
 
 @dataclass(slots=True)
@@ -57,6 +61,11 @@ class Sidecar:
 
 _HANDLES: dict[Path, Handle] = {}
 _LOCK = threading.Lock()
+
+
+def is_local_mode(root: Path) -> bool:
+    """Whether `QdrantClient(path=root)` keeps its collections there: pickled points in SQLite."""
+    return (root / "meta.json").is_file() and (root / "collection").is_dir()
 
 
 def collection_folder(root: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from exitramp.errors import CollectionExists, CollectionMissing, StoreRejected, StoreUnavailable
+from exitramp.errors import CollectionExists, CollectionMissing, StoreRejected, StoreUnavailable, UsageError
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
@@ -88,6 +88,8 @@ class EdgeStore:
 
         with self._lock:
             folder = self.folder()
+            if shards.is_local_mode(self.root):
+                raise UsageError(f"{self.address}: nothing is written there", hint=shards.LOCAL_MODE)
             config = engine_forms.edge_config(params["vectors"], params["sparse_vectors"])
             with shards.translated(str(self.address)):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +112,8 @@ class EdgeStore:
     def _missing(self) -> CollectionMissing:
         names = ", ".join(repr(name) for name in shards.collection_names(self.root)[:20]) or "none"
         hint = f"the collections there are: {names}"
+        if shards.is_local_mode(self.root):
+            hint = shards.LOCAL_MODE
         if shards.is_shard(self.root):
             root = self.root.resolve()
             hint = f"the folder is itself a collection: write qdrant:{root.parent}#{root.name}"
