@@ -143,6 +143,7 @@ class _Engine:
             {
                 "verdict": verdict.value,
                 "objectives": [each.to_json() for each in objectives],
+                "unpromised": [each.to_json() for each in unpromised(run.spec, run.every_result)],
                 "aborted": self._aborted,
                 "ended_at": iso_utc(run.clock.now()),
                 "seconds": run.clock.monotonic() - started,

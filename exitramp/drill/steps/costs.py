@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -10,9 +11,9 @@ from exitramp.drill.costing import price_book
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import Step
 from exitramp.evals.replay import Replay
-from exitramp.finops.comparison import CostSummary, compare_costs, summarise_costs
-from exitramp.finops.exit_cost import Egress, ParallelRun, Reembedding, VectorTraffic, exit_cost
-from exitramp.finops.prices import MissingPrice, Price, PriceBook, Unit
+from exitramp.finops.comparison import CostComparison, CostSummary, compare_costs, summarise_costs
+from exitramp.finops.exit_cost import Egress, ExitCost, ParallelRun, Reembedding, VectorTraffic, exit_cost
+from exitramp.finops.prices import MissingPrice, Price, PriceBook, Unit, plain
 from exitramp.finops.unit_cost import Billed, Billing, request_costs
 from exitramp.records import Finding, Verdict
 from exitramp.yaml_reader import Block
@@ -37,12 +38,13 @@ def _cost(run: DrillRun, arguments: CostArguments) -> StepOutcome:
         text = "cost was not compared: it takes a price book and both replays"
         return StepOutcome({}, (Finding("cost.unmeasured", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
     cap = run.spec.objectives.usd_per_request
+    monthly = {side: _fixed(run, side, book) for side in ("primary", "substitute")}
     comparison = compare_costs(
         _summary(before, book, "primary"),
         _summary(after, book, "substitute"),
         monthly_requests=run.spec.data.monthly_requests or MONTHLY_REQUESTS,
-        fixed_before=_fixed(run, "primary", book),
-        fixed_after=_fixed(run, "substitute", book),
+        fixed_before=monthly["primary"],
+        fixed_after=monthly["substitute"],
         cap_usd_per_request=Decimal(str(cap)) if cap is not None else None,
     )
     dumped = run.results.get("dump", {})
@@ -76,6 +78,7 @@ def _cost(run: DrillRun, arguments: CostArguments) -> StepOutcome:
         "price_book": {"name": book.name, "sha256": book.sha256},
         "comparison": comparison.to_json(),
         "exit": leaving.to_json(),
+        "prices_used": _prices_used(book, comparison, monthly, leaving),
     }
     return StepOutcome(data, tuple(findings), comparison.verdict)
 
@@ -91,6 +94,44 @@ def _provider(run: DrillRun, stack: str) -> str:
 
 def _fixed(run: DrillRun, stack: str, book: PriceBook) -> list[Price | MissingPrice]:
     return [book.look_up(_provider(run, stack), STORE_ITEM, Unit.MONTH, day=run.clock.now().date())]
+
+
+def _prices_used(
+    book: PriceBook,
+    comparison: CostComparison,
+    monthly: Mapping[str, Iterable[Price | MissingPrice]],
+    leaving: ExitCost,
+) -> list[dict[str, Any]]:
+    """Every row of the book that a figure rests on, in the book's order, with what it was used for.
+
+    `used_for` holds `request:primary`, `month:substitute`, `exit:egress`: whoever checks a figure finds its prices.
+    """
+    used: dict[str, list[str]] = {}
+    for side, summary in (("primary", comparison.before), ("substitute", comparison.after)):
+        for price_id in summary.price_ids:
+            used.setdefault(price_id, []).append(f"request:{side}")
+        for price in monthly[side]:
+            if isinstance(price, Price):
+                used.setdefault(price.id, []).append(f"month:{side}")
+    for line in leaving.lines:
+        if line.price_id is not None:
+            used.setdefault(line.price_id, []).append(f"exit:{line.name}")
+    return [_row(price) | {"used_for": used[price.id]} for price in book.prices if price.id in used]
+
+
+def _row(price: Price) -> dict[str, Any]:
+    return {
+        "id": price.id,
+        "provider": price.provider,
+        "item": price.item,
+        "unit": price.unit.value,
+        "amount": plain(price.amount),
+        "source": price.source,
+        "retrieved": price.retrieved.isoformat(),
+        "valid_from": price.valid_from.isoformat(),
+        "valid_to": price.valid_to.isoformat() if price.valid_to is not None else None,
+        "illustrative": price.illustrative,
+    }
 
 
 def _parse(block: Block) -> CostArguments:
