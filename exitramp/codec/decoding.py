@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ import pyarrow.compute as pc
 
 from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, record_keys, stream_schema, vector_type
-from exitramp.codec import marker, payload, vectors
+from exitramp.codec import marker, payload, ragged, vectors
 from exitramp.codec.ids import candidate_ids
 from exitramp.codec.layout import FieldLayout, Layout, restored_spec
 from exitramp.ports import Cursor, Origin, Page, Partition, StoreIdentity, VectorSource
-from exitramp.records import CollectionSpec, DType, Finding, RecordKey
+from exitramp.records import CollectionSpec, DType, Finding, RecordKey, VectorKind
 
 FINDING_IDS = 20
 # As a pattern: 0.1 us for a payload of 450 bytes, as a plain text 0.7.
@@ -204,22 +205,27 @@ def _restore_dtype(batch: pa.RecordBatch, field: FieldLayout, kept: set[int], ed
     original, native = field.original, field.native
     assert native is not None
     column = batch.column(native.column)
-    if original.dtype is native.dtype or not vectors.is_dense(original):
+    if original.dtype is native.dtype or original.kind is VectorKind.SPARSE:
         return column
-    matrix = dense_matrix(column)
+    dense = vectors.is_dense(original)
+    values = None if dense else ragged.read(column, native)
+    matrix = dense_matrix(column) if values is None else values.numbers
     valid = np.asarray(column.is_valid())
     with np.errstate(all="ignore"):
         # A store that rounds gives 6.9999995 for a 7: the nearest is meant, not the next below.
         nearest = np.rint(matrix) if original.dtype is DType.INT8 else matrix
         narrow = nearest.astype(vectors.NUMPY[original.dtype])
-        back = narrow.astype(matrix.dtype)
         if original.dtype is not DType.FLOAT64:
-            near = np.isclose(back, matrix, rtol=1e-5, atol=0.0, equal_nan=True).all(axis=1)
-            for row in np.flatnonzero(valid & ~near).tolist():
-                if row not in kept:
+            least = float(np.finfo(narrow.dtype).smallest_subnormal) if narrow.dtype.kind == "f" else 0.0
+            near = np.isclose(narrow.astype(matrix.dtype), matrix, rtol=1e-5, atol=least, equal_nan=True).all(axis=1)
+            rows = np.flatnonzero(~near) if values is None else np.unique(values.rows[~near])
+            for row in rows.tolist():
+                if valid[row] and row not in kept:
                     text = f"vector field {original.column!r} (rounded to {original.dtype})"
                     edits.note(text, batch.column("id")[row].as_py())
-    return dense_array(narrow, original, valid=valid)
+    if values is None:
+        return dense_array(narrow, original, valid=valid)
+    return ragged.column(replace(values, numbers=narrow), original)
 
 
 def _restore_vectors(
@@ -232,30 +238,42 @@ def _restore_vectors(
 ) -> pa.Array:
     """`column` in the field's own dtype with the marker's vectors in it, where `native` still is what was written."""
     original = field.original
+    taken: dict[int, Any] = {}
+    for row, entry in entries.items():
+        value = None if entry is None else vectors.unpack(entry, original, where=f"record {ids[row]!r}")
+        if native is None or _is_as_written(native, row, value, entry, field):
+            taken[row] = value
+        else:
+            edits.note(f"vector field {original.column!r}", ids[row])
+    if not taken:
+        return column
     if not vectors.is_dense(original):
-        values = [vectors.as_python(vectors.row_value(column, row, original), original) for row in range(len(column))]
-        for row, entry in entries.items():
-            value = None if entry is None else vectors.unpack(entry, original, where=f"record {ids[row]!r}")
-            values[row] = vectors.as_python(value, original)
-        return pa.array(values, vector_type(original))
+        added = ragged.column(ragged.of_rows(list(taken.values()), original), original)
+        places = np.arange(len(column))
+        places[list(taken)] = len(column) + np.arange(len(taken))
+        return pa.concat_arrays([column, added]).take(pa.array(places))
     valid = np.array(column.is_valid())
     matrix = np.array(dense_matrix(column)) if native is not None else _blank(len(column), field)
-    found = matrix if native is None else dense_matrix(native)
-    unit = vectors.stand_in(np.zeros(matrix.shape[1], matrix.dtype), vectors.PLACEHOLDER)
-    for row, entry in entries.items():
-        if entry is None:
-            if vectors.is_untouched(found[row], unit, vectors.CLEANED, vectors.ROUNDED):
-                valid[row] = False
-            else:
-                edits.note(f"vector field {original.column!r}", ids[row])
-            continue
-        value = vectors.unpack(entry, original, where=f"record {ids[row]!r}")
-        if native is not None and not vectors.is_untouched(found[row], value, entry["n"], entry["c"]):
-            edits.note(f"vector field {original.column!r}", ids[row])
-            continue
-        matrix[row] = value
-        valid[row] = True
+    for row, value in taken.items():
+        valid[row] = value is not None
+        if value is not None:
+            matrix[row] = value
     return dense_array(matrix, original, valid=valid)
+
+
+def _is_as_written(native: pa.Array, row: int, value: Any, entry: dict[str, Any] | None, field: FieldLayout) -> bool:
+    """Whether nobody has touched what stands natively for a record whose vector the marker has (None: it has none)."""
+    assert field.native is not None
+    found = vectors.row_value(native, row, field.native)
+    if entry is not None and entry["n"] == vectors.ABSENT:
+        return found is None
+    if found is None:
+        return False
+    if entry is None:
+        unit = vectors.stand_in(np.zeros_like(found), vectors.PLACEHOLDER)
+        return vectors.is_untouched(found, unit, vectors.CLEANED, vectors.ROUNDED)
+    same = vectors.is_untouched if field.original.kind is not VectorKind.SPARSE else vectors.is_sparse_untouched
+    return same(found, value, entry["n"], entry["c"])
 
 
 def _blank(rows: int, field: FieldLayout) -> Any:
@@ -270,8 +288,8 @@ def _with_marks_seen(source: VectorSource, layout: Layout) -> Layout:
     for partition in source.partitions(1)[:1]:
         for page in source.scan(partition, batch_rows=64):
             marks = _marks(page.batch)
-            documents = any("doc" in entries for entries, _ in marks.values())
-            namespaces = any("ns" in entries for entries, _ in marks.values())
+            documents = any("doc" in entries or "d" in entries.get("has", "") for entries, _ in marks.values())
+            namespaces = any("ns" in entries or "n" in entries.get("has", "") for entries, _ in marks.values())
             return _widened(layout, documents=documents, namespaces=namespaces)
     return layout
 

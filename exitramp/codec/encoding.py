@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from exitramp import canonical
-from exitramp.arrow import dense_array, dense_matrix, record_keys, stream_schema, vector_type
-from exitramp.codec import marker, payload, vectors
+from exitramp.arrow import dense_array, dense_matrix, record_keys, stream_schema
+from exitramp.codec import marker, payload, ragged, vectors
 from exitramp.codec.ids import native_id
-from exitramp.codec.layout import FieldLayout, Layout, lay_out
+from exitramp.codec.layout import FieldLayout, Layout, layout_for
+from exitramp.codec.odd import judge
 from exitramp.errors import DataInvalid
 from exitramp.ports import DocumentRoom, Origin, SinkLimits, TransferAccount, VectorSink
-from exitramp.records import CollectionSpec, Metric, RecordKey
+from exitramp.records import CollectionSpec, Metric, RecordKey, VectorKind
 
 _DOCUMENT_TEXT = json.dumps(marker.DOCUMENT_KEY) + ":"
 
@@ -42,12 +43,14 @@ class EncodingSink:
         return self._layout
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
-        if self._limits.verbatim and not self._metrics:
-            self._layout = Layout(spec, spec, tuple(FieldLayout(field, field) for field in spec.vectors))
-        else:
-            self._layout = lay_out(spec, self._limits, metrics=self._metrics)
+        self._layout = layout_for(spec, self._limits, metrics=self._metrics)
+        if self._limits.verbatim:
+            self._sink.create(self._layout.native, replace(origin, fields={}))
+            return
         held = {field.original.column: field.native.name if field.native else None for field in self._layout.fields}
-        self._sink.create(self._layout.native, replace(origin, fields={} if self._limits.verbatim else held))
+        # What the first source did not have, and its user added since, is as much part of the way back.
+        first = origin.spec if _is_same(origin.spec, spec) else spec.renamed(origin.spec.name)
+        self._sink.create(self._layout.native, replace(origin, spec=first, fields=held))
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         """Write `batch`, whose schema is the original collection's, in pieces that the sink takes."""
@@ -80,6 +83,7 @@ def encode_batch(batch: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> p
     spec, native = layout.original, layout.native
     keys = record_keys(batch)
     marks: list[dict[str, Any]] = [{} for _ in keys]
+    unsaid = _unsaid(layout, limits)
     ids: list[str] = []
     for key, mark in zip(keys, marks, strict=True):
         written = native_id(key, limits)
@@ -88,6 +92,8 @@ def encode_batch(batch: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> p
             mark["id"] = key.id
         if key.namespace is not None and not limits.namespaces:
             mark["ns"] = key.namespace
+        if unsaid:
+            mark["has"] = unsaid
     columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
     for field in layout.fields:
         column = batch.column(field.original.column)
@@ -113,6 +119,20 @@ def encode_batch(batch: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> p
     )
     schema = stream_schema(native)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _is_same(one: CollectionSpec, other: CollectionSpec) -> bool:
+    """Whether both describe the same columns, which is what decoding needs to know."""
+    return stream_schema(one).equals(stream_schema(other)) and one.id_kind is other.id_kind
+
+
+def _unsaid(layout: Layout, limits: SinkLimits) -> str:
+    """What every marker says of the collection where the sink keeps no origin: "d" it has documents, "n" namespaces."""
+    if limits.keeps_origin:
+        return ""
+    spec, native = layout.original, layout.native
+    documents = "d" if spec.has_documents and not native.has_documents else ""
+    return documents + ("n" if spec.has_namespaces and not native.has_namespaces else "")
 
 
 class _PayloadEncoder:
@@ -168,11 +188,43 @@ def _native_column(
 ) -> pa.Array:
     original, native = field.original, field.native
     assert native is not None
-    if not vectors.is_dense(original):
-        return column.cast(vector_type(native)) if column.type != vector_type(native) else column
+    odd = judge(column, original, native, limits).rows
+    if vectors.is_dense(original):
+        return _dense_column(column, field, limits, marks, odd)
+    if not odd and original.dtype is native.dtype:
+        return column
+    values = ragged.read(column, original)
+    change = vectors.change_under(native.metric, limits)
+    gone = np.zeros(len(marks), np.bool_)
+    starts = np.concatenate([[0], np.cumsum(values.lengths)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = values.numbers
+        if original.kind is VectorKind.MULTI:
+            numbers = numbers.astype(vectors.NUMPY[native.dtype])
+        elif odd:
+            numbers = numbers.copy()
+    for row, how in odd.items():
+        items = slice(starts[row], starts[row + 1])
+        parts = values.numbers[items]
+        value = parts if values.indices is None else (values.indices[items], parts)
+        marks[row].setdefault("vec", {})[original.column] = vectors.pack(value, original, how, change)
+        gone[row] = how == vectors.ABSENT
+        if how == vectors.CLEANED:
+            numbers[items] = vectors.stand_in(numbers[items], how)
+    return ragged.column(replace(values, numbers=numbers).without(gone), native)
+
+
+def _dense_column(
+    column: pa.Array,
+    field: FieldLayout,
+    limits: SinkLimits,
+    marks: Sequence[dict[str, Any]],
+    odd: Mapping[int, str],
+) -> pa.Array:
+    original, native = field.original, field.native
+    assert native is not None
     matrix = dense_matrix(column)
-    valid = np.asarray(column.is_valid())
-    odd = vectors.odd_rows(matrix, valid, limits, native)
+    valid = np.array(column.is_valid())
     fill = limits.vectors_required and not bool(valid.all())
     if native.dtype is original.dtype and not odd and not fill:
         return column
@@ -181,11 +233,15 @@ def _native_column(
     change = vectors.change_under(native.metric, limits)
     for row, how in odd.items():
         marks[row].setdefault("vec", {})[original.column] = vectors.pack(matrix[row], original, how, change)
-        written[row] = vectors.stand_in(matrix[row], how)
+        if how == vectors.ABSENT:
+            valid[row] = False
+            written[row] = 0
+        elif how != vectors.NEAR:
+            written[row] = vectors.stand_in(written[row], how)
     if fill:
         unit = vectors.stand_in(np.zeros(written.shape[1], written.dtype), vectors.PLACEHOLDER)
-        for row in np.flatnonzero(~valid).tolist():
+        for row in np.flatnonzero(~np.asarray(column.is_valid())).tolist():
             marks[row].setdefault("null", []).append(original.column)
             written[row] = unit
-        valid = np.ones_like(valid)
+        valid[:] = True
     return dense_array(written, native, valid=valid)

@@ -78,13 +78,16 @@ def _derived(key: RecordKey, kinds: frozenset[IdKind]) -> str:
 
 def native_name(name: str, rule: NameRule) -> str:
     """`name` where the store takes it; else its readable part and twelve hex digits of its hash."""
-    if _fits(name, rule):
-        return name
-    tail = name_hash(name)
+    return name if fits_rule(name, rule) else derived_name(name, name, rule)
+
+
+def derived_name(name: str, material: str, rule: NameRule) -> str:
+    """The readable part of `name` and twelve hex digits of the hash of `material`. Raises `DataInvalid`."""
+    tail = name_hash(material)
     readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[: max(0, min(40, rule.maximum - len(tail) - 1))]
     mapped = f"{readable}-{tail}" if readable else f"c-{tail}"
-    if not _fits(mapped, rule):
-        raise DataInvalid(f"no collection name that this store takes can be made from {name!r}")
+    if not fits_rule(mapped, rule):
+        raise DataInvalid(f"no name that this store takes can be made from {name!r}", hint="rename it at its source")
     return mapped
 
 
@@ -92,5 +95,6 @@ def name_hash(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8")).hexdigest()[:12]
 
 
-def _fits(name: str, rule: NameRule) -> bool:
+def fits_rule(name: str, rule: NameRule) -> bool:
+    """Whether a store with this rule takes the name."""
     return rule.minimum <= len(name) <= rule.maximum and re.fullmatch(rule.pattern, name) is not None

@@ -11,8 +11,9 @@ needs it, so that a store filled by exitramp can be read, copied and dumped with
            "n" is null where nothing was written natively, and "~" where a float was written that may come back
            within 4 ulp
     vec    vectors by column: {"s": shape, "b": base64 of the little-endian bits, "n": how it stands natively,
-           "c": what the store does to vectors}
+           "c": what the store does to vectors}; of a sparse one "i" is the indices' bits
     null   dense fields in which the record has no vector although the store wanted one
+    has    where the store cannot say it itself: "d" if the collection has documents, "n" if it has namespaces
 """
 
 from __future__ import annotations

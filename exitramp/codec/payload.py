@@ -35,6 +35,7 @@ class _Absent:
 ABSENT: Final = _Absent()
 _JSON_TYPES = frozenset({"null", "bool", "int", "float", "string", "list", "object"})
 FLOAT_TOLERANCE_ULP: Final = 4
+_DEEPEST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ class Projected:
 
 def keeps_all_json(limits: PayloadLimits) -> bool:
     """Whether every payload without tags is kept as it is, so that its text need not be looked into."""
-    return _keeps_structure(limits) and limits.negative_zero and limits.float_digits is None
+    plain = limits.negative_zero and limits.float_digits is None and limits.depth is None
+    return plain and _keeps_structure(limits)
 
 
 def _keeps_structure(limits: PayloadLimits) -> bool:
-    """Whether whatever it does not keep is a float or stands in a tag."""
+    """Whether whatever it does not keep is a float, stands in a tag or is nested too deep."""
     return (
         limits.types >= _JSON_TYPES
         and limits.item_types >= _JSON_TYPES
@@ -75,7 +77,12 @@ def kept_as_they_stand(texts: pa.Array, limits: PayloadLimits) -> list[bool]:
     pattern = _odd_pattern(limits)
     if pattern is None:
         return [False] * len(texts)
-    odd: list[bool] = pc.fill_null(pc.match_substring_regex(texts, pattern), False).to_pylist()
+    found = pc.match_substring_regex(texts, pattern)
+    if limits.depth is not None:
+        # What is nested so deep opens so many brackets at least.
+        brackets = pc.add(pc.count_substring(texts, "["), pc.count_substring(texts, "{"))
+        found = pc.or_(found, pc.greater(brackets, limits.depth))
+    odd: list[bool] = pc.fill_null(found, False).to_pylist()
     return [not each for each in odd]
 
 
@@ -95,9 +102,23 @@ def _odd_pattern(limits: PayloadLimits) -> str | None:
     return "|".join(odd)
 
 
+def is_deeper(value: Any, depth: int) -> bool:
+    """Whether more than `depth` objects and lists stand in each other in `value`. Without recursion: it may be deep."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [item for item in level if isinstance(item, Mapping | list | tuple)]
+        if not level:
+            return False
+        level = [inner for item in level for inner in (item.values() if isinstance(item, Mapping) else item)]
+    return True
+
+
 def project_key(key: str, value: Any, limits: PayloadLimits) -> Projected:
     """What a sink keeps of the top-level `key`."""
     if not _is_kept_key(key, limits.key_pattern):
+        return Projected(ABSENT, "reversible")
+    # Nothing deeper than that is looked into value by value: Python's own stack ends not far behind it.
+    if isinstance(value, list | dict) and is_deeper(value, _DEEPEST if limits.depth is None else limits.depth):
         return Projected(ABSENT, "reversible")
     return project(value, limits)
 

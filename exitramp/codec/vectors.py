@@ -11,68 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from exitramp.codec.odd import ABSENT, CLEANED, NEAR, PLACEHOLDER
+from exitramp.codec.ragged import NUMPY
 from exitramp.errors import DataInvalid
 from exitramp.ports import SinkLimits
-from exitramp.records import DType, Metric, VectorField, VectorKind
+from exitramp.records import Metric, VectorField, VectorKind
 
-NUMPY: Mapping[DType, np.dtype[Any]] = {
-    DType.FLOAT32: np.dtype("<f4"),
-    DType.FLOAT16: np.dtype("<f2"),
-    DType.FLOAT64: np.dtype("<f8"),
-    DType.INT8: np.dtype("i1"),
-    DType.BINARY: np.dtype("u1"),
-}
-
-PLACEHOLDER: Final = "p"
-"""The native vector is the unit vector of the first dimension: every store takes it under every metric."""
-CLEANED: Final = "z"
-"""The native vector is the original with -0.0 written as 0.0."""
-NEAR: Final = "t"
-"""The native vector is the original, whose smallest numbers the store may flush to zero."""
+__all__ = ["ABSENT", "CLEANED", "EXACT", "NEAR", "NUMPY", "PLACEHOLDER", "ROUNDED", "SCALED"]
 
 EXACT: Final = "x"
 ROUNDED: Final = "r"
 SCALED: Final = "s"
-
-_SUBNORMAL: Mapping[np.dtype[Any], float] = {
-    np.dtype("<f4"): float(np.finfo(np.float32).tiny),
-    np.dtype("<f8"): float(np.finfo(np.float64).tiny),
-}
-
-
-def odd_rows(
-    matrix: npt.NDArray[Any], valid: npt.NDArray[np.bool_], limits: SinkLimits, native: VectorField
-) -> dict[int, str]:
-    """Which rows of `matrix` [rows, items] the sink would not give back bit for bit, and how each stands natively.
-
-    Judged is what the sink is really given, the numbers in `native.dtype`. Where that is a wider type than the
-    collection's and the sink scales vectors, no way leads back from the scaled number to the narrow one, so every
-    row's original is kept.
-    """
-    odd: dict[int, str] = {}
-    if matrix.dtype != NUMPY[native.dtype] and native.metric in limits.normalises and matrix.dtype != np.float64:
-        _mark(odd, valid, NEAR)
-    if matrix.dtype.kind != "f":
-        return odd
-    with np.errstate(all="ignore"):
-        written = matrix.astype(NUMPY[native.dtype])
-        magnitudes = np.abs(written)
-        if not limits.subnormal_vectors and written.dtype in _SUBNORMAL:
-            _mark(odd, valid & ((magnitudes > 0) & (magnitudes < _SUBNORMAL[written.dtype])).any(axis=1), NEAR)
-        if not limits.negative_zero_vectors:
-            _mark(odd, valid & (np.signbit(written) & (written == 0)).any(axis=1), CLEANED)
-        if not limits.zero_vectors:
-            _mark(odd, valid & (magnitudes == 0).all(axis=1), PLACEHOLDER)
-        if limits.vector_magnitude is not None:
-            _mark(odd, valid & (magnitudes > limits.vector_magnitude).any(axis=1), PLACEHOLDER)
-        if not limits.nonfinite_vectors:
-            _mark(odd, valid & ~np.isfinite(written).all(axis=1), PLACEHOLDER)
-    return odd
-
-
-def _mark(odd: dict[int, str], rows: npt.NDArray[np.bool_], how: str) -> None:
-    for row in np.flatnonzero(rows).tolist():
-        odd[row] = how
 
 
 def stand_in(vector: npt.NDArray[Any], how: str) -> npt.NDArray[Any]:
@@ -85,26 +34,57 @@ def stand_in(vector: npt.NDArray[Any], how: str) -> npt.NDArray[Any]:
 
 
 def is_untouched(native: npt.NDArray[Any], original: npt.NDArray[Any], how: str, change: str) -> bool:
-    """Whether what stands natively is still what was written for `original`, up to what the store itself changes.
+    """Whether what stands natively is still what was written for `original` ([items], or [n, items] of a multi field),
+    up to what the store itself changes.
 
-    `change` is what it does under the field's metric: EXACT, ROUNDED (4 ulp of float32) or SCALED to unit length. Only
-    of a store that scales the direction is all that can be asked for.
+    `change` is what it does under the field's metric: EXACT, ROUNDED (4 ulp) or SCALED to unit length. Only of a store
+    that scales the direction is all that can be asked for.
     """
+    if native.shape != original.shape:
+        return False
     with np.errstate(all="ignore"):
-        written = stand_in(original, how).astype(native.dtype).astype(np.float64)
-        found = native.astype(np.float64)
+        given = stand_in(original, how).astype(native.dtype)
+        if np.array_equal(native, given, equal_nan=native.dtype.kind == "f"):
+            return True
+        found, written = (np.atleast_2d(each).astype(np.float64) for each in (native, given))
         # A number below the smallest normal one may have been flushed to zero; nothing greater may differ.
-        tiny = _SUBNORMAL.get(native.dtype, 0.0)
-        written = np.where(np.abs(written) < tiny, 0.0, written)
+        limits = np.finfo(native.dtype) if native.dtype.kind == "f" else np.finfo(np.float32)
+        tiny = float(limits.tiny)
+        flushed = np.where(np.abs(written) < tiny, 0.0, written)
+        if change == SCALED:
+            way = _directions(found)
+            digits = max(1e-5, 2 * float(limits.eps))
+            ways = (_directions(written), _directions(flushed))
+            same = [np.isclose(way, each, rtol=digits, atol=1e-6).all(axis=1) for each in ways]
+            return bool((same[0] | same[1]).all())
         found = np.where(np.abs(found) < tiny, 0.0, found)
         if change == EXACT:
-            return bool(np.array_equal(found, written))
-        if change == ROUNDED:
-            return bool(np.allclose(found, written, rtol=4 * float(np.finfo(np.float32).eps), atol=0.0))
-        norm_found, norm_written = np.linalg.norm(found), np.linalg.norm(written)
-        if not (norm_found > 0 and norm_written > 0):
-            return bool(norm_found == norm_written)
-        return bool(np.allclose(found / norm_found, written / norm_written, rtol=1e-5, atol=1e-6))
+            return bool(np.array_equal(found, flushed, equal_nan=True))
+        # Dividing by the length and multiplying by it loses what is subnormal in between.
+        length = np.sqrt(np.einsum("ij,ij->i", written, written))[:, None]
+        allowed = 4 * float(limits.eps) * np.abs(flushed) + 2 * tiny * length
+        return bool((np.abs(found - flushed) <= allowed).all())
+
+
+def is_sparse_untouched(native: Any, original: Any, how: str, change: str) -> bool:
+    """The same for pairs of indices and values, whose order does not count."""
+    indices, values = _sorted(native)
+    wanted, numbers = _sorted(original)
+    return bool(np.array_equal(indices, wanted)) and is_untouched(values, numbers, how, change)
+
+
+def _directions(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Each at unit length, zeros left; scaled by the greatest number first, lest a square overflow or vanish."""
+    for lengths in (np.abs(vectors).max(axis=1, initial=0), None):
+        size = np.sqrt(np.einsum("ij,ij->i", vectors, vectors)) if lengths is None else lengths
+        vectors = vectors / np.where(size > 0, size, 1.0)[:, None]
+    return vectors
+
+
+def _sorted(pair: Any) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+    indices, values = pair
+    order = np.lexsort((values.view(np.uint32), indices))
+    return indices[order], values[order]
 
 
 def change_under(metric: Metric, limits: SinkLimits) -> str:
@@ -140,8 +120,8 @@ def row_value(column: pa.Array, row: int, field: VectorField) -> Any:
     if not scalar.is_valid:
         return None
     if field.kind is VectorKind.SPARSE:
-        found = scalar.as_py()
-        return np.asarray(found["indices"], np.uint32), np.asarray(found["values"], np.float32)
+        # Never by way of Python's floats, which change the bits of a NaN.
+        return tuple(scalar[side].values.to_numpy(zero_copy_only=False) for side in ("indices", "values"))
     if field.kind is VectorKind.DENSE:
         return scalar.values.to_numpy(zero_copy_only=False)
     inner = scalar.values
@@ -149,13 +129,8 @@ def row_value(column: pa.Array, row: int, field: VectorField) -> Any:
     return flat.to_numpy(zero_copy_only=False).reshape(len(inner), field.item_count)
 
 
-def as_python(value: Any, field: VectorField) -> Any:
-    """The form that pyarrow builds a column from."""
-    if value is None:
-        return None
-    if field.kind is VectorKind.SPARSE:
-        return {"indices": value[0], "values": value[1]}
-    return list(value) if field.kind is VectorKind.MULTI else value
+def is_dense(field: VectorField) -> bool:
+    return field.kind is VectorKind.DENSE
 
 
 def _text(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> str:
@@ -164,7 +139,3 @@ def _text(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> str:
 
 def _numbers(text: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype)
-
-
-def is_dense(field: VectorField) -> bool:
-    return field.kind is VectorKind.DENSE

@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from exitramp.codec import FieldLayout
 from exitramp.errors import DataInvalid, RoleUnsupported
 from exitramp.parity.records import RecordParity, compare_records
-from exitramp.parity.tolerance import UNIT_COSINE, Tolerance, loosest, tolerance_of
+from exitramp.parity.tolerance import (
+    ROUNDED_ULP,
+    UNIT_COSINE,
+    UNIT_L2,
+    Tolerance,
+    loosest,
+    tolerance_of,
+    ulps_of,
+)
 from exitramp.ports import SinkLimits
 from exitramp.records import (
     CollectionSpec,
@@ -21,7 +30,7 @@ from exitramp.records import (
     VectorKind,
     Verdict,
 )
-from exitramp.transfer.plan import MAGNITUDE, PRECISION, Plan
+from exitramp.transfer.plan import MAGNITUDE, PLACEHOLDER, PRECISION, ULP, UNIT, Plan, PlanLine
 from exitramp.wrappers import Endpoint
 
 MISSING_KEPT = 100_000
@@ -98,19 +107,38 @@ def side_tolerances(
 def accepted_tolerances(plan: Plan | None, accepted: Iterable[str]) -> dict[str, Tolerance]:
     """What may differ after a loss that the plan announced and somebody accepted, and nothing more.
 
-    Lost magnitude leaves direction to compare; lost precision leaves eight ulp of float32 (2^32 of
-    float64), which a store that rounds too stays within.
     A placeholder changes nothing that is read back.
     """
-    found: dict[str, Tolerance] = {}
-    for line in plan.lossy() if plan is not None else ():
-        if line.subject in set(accepted):
-            if MAGNITUDE in line.losses:
-                source = "lost magnitude was announced and accepted: direction only"
-                found[line.subject] = Tolerance(cosine=UNIT_COSINE, source=source)
-            elif PRECISION in line.losses:
-                found[line.subject] = Tolerance(ulp=2.0**32, source="lost precision was announced and accepted")
-    return found
+    if plan is None:
+        return {}
+    lossy = {line.subject for line in plan.lossy() if {MAGNITUDE, PRECISION} & set(line.changes)} & set(accepted)
+    return {column: granted for column, granted in announced_tolerances(plan).items() if column in lossy}
+
+
+def announced_tolerances(plan: Plan) -> dict[str, Tolerance]:
+    """How near the vectors of each field must come back, for what the plan says will happen to them.
+
+    Only equal bits are equal where nothing was announced. Rounding to float32 leaves half a unit in its last place,
+    2^28 of float64, and what a store rounds beside that. Lost magnitude leaves the direction, at unit length.
+    """
+    fields = {each.original.column: each for each in plan.layout.fields}
+    return {line.subject: _announced(line, fields[line.subject]) for line in plan.lines if line.subject in fields}
+
+
+def _announced(line: PlanLine, field: FieldLayout) -> Tolerance:
+    changes = set(line.changes) - {PLACEHOLDER}
+    if not changes or field.native is None:
+        return Tolerance(source=f"the plan says {line.fidelity}")
+    source = f"the plan announced: {', '.join(sorted(changes))}"
+    one = ulps_of(field.native.dtype, field.original.dtype)
+    ulp = (ROUNDED_ULP * one if ULP in changes else 0.0) + (one / 2 if PRECISION in changes else 0.0)
+    return Tolerance(
+        ulp=ulp or None,  # what a store that scales leaves as it is may have been rounded all the same
+        cosine=UNIT_COSINE if {MAGNITUDE, UNIT} & changes else None,
+        l2=UNIT_L2 if UNIT in changes else None,
+        length=UNIT_L2 if MAGNITUDE in changes else None,
+        source=source,
+    )
 
 
 def compare_endpoints(

@@ -16,7 +16,7 @@ from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.writer import DumpSink
 from exitramp.errors import CollectionMissing, DumpCorrupt, RoleUnsupported
-from exitramp.migration.comparing import accepted_tolerances, side_tolerances
+from exitramp.migration.comparing import announced_tolerances, side_tolerances
 from exitramp.migration.dump_checkpoint import checkpoint_of
 from exitramp.parity.alignment import read_all
 from exitramp.parity.kernel import compare_matrices
@@ -81,8 +81,15 @@ class MoveResult:
 def plan_move(source: Endpoint, target: Endpoint, *, progress: Callable[[int], None] = lambda rows: None) -> Plan:
     """Measure the source and plan its way into the target. Nothing is written."""
     limits = target.raw_sink().limits()
-    survey = survey_source(source.source(), limits, batch_rows=BATCH_ROWS, progress=progress)
-    return make_plan(survey, limits, metrics=metric_overrides(target.address))
+    survey = survey_source(
+        source.source(),
+        limits,
+        batch_rows=BATCH_ROWS,
+        name=target.address.collection,
+        metrics=metric_overrides(target.address),
+        progress=progress,
+    )
+    return make_plan(survey, limits)
 
 
 def migrate(
@@ -144,7 +151,7 @@ def migrate(
             result.target_digests = written
         elif verify:
             started = clock.monotonic()
-            _read_back(source, target, result, into_existing, accept_loss, progress)
+            _read_back(source, target, result, into_existing, progress)
             result.verify_seconds = clock.monotonic() - started
         else:
             result.findings.append(Finding("target.unverified", "the target was not read back", Verdict.INCONCLUSIVE))
@@ -223,7 +230,6 @@ def _read_back(
     target: Endpoint,
     result: MoveResult,
     among_others: bool,
-    accepted: Collection[str],
     progress: Callable[[str, int], None],
 ) -> None:
     back = target.source()
@@ -238,21 +244,20 @@ def _read_back(
         )
         return
     if result.target_digests.differences(result.digests):
-        result.findings += _explain(source, target, result, accepted, progress)
+        result.findings += _explain(source, target, result, progress)
     result.findings += back.findings()
 
 
 def _explain(
-    source: Endpoint,
-    target: Endpoint,
-    result: MoveResult,
-    accepted: Collection[str],
-    progress: Callable[[str, int], None],
+    source: Endpoint, target: Endpoint, result: MoveResult, progress: Callable[[str, int], None]
 ) -> tuple[Finding, ...]:
     """Digests differ: by design where the plan said so, and within what it said, or really."""
     reader = source.source()
-    given = accepted_tolerances(result.plan, accepted)
-    tolerances = side_tolerances(reader.describe().vectors, source, target, given=given)
+    if result.plan is not None:
+        # What the plan announced is what may differ, and not what the two stores could have done to other vectors.
+        tolerances = announced_tolerances(result.plan)
+    else:
+        tolerances = side_tolerances(reader.describe().vectors, source, target)
     result.parity = compare_records(
         reader, target.source(), tolerances=tolerances, progress=lambda rows: progress("compare", rows)
     )

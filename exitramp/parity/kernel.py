@@ -26,7 +26,8 @@ _UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16
 class Differences:
     """What two matrices [rows, items] of one dtype have between them.
 
-    `unequal` are the rows whose bits differ; `cosine`, `l2`, `max_abs` and `ulp` belong to those rows in that order.
+    `unequal` are the rows whose bits differ; `cosine`, `l2`, `max_abs`, `ulp` and `length_b`, the length of B's vector,
+    belong to those rows in that order.
     Cosine is NaN where a side is zero or not finite; equal rows have cosine 1 and L2 0. `ulp` is infinite where
     numbers that are not finite differ, and NaN for integers, which are not rounded.
     """
@@ -37,6 +38,7 @@ class Differences:
     l2: npt.NDArray[np.float64]
     max_abs: npt.NDArray[np.float64]
     ulp: npt.NDArray[np.float64]
+    length_b: npt.NDArray[np.float64]
 
 
 def unequal_rows(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
@@ -57,29 +59,31 @@ def compare_matrices(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> 
     """Compare two matrices of the same shape and dtype row by row."""
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     rows = unequal_rows(a, b)
-    figures = np.empty((4, len(rows)), np.float64)
+    figures = np.empty((5, len(rows)), np.float64)
     step = max(1, MEASURED_BYTES // (8 * a.shape[1]))
     with np.errstate(all="ignore"):
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             figures[:, start : start + step] = _measure(a[part], b[part])
-    cosine, l2, max_abs, ulp = figures
-    return Differences(len(a), rows, cosine, l2, max_abs, ulp)
+    return Differences(len(a), rows, *figures)
 
 
 def _measure(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float64], ...]:
     left, right = a.astype(np.float64), b.astype(np.float64)
     difference = left - right
     max_abs = np.abs(difference).max(axis=1)
+    greatest_b = 1.0
     if a.dtype == np.float64:
         # Only float64 holds numbers whose squares overflow or vanish in float64.
-        left, right = _scaled(left, np.abs(left).max(axis=1)), _scaled(right, np.abs(right).max(axis=1))
+        greatest_b = np.abs(right).max(axis=1)
+        left, right = _scaled(left, np.abs(left).max(axis=1)), _scaled(right, greatest_b)
         l2 = _norm(_scaled(difference, max_abs)) * np.where(max_abs > 0, max_abs, 1.0)
     else:
         l2 = _norm(difference)
-    norms = _norm(left) * _norm(right)
+    norm_b = _norm(right)
+    norms = _norm(left) * norm_b
     cosine = np.where(norms > 0, np.einsum("ij,ij->i", left, right) / norms, np.nan)
-    return cosine, l2, max_abs, _ulp(a, b, np.flatnonzero(~np.isfinite(max_abs)))
+    return cosine, l2, max_abs, _ulp(a, b, np.flatnonzero(~np.isfinite(max_abs))), norm_b * greatest_b
 
 
 def _norm(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -10,29 +10,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exitramp.codec.layout import native_dtype
 from exitramp.errors import UsageError
 from exitramp.parity.kernel import Differences
 from exitramp.ports import SinkLimits
-from exitramp.records import VectorField
+from exitramp.records import DType, VectorField, VectorKind
 
 ROUNDED_ULP = 4.0
 UNIT_COSINE = 1.0 - 1e-6
 UNIT_L2 = 2e-5
+_FRACTION_BITS = {DType.FLOAT16: 10, DType.FLOAT32: 23, DType.FLOAT64: 52}
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
     """A row is within when its greatest ULP distance is at most `ulp`, or its cosine is at least `cosine` and its L2
-    distance at most `l2` (each where given). All unset: only equal bits are equal. `source` says who decided."""
+    distance at most `l2` (each where given). All unset: only equal bits are equal. `source` says who decided.
+
+    `length` is how far from 1 the length of B's vector may be, beside its cosine, where B was said to be scaled.
+    """
 
     ulp: float | None = None
     cosine: float | None = None
     l2: float | None = None
     source: str = "exact"
+    length: float | None = None
 
     @property
     def is_exact(self) -> bool:
-        return self.ulp is None and self.cosine is None and self.l2 is None
+        return self.ulp is None and self.cosine is None and self.l2 is None  # `length` holds beside a cosine only
 
     def within(self, found: Differences) -> npt.NDArray[np.bool_]:
         """Which of the unequal rows are within."""
@@ -45,11 +51,14 @@ class Tolerance:
                 apart &= found.cosine >= self.cosine
             if self.l2 is not None:
                 apart &= found.l2 <= self.l2
+            if self.length is not None:
+                apart &= np.abs(found.length_b - 1) <= self.length
             near |= apart
         return near
 
     def to_json(self) -> dict[str, Any]:
-        return {"ulp": self.ulp, "cosine": self.cosine, "l2": self.l2, "source": self.source}
+        plain = {"ulp": self.ulp, "cosine": self.cosine, "l2": self.l2, "source": self.source}
+        return plain if self.length is None else plain | {"length": self.length}
 
 
 def tolerance_of(field: VectorField, limits: SinkLimits | None) -> Tolerance:
@@ -58,11 +67,19 @@ def tolerance_of(field: VectorField, limits: SinkLimits | None) -> Tolerance:
     A store that normalises is granted 1e-6 in cosine and 2e-5 in L2, which vectors meet whose norm was within 1e-5
     of one; vectors of other norms fail, since their magnitude is really gone.
     """
-    if limits is not None and field.metric in limits.normalises:
+    held = None if limits is None or field.kind is not VectorKind.DENSE else native_dtype(field.dtype, limits)
+    if limits is None or held is None or field.dtype not in {DType.FLOAT32, DType.FLOAT64}:
+        return Tolerance()  # what such a store changes in them, the codec keeps beside
+    if field.metric in limits.normalises:
         return Tolerance(cosine=UNIT_COSINE, l2=UNIT_L2, source="the store normalises; unit vectors stay within this")
-    if limits is not None and field.metric in limits.rounds:
-        return Tolerance(ulp=ROUNDED_ULP, source="the store rounds")
+    if field.metric in limits.rounds:
+        return Tolerance(ulp=ROUNDED_ULP * ulps_of(held, field.dtype), source="the store rounds")
     return Tolerance()
+
+
+def ulps_of(held: DType, dtype: DType) -> float:
+    """How many units in the last place of `dtype` one of the dtype `held` is, where it is the coarser."""
+    return 2.0 ** max(0, _FRACTION_BITS[dtype] - _FRACTION_BITS[held]) if held in _FRACTION_BITS else 1.0
 
 
 def loosest(a: Tolerance, b: Tolerance) -> Tolerance:
@@ -74,6 +91,7 @@ def loosest(a: Tolerance, b: Tolerance) -> Tolerance:
         cosine=min((value for value in (a.cosine, b.cosine) if value is not None), default=None),
         l2=_most(a.l2, b.l2),
         source=a.source if a.source == b.source else f"{a.source}; {b.source}",
+        length=None if None in (a.length, b.length) else _most(a.length, b.length),
     )
 
 

@@ -40,6 +40,7 @@ class PayloadLimits:
     float_exponent: with `float_digits`, the decimal exponent's greatest magnitude that is still exact.
     key_pattern: a regular expression that a kept top-level key matches fully.
     string_bytes: the longest text kept, in UTF-8 bytes (None: any).
+    depth: how many objects and lists may stand in each other under a top-level key (None: any number).
     empty_payload: whether `{}` comes back as `{}`; absent_payload: whether no payload comes back as none.
     """
 
@@ -56,6 +57,7 @@ class PayloadLimits:
     float_exponent: int = 22
     key_pattern: str = r"(?s).*"
     string_bytes: int | None = None
+    depth: int | None = None
     empty_payload: bool = True
     absent_payload: bool = True
 
@@ -75,12 +77,20 @@ class SinkLimits:
 
     id_kinds: kinds it takes; `id_bytes` the longest text id in UTF-8 bytes (None: no limit).
     unnamed_vector, named_vectors: whether a field "" or fields with names can be made; `dense_fields` how many.
+    field_names: which names its vector fields may have; `shared_field_names` whether two of different kinds the same.
+    sparse_metrics: what its sparse fields are searched by.
     vectors_required: whether every record must have a value in every dense field.
     normalises: metrics under which it scales vectors to unit length (magnitude is then lost).
     rounds: metrics under which vectors come back about one ulp off.
     nonfinite_vectors: whether NaN and infinities are taken and given back bit for bit.
     negative_zero_vectors, subnormal_vectors: whether those come back bit for bit.
     vector_magnitude: the greatest magnitude of one number that is kept exactly (None: all finite ones).
+    vector_magnitude_least: what the greatest number of a vector must reach for it to be kept (None: any; zeros are).
+    magnitude_metrics: the metrics under which those two hold (None: all).
+    unit_slack: under `normalises`, vectors of at most `unit_dimensions` numbers are given back bit for bit if their
+        length is this near to 1.
+    empty_multi: whether a list of no vectors is taken; sparse_duplicates: whether an index may stand twice.
+    records_least: the fewest records, where there are any at all, that what `finish` builds can be made of.
     durable: whether `flush` really makes what was written survive kill -9.
     verbatim: every record of the model is taken and given back as it is, so that nothing need be encoded.
     """
@@ -96,6 +106,9 @@ class SinkLimits:
     unnamed_vector: bool = True
     named_vectors: bool = False
     dense_fields: int | None = 1
+    field_names: NameRule = NameRule(r"(?s).*", 0, 65_535)
+    shared_field_names: bool = True
+    sparse_metrics: frozenset[Metric] = frozenset(Metric)
     vectors_required: bool = True
     vector_free: bool = False
     namespaces: bool = False
@@ -106,9 +119,16 @@ class SinkLimits:
     negative_zero_vectors: bool = True
     subnormal_vectors: bool = True
     vector_magnitude: float | None = None
+    vector_magnitude_least: float | None = None
+    magnitude_metrics: frozenset[Metric] | None = None
+    unit_slack: float = 0.0
+    unit_dimensions: int = 0
     zero_vectors: bool = True
+    empty_multi: bool = True
+    sparse_duplicates: bool = True
     keeps_origin: bool = False
     batch_rows: int = 1000
+    records_least: int = 0
     durable: bool = True
     verbatim: bool = False
 

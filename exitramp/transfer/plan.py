@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from exitramp.codec import Layout, lay_out
-from exitramp.codec.layout import FieldLayout
+from exitramp.codec import FieldLayout, Layout
 from exitramp.errors import ConsentMissing, DataInvalid
 from exitramp.ports import DocumentRoom, SinkLimits
-from exitramp.records import DType, EmbeddingModel, Finding, Metric, VectorKind, Verdict
+from exitramp.records import DType, EmbeddingModel, Finding, VectorKind, Verdict
 from exitramp.transfer.survey import Survey, VectorSurvey
 
 UNIT_NORM_TOLERANCE = 1e-5
 MAGNITUDE, PRECISION, PLACEHOLDER = "magnitude", "precision", "placeholder"
+UNIT, ULP = "unit", "ulp"
 
 
 class Fidelity(StrEnum):
@@ -34,15 +34,16 @@ _ORDER = list(Fidelity)
 class PlanLine:
     """One thing and what happens to it. `subject` is the name that `--accept-loss` takes.
 
-    `losses` names what a lossy vector field loses: MAGNITUDE and PRECISION change what comes back, PLACEHOLDER only
-    what a search may find, since the original is kept.
+    `changes` names what happens to the vectors of a field that do not come back bit for bit: MAGNITUDE (scaled to unit
+    length), PRECISION (rounded to the sink's dtype), UNIT (scaled, but of unit length before) and ULP (up to 4 of
+    them). PLACEHOLDER changes what a search may find and nothing that is read back, since the original is kept.
     """
 
     subject: str
     fidelity: Fidelity
     how: str
     rows: int | None = None
-    losses: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {"subject": self.subject, "class": self.fidelity.value, "how": self.how, "rows": self.rows}
@@ -72,7 +73,8 @@ class Plan:
         if blocking:
             first = blocking[0]
             ids = f" ({', '.join(first.ids[:5])})" if first.ids else ""
-            raise DataInvalid(f"{first.message}{ids}", hint="mend the source; nothing was written")
+            hint = first.detail.get("next", "mend the source")
+            raise DataInvalid(f"{first.message}{ids}", hint=f"{hint}; nothing was written")
         known = {line.subject for line in self.lines}
         unknown = [name for name in accepted if name not in known]
         if unknown:
@@ -98,15 +100,9 @@ class Plan:
         }
 
 
-def make_plan(
-    survey: Survey, limits: SinkLimits, *, name: str | None = None, metrics: Mapping[str, Metric] | None = None
-) -> Plan:
-    """The plan for writing what `survey` measured into a sink with `limits`."""
-    spec = survey.spec
-    if limits.verbatim and not metrics:
-        layout = Layout(spec, spec, tuple(FieldLayout(field, field) for field in spec.vectors))
-    else:
-        layout = lay_out(spec, limits, name=name, metrics=metrics)
+def make_plan(survey: Survey, limits: SinkLimits) -> Plan:
+    """The plan for writing what `survey` measured into a sink with `limits`, for which it was measured."""
+    layout = survey.layout
     lines = [*_identity(survey, layout, limits), *_texts(survey, layout, limits)]
     for field in layout.fields:
         lines += _vector(field, survey.vectors[field.original.column], limits)
@@ -122,12 +118,12 @@ def _identity(survey: Survey, layout: Layout, limits: SinkLimits) -> Iterator[Pl
         )
     else:
         yield PlanLine("id", Fidelity.EXACT, "taken as it is")
-    if layout.native.name != survey.spec.name and limits.keeps_origin:
-        yield PlanLine("name", Fidelity.REVERSIBLE, f"{layout.native.name!r} here; the original is kept beside it")
-    elif layout.native.name != survey.spec.name:
-        yield PlanLine("name", Fidelity.LOSSY, f"{layout.native.name!r} here, and no room for the original")
-    else:
+    if layout.native.name == survey.spec.name:
         yield PlanLine("name", Fidelity.EXACT, "taken as it is")
+    elif limits.keeps_origin:
+        yield PlanLine("name", Fidelity.REVERSIBLE, f"{layout.native.name!r} here; the original is kept beside it")
+    else:
+        yield PlanLine("name", Fidelity.LOSSY, f"{layout.native.name!r} here, and no room for the original")
     if survey.spec.has_namespaces:
         native = limits.namespaces
         how = "kept as namespaces" if native else "kept in the record's marker; the id is derived from both"
@@ -166,14 +162,13 @@ def _vector(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> list
     if native.metric is not original.metric:
         how = f"searched by {native.metric} instead of {original.metric}: other neighbours come back"
         lines.append(PlanLine(f"metric:{column}", Fidelity.LOSSY, how))
-    steps: list[_Step] = []
-    if original.kind is VectorKind.DENSE:
+    steps = [*_form_steps(field), *_kept_steps(field, found, limits)]
+    # A field of which nothing stands natively as it is loses nothing but what has been said.
+    if original.kind is VectorKind.DENSE and found.rows > found.placeholders + found.absent + found.kept:
         steps += _dense_steps(field, found, limits)
-    if native.name != original.name:
-        steps.append(_Step(Fidelity.REVERSIBLE, f"the field is called {native.name!r} here"))
     worst = max((step.fidelity for step in steps), key=_ORDER.index, default=Fidelity.EXACT)
-    how = "; ".join(step.text for step in steps) or "kept bit for bit"
-    return [*lines, PlanLine(column, worst, how, found.rows, tuple(step.loss for step in steps if step.loss))]
+    how = "; ".join(step.text for step in steps) or ("kept bit for bit" if found.rows else "no vectors")
+    return [*lines, PlanLine(column, worst, how, found.rows, tuple(step.change for step in steps if step.change))]
 
 
 class _Step(NamedTuple):
@@ -181,41 +176,59 @@ class _Step(NamedTuple):
 
     fidelity: Fidelity
     text: str
-    loss: str = ""
+    change: str = ""
+
+
+def _form_steps(field: FieldLayout) -> Iterator[_Step]:
+    """What the way back undoes for every record alike; `_structure` says where there is none."""
+    original, native = field.original, field.native
+    assert native is not None
+    if original.dtype is not native.dtype:
+        yield _Step(Fidelity.REVERSIBLE, f"held as {native.dtype}")
+    if native.name != original.name:
+        yield _Step(Fidelity.REVERSIBLE, f"the field is called {native.name!r} here")
+
+
+def _kept_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> Iterator[_Step]:
+    """Records whose original stands in the marker."""
+    assert field.native is not None
+    if found.kept:
+        scaled = field.native.metric in limits.normalises
+        why = "that the store scales to unit length" if scaled else "of numbers that the store changes"
+        yield _Step(Fidelity.REVERSIBLE, f"{found.kept} vectors {why} are kept in the marker too")
+    if found.absent:
+        text = f"{found.absent} vectors that the store cannot take are kept in the marker, where no search finds them"
+        yield _Step(Fidelity.REVERSIBLE, text)
+    if found.placeholders:
+        text = "vectors that the store cannot take are kept in the marker; a placeholder is searched"
+        yield _Step(Fidelity.LOSSY, f"{found.placeholders} {text}", PLACEHOLDER)
+    if found.null and limits.vectors_required and field.native.kind is VectorKind.DENSE:
+        text = f"{found.null} records have no vector and get a placeholder that searches can find"
+        yield _Step(Fidelity.LOSSY, text, PLACEHOLDER)
 
 
 def _dense_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> Iterator[_Step]:
+    """Those that stand natively alone."""
     original, native = field.original, field.native
     assert native is not None
-    if original.dtype is DType.FLOAT64 and native.dtype is DType.FLOAT32 and not found.fits_float32:
-        yield _Step(Fidelity.LOSSY, "precision: float64 is rounded to float32", PRECISION)
-    elif original.dtype is not native.dtype:
-        exact = Fidelity.REVERSIBLE if limits.keeps_origin else Fidelity.LOSSY
-        text = f"held as {native.dtype}" + ("" if limits.keeps_origin else ", and no room to say it was not")
-        yield _Step(exact, text, "" if limits.keeps_origin else PRECISION)
+    if not found.exact:
+        yield _Step(Fidelity.LOSSY, f"precision: {original.dtype} is rounded to {native.dtype}", PRECISION)
+    low, high = found.norm_minimum, found.norm_maximum
     if native.metric in limits.normalises:
-        low, high = found.norm_minimum, found.norm_maximum
         if low is None or high is None:
-            yield _Step(Fidelity.EXACT, "no vectors")
-        elif original.dtype in {DType.FLOAT16, DType.INT8}:
-            yield _Step(Fidelity.REVERSIBLE, "scaled to unit length; the original is kept in the record's marker")
+            yield _Step(Fidelity.EXACT, "every vector is all zero")
         elif max(abs(low - 1), abs(high - 1)) <= UNIT_NORM_TOLERANCE:
-            yield _Step(Fidelity.ROUNDED, "scaled to unit length, which it has already: cosine >= 1-1e-6, L2 <= 2e-5")
+            text = "scaled to unit length, which it has already: cosine >= 1-1e-6, L2 <= 2e-5"
+            yield _Step(Fidelity.ROUNDED, text, UNIT)
         else:
             text = f"magnitude: scaled to unit length; norms were {low:.4g} to {high:.4g}"
             yield _Step(Fidelity.LOSSY, text, MAGNITUDE)
-    elif native.metric in limits.rounds:
-        yield _Step(Fidelity.ROUNDED, "up to 4 ulp")
-    missing = found.null if limits.vectors_required else 0
-    if missing:
-        text = f"{missing} records have no vector and get a placeholder that searches can find"
-        yield _Step(Fidelity.LOSSY, text, PLACEHOLDER)
-    if found.placeholders:
-        text = "vectors the store cannot take are kept in the marker; a placeholder is searched"
-        yield _Step(Fidelity.LOSSY, f"{found.placeholders} {text}", PLACEHOLDER)
-    if found.cleaned and original.dtype not in {DType.FLOAT16, DType.INT8}:
-        text = "vectors with -0.0 or subnormal numbers are kept in the marker"
-        yield _Step(Fidelity.REVERSIBLE, f"{found.cleaned} {text}")
+    elif native.metric not in limits.rounds or native.dtype in {DType.INT8, DType.BINARY}:
+        return
+    elif original.dtype in {native.dtype, DType.FLOAT64}:
+        yield _Step(Fidelity.ROUNDED, f"up to 4 ulp of {native.dtype}", ULP)
+    else:
+        yield _Step(Fidelity.REVERSIBLE, f"what the store rounds is rounded back to {original.dtype}")
 
 
 def _model(survey: Survey, limits: SinkLimits) -> Iterator[PlanLine]:
@@ -230,6 +243,13 @@ def _model(survey: Survey, limits: SinkLimits) -> Iterator[PlanLine]:
 def _findings(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
     if not survey.rows:
         yield Finding("source.empty", "the source holds no records", Verdict.INCONCLUSIVE)
+    if 0 < survey.rows < limits.records_least:
+        yield Finding(
+            "target.records_least",
+            f"the target's index can be built of {limits.records_least} records or more, and there are {survey.rows}",
+            Verdict.FAIL,
+            detail={"next": "choose another index in the target's address"},
+        )
     if survey.duplicates:
         yield Finding(
             "source.duplicates",
@@ -246,6 +266,8 @@ def _findings(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
             survey.collision_ids,
             survey.collisions,
         )
+    if not limits.keeps_origin:
+        yield from _structure(survey.layout)
     for column, found in survey.vectors.items():
         if found.nonfinite:
             yield Finding(
@@ -258,6 +280,26 @@ def _findings(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
             yield Finding("vector.zero", f"{column}: {found.zero} vectors are all zero", count=found.zero)
     if not limits.durable:
         yield Finding("target.volatile", "what this target acknowledges does not survive the process")
+
+
+def _structure(layout: Layout) -> Iterator[Finding]:
+    """What a store without room for the origin could not say of itself, so that no way led back."""
+    for field in layout.fields:
+        original, native = field.original, field.native
+        if native is None:
+            text = f"would be kept in the markers ({field.why})"
+        elif native.name != original.name:
+            text = f"would have to be called {native.name!r}"
+        elif native.dtype is not original.dtype:
+            text = f"would be held as {native.dtype} instead of {original.dtype}"
+        else:
+            continue
+        yield Finding(
+            "field.unsaid",
+            f"{original.column} {text}, and this store has no room to say so: nobody could read it back",
+            Verdict.FAIL,
+            detail={"column": original.column, "next": "choose another store (or a newer version of it), or dump it"},
+        )
 
 
 def _estimates(survey: Survey, limits: SinkLimits) -> dict[str, int | float | None]:

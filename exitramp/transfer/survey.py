@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ import pyarrow as pa
 from exitramp import canonical
 from exitramp.arrow import dense_matrix, record_keys
 from exitramp.clock import Clock, SystemClock
-from exitramp.codec import vectors
+from exitramp.codec import FieldLayout, Layout, ragged
 from exitramp.codec.ids import native_id
-from exitramp.codec.layout import native_dtype
+from exitramp.codec.layout import layout_for
+from exitramp.codec.marker import MARKER_KEY
+from exitramp.codec.odd import ABSENT, CLEANED, NEAR, PLACEHOLDER, judge
 from exitramp.codec.payload import keeps_all_json, project_key
-from exitramp.errors import StoreProtocolError
+from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.ports import SinkLimits, VectorSource
-from exitramp.records import CollectionSpec, DType, RecordKey, VectorField, VectorKind
+from exitramp.records import CollectionSpec, DType, Metric, RecordKey, VectorField, VectorKind
 
 IDS_SHOWN = 20
 
@@ -34,25 +37,31 @@ class KeySurvey:
 
 @dataclass(slots=True)
 class VectorSurvey:
-    """One vector field. `placeholders` and `cleaned` are vectors that go into the marker; norms are of finite ones."""
+    """One vector field. `placeholders`, `absent` and `kept` are records whose vector goes into the marker, with a
+    placeholder, nothing, or nearly itself standing natively.
+
+    Of the other dense vectors: `exact` whether the sink's dtype holds every number, and the least and the greatest
+    length of those that a sink scales, zeros left out.
+    """
 
     rows: int = 0
     null: int = 0
-    norm_minimum: float | None = None
-    norm_maximum: float | None = None
     zero: int = 0
     nonfinite: int = 0
     nonfinite_ids: tuple[str, ...] = ()
-    fits_float32: bool = True
+    exact: bool = True
+    norm_minimum: float | None = None
+    norm_maximum: float | None = None
     placeholders: int = 0
-    cleaned: int = 0
+    absent: int = 0
+    kept: int = 0
 
 
 @dataclass(slots=True)
 class Survey:
-    """What was measured; `seconds` and `pages` are those of the read itself."""
+    """What was measured, and the layout it was measured for; `seconds` and `pages` are those of the read itself."""
 
-    spec: CollectionSpec
+    layout: Layout
     rows: int = 0
     pages: int = 0
     bytes_read: int = 0
@@ -68,20 +77,34 @@ class Survey:
     collisions: int = 0
     collision_ids: tuple[str, ...] = ()
 
+    @property
+    def spec(self) -> CollectionSpec:
+        """The collection as its source describes it."""
+        return self.layout.original
+
 
 def survey_source(
     source: VectorSource,
     limits: SinkLimits,
     *,
     batch_rows: int,
+    name: str | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
     clock: Clock | None = None,
 ) -> Survey:
-    """Read all of `source` once and measure it against `limits`. Memory grows by 16 bytes a record, no more."""
+    """Read all of `source` once and measure it against `limits`. Memory grows by 16 bytes a record, no more.
+
+    `name` and `metrics` are those of `lay_out`. Raises `DataInvalid` for a collection that cannot be laid out at all
+    (before anything is read), and naming the record for a payload that nothing could be done with.
+    """
     clock = clock or SystemClock()
     started = clock.monotonic()
     spec = source.describe()
-    survey = Survey(spec, vectors={each.column: VectorSurvey() for each in spec.vectors})
+    survey = Survey(
+        layout_for(spec, limits, name=name, metrics=metrics),
+        vectors={each.column: VectorSurvey() for each in spec.vectors},
+    )
     ids = _IdCheck(limits)
     for partition in source.partitions(1):
         last = False
@@ -108,68 +131,88 @@ def _measure(batch: pa.RecordBatch, survey: Survey, limits: SinkLimits, ids: _Id
         survey.documents += rows - batch.column("document").null_count
     if survey.spec.has_namespaces:
         survey.rows_in_namespaces += rows - batch.column("namespace").null_count
-    _measure_payloads(batch.column("payload").to_pylist(), survey, limits)
-    for each in survey.spec.vectors:
-        _measure_vectors(batch.column(each.column), each, survey.vectors[each.column], limits, keys)
+    _measure_payloads(batch.column("payload").to_pylist(), survey, limits, keys)
+    for each in survey.layout.fields:
+        column = batch.column(each.original.column)
+        _measure_vectors(column, each, survey.vectors[each.original.column], limits, keys)
 
 
-def _measure_payloads(texts: Sequence[str | None], survey: Survey, limits: SinkLimits) -> None:
+def _measure_payloads(
+    texts: Sequence[str | None], survey: Survey, limits: SinkLimits, keys: Sequence[RecordKey]
+) -> None:
     simple = limits.verbatim or keeps_all_json(limits.payload)
-    for text in texts:
+    for text, key in zip(texts, keys, strict=True):
         if text is None or text == "{}":
             kept = limits.payload.absent_payload if text is None else limits.payload.empty_payload
             survey.payloads_encoded += not (kept or limits.verbatim)
             continue
-        payload = canonical.loads(text)
-        for key, value in payload.items():
-            found = survey.payload_keys.setdefault(key, KeySurvey())
+        for name, value in _decoded(text, key).items():
+            found = survey.payload_keys.setdefault(name, KeySurvey())
             found.rows += 1
             if simple and (limits.verbatim or canonical.TAG_PREFIX not in text):
-                found.encoded += key == "_exitramp" and not limits.verbatim
+                found.encoded += name == MARKER_KEY and not limits.verbatim
             else:
-                found.encoded += project_key(key, value, limits.payload).kept != "exact"
+                found.encoded += project_key(name, value, limits.payload).kept != "exact"
+
+
+def _decoded(text: str, key: RecordKey) -> dict[str, Any]:
+    try:
+        payload = canonical.loads(text)
+    except (DataInvalid, RecursionError) as error:
+        raise DataInvalid(
+            f"the payload of record '{key}' cannot be read: it is no JSON, or nested too deep",
+            hint="mend it at its source; nothing was written",
+        ) from error
+    if not isinstance(payload, dict):
+        raise DataInvalid(
+            f"the payload of record '{key}' is no JSON object", hint="mend it at its source; nothing was written"
+        )
+    return payload
 
 
 def _measure_vectors(
-    column: pa.Array, each: VectorField, found: VectorSurvey, limits: SinkLimits, keys: Sequence[RecordKey]
+    column: pa.Array, each: FieldLayout, found: VectorSurvey, limits: SinkLimits, keys: Sequence[RecordKey]
 ) -> None:
     found.rows += len(column) - column.null_count
     found.null += column.null_count
-    if each.kind is not VectorKind.DENSE or each.dtype is DType.BINARY or column.null_count == len(column):
+    if column.null_count == len(column):
         return
-    matrix = dense_matrix(column)
-    valid = np.asarray(column.is_valid())
-    wide: npt.NDArray[Any] = matrix[valid] if column.null_count else matrix
-    with np.errstate(all="ignore"):
-        norms = np.sqrt(np.einsum("ij,ij->i", wide, wide, dtype=np.float64))
-    finite = norms[np.isfinite(norms)]
-    if len(finite):
-        low, high = float(finite.min()), float(finite.max())
-        found.norm_minimum = low if found.norm_minimum is None else min(low, found.norm_minimum)
-        found.norm_maximum = high if found.norm_maximum is None else max(high, found.norm_maximum)
-        found.zero += int((finite == 0).sum())
-    if each.dtype is DType.INT8:
+    if each.original.dtype not in {DType.BINARY, DType.INT8}:
+        _count_unusual(column, each.original, found, keys)
+    if each.native is None or limits.verbatim:
         return
-    if len(finite) < len(norms):
-        bad = np.flatnonzero(valid)[~np.isfinite(wide).all(axis=1)]
-        found.nonfinite += len(bad)
-        room = IDS_SHOWN - len(found.nonfinite_ids)
-        found.nonfinite_ids += tuple(str(keys[row]) for row in bad[:room].tolist())
-    if each.dtype is DType.FLOAT64 and found.fits_float32:
-        found.fits_float32 = _fits_float32(wide)
-    held_as = None if limits.verbatim else native_dtype(each.dtype, limits)
-    if held_as is not None:
-        native = replace(each, dtype=held_as)
-        odd = vectors.odd_rows(matrix, valid, limits, native)
-        placeholders = sum(how == vectors.PLACEHOLDER for how in odd.values())
-        found.placeholders += placeholders
-        found.cleaned += len(odd) - placeholders
+    odd = judge(column, each.original, each.native, limits, measure=True)
+    hows = Counter(odd.rows.values())
+    found.placeholders += hows[PLACEHOLDER]
+    found.absent += hows[ABSENT]
+    found.kept += hows[CLEANED] + hows[NEAR]
+    found.exact = found.exact and odd.exact
+    if odd.norm_minimum is not None and odd.norm_maximum is not None:
+        low, high = found.norm_minimum, found.norm_maximum
+        found.norm_minimum = odd.norm_minimum if low is None else min(low, odd.norm_minimum)
+        found.norm_maximum = odd.norm_maximum if high is None else max(high, odd.norm_maximum)
 
 
-def _fits_float32(matrix: npt.NDArray[np.float64]) -> bool:
-    with np.errstate(all="ignore"):
-        narrow = matrix.astype(np.float32).astype(np.float64)
-    return bool(((narrow == matrix) | (np.isnan(narrow) & np.isnan(matrix))).all())
+def _count_unusual(column: pa.Array, each: VectorField, found: VectorSurvey, keys: Sequence[RecordKey]) -> None:
+    """What a reader should know of the vectors wherever they go: those that are all zero, or not finite."""
+    if each.kind is VectorKind.DENSE:
+        matrix = dense_matrix(column)
+        places = np.arange(len(column))
+        there = np.asarray(column.is_valid())
+        found.zero += int((there & (matrix == 0).all(axis=1)).sum())
+        finite = np.isfinite(matrix).all(axis=1)
+    else:
+        values = ragged.read(column, each)
+        places, there = values.rows, np.ones(len(values.rows), np.bool_)
+        finite = np.isfinite(values.numbers)
+        if values.indices is None:
+            finite = finite.all(axis=1)
+    if finite.all():
+        return
+    bad = np.unique(places[there & ~finite])
+    found.nonfinite += len(bad)
+    room = IDS_SHOWN - len(found.nonfinite_ids)
+    found.nonfinite_ids += tuple(str(keys[row]) for row in bad[:room].tolist())
 
 
 class _IdCheck:

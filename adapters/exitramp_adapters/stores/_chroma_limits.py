@@ -35,11 +35,13 @@ LIMITS: Final = SinkLimits(
     names=_NAMES,
     documents=DocumentRoom.NATIVE,
     # Cosine divides by a float32 norm and multiplies by it again: 2 ulp at most, unless the norm's square overflows
-    # (NaN: beyond 1.8e19) or vanishes (zeros: below 1e-21), and numbers that are subnormal by then lose digits. Dot and
-    # euclidean keep every finite number to the bit; these two limits are there for cosine.
+    # (NaN: beyond 1.8e19) or vanishes (zeros, also of a large vector whose numbers are each below 1e-22), and numbers
+    # that are subnormal by then lose digits. Dot and euclidean keep every finite number to the bit.
     rounds=frozenset({Metric.COSINE}),
     subnormal_vectors=False,
     vector_magnitude=1e16,
+    vector_magnitude_least=1e-21,
+    magnitude_metrics=frozenset({Metric.COSINE}),
     keeps_origin=True,
     batch_rows=WRITE_ROWS,
     durable=True,

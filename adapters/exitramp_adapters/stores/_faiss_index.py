@@ -5,6 +5,7 @@ Only index types that keep vectors as they were are read; the others are refused
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -169,6 +170,12 @@ def build_index(factory: str, metric: Metric, matrix: npt.NDArray[np.float32]) -
     if rows:
         index.add(stored)
     return index
+
+
+def lists_of(factory: str) -> int:
+    """How many lists an index of this factory clusters its records into, each of which needs one: 0 for none."""
+    found = re.match(r"IVF(\d+)", factory)
+    return int(found[1]) if found else 0
 
 
 def about_index(index: Any) -> dict[str, Any]:

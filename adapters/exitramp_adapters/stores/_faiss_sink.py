@@ -15,7 +15,7 @@ from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageE
 from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
 from exitramp_adapters.stores._faiss_files import Loaded, save, side_car_path, signature, table_schema
-from exitramp_adapters.stores._faiss_index import LARGEST, build_index
+from exitramp_adapters.stores._faiss_index import LARGEST, build_index, lists_of
 from exitramp_adapters.stores._faiss_records import Opened, changed
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class FaissSink:
             vector_magnitude=None if self._flat else LARGEST,
             keeps_origin=True,
             batch_rows=PAGE_ROWS,
+            records_least=lists_of(self._store.factory or ""),
         )
 
     @property

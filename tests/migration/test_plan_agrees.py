@@ -1,0 +1,306 @@
+"""What a plan says is what a copy does: for every collection of the record model and every store it may go into.
+
+Exactly one of three things happens. The plan promises, and the copy lands and keeps the promise, field by field; or it
+announces losses by name, and nothing is written without consent, and with consent nothing else is lost; or it refuses
+before the first write and says what to do. `EXITRAMP_PLAN_EXAMPLES` sets how many collections are tried for each store.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from exitramp.digests import CollectionDigests
+from exitramp.errors import ConsentMissing, DataInvalid
+from exitramp.migration import migrate, plan_move
+from exitramp.migration.moving import count_or_none
+from exitramp.parity.alignment import read_all
+from exitramp.ports import Origin, SinkLimits, Store
+from exitramp.records import CollectionSpec, Metric, VectorField, VectorKind, Verdict
+from exitramp.testing.memory import LIMITS
+from exitramp.testing.memory_records import collections_of
+from exitramp.testing.rows import NUMPY_TYPE, Row, Vector, batch_from_rows, rows_from_batch
+from exitramp.transfer.plan import Fidelity, Plan, PlanLine
+from exitramp.urls import Address, Network
+from exitramp.wrappers import Endpoint, open_endpoint
+from tests.migration.collections_of_all_kinds import Whole, collections
+from tests.migration.harsh_store import HarshStore, sink_limits
+
+EXAMPLES = int(os.environ.get("EXITRAMP_PLAN_EXAMPLES", "0"))
+_NUMBERS = count()
+
+
+def tried(examples: int) -> Callable[[Any], Any]:
+    """A few collections, always the same, unless a campaign asks for other and more ones."""
+    return settings(
+        max_examples=EXAMPLES or examples,
+        derandomize=not EXAMPLES,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        print_blob=bool(EXAMPLES),
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate, Phase.shrink] if EXAMPLES else [Phase.explicit, Phase.generate],
+    )
+
+
+@dataclass
+class Target:
+    """An address that holds nothing yet. `limits` makes a harsh store of it; `there` says whether anything is there."""
+
+    address: Address
+    limits: SinkLimits | None = None
+    folder: Path | None = None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+
+    def open(self) -> Endpoint:
+        if self.limits is None:
+            return open_endpoint(self.address)
+
+        def opener(address: Address, network: Network) -> Store:
+            return HarshStore(address.location, address.collection, limits=self.limits or LIMITS)
+
+        return open_endpoint(self.address, opener=opener)
+
+    def is_untouched(self) -> bool:
+        with self.open() as endpoint:
+            if count_or_none(endpoint) is not None:
+                return False
+        return self.folder is None or not any(self.folder.rglob("*"))
+
+
+@contextmanager
+def source_of(whole: Whole) -> Iterator[Endpoint]:
+    """A memory store that holds the collection."""
+    name = f"plan-source-{next(_NUMBERS)}"
+    try:
+        with open_endpoint(Address("memory", name, whole.spec.name)) as endpoint:
+            sink = endpoint.sink()
+            sink.create(whole.spec, Origin(whole.spec, "test"))
+            for start in range(0, len(whole.rows), 500):
+                sink.upsert(batch_from_rows(whole.rows[start : start + 500], whole.spec))
+            yield endpoint
+    finally:
+        collections_of(name).clear()
+
+
+def check(whole: Whole, target: Target) -> Plan | None:
+    """The claim, for one collection and one store. Returns the plan of a copy that landed."""
+    with source_of(whole) as source:
+        try:
+            with target.open() as endpoint:
+                plan = plan_move(source, endpoint)
+                plan.require_consent([line.subject for line in plan.lossy()])
+        except DataInvalid as refusal:
+            _assert_refused(source, target, refusal)
+            return None
+        note(f"{target.address.scheme}: {[(line.subject, str(line.fidelity), line.how) for line in plan.lines]}")
+        lossy = [line.subject for line in plan.lossy()]
+        if lossy:
+            with target.open() as endpoint, pytest.raises(ConsentMissing, match="nothing was written"):
+                migrate(source, endpoint, accept_loss=lossy[1:])
+            assert target.is_untouched(), "a copy without consent left something behind"
+        with target.open() as endpoint:
+            result = migrate(source, endpoint, accept_loss=lossy)
+        assert [finding.code for finding in result.findings if finding.code == "codec.edited"] == []
+        expected = Verdict.PASS if whole.rows else Verdict.INCONCLUSIVE
+        differing = {} if result.parity is None else {each.column: each.beyond for each in result.parity.fields}
+        assert result.verdict is expected, (differing, [each.message for each in result.findings if each.verdict])
+        with target.open() as endpoint:
+            _assert_kept(whole, endpoint, plan, target)
+            _assert_comes_back(endpoint, plan, result.digests)
+        return plan
+
+
+def _assert_refused(source: Endpoint, target: Target, refusal: DataInvalid) -> None:
+    """A refusal says what to do next, a copy refuses alike, and nothing was made."""
+    assert refusal.hint, refusal.message
+    assert not isinstance(refusal, ConsentMissing)
+    with target.open() as endpoint, pytest.raises(DataInvalid) as caught:
+        migrate(source, endpoint, accept_loss=())
+    assert str(caught.value) == str(refusal)
+    assert target.is_untouched(), "a copy that was refused left something behind"
+
+
+def _assert_kept(whole: Whole, endpoint: Endpoint, plan: Plan, target: Target) -> None:
+    """Every record as it was, seen by our own eyes and within what the plan says of each field."""
+    reader = endpoint.source()
+    spec = reader.describe()
+    if whole.rows and _keeps(target):
+        assert spec.id_kind is whole.spec.id_kind
+    if whole.rows or _keeps(target):
+        assert spec.has_namespaces or not whole.spec.has_namespaces
+        assert spec.has_documents or not whole.spec.has_documents
+    got = [row for batch in read_all(reader, batch_rows=100) for row in rows_from_batch(batch, spec)]
+    assert reader.findings() == []
+    found = {row.key: row for row in got}
+    assert len(found) == len(got)
+    assert set(found) == {row.key for row in whole.rows}
+    lines = {line.subject: line for line in plan.lines}
+    _assert_fields(whole.spec, spec, target)
+    for row in whole.rows:
+        back = found[row.key]
+        assert back.document == row.document, row.key
+        assert back.payload_text == row.payload_text, row.key
+        for each in whole.spec.vectors:
+            native = next(one.native for one in plan.layout.fields if one.original.column == each.column)
+            _assert_vector(row, back, each, native, lines[each.column])
+
+
+def _keeps(target: Target) -> bool:
+    return target.limits is None or target.limits.keeps_origin
+
+
+def _assert_fields(wanted: CollectionSpec, found: CollectionSpec, target: Target) -> None:
+    def shapes(spec: CollectionSpec) -> dict[str, Any]:
+        return {each.column: (each.kind, each.dtype, each.dimensions) for each in spec.vectors}
+
+    assert shapes(found) == shapes(wanted)
+    metrics = {each.column: each.metric for each in found.vectors}
+    for each in wanted.vectors:
+        expected = {each.metric, target.metrics.get(each.name, each.metric)}
+        assert metrics[each.column] in expected, each.column
+
+
+def _assert_vector(row: Row, back: Row, each: VectorField, native: VectorField | None, line: PlanLine) -> None:
+    one, other = row.vectors.get(each.column), back.vectors.get(each.column)
+    where = f"{row.key} {each.column}: {line.fidelity}, {line.how}"
+    assert (one is None) == (other is None), where
+    if one is None or other is None or _same_bits(one, other):
+        return
+    changes = set(line.changes) - {"placeholder"}
+    assert changes, f"{where}: {one!r} came back as {other!r}"
+    assert line.fidelity is (Fidelity.LOSSY if changes & {"magnitude", "precision"} else line.fidelity)
+    assert each.kind is VectorKind.DENSE
+    assert native is not None
+    assert not isinstance(one, tuple)
+    assert not isinstance(other, tuple)
+    with np.errstate(all="ignore"):
+        held = one.astype(NUMPY_TYPE[native.dtype])
+        assert "precision" in changes or _same_bits(held.astype(one.dtype), one), where
+        expected, got = held.astype("f8"), other.astype("f8")
+        assert np.isfinite(got).all(), where
+        if np.array_equal(expected, got):
+            return
+        length = np.linalg.norm(expected / max(np.abs(expected).max(), 1e-300)) * np.abs(expected).max()
+        if "magnitude" in changes or "unit" in changes:
+            assert "magnitude" in changes or abs(length - 1) <= 1.01e-5, where
+            assert np.linalg.norm(got - expected / length) <= 2e-5, where
+            return
+        assert "ulp" in changes, where
+        assert (np.abs(got - expected) <= 4.01 * np.spacing(np.abs(held)).astype("f8")).all(), where
+
+
+def _same_bits(one: Vector, other: Vector) -> bool:
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        sparse = [sorted(zip(pair[0].tolist(), pair[1].view("u4").tolist(), strict=True)) for pair in (one, other)]
+        return sparse[0] == sparse[1]
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+def _assert_comes_back(endpoint: Endpoint, plan: Plan, digests: CollectionDigests) -> None:
+    """Back into memory everything is exact, and what the plan called exact or reversible has the digests it had."""
+    home = Target(Address("memory", f"plan-home-{next(_NUMBERS)}", "back"))
+    with home.open() as other:
+        again = plan_move(endpoint, other)
+        assert again.lossy() == ()
+        result = migrate(endpoint, other)
+    assert result.verdict is (Verdict.PASS if plan.rows else Verdict.INCONCLUSIVE)
+    assert result.target_digests is not None
+    assert result.target_digests.ids == digests.ids
+    assert result.target_digests.payloads == digests.payloads
+    exact = {Fidelity.EXACT, Fidelity.REVERSIBLE}
+    for column, digest in digests.vectors.items():
+        if any(line.subject == column and line.fidelity in exact for line in plan.lines):
+            assert result.target_digests.vectors[column] == digest, column
+    collections_of(home.address.location).clear()
+
+
+@contextmanager
+def fresh_folder(root: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+WANTED_NAMES = st.sampled_from(["col", "col", "col", "Some Articles", "ü/x", "a"])
+
+
+@tried(40)
+@given(collections())
+def test_a_memory_store_keeps_everything_as_its_plan_says(whole: Whole) -> None:
+    target = Target(Address("memory", f"plan-target-{next(_NUMBERS)}", "col"))
+    plan = check(whole, target)
+    assert plan is not None
+    assert {line.fidelity for line in plan.lines} <= {Fidelity.EXACT, Fidelity.REVERSIBLE}
+
+
+@tried(90)
+@given(collections(), sink_limits())
+def test_a_store_of_any_limits_does_as_the_plan_says(whole: Whole, limits: SinkLimits) -> None:
+    check(whole, Target(Address("memory", f"plan-target-{next(_NUMBERS)}", "col"), limits))
+
+
+@tried(40)
+@given(collections(), WANTED_NAMES)
+def test_qdrant_does_as_the_plan_says(tmp_path_factory: pytest.TempPathFactory, whole: Whole, name: str) -> None:
+    pytest.importorskip("qdrant_edge")
+    with fresh_folder(tmp_path_factory.getbasetemp()) as folder:
+        check(whole, Target(Address("qdrant", str(folder), name), folder=folder))
+
+
+@tried(40)
+@given(collections(), WANTED_NAMES)
+def test_faiss_does_as_the_plan_says(tmp_path_factory: pytest.TempPathFactory, whole: Whole, name: str) -> None:
+    pytest.importorskip("faiss")
+    with fresh_folder(tmp_path_factory.getbasetemp()) as folder:
+        check(whole, Target(Address("faiss", f"{folder}/c.faiss", name), folder=folder))
+
+
+@tried(15)
+@given(collections(most_rows=20), st.sampled_from(["HNSW8", "IVF2,Flat", "IVF16,Flat"]))
+def test_a_faiss_index_does_as_the_plan_says(
+    tmp_path_factory: pytest.TempPathFactory, whole: Whole, factory: str
+) -> None:
+    pytest.importorskip("faiss")
+    with fresh_folder(tmp_path_factory.getbasetemp()) as folder:
+        check(whole, Target(Address("faiss", f"{folder}/c.faiss", "col", {"factory": factory}), folder=folder))
+
+
+@tried(30)
+@given(collections(), WANTED_NAMES)
+def test_chroma_does_as_the_plan_says(tmp_path_factory: pytest.TempPathFactory, whole: Whole, name: str) -> None:
+    pytest.importorskip("chromadb")
+    # One database for all: making one takes ten times as long as a collection in it.
+    folder = tmp_path_factory.getbasetemp() / "chroma"
+    target = Target(Address("chroma", str(folder), f"{name}{next(_NUMBERS)}" if name == "col" else name))
+    check(whole, target)
+
+
+@tried(30)
+@given(collections())
+def test_a_dump_keeps_everything_as_it_is(tmp_path_factory: pytest.TempPathFactory, whole: Whole) -> None:
+    with fresh_folder(tmp_path_factory.getbasetemp()) as folder, source_of(whole) as source:
+        address = Address("dump", f"{folder}/dump")
+        with open_endpoint(address) as endpoint:
+            result = migrate(source, endpoint)
+        expected = Verdict.PASS if whole.rows else Verdict.INCONCLUSIVE
+        assert result.verdict in {expected, Verdict.PASS}
+        with open_endpoint(address) as endpoint:
+            plan = plan_move(source, Target(Address("memory", "nowhere", "col")).open())
+            _assert_kept(whole, endpoint, plan, Target(address))
+            _assert_comes_back(endpoint, plan, result.digests)
