@@ -37,8 +37,9 @@ T = TypeVar("T")
 CAMPAIGN = int(os.environ.get("EXITRAMP_BAD_DUMPS", "0"))
 DAMAGES = (bad_manifest, bad_manifest_text, bad_journal, bad_journal_text, bad_file, bad_bytes, bad_shard)
 IDENTITY = StoreIdentity("chroma", "chroma:./db#a", "1", "2", evidence="real")
-FILES = ("manifest.json", "journal.jsonl", "shards", "verify")
-"""Words of which an error about a dump holds one; the last stands where a whole dump proved not to be what it says."""
+FILES = ("manifest.json", "journal.jsonl", "shards", "in the dump", "from the dump", "verify")
+"""Words of which an error about a dump holds one: a file, one that the manifest calls by another name, or the command that
+tells more."""
 
 examples = settings(
     max_examples=CAMPAIGN // len(DAMAGES) or 35,
