@@ -14,7 +14,7 @@ from exitramp.records import DType, EmbeddingModel, Finding, VectorKind, Verdict
 from exitramp.transfer.survey import Survey, VectorSurvey
 
 UNIT_NORM_TOLERANCE = 1e-5
-MAGNITUDE, PRECISION, PLACEHOLDER = "magnitude", "precision", "placeholder"
+MAGNITUDE, PRECISION, PLACEHOLDER, SEARCH = "magnitude", "precision", "placeholder", "search"
 UNIT, ULP = "unit", "ulp"
 
 
@@ -36,7 +36,8 @@ class PlanLine:
 
     `changes` names what happens to the vectors of a field that do not come back bit for bit: MAGNITUDE (scaled to unit
     length), PRECISION (rounded to the sink's dtype), UNIT (scaled, but of unit length before) and ULP (up to 4 of
-    them). PLACEHOLDER changes what a search may find and nothing that is read back, since the original is kept.
+    them). PLACEHOLDER changes what a search may find and SEARCH says that none finds anything; what is read back is the
+    original in both cases, since it is kept.
     """
 
     subject: str
@@ -156,8 +157,10 @@ def _vector(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> list
     original, native = field.original, field.native
     column = original.column
     if native is None:
-        how = f"{field.why}: kept in the record's marker, where it cannot be searched"
-        return [PlanLine(column, Fidelity.REVERSIBLE, how, found.rows)]
+        if not found.rows:
+            return [PlanLine(column, Fidelity.REVERSIBLE, f"{field.why}: no vectors", found.rows)]
+        how = f"search: {field.why}; the vectors are kept in the records' markers, where nothing finds them"
+        return [PlanLine(column, Fidelity.LOSSY, how, found.rows, (SEARCH,))]
     lines: list[PlanLine] = []
     if native.metric is not original.metric:
         how = f"searched by {native.metric} instead of {original.metric}: other neighbours come back"

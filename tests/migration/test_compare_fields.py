@@ -78,6 +78,20 @@ def test_a_field_that_b_cannot_search_is_never_a_pass(compared: Any) -> None:
     assert code == 0
 
 
+def test_a_field_that_nothing_could_search_any_more_needs_consent(
+    compared: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed("qdrant:./a#pictures", IMAGE, TEXT)
+    assert run(["copy", "qdrant:./a#pictures", "chroma:./b#pictures"]) == 2
+    told = capsys.readouterr().err
+    assert "room for 1 dense vector field" in told
+    assert "--accept-loss vector:text" in told
+    assert not (tmp_path / "b").exists()
+    assert run(["copy", "qdrant:./a#pictures", "chroma:./b#pictures", "--accept-loss", "vector:text"]) == 0
+    assert run(["copy", "chroma:./b#pictures", "qdrant:./c#pictures"]) == 0
+    assert compared("qdrant:./a#pictures", "qdrant:./c#pictures")[0] == 0, "it was kept all the same"
+
+
 def test_a_field_of_which_nothing_is_asked_leaves_it_open(compared: Any) -> None:
     seed("qdrant:./a#pictures", IMAGE, WORDS)
     seed("qdrant:./b#pictures", IMAGE, WORDS)
