@@ -30,6 +30,9 @@ NOTICE_WORDS = {
     Notice.INFO: "Note",
 }
 BLANK_TEXT = "to be filled in"
+NO_PROMISE = "no number promised"
+NO_VERDICT = "no verdict"
+JUDGED_BY_NOTHING = "measured, and judged by nothing"
 
 
 def cell_text(cell: Cell, column: Column | None = None) -> str:

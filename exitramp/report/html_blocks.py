@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from exitramp.records import Verdict
 from exitramp.report.cells import (
     BLANK_TEXT,
+    JUDGED_BY_NOTHING,
+    NO_PROMISE,
+    NO_VERDICT,
     NOTICE_WORDS,
     VERDICT_WORDS,
     cell_text,
@@ -159,7 +162,7 @@ class Blocks:
                 for at, (value, column) in enumerate(zip(one.cells, block.columns, strict=True))
             ]
             if with_verdict:
-                told = verdict_chip(one.verdict) if one.verdict else tag("span", "no verdict", class_="quiet")
+                told = verdict_chip(one.verdict) if one.verdict else _quiet(NO_VERDICT)
                 cells.append(tag("td", told, class_="verdict"))
             rows.append(tag("tr", *cells))
         if not rows:
@@ -188,27 +191,25 @@ class Blocks:
         """On a narrow screen the rows become cards; the roles keep it a table for those who cannot see that."""
         names = ("Objective", "Target", "Measured", "Verdict", "Note")
         heads = [tag("th", name, scope="col", role="columnheader") for name in names]
+        told: list[tuple[str, tuple[Markup, ...], tuple[str, ...]]] = []
+        for one in block.rows:
+            note = _isolated(one.note) if one.note else Markup()
+            shown = (_isolated(one.target), cell(one.measured), verdict_chip(one.verdict), note)
+            told.append((one.name, shown, (one.target, cell_text(one.measured), "", one.note)))
+        for title, figure in block.unjudged:
+            shown = (_quiet(NO_PROMISE), cell(figure), _quiet(NO_VERDICT), _isolated(JUDGED_BY_NOTHING))
+            told.append((title, shown, ("", cell_text(figure), "", "")))
         rows = [
             tag(
                 "tr",
-                tag("th", _isolated(one.name), scope="row", role="rowheader", class_=_long_class(one.name)),
+                tag("th", _isolated(title), scope="row", role="rowheader", class_=_long_class(title)),
                 *(
                     tag("td", value, role="cell", data_name=name, class_=_long_class(text))
-                    for name, value, text in zip(
-                        names[1:],
-                        (
-                            _isolated(one.target),
-                            cell(one.measured),
-                            verdict_chip(one.verdict),
-                            _isolated(one.note) if one.note else Markup(),
-                        ),
-                        (one.target, cell_text(one.measured), "", one.note),
-                        strict=True,
-                    )
+                    for name, value, text in zip(names[1:], shown, texts, strict=True)
                 ),
                 role="row",
             )
-            for one in block.rows
+            for title, shown, texts in told
         ]
         if not rows:
             rows = [tag("tr", tag("td", "no objectives", colspan=5, class_="quiet", role="cell"), role="row")]
@@ -249,6 +250,10 @@ class Blocks:
         )
         numbers = Fold("The numbers behind this chart", (chart_table(chart),))
         return tag("div", plot, self._block(numbers), class_="chart")
+
+
+def _quiet(text: str) -> Markup:
+    return tag("span", text, class_="quiet")
 
 
 def key_values(block: KeyValues) -> Markup:

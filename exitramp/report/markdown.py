@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 from exitramp.records import Verdict
 from exitramp.report.cells import (
     BLANK_TEXT,
+    JUDGED_BY_NOTHING,
+    NO_PROMISE,
+    NO_VERDICT,
     NOTICE_WORDS,
     VERDICT_MEANINGS,
     VERDICT_WORDS,
@@ -49,6 +52,9 @@ _SIGNS = {Verdict.PASS: "✔", Verdict.FAIL: "✘", Verdict.INCONCLUSIVE: "◆"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$])")
 # What would begin a list, a rule or an underlined heading, at the start of a paragraph or list item.
 _BLOCK_START = re.compile(r"^(\s*)(?:([-+=])|(\d+)([.)])(?=\s|$))")
+# A sign of emphasis beside a letter, a digit, or another sign.
+_WORD_FIRST = re.compile(r"[\w*`]")
+_WORD_LAST = re.compile(r"[\w*`]\Z")
 _ROOM_TO_WRITE = "\\_" * 24
 
 
@@ -182,7 +188,21 @@ def _escaped_start(found: re.Match[str]) -> str:
 
 
 def _inline(spans: Sequence[Inline], *, in_table: bool = False) -> str:
-    return "".join(_span(span, in_table=in_table) for span in spans)
+    written = ""
+    after_emphasis = False
+    for span in spans:
+        text, emphasised = _span(span, in_table=in_table), _is_emphasis(span)
+        ends = after_emphasis and written.endswith("*") and _WORD_FIRST.match(text)
+        begins = emphasised and text.startswith("*") and _WORD_LAST.search(written)
+        # Signs between two words are no emphasis to a reader of Markdown, who then sees the asterisks.
+        written += f" {text}" if ends or begins else text
+        if text:
+            after_emphasis = emphasised
+    return written
+
+
+def _is_emphasis(span: Inline) -> bool:
+    return isinstance(span, Span) and span.style is not Style.CODE and bool(span.text.strip())
 
 
 def _span(span: Inline, *, in_table: bool = False) -> str:
@@ -219,7 +239,7 @@ def _table(block: Table, *, with_caption: bool = True) -> str:
     for one in block.rows:
         cells = [_cell(value, column) for value, column in zip(one.cells, block.columns, strict=True)]
         if with_verdict:
-            cells.append(verdict_text(one.verdict) if one.verdict else "*no verdict*")
+            cells.append(verdict_text(one.verdict) if one.verdict else f"*{NO_VERDICT}*")
         rows.append(cells)
     if not rows:
         rows = [["*no rows*", *[""] * (len(heads) - 1)]]
@@ -234,7 +254,12 @@ def _verdicts(block: VerdictTable) -> str:
     rows = [
         [escape(one.name), escape(one.target), _cell(one.measured), verdict_text(one.verdict), escape(one.note)]
         for one in block.rows
-    ] or [["*no objectives*", "", "", "", ""]]
+    ]
+    rows += [
+        [escape(title), f"*{NO_PROMISE}*", _cell(figure), f"*{NO_VERDICT}*", JUDGED_BY_NOTHING]
+        for title, figure in block.unjudged
+    ]
+    rows = rows or [["*no objectives*", "", "", "", ""]]
     heads = ["Objective", "Target", "Measured", "Verdict", "Note"]
     return f"**{escape(block.caption)}**\n\n" + _grid(heads, ["---"] * 5, rows)
 

@@ -196,8 +196,11 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class VerdictTable:
+    """Objectives with their verdicts; `unjudged` are names and figures of what was measured without a promise."""
+
     caption: str
     rows: tuple[Objective, ...]
+    unjudged: tuple[tuple[str, Cell], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

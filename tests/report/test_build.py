@@ -110,7 +110,7 @@ def test_the_drill_file_in_the_annex_can_be_run(passed: list[Event]) -> None:
     assert again.name == "small"
     assert [step.name for step in again.steps] == list(STEPS)
     assert objectives_sha256(again.objectives) == passed[0].data["objectives_sha256"]
-    assert rerun_command(journal) == "exitramp drill run small --seed 7"
+    assert rerun_command(journal) == "exitramp drill run small --seed 7 --out runs/small-again"
 
 
 REAL = """

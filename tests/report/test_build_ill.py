@@ -148,7 +148,7 @@ def test_a_stack_of_ones_own_without_chat_questions_prices_or_objectives_renders
     whole = text_of(document)
     assert document.verdict is Verdict.INCONCLUSIVE
     assert "No objectives were set" in document.verdict_reason
-    assert "1 of 1 faults simulated" in {stamp.text for stamp in document.all_stamps}
+    assert "1 of 1 fault simulated" in {stamp.text for stamp in document.all_stamps}
     assert "looks as if it is stopped" in section_text(document, "Mode and scenario")
     assert "mock" not in section_text(document, "Verdict").lower()
     assert "No vendor of this drill keeps an account" in whole

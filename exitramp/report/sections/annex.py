@@ -39,7 +39,7 @@ _PACKAGES: Final = ("python_version", "numpy_version")
 def annex(journal: Journal) -> Section:
     blocks: list[Block] = [
         Subheading("To run it again"),
-        Code(rerun_command(journal), "sh", "The command; give --out a folder that does not exist yet"),
+        Code(rerun_command(journal), "sh", "The command, writing into another folder: it must not exist yet"),
         Fold("The drill as it was run, written as a drill file", (Code(drill_file(journal), "yaml", "drill.yaml"),)),
         Subheading("Steps"),
         _steps(journal),
@@ -56,14 +56,36 @@ def annex(journal: Journal) -> Section:
 
 
 def rerun_command(journal: Journal) -> str:
-    """The command that was typed, or for a run that was started by a program, the one that does the same."""
-    typed = word(journal.started, "command")
+    """The command that was typed, or for a run that was started by a program, the one that does the same.
+
+    It writes into a folder named after the first run's, since no run is written into a folder that holds one.
+    """
+    name = word(journal.drill, "name")
+    fresh = f"runs/{name or 'drill'}-again"
+    try:
+        typed = shlex.split(word(journal.started, "command"))
+    except ValueError:  # a quote that is never closed: no command that a shell would take
+        return word(journal.started, "command")
     if typed:
-        return typed
-    file, name, seed = word(journal.started, "file"), word(journal.drill, "name"), figure(journal.started, "seed")
+        return shlex.join(_elsewhere(typed, fresh))
+    file, seed = word(journal.started, "file"), figure(journal.started, "seed")
     drill = file if file not in {"", f"{name}.yaml"} else name
     parts = ["exitramp", "drill", "run", drill or "drill.yaml"]
-    return shlex.join(parts + (["--seed", str(seed)] if seed is not None else []))
+    return shlex.join(_elsewhere(parts + (["--seed", str(seed)] if seed is not None else []), fresh))
+
+
+def _elsewhere(command: list[str], fresh: str) -> list[str]:
+    """`command` with the folder that it names after --out changed; with `fresh` where it names none."""
+    for at, part_ in enumerate(command):
+        if part_ == "--out" and at + 1 < len(command):
+            return [*command[: at + 1], _again(command[at + 1]), *command[at + 2 :]]
+        if part_.startswith("--out="):
+            return [*command[:at], f"--out={_again(part_.removeprefix('--out='))}", *command[at + 1 :]]
+    return [*command, "--out", fresh]
+
+
+def _again(folder: str) -> str:
+    return folder.rstrip("/") + "-again"
 
 
 def drill_file(journal: Journal) -> str:

@@ -101,15 +101,37 @@ def _parity(data: Data) -> str:
 
 
 def vectors_line(data: Data) -> str:
-    """The lowest cosine and the greatest distance of each vector field, rounded so that both still hold."""
-    told = []
-    for each in objects(data, "records", "fields"):
-        cosine, distance = figure(each, "cosine", "min"), figure(each, "l2", "max")
-        parts = [] if cosine is None else [f"cosine at least {math.floor(cosine * 1e6) / 1e6:.6f}"]
-        parts += [] if distance is None else [f"L2 distance at most {_no_less(distance)}"]
-        if parts:
-            told.append(f"“{word(each, 'column')}”: {', '.join(parts)}")
-    return "; ".join(told)
+    """In words whether every vector came back as it was, then the lowest cosine and the greatest distance of each
+    vector field, rounded so that both still hold."""
+    fields = [each for each in objects(data, "records", "fields") if count(each, "rows") != 0]
+    told = [text for each in fields if (text := _vector_field(each))]
+    numbers = "; ".join(told)
+    if fields and all(map(_is_bit_equal, fields)):
+        return "every vector came back bit for bit" + (f" ({numbers})" if numbers else "")
+    return numbers
+
+
+def _is_bit_equal(field: Data) -> bool:
+    """By the count of equal ones; nothing else in the journal may speak against it."""
+    rows, equal = count(field, "rows"), count(field, "bit_equal")
+    others = [count(field, "beyond_tolerance"), count(field, "one_sided"), figure(field, "l2", "max")]
+    return rows is not None and rows == equal and not any(others)
+
+
+def _vector_field(field: Data) -> str:
+    cosine, distance = figure(field, "cosine", "min"), figure(field, "l2", "max")
+    rows, equal = count(field, "rows"), count(field, "bit_equal")
+    parts = []
+    if rows is not None and equal is not None and not _is_bit_equal(field):
+        parts.append(f"{number_text(equal)} of {counted(rows, 'vector')} came back bit for bit")
+    parts += [] if cosine is None else [f"cosine at least {_no_more(cosine)}"]
+    parts += [] if distance is None else [f"L2 distance at most {_no_less(distance)}"]
+    return f"“{word(field, 'column')}”: {', '.join(parts)}" if parts else ""
+
+
+def _no_more(value: float) -> str:
+    """Six places of `value`, rounded down."""
+    return "1" if value == 1 else f"{math.floor(value * 1e6) / 1e6:.6f}"
 
 
 def _no_less(value: float) -> str:

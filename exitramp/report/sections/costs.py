@@ -12,12 +12,11 @@ from exitramp.report.model import (
     Callout,
     Cell,
     Column,
-    Fold,
+    Inline,
     Notice,
     Row,
     Section,
     Table,
-    code,
     numbers,
     prose,
     row,
@@ -26,8 +25,9 @@ from exitramp.report.model import (
 from exitramp.report.sections.charts import COST_PARTS, cost_chart
 from exitramp.report.sections.fields import Data, count, flag, money, objects, part, word, words
 from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.prices import price_sources
 from exitramp.report.sections.words import listed, not_measured, sentence
-from exitramp.report.text import number_text
+from exitramp.report.text import NO_BREAK, number_text
 
 _LINES: Final = {
     "egress": "Egress: the data leave the primary",
@@ -60,11 +60,38 @@ def cost_section(journal: Journal) -> Section:
                 ),
             )
         )
+    blocks += [*_gaps(journal, found), *_assumed(journal)]
     chart = cost_chart(comparison)
     if chart is not None:
         blocks.append(chart)
-    blocks += [*_compared(comparison), *_once(part(found, "exit")), *_sources(found, comparison)]
+    blocks += [*_compared(comparison), *_once(part(found, "exit")), *price_sources(found)]
     return Section(12, "Cost before, after and once", tuple(blocks), "cost")
+
+
+def _gaps(journal: Journal, found: Data) -> Iterator[Block]:
+    """Prices that are not in the book: of what rests on them no figure is known."""
+    comparison, leaving = part(found, "comparison"), part(found, "exit")
+    missing = (*words(comparison, "before", "missing_prices"), *words(comparison, "after", "missing_prices"))
+    missing = (*missing, *words(comparison, "missing_fixed_prices"))
+    book = word(found, "price_book", "name")
+    lines = [each for each in objects(leaving, "lines") if money(each, "usd") is None and word(each, "source") == book]
+    missing = (*missing, *(word(each, "note") for each in lines))
+    missing = tuple(dict.fromkeys(filter(None, missing))) or _told(journal, "cost.missing_prices")
+    if missing:
+        body = (Bullets(tuple((each,) for each in missing)),)
+        yield Callout(Notice.WARNING, "prices are missing, so what rests on them is not known", body)
+
+
+def _assumed(journal: Journal) -> Iterator[Block]:
+    told = _told(journal, "cost.assumed_requests")
+    if told:
+        body = tuple(prose(sentence(each)) for each in told)
+        yield Callout(Notice.WARNING, "the number of requests a month is assumed, not known", body)
+
+
+def _told(journal: Journal, code_: str) -> tuple[str, ...]:
+    step = journal.step("cost")
+    return tuple(word(each, "message") for each in step.findings if word(each, "code") == code_) if step else ()
 
 
 def _compared(comparison: Data) -> Iterator[Block]:
@@ -95,11 +122,6 @@ def _compared(comparison: Data) -> Iterator[Block]:
         )
     if flag(comparison, "mix_differs"):
         yield prose("The two sides hold other shares of use cases: read the use cases, not the mean of all.")
-    unknown = (*words(comparison, "before", "missing_prices"), *words(comparison, "after", "missing_prices"))
-    unknown = (*unknown, *words(comparison, "missing_fixed_prices"))
-    if unknown:
-        body = (Bullets(tuple((each,) for each in dict.fromkeys(unknown))),)
-        yield Callout(Notice.WARNING, "prices are missing, so what rests on them is not known", body)
 
 
 def _sides(first: str, decimals: int) -> tuple[Column, ...]:
@@ -134,14 +156,43 @@ def _once(leaving: Data) -> Iterator[Block]:
         row(_LINES.get(name, name.replace("_", " ")), "not counted", None, "not part of the drill: yours to add")
         for name in words(leaving, "not_included")
     ]
-    unknown = words(leaving, "unknown")
-    note = f"Unknown, and so the sum is: {listed(unknown)}." if unknown else ""
+    unknown = [_LINES.get(name, name) for name in words(leaving, "unknown")]
+    note = f"Unknown, and so is every sum that holds it: {listed(unknown)}." if unknown else ""
+    if "additional_usd" in leaving:
+        yield prose(*_sums(leaving))
+        sums = [
+            row("Leaving adds", "without what would be paid anyway", money(leaving, "additional_usd"), "their sum"),
+            row("With what would be paid anyway", "all lines above", money(leaving, "total_usd"), "their sum"),
+        ]
+    else:
+        sums = [row("Together, of what was counted", "all lines above", money(leaving, "total_usd"), "their sum")]
+        note = f"{note} This journal does not say what of it would be paid without leaving, too.".strip()
     yield Table(
         "What leaving costs once, in USD",
         (Column("What"), Column("How much"), numbers("USD", "", 2), Column("From")),
-        (*rows, row("Together, of what was counted", "all lines above", money(leaving, "total_usd"), "their sum")),
+        (*rows, *sums),
         note=note,
     )
+
+
+def _sums(leaving: Data) -> Iterator[Inline]:
+    adds, whole = money(leaving, "additional_usd"), money(leaving, "total_usd")
+    anyway = [each for each in objects(leaving, "lines") if flag(each, "paid_anyway")]
+    yield strong("What leaving adds is not known." if adds is None else f"Leaving adds {_usd(adds)}.")
+    if anyway:
+        if whole is not None:
+            yield f" With what would be paid anyway it is {_usd(whole)}."
+        else:
+            yield " What it comes to with what would be paid anyway is not known."
+        named = [_LINES.get(word(each, "name"), word(each, "name")) for each in anyway]
+        yield f" Paid without leaving, too: {listed(named)}."
+    left = [_LINES.get(name, name) for name in words(leaving, "not_included")]
+    if left:
+        yield f" Not counted: {listed(left)}."
+
+
+def _usd(amount: Decimal) -> str:
+    return f"{number_text(amount, 2).replace('< ', 'less than ')}{NO_BREAK}USD"
 
 
 def _quantity(line: Data) -> Cell:
@@ -149,17 +200,5 @@ def _quantity(line: Data) -> Cell:
     if amount is None:
         return None
     whole: int | Decimal = int(amount) if amount == amount.to_integral_value() else amount
-    return f"{number_text(whole)} {word(line, 'counted')}".strip()
-
-
-def _sources(found: Data, comparison: Data) -> Iterator[Block]:
-    book = part(found, "price_book")
-    ids = sorted({*words(comparison, "before", "price_ids"), *words(comparison, "after", "price_ids")})
-    if not book and not ids:
-        return
-    told: list[Block] = []
-    if book:
-        told.append(prose(f"Price book {word(book, 'name')}, SHA-256 ", code(word(book, "sha256")), "."))
-    if ids:
-        told.append(Bullets(tuple((code(each),) for each in ids)))
-    yield Fold("Where the prices come from", tuple(told))
+    unit = word(line, "counted")
+    return f"{number_text(whole)} {unit.removesuffix('s') if whole == 1 else unit}".strip()

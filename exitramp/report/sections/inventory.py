@@ -20,12 +20,12 @@ from exitramp.report.model import (
     row,
 )
 from exitramp.report.sections.checks import plan_classes
-from exitramp.report.sections.fields import Data, count, figure, objects, part, word, words
+from exitramp.report.sections.fields import NOTHING, Data, count, figure, objects, part, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.parity import neighbours_parity, records_parity
-from exitramp.report.sections.setting import model_words
+from exitramp.report.sections.setting import NOT_RECORDED, model_words, named_embedder, recorded_model
 from exitramp.report.sections.stacks import has_chat, mocks_answered
-from exitramp.report.sections.words import bytes_text, counted, listed, not_measured
+from exitramp.report.sections.words import bytes_text, counted, listed, not_measured, singular
 
 _NO_RESTORE = "not proven"
 _COLUMNS = (
@@ -97,9 +97,17 @@ def _fields(journal: Journal) -> tuple[Data, ...]:
 
 def _embedding(journal: Journal) -> Iterator[Row]:
     model = part(journal.data("build_primary"), "model")
-    if not model:
-        vectors = objects(journal.data("plan"), "target", "vectors")
-        model = part(vectors[0], "model") if vectors else model
+    recorded = recorded_model(journal)
+    if not model and recorded is not None and not recorded:
+        named = named_embedder(journal)
+        file = (
+            f"the drill file names {named}: whether it made these is not shown here"
+            if named
+            else "nor does the drill file name one"
+        )
+        yield row("Embedding model", f"unknown: {NOT_RECORDED}", NOT_APPLICABLE, NOT_APPLICABLE, file)
+        return
+    model = model or recorded or NOTHING
     name = model_words(model)
     revision = word(model, "revision")
     proven = "both stores take the same vectors: nothing is embedded anew" if journal.data("restore") else _NO_RESTORE
@@ -164,7 +172,10 @@ def plan_block(journal: Journal) -> tuple[Block, ...]:
     table = Table(
         "The plan: what the substitute keeps, changes or loses",
         (Column("What"), Column("Class"), numbers("Records"), Column("How")),
-        tuple(row(code(word(line, "subject")), word(line, "class"), _rows(line), word(line, "how")) for line in lines),
+        tuple(
+            row(code(word(line, "subject")), word(line, "class"), _rows(line), singular(word(line, "how")))
+            for line in lines
+        ),
         note=f"Lines: {classes}." + (f" Estimated beforehand: {size} to read." if size else ""),
     )
     return (table,)

@@ -28,6 +28,7 @@ from exitramp.report.model import (
 from exitramp.report.sections.charts import latency_chart
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
 from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.promises import unjudged
 from exitramp.report.sections.words import PARTS, counted, fault_words, listed, not_measured
 from exitramp.report.text import number_text
 
@@ -53,11 +54,13 @@ _STORIES: Final = (
 
 def results_section(journal: Journal, objectives: Sequence[Objective]) -> Section:
     blocks: list[Block] = [
-        VerdictTable("Results by objective", tuple(objectives))
+        VerdictTable("Results by objective", tuple(objectives), unjudged(journal))
         if objectives
         else prose("No objectives were set, so none could be met or missed."),
-        Subheading("By fault"),
     ]
+    if not objectives and unjudged(journal):
+        blocks.append(VerdictTable("What was measured, though no number was promised", (), unjudged(journal)))
+    blocks.append(Subheading("By fault"))
     outage = journal.data("outage")
     blocks += _outage(outage) if outage else [not_measured(journal, "outage")]
     blocks.append(Subheading("Our count and the vendors’ own"))
@@ -173,8 +176,9 @@ def _lost(journal: Journal) -> Iterator[Block]:
     late = journal.data("late_writes")
     if late:
         written = len(words(late, "upserted")), len(words(late, "deleted"))
+        were = "was" if written[0] == 1 else "were"
         yield prose(
-            f"After the export {counted(written[0], 'record')} were written to the primary and"
+            f"After the export {counted(written[0], 'record')} {were} written to the primary and"
             f" {number_text(written[1])} deleted, as the drill file announces."
         )
     if not records:

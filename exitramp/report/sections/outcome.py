@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from exitramp.records import Verdict
 from exitramp.report.cells import cell_text
 from exitramp.report.model import Notice, Objective, Stamp
-from exitramp.report.sections.doubts import doubts, unanchored
+from exitramp.report.sections.doubts import JUDGED_BY_OBJECTIVE, doubts, unanchored
 from exitramp.report.sections.fields import Data, count, figure, objects, verdict, word
 from exitramp.report.sections.flips import shown_texts
-from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.journal import Journal, StepRun
 from exitramp.report.sections.stacks import faults, mocks_answered, simulated_faults, stack_parts
 from exitramp.report.sections.words import counted, finding_words, listed, sentence, step_words, within_text
 from exitramp.report.text import number_text, seconds_text
@@ -41,7 +41,9 @@ def reason(journal: Journal, objectives: Sequence[Objective], found: Verdict) ->
         told.append(f"{sentence(unanchored(journal))} By its own account it ended as: {_own_account(journal)}.")
     if found is Verdict.FAIL:
         missed = any(each.verdict is Verdict.FAIL for each in objectives)
-        opening = "What was promised was not held" if missed else "A check failed"
+        met = bool(objectives) and all(each.verdict is Verdict.PASS for each in objectives)
+        unmissed = "Every objective was met, but a check failed" if met else "A check failed"
+        opening = "What was promised was not held" if missed else unmissed
         told += _missed(journal, objectives, Verdict.FAIL, opening)
     elif not objectives and journal.is_finished:
         told.append("No objectives were set, so nothing could be met. What was measured is shown without a verdict.")
@@ -61,7 +63,7 @@ def stamps(journal: Journal) -> tuple[Stamp, ...]:
         found.append(Stamp(Notice.MOCK, "mock vendors"))
     played = len(simulated_faults(journal))
     if played:
-        found.append(Stamp(Notice.SIMULATED, f"{played} of {len(faults(journal))} faults simulated"))
+        found.append(Stamp(Notice.SIMULATED, _of_faults(played, len(faults(journal)))))
     if any(each.is_emulated for each in stack_parts(journal)):
         found.append(Stamp(Notice.SIMULATED, "wire emulated"))
     if shown_texts(journal):
@@ -75,6 +77,23 @@ def stamps(journal: Journal) -> tuple[Stamp, ...]:
     if doubts(journal):
         found.append(Stamp(Notice.WARNING, "journal contradicts itself"))
     return tuple(found)
+
+
+def _of_faults(played: int, injected: int) -> str:
+    return f"{played} of {injected} fault{'' if injected == 1 else 's'} simulated"
+
+
+def checks_against(
+    journal: Journal, objectives: Sequence[Objective], found: Verdict
+) -> tuple[tuple[StepRun, int], ...]:
+    """The steps that made the run `found` although every objective was met, each with how many findings say so."""
+    if found is Verdict.PASS or not objectives or any(each.verdict is not Verdict.PASS for each in objectives):
+        return ()
+    return tuple(
+        (step, sum(verdict(each, "verdict") is found for each in step.findings))
+        for step in journal.steps
+        if step.verdict is found and (found is Verdict.FAIL or step.name not in JUDGED_BY_OBJECTIVE)
+    )
 
 
 def all_findings(journal: Journal) -> tuple[tuple[str, Data], ...]:
@@ -166,7 +185,7 @@ def _missed(journal: Journal, objectives: Sequence[Objective], which: Verdict, o
     told = told or [f"{step_words(step.name)}: {which.value}" for step in journal.steps if step.verdict is which]
     if not told:
         return []
-    left = len(told) - _MOST_REASONS + len(against) - len(first)
+    left = max(0, len(told) - _MOST_REASONS) + len(against) - len(first)
     more = [f"{left} more {'stands' if left == 1 else 'stand'} in sections 1 and 15."] if left > 0 else []
     return [f"{opening}.", *(sentence(each) for each in told[:_MOST_REASONS]), *more]
 

@@ -99,17 +99,26 @@ def neighbours_parity(journal: Journal) -> Iterator[Block]:
     """Whether the indexes answer alike, each against exact truth computed from the primary's data."""
     if not journal.data("parity"):
         return
+    first = part(journal.data("parity"), "neighbours")
+    further = objects(journal.data("parity"), "further_neighbours")
     yield Subheading("Do both indexes find the same neighbours?")
-    found = part(journal.data("parity"), "neighbours")
+    for each in (first, *further):
+        yield from _neighbours(each, f"“{word(each, 'column')}”: " if further else "")
+
+
+def _neighbours(found: Data, field: str) -> Iterator[Block]:
+    """The neighbours by one vector field; `field` begins what is said of it, where there are several."""
     parts = objects(found, "parts")
     if not parts:
         remarks = " ".join(sentence(word(each, "message")) for each in objects(found, "findings"))
-        yield prose(strong("Not measured."), f" {remarks or 'The journal holds no figures of it.'}")
+        yield prose(strong(f"{field}Not measured."), f" {remarks or 'The journal holds no figures of it.'}")
         return
     k = figure(found, "k")
-    yield prose(*_how(found, k))
+    yield prose(field, *_how(found, k))
     yield Table(
-        f"Recall of the nearest {k}, against exact truth" if k is not None else "Recall against exact truth",
+        f"{field}Recall of the nearest {k}, against exact truth"
+        if k is not None
+        else f"{field}Recall against exact truth",
         (
             Column("Among"),
             numbers("Records"),

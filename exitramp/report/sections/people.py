@@ -144,7 +144,7 @@ def actions_section(journal: Journal, objectives: Sequence[Objective]) -> Sectio
                 "Actions",
                 (Column("Because of"), Column("Action"), Column("Owner"), Column("Due date")),
                 tuple(rows),
-                note=f"{counted(more, 'finding')} more that did not pass stand in section 15." if more > 0 else "",
+                note=f"{counted(more, 'finding')} more that did not pass: see section 15." if more > 0 else "",
             ),
         ),
         "actions",

@@ -66,6 +66,18 @@ def judged(journal: Journal) -> tuple[Objective, ...]:
     return tuple(found.values())
 
 
+def unjudged(journal: Journal) -> tuple[tuple[str, Cell], ...]:
+    """What was measured though the drill file promises no number; nothing in a journal that does not say."""
+    promises = {word(each, "name") for each in objects(journal.judged, "objectives")}
+    found: dict[str, tuple[str, Cell]] = {}
+    for each in objects(journal.judged, "unpromised"):
+        key, unit, measured = word(each, "name"), word(each, "unit"), figure(each, "measured")
+        if key and key not in promises and measured is not None:
+            title = word(each, "title") or _TITLES.get(key, (key, ""))[0]
+            found.setdefault(key, (title, _measured(key, unit, measured, None)))
+    return tuple(found.values())
+
+
 def _objective(data: Data) -> Objective:
     key, unit = word(data, "name") or "unnamed", word(data, "unit")
     title = word(data, "title") or _TITLES.get(key, (key, ""))[0]
@@ -80,7 +92,7 @@ def _objective(data: Data) -> Objective:
 
 def _target(key: str, unit: str, value: float) -> str:
     factor, unit = _scale(key, unit)
-    return f"≤{NO_BREAK}{with_unit(number_text(_shorter(value * factor)), unit)}"
+    return f"≤{NO_BREAK}{with_unit(number_text(_shorter(value * factor)), _one(unit, value))}"
 
 
 def _measured(key: str, unit: str, value: float | None, target: float | None) -> Cell:
@@ -92,7 +104,7 @@ def _measured(key: str, unit: str, value: float | None, target: float | None) ->
         # 5.004 s against 5 s must not read as 5.00 s beside the word "Fail".
         while decimals < _MOST_DECIMALS and (round(value * factor, decimals) <= target * factor) != (value <= target):
             decimals += 1
-    return Quantity(_shorter(value * factor), unit, decimals)
+    return Quantity(_shorter(value * factor), _one(unit, value), decimals)
 
 
 def _scale(key: str, unit: str) -> tuple[float, str]:
@@ -100,6 +112,10 @@ def _scale(key: str, unit: str) -> tuple[float, str]:
     if unit != "share":
         return 1, unit
     return (100, "%") if key == "error_rate" else (1, "")
+
+
+def _one(unit: str, value: float) -> str:
+    return "record" if unit == "records" and value == 1 else unit
 
 
 def _shorter(value: float) -> float:

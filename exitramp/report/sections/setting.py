@@ -24,7 +24,7 @@ from exitramp.report.model import (
     prose,
     row,
 )
-from exitramp.report.sections.fields import Data, count, figure, part, word
+from exitramp.report.sections.fields import NOTHING, Data, count, figure, objects, part, word
 from exitramp.report.sections.journal import Journal, moment
 from exitramp.report.sections.stacks import (
     PRIMARY,
@@ -36,9 +36,10 @@ from exitramp.report.sections.stacks import (
     simulated_faults,
     stack_parts,
 )
-from exitramp.report.sections.words import MODES, PARTS, fault_words, listed, not_measured, sentence
+from exitramp.report.sections.words import MODES, PARTS, counted, fault_words, listed, not_measured, sentence
 from exitramp.report.text import number_text
 
+NOT_RECORDED: Final = "the store does not record which model made the vectors"
 _ROLES: Final = (
     ("owner", "A", "answers for the service and for the decision to leave"),
     ("coordinator", "R", "runs the drill and may stop it"),
@@ -150,7 +151,7 @@ def _data(journal: Journal) -> list[Block]:
         facts += [
             ("Data", "what stood in the primary store already"),
             ("Records", rows),
-            ("Embedding model", word(wanted, "embedder") or "none named in the drill file"),
+            ("Embedding model", _model_of_the_store(journal)),
         ]
     return [Subheading("The data"), KeyValues(tuple(facts))]
 
@@ -158,7 +159,30 @@ def _data(journal: Journal) -> list[Block]:
 def model_words(model: Data, dimensions: int | float | None = None) -> Cell:
     """`wordllama l2_supercat_256, 256 dimensions`; None where nothing is known."""
     name = " ".join(filter(None, (word(model, "provider"), word(model, "name"))))
-    return None if not name else name + (f", {dimensions} dimensions" if dimensions is not None else "")
+    return None if not name else name + (f", {counted(dimensions, 'dimension')}" if dimensions is not None else "")
+
+
+def named_embedder(journal: Journal) -> str:
+    """The embedder of the drill file, `wordllama` for `wordllama:`; "" where none is named."""
+    return word(journal.drill, "data", "embedder").removesuffix(":")
+
+
+def recorded_model(journal: Journal) -> Data | None:
+    """The model that a store which was there before records for its vectors; empty for one that records none, None
+    while nobody has looked."""
+    vectors = objects(journal.data("plan"), "target", "vectors")
+    if not vectors:
+        return None
+    model = part(vectors[0], "model")
+    return NOTHING if word(model, "name") in {"", "unknown"} else model
+
+
+def _model_of_the_store(journal: Journal) -> Cell:
+    recorded, named = recorded_model(journal), named_embedder(journal)
+    file = f"the drill file names {named}" if named else "the drill file names none"
+    if recorded is None:
+        return file
+    return f"the store records {model_words(recorded)}; {file}" if recorded else f"{NOT_RECORDED}; {file}"
 
 
 def _lengths(built: Data) -> Cell:
@@ -176,7 +200,7 @@ def mode(journal: Journal) -> Section:
     elif len(played) == len(injected):
         kind = "simulated: every fault was played in exitramp’s own calls"
     else:
-        kind = f"{len(injected) - len(played)} faults live, {len(played)} simulated in exitramp’s own calls"
+        kind = f"{counted(len(injected) - len(played), 'fault')} live, {len(played)} simulated in exitramp’s own calls"
     rate = figure(journal.data("outage"), "rate_per_second")
     blocks: list[Block] = [
         KeyValues(

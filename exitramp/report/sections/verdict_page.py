@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from exitramp.records import Verdict
 from exitramp.report.model import (
     Block,
     Bullets,
@@ -15,14 +16,17 @@ from exitramp.report.model import (
     Section,
     Table,
     VerdictTable,
+    code,
     prose,
     row,
     strong,
 )
 from exitramp.report.sections.checks import in_one_line
 from exitramp.report.sections.doubts import unanchored
-from exitramp.report.sections.fields import Data, count, figure, flag, part, word, words
+from exitramp.report.sections.fields import Data, count, figure, flag, part, verdict, word, words
 from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.outcome import checks_against, overall
+from exitramp.report.sections.promises import unjudged
 from exitramp.report.sections.stacks import (
     faults,
     has_chat,
@@ -32,16 +36,18 @@ from exitramp.report.sections.stacks import (
     simulated_faults,
     stack_parts,
 )
-from exitramp.report.sections.words import PARTS, counted, listed, step_words
+from exitramp.report.sections.words import PARTS, counted, finding_words, listed, sentence, step_words
 from exitramp.report.text import number_text, seconds_text
 
 _USUAL_STEPS = ("dump", "verify_dump", "restore", "parity", "outage", "measure_loss", "replay", "cost", "rollback")
 
 
 def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
-    blocks: list[Block] = []
+    blocks: list[Block] = [*_although_met(journal, objectives)]
+    measured = unjudged(journal)
     if objectives:
-        blocks.append(VerdictTable("Objectives set before the run, and how they came out", tuple(objectives)))
+        caption = "Objectives set before the run, and how they came out"
+        blocks.append(VerdictTable(caption, tuple(objectives), measured))
     else:
         blocks.append(
             Callout(
@@ -54,6 +60,8 @@ def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
                 ),
             )
         )
+        if measured:
+            blocks.append(VerdictTable("What was measured, though no number was promised", (), measured))
     expected = word(journal.drill, "expected")
     if expected not in {"", "pass"}:
         told = "A drill that cannot fail proves nothing: this one is there to show that what is wrong is found."
@@ -65,6 +73,26 @@ def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
     )
     blocks += _checks(journal)
     return Section(1, "Verdict", tuple(blocks), "verdict")
+
+
+def _although_met(journal: Journal, objectives: Sequence[Objective]) -> Iterator[Block]:
+    """First of all: a table of objectives that were met must not be read as a run that passed."""
+    found = overall(journal, objectives)
+    against = checks_against(journal, objectives, found)
+    if not against:
+        return
+    ends = "fails" if found is Verdict.FAIL else "is inconclusive"
+    told = []
+    for step, count_against in against:
+        first = next((each for each in step.findings if verdict(each, "verdict") is found), None)
+        why = sentence(finding_words(first, step.name)) if first is not None else f"It ended as: {found.value}."
+        more = f" {counted(count_against - 1, 'more finding')} of it: section 15." if count_against > 1 else ""
+        told.append((strong(f"{step_words(step.name)}"), " (step ", code(step.name), f"): {why}{more}"))
+    yield Callout(
+        Notice.WARNING,
+        f"every objective was met, and the run {ends} all the same: a check did not pass",
+        (Bullets(tuple(told)),),
+    )
 
 
 Line = tuple[Inline, ...]

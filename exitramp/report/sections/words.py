@@ -99,6 +99,24 @@ _METRICS: Final = {"assertions": "Assertions met"}
 _HYPHEN_MINUS: Final = re.compile(r"(?<![\w.-])-(?=\d)")
 
 
+_ONE: Final = re.compile(
+    r"(?<![\w.,−-])1 (?P<noun>queries|records|vectors|shards|values|requests|documents|questions|files|hits|rows|lines)"
+    r"\b(?: (?P<verb>are|were|have|share|hold|stand)\b)?"
+)
+_ONE_DOES: Final = {"are": "is", "were": "was", "have": "has", "share": "shares", "hold": "holds", "stand": "stands"}
+
+
+def singular(text: str) -> str:
+    """`1 record was missing` for `1 records were missing`: the steps' messages count what they count."""
+    return _ONE.sub(_one_of, text)
+
+
+def _one_of(found: re.Match[str]) -> str:
+    noun, verb = found["noun"], found["verb"]
+    one = "query" if noun == "queries" else noun.removesuffix("s")
+    return f"1 {one}" + (f" {_ONE_DOES[verb]}" if verb else "")
+
+
 def metric_words(metric: str) -> str:
     """`nDCG@10` for `ndcg@10`."""
     return _METRICS.get(metric, metric.replace("ndcg", "nDCG").replace("recall", "Recall"))
@@ -127,7 +145,7 @@ def step_words(step: str) -> str:
 
 def finding_words(finding: Data, step: str) -> str:
     """The message of the step's finding, what it compares by its name in this drill."""
-    message = true_minus(word(finding, "message"))
+    message = singular(true_minus(word(finding, "message")))
     if word(finding, "code").startswith(_COMPARED):
         for letter, name in zip(_LETTERS, _SIDES.get(step, ("primary", "substitute")), strict=True):
             message = letter.sub(partial(_side, name), message)
