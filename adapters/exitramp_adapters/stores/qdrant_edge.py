@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +14,10 @@ from exitramp.errors import CollectionExists, CollectionMissing, StoreRejected, 
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
-    Cursor,
     Hits,
     IndexState,
     NameRule,
     Origin,
-    Page,
-    Partition,
     Query,
     SearchSettings,
     SinkLimits,
@@ -35,11 +32,11 @@ from exitramp_adapters.stores import _qdrant_forms as forms
 from exitramp_adapters.stores import _qdrant_records as records_form
 from exitramp_adapters.stores import _qdrant_shards as shards
 from exitramp_adapters.stores._qdrant_filters import filter_json
+from exitramp_adapters.stores._qdrant_roles import QdrantSource, points_of
 
 # A folder's name has room for 255 bytes; percent-encoded, a printable character takes up to 3 of them, any up to 12.
 _NAMES: Final = NameRule(r"(?s)[A-Za-z0-9_.~-]{1,252}|[ -~]{1,84}|.{1,21}", 1, 252)
 _LIMITS: Final = forms.sink_limits(names=_NAMES, dimensions=None, batch_rows=250, keeps_origin=True)
-_CHUNK_ROWS: Final = 128
 
 
 class EdgeStore:
@@ -103,11 +100,37 @@ class EdgeStore:
         if self._closed:
             raise StoreUnavailable(f"{self.address} was closed", hint="open it again")
 
-    def spec(self) -> CollectionSpec:
-        """The collection; its ids' kind is left to whoever looks at the records."""
+    def spec(self, *, fresh: bool = False) -> CollectionSpec:
         config = self.handle().config
         fields = forms.fields_from_params(config, where=str(self.address))
         return CollectionSpec(self.address.require_collection(), IdKind.UINT64, fields, index=config)
+
+    def noted(self) -> tuple[Origin, IdKind] | None:
+        self.handle()
+        sidecar = shards.read_sidecar(self.folder())
+        return (sidecar.origin, sidecar.id_kind) if sidecar else None
+
+    def count(self) -> int:
+        import qdrant_edge as engine
+
+        shard = self.handle().shard
+        with shards.translated(str(self.address)):
+            return int(shard.count(engine.CountRequest(exact=True)))
+
+    def scroll(self, start: Any, rows: int, *, whole: bool = True) -> tuple[list[Any], Any]:
+        import qdrant_edge as engine
+
+        shard = self.handle().shard
+        request = engine.ScrollRequest(offset=start, limit=rows, with_payload=whole, with_vector=whole)
+        with shards.translated(str(self.address)):
+            found: tuple[list[Any], Any] = shard.scroll(request)
+        return found
+
+    def retrieve(self, ids: list[Any]) -> list[Any]:
+        shard = self.handle().shard
+        with shards.translated(str(self.address)):
+            found: list[Any] = shard.retrieve(ids, True, True)
+        return found
 
     def _missing(self) -> CollectionMissing:
         names = ", ".join(repr(name) for name in shards.collection_names(self.root)[:20]) or "none"
@@ -120,10 +143,9 @@ class EdgeStore:
         return CollectionMissing(f"{self.address}: there is no collection {self.address.collection!r}", hint=hint)
 
 
-class EdgeSource:
-    """Reads in the order of ids."""
-
+class EdgeSource(QdrantSource):
     def __init__(self, store: EdgeStore) -> None:
+        super().__init__(store)
         self._store = store
 
     def identity(self) -> StoreIdentity:
@@ -132,55 +154,8 @@ class EdgeSource:
         names = shards.collection_names(self._store.root)
         return StoreIdentity("qdrant", str(self._store.address), installed, installed, collections=names)
 
-    def describe(self) -> CollectionSpec:
-        spec = self._store.spec()
-        sidecar = shards.read_sidecar(self._store.folder())
-        kind = forms.seen_id_kind(self._first_from, otherwise=sidecar.id_kind if sidecar else spec.id_kind)
-        return CollectionSpec(spec.name, kind, spec.vectors, index=spec.index)
-
-    def origin(self) -> Origin | None:
-        self._store.handle()
-        sidecar = shards.read_sidecar(self._store.folder())
-        return sidecar.origin if sidecar else None
-
     def count(self) -> int:
-        import qdrant_edge as engine
-
-        shard = self._store.handle().shard
-        with shards.translated(str(self._store.address)):
-            return int(shard.count(engine.CountRequest(exact=True)))
-
-    def partitions(self, wanted: int) -> Sequence[Partition]:
-        return [Partition()]
-
-    def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
-        where = str(self._store.address)
-        return records_form.scan_pages(
-            self._scroll, self._store.spec(), batch_rows=batch_rows, chunk_rows=_CHUNK_ROWS, after=after, where=where
-        )
-
-    def _first_from(self, start: forms.PointId | None) -> Any:
-        records, _ = self._scroll(start, 1)
-        return records[0].id if records else None
-
-    def _scroll(self, start: Any, rows: int) -> tuple[list[Any], Any]:
-        import qdrant_edge as engine
-
-        shard = self._store.handle().shard
-        request = engine.ScrollRequest(offset=start, limit=rows, with_payload=True, with_vector=True)
-        with shards.translated(str(self._store.address)):
-            found: tuple[list[Any], Any] = shard.scroll(request)
-        return found
-
-    def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-        spec = self._store.spec()
-        shard = self._store.handle().shard
-        with shards.translated(str(self._store.address)):
-            records = shard.retrieve(forms.known_ids(keys), True, True)
-        return records_form.records_batch(records, spec, where=str(self._store.address))
-
-    def close(self) -> None:
-        self._store.close()
+        return self._store.count()
 
 
 class EdgeSink:
@@ -203,30 +178,18 @@ class EdgeSink:
         different = forms.difference(self._writable().config, params)
         if different:
             raise CollectionExists(f"{store.address} is there already and {different}", hint="choose another name")
-        if not EdgeSource(store).count():
+        if not store.count():
             shards.write_sidecar(store.folder(), sidecar)  # what was told of records that are gone explains no others
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         import qdrant_edge as engine
 
+        def point(id_: forms.PointId, vectors: Mapping[str, Any], payload: dict[str, Any] | None) -> Any:
+            held = {name: engine_forms.edge_vector(value) for name, value in vectors.items()}
+            return engine.Point(engine_forms.edge_id(id_), held, payload)
+
         where = str(self._store.address)
-        spec = self._store.spec()
-        batch = records_form.in_order(batch, spec, where=where)
-        records_form.require_rows(batch, _LIMITS.batch_rows, where=where)
-        # Everything is looked at before the engine sees any of it: a point that it refuses stands in its log by
-        # then, and those before it in the same update are in.
-        ids = [forms.require_point_id(text, where=where) for text in batch.column("id").to_pylist()]
-        fields = [
-            (field.name, records_form.vector_rows(batch, field, finite=False, where=where)) for field in spec.vectors
-        ]
-        points = [
-            engine.Point(
-                engine_forms.edge_id(ids[row]),
-                {name: engine_forms.edge_vector(rows[row]) for name, rows in fields if rows[row] is not None},
-                payload,
-            )
-            for row, payload in enumerate(records_form.payload_rows(batch, where=where))
-        ]
+        points = points_of(batch, self._store.spec(), point, most=_LIMITS.batch_rows, finite=False, where=where)
         if not points:
             return
         handle = self._writable()

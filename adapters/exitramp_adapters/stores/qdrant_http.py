@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -15,13 +15,10 @@ from exitramp.errors import CollectionExists
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
-    Cursor,
     Hits,
     IndexState,
     NameRule,
     Origin,
-    Page,
-    Partition,
     Query,
     SearchSettings,
     SinkLimits,
@@ -35,6 +32,7 @@ from exitramp_adapters.stores import _qdrant_forms as forms
 from exitramp_adapters.stores import _qdrant_records as records_form
 from exitramp_adapters.stores._qdrant_client import ORIGIN_KEY, Connection
 from exitramp_adapters.stores._qdrant_filters import filter_json
+from exitramp_adapters.stores._qdrant_roles import QdrantSource, points_of
 
 EMULATED: Final = "engine real, wire emulated"
 _METADATA_SINCE: Final = (1, 16)
@@ -47,7 +45,7 @@ _BATCH_ROWS: Final = 256
 # The server takes 32 MB at once unless told otherwise; a number is some 20 characters of JSON.
 _REQUEST_BYTES: Final = 16_000_000
 _NUMBER_BYTES: Final = 20
-_CHUNK_ROWS: Final = 128
+_RETRIEVED_ROWS: Final = 128
 _POLL_SECONDS: Final = 0.1
 
 
@@ -63,11 +61,29 @@ class HttpStore(Connection):
     def search(self) -> HttpSearch:
         return HttpSearch(self)
 
+    def count(self) -> int:
+        with self.calling() as client:
+            return int(client.count(self.name, exact=True).count)
 
-class HttpSource:
-    """Reads in the order of ids."""
+    def scroll(self, start: Any, rows: int, *, whole: bool = True) -> tuple[list[Any], Any]:
+        with self.calling() as client:
+            found: tuple[list[Any], Any] = client.scroll(
+                self.name, offset=start, limit=rows, with_payload=whole, with_vectors=whole
+            )
+        return found
 
+    def retrieve(self, ids: list[Any]) -> list[Any]:
+        found: list[Any] = []
+        for first in range(0, max(len(ids), 1), _RETRIEVED_ROWS):
+            with self.calling() as client:
+                some = ids[first : first + _RETRIEVED_ROWS]
+                found += client.retrieve(self.name, some, with_payload=True, with_vectors=True)
+        return found
+
+
+class HttpSource(QdrantSource):
     def __init__(self, store: HttpStore) -> None:
+        super().__init__(store)
         self._store = store
 
     def identity(self) -> StoreIdentity:
@@ -81,54 +97,8 @@ class HttpSource:
             collections=self._store.names(),
         )
 
-    def describe(self) -> CollectionSpec:
-        spec = self._store.spec(fresh=True)
-        noted = self._store.noted()
-        kind = forms.seen_id_kind(self._first_from, otherwise=noted[1] if noted else spec.id_kind)
-        return CollectionSpec(spec.name, kind, spec.vectors, index=spec.index)
-
-    def origin(self) -> Origin | None:
-        noted = self._store.noted()
-        return noted[0] if noted else None
-
     def count(self) -> int:
-        with self._store.calling() as client:
-            return int(client.count(self._store.name, exact=True).count)
-
-    def partitions(self, wanted: int) -> Sequence[Partition]:
-        return [Partition()]
-
-    def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
-        where = str(self._store.address)
-        return records_form.scan_pages(
-            self._scroll, self._store.spec(), batch_rows=batch_rows, chunk_rows=_CHUNK_ROWS, after=after, where=where
-        )
-
-    def _scroll(self, start: Any, rows: int) -> tuple[list[Any], Any]:
-        with self._store.calling() as client:
-            found: tuple[list[Any], Any] = client.scroll(
-                self._store.name, offset=start, limit=rows, with_payload=True, with_vectors=True
-            )
-        return found
-
-    def _first_from(self, start: forms.PointId | None) -> Any:
-        with self._store.calling() as client:
-            records, _ = client.scroll(self._store.name, offset=start, limit=1, with_payload=False, with_vectors=False)
-        return records[0].id if records else None
-
-    def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-        spec = self._store.spec()
-        ids = forms.known_ids(keys)
-        records: list[Any] = []
-        for first in range(0, max(len(ids), 1), _CHUNK_ROWS):
-            with self._store.calling() as client:
-                records += client.retrieve(
-                    self._store.name, ids[first : first + _CHUNK_ROWS], with_payload=True, with_vectors=True
-                )
-        return records_form.records_batch(records, spec, where=str(self._store.address))
-
-    def close(self) -> None:
-        self._store.close()
+        return self._store.count()
 
 
 class HttpSink:
@@ -167,37 +137,19 @@ class HttpSink:
         different = forms.difference(store.described()["config"]["params"], params)
         if different:
             raise CollectionExists(f"{store.address} is there already and {different}", hint="choose another name")
-        if metadata and not HttpSource(store).count():
+        if metadata and not store.count():
             with store.calling() as client:  # what was told of records that are gone explains no others
                 client.update_collection(store.name, metadata=metadata)
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         where = str(self._store.address)
         spec = self._store.spec()
-        batch = records_form.in_order(batch, spec, where=where)
-        records_form.require_rows(batch, _BATCH_ROWS, where=where)
-        points = self._points(batch, spec, where)
+        points = points_of(batch, spec, _point, most=_BATCH_ROWS, finite=True, where=where)
         numbers = sum(field.dimensions or 0 for field in spec.vectors)
         room = max(1, _REQUEST_BYTES // max(1, numbers * _NUMBER_BYTES + _payload_bytes(batch)))
         for first in range(0, len(points), room):
             with self._store.calling() as client:
                 client.upsert(self._store.name, points[first : first + room], wait=True)
-
-    def _points(self, batch: pa.RecordBatch, spec: CollectionSpec, where: str) -> list[Any]:
-        from qdrant_client import models
-
-        fields = [
-            (field.name, records_form.vector_rows(batch, field, finite=True, where=where)) for field in spec.vectors
-        ]
-        ids = [forms.require_point_id(text, where=where) for text in batch.column("id").to_pylist()]
-        return [
-            models.PointStruct(
-                id=ids[row],
-                vector={name: _json_vector(rows[row]) for name, rows in fields if rows[row] is not None},
-                payload=payload,
-            )
-            for row, payload in enumerate(records_form.payload_rows(batch, where=where))
-        ]
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
         from qdrant_client import models
@@ -261,6 +213,14 @@ class HttpSearch:
                 with_vectors=with_records,
             )
         return records_form.hits_of(found.points, spec, with_records=with_records, where=str(self._store.address))
+
+
+def _point(id_: forms.PointId, vectors: Mapping[str, Any], payload: dict[str, Any] | None) -> Any:
+    from qdrant_client import models
+
+    return models.PointStruct(
+        id=id_, vector={name: _json_vector(value) for name, value in vectors.items()}, payload=payload
+    )
 
 
 def _json_vector(value: Any) -> Any:
