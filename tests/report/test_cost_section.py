@@ -84,11 +84,11 @@ def test_every_price_row_can_be_looked_up_from_the_report(tmp_path: Path) -> Non
     month |= {"illustrative": True, "used_for": ["month:primary", "request:primary"]}
     text = told(tmp_path, prices_used=[ROW, month])
     assert (
-        "| `chroma-egress` | chroma / vector\\_store | 0.090 | a GB of egress | contract of 3 March, annex B"
-        " | 2026-03-03 | 2026-03-01 to open | no | egress |" in text
+        "| `chroma-egress` | chroma / vector\\_store | 0.090 USD a GB of egress | contract of 3 March, annex B;"
+        " retrieved 2026-03-03; holds from 2026-03-01, no end set | no | egress |" in text
     )
-    assert "| a month |" in text
-    assert "| 2026-03-01 to 2026-12-31 | yes | the month, primary; requests, primary |" in text
+    assert "| 70 USD a month |" in text
+    assert "holds from 2026-03-01 to 2026-12-31 | yes | the month, primary; requests, primary |" in text
 
 
 def test_an_older_journal_gives_the_ids_of_its_prices_and_says_that_it_has_no_more(tmp_path: Path) -> None:

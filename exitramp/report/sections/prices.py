@@ -12,16 +12,15 @@ from exitramp.report.model import (
     Cell,
     Column,
     Fold,
-    Quantity,
     Row,
     Table,
     code,
-    numbers,
     prose,
     row,
 )
 from exitramp.report.sections.fields import Data, flag, money, objects, part, word, words
 from exitramp.report.sections.words import counted
+from exitramp.report.text import NO_BREAK, number_text
 
 _UNITS: Final = {
     "usd_per_million_input_tokens": "a million input tokens",
@@ -80,11 +79,8 @@ def _table(rows: tuple[Data, ...]) -> Table:
         (
             Column("Price"),
             Column("Of"),
-            numbers("Amount", "USD"),
-            Column("For"),
-            Column("Source"),
-            Column("Retrieved"),
-            Column("Holds"),
+            Column("Amount"),
+            Column("Source, and when it holds"),
             Column("Made up"),
             Column("Used for"),
         ),
@@ -96,20 +92,28 @@ def _table(rows: tuple[Data, ...]) -> Table:
 
 def _row(price: Data) -> Row:
     made_up = flag(price, "illustrative")
-    amount, unit = money(price, "amount"), word(price, "unit")
     return row(
         code(word(price, "id")),
         " / ".join(filter(None, (word(price, "provider"), word(price, "item")))) or None,
-        None if amount is None else Quantity(amount, "", max(0, -int(amount.as_tuple().exponent))),
-        _UNITS.get(unit, unit.replace("_", " ")) or None,
-        word(price, "source") or None,
-        word(price, "retrieved") or None,
-        _holds(price),
+        _amount(price),
+        "; ".join(filter(None, (word(price, "source"), *_dates(price)))) or None,
         None if made_up is None else "yes" if made_up else "no",
         "; ".join(_USES.get(each, each) for each in words(price, "used_for")) or NOT_APPLICABLE,
     )
 
 
-def _holds(price: Data) -> Cell:
-    since, until = word(price, "valid_from"), word(price, "valid_to")
-    return f"{since} to {until or 'open'}" if since else None
+def _amount(price: Data) -> Cell:
+    """`2.50 USD a million input tokens`, the amount to the places that the price book gives it."""
+    amount, unit = money(price, "amount"), word(price, "unit")
+    if amount is None:
+        return None
+    shown = number_text(amount, max(0, -int(amount.as_tuple().exponent)))
+    return f"{shown}{NO_BREAK}USD {_UNITS.get(unit, unit.replace('_', ' '))}".strip()
+
+
+def _dates(price: Data) -> Iterator[str]:
+    retrieved, since, until = (word(price, key) for key in ("retrieved", "valid_from", "valid_to"))
+    if retrieved:
+        yield f"retrieved {retrieved}"
+    if since:
+        yield f"holds from {since}" + (f" to {until}" if until else ", no end set")
