@@ -189,7 +189,10 @@ def unasked_fields(spec: CollectionSpec, asked: Collection[str]) -> Iterable[Fin
             "neighbours.unasked",
             f"neighbours of {', '.join(unasked)} were not compared: whether B answers alike there is not known",
             Verdict.INCONCLUSIVE,
-            detail={"columns": unasked, "next": "--field NAME compares one dense field and asks nothing of the others"},
+            detail={
+                "columns": unasked,
+                "next": "name the fields to compare (--field; in a drill, parity.fields) to leave the others out",
+            },
         )
 
 

@@ -18,6 +18,7 @@ from exitramp.ports import Origin
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, Verdict
 from exitramp.testing.data import hard_records
 from exitramp.wrappers import OpenSettings, open_endpoint
+from tests.drill.small_stacks import fill
 
 HEAD = """
 version: 1
@@ -206,3 +207,26 @@ def test_what_was_measured_without_a_promise_is_shown_and_judged_by_nothing(fold
     measured = {each.name: each.measured for each in result.unpromised}
     assert set(measured) == {"rpo_records", "error_rate", "p95_latency_ms"}
     assert measured["rpo_records"] == 0
+
+
+def test_parity_asks_every_dense_field_and_leaves_open_what_it_did_not_ask(folder: Path) -> None:
+    fields = (
+        VectorField("image", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 8),
+        VectorField("text", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 6),
+        VectorField("words", VectorKind.SPARSE, DType.FLOAT32, Metric.DOT, None),
+    )
+    spec = CollectionSpec("articles", IdKind.STRING, fields)
+    fill(f"qdrant:{folder}/several#articles", rows=400, spec=spec)
+    leave = LEAVE.replace("filters: 0", "filters: 0, fields: [text]")
+    for steps, name, verdict, asked in (
+        (LEAVE, "all", Verdict.INCONCLUSIVE, ["vector:image", "vector:text"]),
+        (leave, "one", Verdict.PASS, ["vector:text"]),
+    ):
+        text = HEAD.format(
+            objectives="{rto_seconds: 2}", stop="{}", folder=folder, substitute=f"qdrant:{folder}/{name}#articles"
+        ).replace("/primary#", "/several#")
+        result = run_drill(read_drill(text + steps, "small.yaml", folder), folder / f"run-{name}", seed=5)
+        parity = result.results["parity"]
+        found = [parity["neighbours"], *parity["further_neighbours"]]
+        assert [each["column"] for each in found] == asked
+        assert parity["verdict"] == verdict.value, parity["findings"]

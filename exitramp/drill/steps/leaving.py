@@ -11,8 +11,15 @@ from typing import Any
 from exitramp.arrow import record_keys
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
-from exitramp.errors import ConsentMissing, DataInvalid, WriteRefused
-from exitramp.migration import accepted_tolerances, compare_endpoints, first_dense, migrate, plan_move
+from exitramp.errors import ConfigError, ConsentMissing, DataInvalid, WriteRefused
+from exitramp.migration import (
+    accepted_tolerances,
+    compare_endpoints,
+    dense_fields,
+    migrate,
+    plan_move,
+    unasked_fields,
+)
 from exitramp.parity.alignment import read_all
 from exitramp.parity.neighbour_result import Demands
 from exitramp.parity.neighbours import compare_neighbours, metric_disagreement
@@ -36,6 +43,8 @@ class ParityArguments:
     k: int
     recall_floor: float
     filters: int
+    fields: tuple[str, ...] | None = None
+    """The dense fields whose neighbours are compared; None is every one, and then the others leave it open."""
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -126,22 +135,37 @@ def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
         ids_file=run.folder / "parity-ids.jsonl",
         progress=lambda rows: run.check_stop(),
     )
-    result.neighbours = compare_neighbours(
-        primary.source(),
-        substitute.source(),
-        primary.search(),
-        substitute.search(),
-        queries=arguments.queries,
-        k=arguments.k,
-        seed=run.seed,
-        field=first_dense(primary.source().describe()),
-        proposed=arguments.filters,
-        records=result.records.verdict,
-        missing=result.missing,
-        demands=Demands(recall_floor=arguments.recall_floor),
-    )
-    findings = (*result.records.findings, *result.neighbours.findings, *result.findings)
-    return StepOutcome(result.to_json(), findings, result.verdict)
+    spec = primary.source().describe()
+    known = dense_fields(spec)
+    for name in arguments.fields or ():
+        if name not in known:
+            raise ConfigError(
+                f"parity.fields: the primary has no dense field {name!r}",
+                file=run.spec.file,
+                hint=f"it has: {', '.join(map(repr, known))}",
+            )
+    chosen = arguments.fields or tuple(known)
+    asked = [
+        compare_neighbours(
+            primary.source(),
+            substitute.source(),
+            primary.search(),
+            substitute.search(),
+            queries=arguments.queries,
+            k=arguments.k,
+            seed=run.seed,
+            field=name,
+            proposed=arguments.filters if name == chosen[0] else 0,
+            records=result.records.verdict,
+            missing=result.missing,
+            demands=Demands(recall_floor=arguments.recall_floor),
+        )
+        for name in chosen
+    ]
+    result.neighbours, result.further_neighbours = asked[0], asked[1:]
+    if arguments.fields is None:
+        result.findings += unasked_fields(spec, chosen)
+    return StepOutcome(result.to_json(), tuple(result.all_findings()), result.verdict)
 
 
 def _lose(run: DrillRun, arguments: LoseArguments) -> StepOutcome:
@@ -192,12 +216,16 @@ def _parse_restore(block: Block) -> RestoreArguments:
 
 
 def _parse_parity(block: Block) -> ParityArguments:
+    fields = block.texts("fields", None)
+    if fields == ():
+        raise block.error("'fields' names no field", "fields", hint="leave it away to compare every dense field")
     return ParityArguments(
         # Fewer than 143 cannot rule out a loss of 0.02 in recall, whatever they see.
         block.integer("queries", 200, minimum=1),
         block.integer("k", 10, minimum=1),
         block.number("recall_floor", 0.95, minimum=0, maximum=1),
         block.integer("filters", 3, minimum=0),
+        fields,
     )
 
 
