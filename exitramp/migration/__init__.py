@@ -5,7 +5,6 @@ from exitramp.migration.comparing import (
     accepted_tolerances,
     compare_endpoints,
     dense_fields,
-    first_dense,
     side_tolerances,
     unasked_fields,
 )
@@ -18,7 +17,6 @@ __all__ = [
     "compare_endpoints",
     "count_or_none",
     "dense_fields",
-    "first_dense",
     "migrate",
     "plan_move",
     "side_tolerances",

@@ -168,11 +168,6 @@ def compare_endpoints(
     return result
 
 
-def first_dense(spec: CollectionSpec) -> str:
-    """The name of the dense field whose neighbours are compared. Raises `DataInvalid` where there is none."""
-    return dense_fields(spec)[0]
-
-
 def dense_fields(spec: CollectionSpec) -> list[str]:
     """The names of the fields whose neighbours can be compared. Raises `DataInvalid` where there is none."""
     found = [each.name for each in spec.vectors if each.kind is VectorKind.DENSE]

@@ -75,7 +75,6 @@ def test_the_public_names_are_these() -> None:
         "compare_endpoints",
         "count_or_none",
         "dense_fields",
-        "first_dense",
         "migrate",
         "plan_move",
         "side_tolerances",
