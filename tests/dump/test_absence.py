@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,16 @@ def test_names_that_are_no_text_are_shown_and_no_terminal_obeys_them(
     code, text = verify(capsys, odd)
     assert code == 4
     assert "odd\\xff\\x1b[31m holds an unfinished dump" in text
+
+
+def test_an_id_that_a_terminal_would_obey_is_escaped_there_and_as_it_is_in_json(
+    capsys: pytest.CaptureFixture[str], write_dump: Any, plain: Any
+) -> None:
+    rows = [{**plain.rows[0], "id": "\x1b[2J", "payload": '{"b":1,"a":2}'}, *plain.rows[1:]]
+    folder = write_dump(replace(plain, rows=rows))
+    code, text = verify(capsys, folder)
+    assert code == 4
+    assert "ids: \\x1b[2J" in text
+    assert "\x1b[2J" not in text
+    [finding] = json.loads(verify(capsys, folder, "--json")[1])["findings"]
+    assert finding["ids"] == ["\x1b[2J"]
