@@ -39,8 +39,8 @@ CAMPAIGN = int(os.environ.get("EXITRAMP_BAD_DUMPS", "0"))
 DAMAGES = (bad_manifest, bad_manifest_text, bad_journal, bad_journal_text, bad_file, bad_bytes, bad_shard)
 IDENTITY = StoreIdentity("chroma", "chroma:./db#a", "1", "2", evidence="real")
 FILES = ("manifest.json", "journal.jsonl", "shards", "in the dump", "from the dump", "verify")
-"""Words of which an error about a dump holds one: a file, what stands beside the name that a manifest has for one, or the
-command that tells more."""
+"""Words of which an error about a dump holds one: a file, what stands beside the name that a manifest has for one, or
+the command that tells more."""
 
 examples = settings(
     max_examples=CAMPAIGN // len(DAMAGES) or 35,
