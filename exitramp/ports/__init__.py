@@ -27,6 +27,7 @@ from exitramp.ports.writing import (
     SinkLimits,
     TransferAccount,
     VectorSink,
+    difference_of,
 )
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "VectorSearch",
     "VectorSink",
     "VectorSource",
+    "difference_of",
     "make_cursor",
     "read_cursor",
 ]

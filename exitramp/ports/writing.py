@@ -152,6 +152,25 @@ class TransferAccount:
     digests: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
+def difference_of(there: CollectionSpec, wanted: CollectionSpec) -> str | None:
+    """In which respect a collection is not what `create` is asked for, in words; None if in none.
+
+    Names, index settings and models may differ: a store is not asked to know the model.
+    """
+    for name in ("id_kind", "has_namespaces", "has_documents"):
+        if getattr(there, name) != getattr(wanted, name):
+            return f"its {name} is {getattr(there, name)}, not {getattr(wanted, name)}"
+    have = {vector.column: vector for vector in there.vectors}
+    want = {vector.column: vector for vector in wanted.vectors}
+    for column in sorted(have.keys() ^ want.keys()):
+        return f"{'has' if column in have else 'lacks'} the vector field '{column}'"
+    for column, vector in want.items():
+        for name in ("dtype", "metric", "dimensions"):
+            if getattr(have[column], name) != getattr(vector, name):
+                return f"'{column}' has {name} {getattr(have[column], name)}, not {getattr(vector, name)}"
+    return None
+
+
 class VectorSink(Protocol):
     """Something that records can be written to."""
 

@@ -6,10 +6,7 @@ store ought to do, so that tests have something to compare others with; nothing 
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -33,11 +30,11 @@ from exitramp.ports import (
     StoreAdapter,
     StoreIdentity,
     TransferAccount,
-    make_cursor,
-    read_cursor,
+    difference_of,
 )
+from exitramp.ports.places import cursor_behind, parts_of, place_of, require_page_rows, span
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
-from exitramp.testing.memory_records import MemoryCollection, Place, batch_of, collections_of, place_of, records_of
+from exitramp.testing.memory_records import MemoryCollection, batch_of, collections_of, records_of
 from exitramp.testing.reference import matches, nearest_first, nothing_in, score
 from exitramp.testing.rows import Vector
 from exitramp.urls import Address, Network
@@ -138,29 +135,21 @@ class MemorySource:
         return len(self._store.collection().records)
 
     def partitions(self, wanted: int) -> Sequence[Partition]:
-        """Ranges of places with about equally many records now; the first and the last are open, so later ones fit."""
-        order = list(self._store.collection().order)
-        parts = max(1, min(wanted, len(order)))
-        starts = [None, *(order[len(order) * part // parts] for part in range(1, parts)), None]
-        return [Partition(part, parts, json.dumps(starts[part : part + 2])) for part in range(parts)]
+        return parts_of(self._store.collection().order, wanted)
 
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
-        if batch_rows < 1:
-            raise UsageError(f"a page of {batch_rows} rows cannot be read")
+        require_page_rows(batch_rows)
         held = self._store.collection()
-        start, end = _bounds(partition)
-        behind = None if after is None else _place_in(after)
+        cursor = after
         while True:
             self._store.collection()  # a closed store or a dropped collection ends the scan, not with a short answer
             with held.lock:
-                low = 0 if start is None else bisect_left(held.order, start)
-                low = low if behind is None else max(low, bisect_right(held.order, behind))
-                high = len(held.order) if end is None else bisect_left(held.order, end)
+                low, high = span(held.order, partition, cursor)
                 places = held.order[low : min(high, low + batch_rows)]
                 batch = batch_of([held.records[place] for place in places], held.spec)
-                last = low + len(places) >= high
-            behind = places[-1] if places else behind
-            yield Page(batch, make_cursor(place=behind), last)
+            cursor = cursor_behind(places[-1]) if places else cursor or cursor_behind(None)
+            last = low + len(places) >= high
+            yield Page(batch, cursor, last)
             if last:
                 return
 
@@ -189,7 +178,7 @@ class MemorySink:
         if there is None:
             everything[name] = MemoryCollection(spec.renamed(name), origin if self.limits().keeps_origin else None)
             return
-        difference = _difference(there.spec, spec)
+        difference = difference_of(there.spec, spec)
         if difference:
             raise CollectionExists(f"{self._store.address} is there already and {difference}")
 
@@ -260,34 +249,6 @@ class MemorySearch:
             found = [held.records[place] for _, place in nearest]
             records = batch_of(found, held.spec) if with_records else None
         return Hits(tuple(record.key for record in found), tuple(near for near, _ in nearest), records)
-
-
-def _bounds(partition: Partition) -> tuple[Place | None, Place | None]:
-    if not partition.token:
-        return None, None
-    start, end = json.loads(partition.token)
-    return (tuple(start) if start else None), (tuple(end) if end else None)
-
-
-def _place_in(cursor: Cursor) -> Place | None:
-    place: Any = read_cursor(cursor).get("place")
-    return None if place is None else (bool(place[0]), str(place[1]), str(place[2]))
-
-
-def _difference(there: CollectionSpec, wanted: CollectionSpec) -> str | None:
-    """In which respect the layouts differ. The model may differ: a store is not asked to know it."""
-    for name in ("id_kind", "has_namespaces", "has_documents"):
-        if getattr(there, name) != getattr(wanted, name):
-            return f"its {name} is {getattr(there, name)}, not {getattr(wanted, name)}"
-    have = {vector.column: vector for vector in there.vectors}
-    want = {vector.column: vector for vector in wanted.vectors}
-    for column in sorted(have.keys() ^ want.keys()):
-        return f"{'has' if column in have else 'lacks'} the vector field '{column}'"
-    for column, vector in want.items():
-        for name in ("dtype", "metric", "dimensions"):
-            if getattr(have[column], name) != getattr(vector, name):
-                return f"'{column}' has {name} {getattr(have[column], name)}, not {getattr(vector, name)}"
-    return None
 
 
 def _wanted(query: Query, spec: CollectionSpec) -> tuple[VectorField, Vector]:

@@ -14,11 +14,9 @@ from exitramp import canonical
 from exitramp.arrow import empty_batch, record_keys, stream_schema
 from exitramp.errors import DataInvalid
 from exitramp.ports import Origin
+from exitramp.ports.places import Place, place_of
 from exitramp.records import CollectionSpec, RecordKey
 from exitramp.testing.rows import Vector, column_from_values, vectors_of
-
-Place = tuple[bool, str, str]
-"""Where a record stands in the order: those in no namespace first, then by namespace and id, by code points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +63,6 @@ _STORES: dict[str, dict[str, MemoryCollection]] = {}
 def collections_of(name: str) -> dict[str, MemoryCollection]:
     """The collections of the store `memory:NAME`, to look into and to change from outside in tests."""
     return _STORES.setdefault(name, {})
-
-
-def place_of(key: RecordKey) -> Place:
-    return (key.namespace is not None, key.namespace or "", key.id)
 
 
 def records_of(batch: pa.RecordBatch, spec: CollectionSpec) -> list[Stored]:

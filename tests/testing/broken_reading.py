@@ -19,9 +19,10 @@ from exitramp.ports import (
     make_cursor,
     read_cursor,
 )
+from exitramp.ports.places import place_of
 from exitramp.records import CollectionSpec, RecordKey
 from exitramp.testing.memory import MemorySource, MemoryStore
-from exitramp.testing.memory_records import MemoryCollection, Stored, batch_of, collections_of, place_of
+from exitramp.testing.memory_records import MemoryCollection, Stored, batch_of, collections_of
 from exitramp.testing.rows import batch_from_rows, rows_from_batch
 from tests.testing.broken import Broken, any_spec, with_cosine
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from exitramp.errors import StoreRejected
 from exitramp.ports import Origin, SinkLimits, TransferAccount
+from exitramp.ports.places import place_of
 from exitramp.records import CollectionSpec, Metric, RecordKey
 from exitramp.testing.memory import LIMITS, MemorySink, MemoryStore
-from exitramp.testing.memory_records import place_of, records_of
+from exitramp.testing.memory_records import records_of
 from exitramp.testing.rows import batch_from_rows, rows_from_batch
 from tests.testing.broken import Broken, with_cosine
 

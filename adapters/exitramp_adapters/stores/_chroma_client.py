@@ -7,7 +7,6 @@ before a timeout could be set, and wraps every collection with an embedding func
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +19,14 @@ from exitramp.errors import (
     StoreError,
     StoreProtocolError,
     StoreRejected,
-    StoreTimeout,
     StoreUnavailable,
     UsageError,
 )
+from exitramp.ports.transport import client_options, status_error, transport_error, uses_tls
 from exitramp.secrets import redact
 from exitramp.urls import Address, Network
 
+_PORT: Final = 8000
 SQLITE_NAME: Final = "chroma.sqlite3"
 _SHOWN_CHARACTERS: Final = 200
 
@@ -125,7 +125,7 @@ def open_http(address: Address, network: Network) -> Connection:
 
     scheme = "https" if uses_tls(address) else "http"
     parts = urlsplit(address.location)
-    port = address.port or 8000
+    port = address.port or _PORT
     settings = _settings()
     settings.chroma_api_impl = "chromadb.api.fastapi.FastAPI"
     netloc = parts.netloc if address.port else f"{parts.netloc}:{port}"
@@ -141,7 +141,7 @@ def open_http(address: Address, network: Network) -> Connection:
         limits=server.http_limits,
         headers=headers,
         event_hooks={"response": [lambda response: _refuse_status(address, response.status_code)]},
-        **_transport(address, network),
+        **client_options(address, network),
     )
     system.start()
 
@@ -150,13 +150,6 @@ def open_http(address: Address, network: Network) -> Connection:
         system.stop()
 
     return Connection(server, address, release)
-
-
-def uses_tls(address: Address) -> bool:
-    word = address.option("tls", "false")
-    if word not in ("true", "false"):
-        raise UsageError(f"{address}: tls is true or false")
-    return word == "true"
 
 
 def _settings() -> Any:
@@ -175,34 +168,11 @@ def _credentials(address: Address) -> dict[str, str]:
     return {header: token} if header else {"authorization": f"Bearer {token}"}
 
 
-def _transport(address: Address, network: Network) -> dict[str, Any]:
-    """What httpx takes of the network setting."""
-    options: dict[str, Any] = {}
-    if network.ca_bundle is not None or network.client_certificate is not None:
-        context = ssl.create_default_context(cafile=str(network.ca_bundle) if network.ca_bundle else None)
-        if network.client_certificate is not None:
-            key = str(network.client_key) if network.client_key else None
-            context.load_cert_chain(str(network.client_certificate), key)
-        options["verify"] = context
-    if address.is_loopback:
-        return options | {"trust_env": False}  # a proxy from the environment cannot reach this machine's loopback
-    if network.proxy is not None:
-        options["proxy"] = network.proxy
-        options["mounts"] = {f"all://{host}": None for host in network.no_proxy}
-    return options
-
-
 def _refuse_status(address: Address, status: int) -> None:
-    """What a proxy, or Chroma before it looks at a request, says by status alone; the client would lose the status."""
-    if status in (401, 403):
-        hint = "does the token allow this?" if "token" in address.options else "give the token with ?token=env:NAME"
-        raise StoreRejected(f"{address} refuses access ({status})", hint=hint)
-    if status in (408, 504):
-        raise StoreTimeout(f"{address} gave up ({status})", hint="is it overloaded?")
-    if status in (429, 502, 503):
-        raise StoreUnavailable(f"{address} cannot answer now ({status})")
-    if status == 413:
-        raise StoreRejected(f"{address} takes no request that large ({status})", hint="a record may be too long for it")
+    """Here, since the client would lose the status."""
+    known = status_error(address, status, secret="token")
+    if known is not None:
+        raise known
 
 
 @contextmanager
@@ -227,12 +197,8 @@ def translated(address: Address) -> Iterator[None]:
         raise StoreProtocolError(f"{address} does not speak as this client does: {_brief(error)}") from error
     except errors.ChromaError as error:
         raise StoreRejected(f"{address} refuses this ({type(error).__name__}): {_brief(error)}") from error
-    except httpx.TimeoutException as error:
-        hint = "is it stopped or overloaded?"
-        raise StoreTimeout(f"{address} did not answer in time ({type(error).__name__})", hint=hint) from error
-    except httpx.TransportError as error:
-        hint = f"is it running on {urlsplit(address.location).netloc}?"
-        raise StoreUnavailable(f"{address} cannot be reached ({type(error).__name__})", hint=hint) from error
+    except (httpx.TimeoutException, httpx.TransportError) as error:
+        raise transport_error(address, error, default_port=_PORT) from error
     except (httpx.HTTPError, json.JSONDecodeError, KeyError, AttributeError) as error:
         raise StoreProtocolError(f"{address} gave an answer that is not Chroma's ({type(error).__name__})") from error
     except (ValueError, TypeError, NotImplementedError) as error:

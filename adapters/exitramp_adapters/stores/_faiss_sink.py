@@ -12,7 +12,7 @@ import pyarrow as pa
 from exitramp import canonical
 from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
-from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount
+from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
 from exitramp_adapters.stores._faiss_files import Loaded, save, side_car_path, signature, table_schema
 from exitramp_adapters.stores._faiss_index import LARGEST, build_index, lists_of
@@ -98,16 +98,9 @@ class FaissSink:
                 f"{self._store.path} is an index without a side-car, so exitramp did not make it",
                 hint="write to another path; this one can be read",
             )
-        for name in ("id_kind", "has_namespaces", "has_documents"):
-            if getattr(held.spec, name) != getattr(spec, name):
-                raise CollectionExists(f"{self._store.path} is there already with another {name}")
-        have, want = held.spec.vectors[0], spec.vectors[0]
-        for name in ("dtype", "metric", "dimensions"):
-            if getattr(have, name) != getattr(want, name):
-                raise CollectionExists(
-                    f"{self._store.path} is there already and its {name} is {getattr(have, name)}, "
-                    f"not {getattr(want, name)}"
-                )
+        different = difference_of(held.spec, spec)
+        if different:
+            raise CollectionExists(f"{self._store.path} is there already and {different}")
         self._opened = self._store.opened()
 
     def _collection(self) -> Opened:

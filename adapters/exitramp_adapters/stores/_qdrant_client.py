@@ -4,7 +4,6 @@ errors, translated once."""
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,20 +14,20 @@ from exitramp.errors import (
     CollectionMissing,
     DataInvalid,
     ExitrampError,
-    StoreError,
     StoreProtocolError,
     StoreRejected,
-    StoreTimeout,
     StoreUnavailable,
     UsageError,
 )
 from exitramp.ports import Origin
+from exitramp.ports.transport import client_options, status_error, transport_error, uses_tls
 from exitramp.records import CollectionSpec, IdKind
 from exitramp.secrets import redact
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_forms as forms
 
 OPTIONS: Final = ("api_key", "tls")
+_PORT: Final = 6333
 ORIGIN_KEY: Final = "exitramp_origin"
 """The key of a collection's metadata under which is kept what `create` was told."""
 
@@ -126,7 +125,7 @@ def make_client(address: Address, network: Network) -> Any:
 
     scheme = "https" if uses_tls(address) else "http"
     host = address.host or ""
-    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{address.port or 6333}"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{address.port or _PORT}"
     prefix = address.location.removeprefix("//").partition("/")[2].strip("/")
     with warnings.catch_warnings():
         # It warns of a key over plain HTTP; that the address says `http` is the user's own choice and in the report.
@@ -139,32 +138,8 @@ def make_client(address: Address, network: Network) -> Any:
             check_compatibility=False,
             # The client rounds it up to whole seconds; finer deadlines are enforced around the adapter.
             timeout=network.timeout_seconds,
-            **_transport(address, network),
+            **client_options(address, network),
         )
-
-
-def uses_tls(address: Address) -> bool:
-    word = address.option("tls", "false")
-    if word not in ("true", "false"):
-        raise UsageError(f"{address}: tls is true or false")
-    return word == "true"
-
-
-def _transport(address: Address, network: Network) -> dict[str, Any]:
-    """What httpx takes of the network setting."""
-    options: dict[str, Any] = {}
-    if network.ca_bundle is not None or network.client_certificate is not None:
-        context = ssl.create_default_context(cafile=str(network.ca_bundle) if network.ca_bundle else None)
-        if network.client_certificate is not None:
-            key = str(network.client_key) if network.client_key else None
-            context.load_cert_chain(str(network.client_certificate), key)
-        options["verify"] = context
-    if address.is_loopback:
-        return options | {"trust_env": False}  # a proxy from the environment cannot reach this machine's loopback
-    if network.proxy is not None:
-        options["proxy"] = network.proxy
-        options["mounts"] = {f"all://{host}": None for host in network.no_proxy}
-    return options
 
 
 @contextmanager
@@ -183,37 +158,23 @@ def translated(address: Address, *, closed: bool = False) -> Iterator[None]:
     except UnexpectedResponse as error:
         raise _refusal(address, error.status_code or 0, error.content) from error
     except ResponseHandlingException as error:
-        raise _transport_failure(address, error.source) from error
+        raise transport_error(address, error.source, default_port=_PORT) from error
     except ResourceExhaustedResponse as error:
         raise StoreUnavailable(f"{address} asks to slow down for {error.retry_after_s} s") from error
     except httpx.HTTPError as error:
-        raise _transport_failure(address, error) from error
+        raise transport_error(address, error, default_port=_PORT) from error
     except (AssertionError, ValueError) as error:  # what the client says to an answer without a result
         raise StoreProtocolError(f"{address}: the client cannot make sense of it: {_brief(str(error))}") from error
-
-
-def _transport_failure(address: Address, error: Exception) -> StoreError:
-    import httpx
-
-    name = type(error).__name__
-    if isinstance(error, httpx.TimeoutException):
-        return StoreTimeout(f"{address} did not answer in time ({name})", hint="is it stopped or overloaded?")
-    if isinstance(error, httpx.TransportError):
-        hint = f"is it running on {address.host}:{address.port or 6333}?"
-        return StoreUnavailable(f"{address} cannot be reached ({name})", hint=hint)
-    return StoreProtocolError(f"{address} gave an answer that is not Qdrant's ({name})")
 
 
 def _refusal(address: Address, status: int, content: bytes) -> ExitrampError:
     said = _said(content)
     if status == 404 and "ollection" in said:
         return CollectionMissing(f"{address}: there is no collection {address.collection!r}")
-    if status in (401, 403):
-        hint = "give the key with ?api_key=env:NAME" if "api_key" not in address.options else "does the key allow this?"
-        return StoreRejected(f"{address} refuses access ({status})", hint=hint)
-    if status in (408, 504):
-        return StoreTimeout(f"{address} gave up ({status})", hint="is it overloaded?")
-    if status == 429 or (status >= 500 and status != 501):
+    known = status_error(address, status, secret="api_key", said=said)
+    if known is not None:
+        return known
+    if status >= 500 and status != 501:
         return StoreUnavailable(f"{address} failed ({status}): {said}")
     return StoreRejected(f"{address} refuses this ({status}): {said}")
 

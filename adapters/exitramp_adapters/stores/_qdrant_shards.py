@@ -9,7 +9,6 @@ bookkeeping files (not the records), a reader's opening too.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+from exitramp.durable import write_atomically
 from exitramp.errors import (
     AddressError,
     DataInvalid,
@@ -149,18 +149,9 @@ def read_sidecar(folder: Path) -> Sidecar | None:
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
-    """Write it whole or not at all."""
-    part = folder / f"{SIDECAR}.part"
-    with part.open("w", encoding="utf-8") as file:
-        json.dump({"origin": sidecar.origin.to_json(), "id_kind": sidecar.id_kind.value}, file, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(folder / SIDECAR)
-    entry = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(entry)
-    finally:
-        os.close(entry)
+    """Write it whole or not at all. Raises `StoreRejected` where the disk refuses."""
+    told = {"origin": sidecar.origin.to_json(), "id_kind": sidecar.id_kind.value}
+    write_atomically(folder / SIDECAR, json.dumps(told, sort_keys=True).encode())
 
 
 @contextmanager

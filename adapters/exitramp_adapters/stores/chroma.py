@@ -38,6 +38,7 @@ from exitramp.ports import (
     make_cursor,
     read_cursor,
 )
+from exitramp.ports.transport import uses_tls
 from exitramp.records import CollectionSpec, RecordKey, VectorField
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _chroma_client as client
@@ -332,7 +333,7 @@ def _open_http(address: Address, network: Network) -> ChromaStore:
     address.only_options("tenant", "database", "dimensions", "tls", "token", "token_header")
     if address.host is None:
         raise AddressError(f"{address} names no host", hint="write chroma+http://HOST:PORT#COLLECTION")
-    client.uses_tls(address)
+    uses_tls(address)
     return ChromaStore(address, network)
 
 

@@ -16,9 +16,8 @@ meanwhile is refused.
 
 from __future__ import annotations
 
-import json
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,14 +47,13 @@ from exitramp.ports import (
     SearchSettings,
     StoreAdapter,
     StoreIdentity,
-    make_cursor,
-    read_cursor,
 )
+from exitramp.ports.places import cursor_behind, parts_of, place_of, require_page_rows, span
 from exitramp.records import CollectionSpec, Metric, RecordKey
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores._faiss_files import load, signature
 from exitramp_adapters.stores._faiss_index import about_index, ask, sdk, unit_rows
-from exitramp_adapters.stores._faiss_records import Opened, as_place, batch_of, keys_in, place_of
+from exitramp_adapters.stores._faiss_records import Opened, batch_of, keys_in
 from exitramp_adapters.stores._faiss_sink import PAGE_ROWS, FaissSink
 
 _FACTORIES: Final = re.compile(r"Flat|HNSW[1-9]\d{0,2}(,Flat)?|IVF[1-9]\d{0,6},Flat")
@@ -104,7 +102,7 @@ class FaissStore:
             wanted = self.address.collection
             if wanted is not None and held.spec.name != wanted:
                 raise CollectionMissing(f"{self.path} holds the collection '{held.spec.name}', not '{wanted}'")
-            places = [place_of(id_, space) for id_, space in keys_in(held.table)]
+            places = [place_of(RecordKey(*key)) for key in keys_in(held.table)]
             order = sorted(range(len(places)), key=places.__getitem__)
             self._loaded = Opened(held, [places[row] for row in order], np.array(order, np.int64), now)
         return self._loaded
@@ -135,28 +133,19 @@ class FaissSource:
         return len(self._store.opened().places)
 
     def partitions(self, wanted: int) -> Sequence[Partition]:
-        """Ranges of places with equally many records now; the first and the last are open."""
-        places = self._store.opened().places
-        parts = max(1, min(wanted, len(places)))
-        bounds = [None, *(places[len(places) * part // parts] for part in range(1, parts)), None]
-        return [Partition(part, parts, json.dumps(bounds[part : part + 2])) for part in range(parts)]
+        return parts_of(self._store.opened().places, wanted)
 
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
-        if batch_rows < 1:
-            raise UsageError(f"a page of {batch_rows} rows cannot be read")
+        require_page_rows(batch_rows)
         opened = self._store.opened()
-        start, end = (as_place(bound) for bound in json.loads(partition.token or "[null, null]"))
-        low = 0 if start is None else bisect_left(opened.places, start)
-        high = len(opened.places) if end is None else bisect_left(opened.places, end)
-        place = None if after is None else as_place(read_cursor(after).get("place"))
-        if place is not None:
-            low = max(low, bisect_right(opened.places, place))
+        low, high = span(opened.places, partition, after)
+        cursor = after or cursor_behind(None)
         while True:
             self._store.require_open()
             until = min(high, low + min(batch_rows, PAGE_ROWS))
             if until > low:
-                place = opened.places[until - 1]
-            yield Page(batch_of(opened.held, opened.rows[low:until]), make_cursor(place=place), until >= high)
+                cursor = cursor_behind(opened.places[until - 1])
+            yield Page(batch_of(opened.held, opened.rows[low:until]), cursor, until >= high)
             if until >= high:
                 return
             low = until
@@ -164,7 +153,7 @@ class FaissSource:
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
         opened = self._store.opened()
         found = []
-        for wanted in dict.fromkeys(place_of(key.id, key.namespace) for key in keys):
+        for wanted in dict.fromkeys(map(place_of, keys)):
             at = bisect_left(opened.places, wanted)
             if at < len(opened.places) and opened.places[at] == wanted:
                 found.append(int(opened.rows[at]))
@@ -214,9 +203,8 @@ class FaissSearch:
             return Hits((), (), empty_batch(held.spec) if with_records else None)
         scores, labels = ask(held.index, held.labels, vector, k, None if where is None else held.labels[rows], settings)
         found = np.searchsorted(held.labels, labels)
-        pairs = keys_in(held.table.take(pa.array(found)))
         return Hits(
-            tuple(RecordKey(id_, space) for id_, space in pairs),
+            tuple(RecordKey(*key) for key in keys_in(held.table.take(pa.array(found)))),
             tuple(float(score) for score in scores),
             batch_of(held, found) if with_records else None,
         )
