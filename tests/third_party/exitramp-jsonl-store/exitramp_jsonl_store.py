@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from exitramp import arrow, canonical, durable, errors, ports
-from exitramp.filters import Filter
+from exitramp.filters import Filter, matches
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address, Network
 
@@ -263,7 +263,7 @@ class JsonlSink:
 
 # region search
 class JsonlSearch:
-    """Looks at every record. It knows no filters and says so."""
+    """Looks at every record."""
 
     def __init__(self, store: JsonlStore) -> None:
         self._store = store
@@ -283,11 +283,14 @@ class JsonlSearch:
     ) -> ports.Hits:
         held = self._store.held()
         vector = held.spec.vector(query.field)
-        if where is not None or settings.options or k < 1:
-            raise errors.UsageError("jsonl: a search takes no filter and no options, and k is at least 1")
+        if settings.options or k < 1:
+            raise errors.UsageError("jsonl: a search takes no options, and k is at least 1")
         if query.dense is None or query.dense.shape != (vector.dimensions,):
             raise errors.UsageError(f"jsonl: a query is one dense vector of {vector.dimensions} numbers")
-        records = [record for record in held.records.values() if "vector" in record]
+        passing = held.records.values()
+        if where is not None:
+            passing = [record for record in passing if matches(where, record.get("payload"))]
+        records = [record for record in passing if "vector" in record]
         matrix = np.array([record["vector"] for record in records], np.float64).reshape(-1, vector.item_count)
         wanted = query.dense.astype(np.float64)
         scores = matrix @ wanted
