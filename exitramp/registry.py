@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from exitramp.errors import AdapterUnknown, DependencyMissing, ExitrampError
+from exitramp.errors import AdapterUnknown, DependencyMissing, ExitrampError, UsageError
 from exitramp.ports import Corpus, ModelAdapter, ServiceAdapter, Store, StoreAdapter
 from exitramp.urls import Address, Network
 
@@ -19,6 +19,7 @@ MODELS = "exitramp.models"
 SERVICES = "exitramp.services"
 CORPORA = "exitramp.corpora"
 
+_KINDS: dict[str, type] = {STORES: StoreAdapter, MODELS: ModelAdapter, SERVICES: ServiceAdapter}
 _WORDS = {STORES: "store", MODELS: "model", SERVICES: "service", CORPORA: "corpus"}
 
 
@@ -56,10 +57,22 @@ def _listed(group: str, path: tuple[str, ...]) -> tuple[Listed, ...]:
 
 
 def load(group: str, name: str) -> Any:
-    """The object behind `name`. Raises `AdapterUnknown` that lists what is installed."""
+    """The object behind `name`. Raises `AdapterUnknown` that lists what is installed, `UsageError` for a broken one."""
     for item in listed(group):
         if item.name == name:
-            return item.entry.load()
+            try:
+                found = item.entry.load()
+                if not isinstance(found, _KINDS.get(group, object)):
+                    raise TypeError(f"it is a {type(found).__name__}")
+                return found
+            except ExitrampError:
+                raise
+            except Exception as error:
+                raise UsageError(
+                    f"the {_WORDS[group]} '{name}' of the package '{item.distribution}' cannot be loaded: "
+                    f"{type(error).__name__}: {error}",
+                    hint="install that package again, or uninstall it",
+                ) from error
     known = ", ".join(item.name for item in listed(group)) or "none"
     raise AdapterUnknown(f"no {_WORDS[group]} '{name}' is installed", hint=f"installed are: {known}")
 
@@ -71,7 +84,11 @@ def is_installed(adapter: StoreAdapter | ModelAdapter | ServiceAdapter) -> bool:
 
 def _missing(adapter: StoreAdapter | ModelAdapter | ServiceAdapter) -> Iterator[str]:
     for module in adapter.requires:
-        if importlib.util.find_spec(module) is None:
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:  # of a dotted name, the part before the dot
+            found = False
+        if not found:
             yield module
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from exitramp.cli.options import json_option
-from exitramp.cli.output import emit_json, say, table
+from exitramp.cli.output import emit_json, say, table, visible
 from exitramp.errors import ExitrampError
 from exitramp.registry import MODELS, STORES, is_installed, listed, load
+from exitramp.secrets import redact
 
 
 @click.command()
@@ -24,7 +25,7 @@ def stores(as_json: bool) -> None:
     Example:
       exitramp stores
     """
-    rows = [_store(item.name, item.distribution) for item in listed(STORES)]
+    rows = [_row(STORES, item.name, item.distribution, ("vector_kinds", "fidelity")) for item in listed(STORES)]
     if as_json:
         emit_json({"stores": rows})
         return
@@ -33,39 +34,35 @@ def stores(as_json: bool) -> None:
         for row in rows
     ]
     say(table(shown, ("store", "address", "installed", "roles", "fidelity", "evidence")))
-    for row in rows:
-        if row.get("problem"):
-            say(f"{row['scheme']}: {row['problem']}")
+    _say_problems(rows)
 
 
-def _store(name: str, distribution: str) -> dict[str, Any]:
+def _row(group: str, name: str, distribution: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What is told of one adapter; one that cannot be loaded is told as that, and spoils no list."""
     try:
-        adapter = load(STORES, name)
-    except (ImportError, ExitrampError) as error:
-        return {
-            "scheme": name,
-            "address": "?",
-            "installed": "broken",
-            "roles": [],
-            "vector_kinds": [],
-            "fidelity": "?",
-            "evidence": "?",
-            "package": distribution,
-            "summary": "",
-            "problem": f"{type(error).__name__}: {error}",
-        }
-    there = is_installed(adapter)
+        adapter = load(group, name)
+        there = is_installed(adapter)
+    except ExitrampError as error:
+        unknown: dict[str, Any] = {"scheme": name, "summary": "", "address": "?", "installed": "broken", "roles": []}
+        unknown |= dict.fromkeys(more, "?") | {"evidence": "?", "package": distribution, "problem": error.message}
+        return unknown
+    told = {each: getattr(adapter, each) for each in more}
     return {
         "scheme": adapter.scheme,
         "summary": adapter.summary,
         "address": adapter.address_form,
         "installed": "yes" if there else f"pip install 'exitramp[{adapter.extra}]'",
         "roles": list(adapter.roles),
-        "vector_kinds": list(adapter.vector_kinds),
-        "fidelity": adapter.fidelity,
+        **{each: list(value) if isinstance(value, tuple | frozenset) else value for each, value in told.items()},
         "evidence": adapter.evidence,
         "package": distribution,
     }
+
+
+def _say_problems(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        if row.get("problem"):
+            say(visible(redact(row["problem"])))
 
 
 @click.command()
@@ -77,20 +74,7 @@ def models(as_json: bool) -> None:
     Example:
       exitramp models
     """
-    rows = []
-    for item in listed(MODELS):
-        adapter = load(MODELS, item.name)
-        rows.append(
-            {
-                "scheme": adapter.scheme,
-                "summary": adapter.summary,
-                "address": adapter.address_form,
-                "installed": "yes" if is_installed(adapter) else f"pip install 'exitramp[{adapter.extra}]'",
-                "roles": list(adapter.roles),
-                "evidence": adapter.evidence,
-                "package": item.distribution,
-            }
-        )
+    rows = [_row(MODELS, item.name, item.distribution) for item in listed(MODELS)]
     if as_json:
         emit_json({"models": rows})
         return
@@ -98,3 +82,4 @@ def models(as_json: bool) -> None:
         (row["scheme"], row["address"], row["installed"], ", ".join(row["roles"]), row["evidence"]) for row in rows
     ]
     say(table(shown, ("model", "address", "installed", "roles", "evidence")))
+    _say_problems(rows)

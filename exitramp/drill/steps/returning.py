@@ -157,8 +157,10 @@ def _bring_over(run: DrillRun, wanted: bool, findings: list[Finding]) -> dict[st
 
 
 def _compared(run: DrillRun, synced: bool, findings: list[Finding]) -> dict[str, Any]:
-    primary, substitute = run.endpoint("primary"), run.endpoint("substitute")
     before = run.shared.get("primary_digests")
+    if run.aborted is not None and before is None and not synced:
+        return {}  # stopped before anything was known to hold it against, or in the middle of our own writes
+    primary, substitute = run.endpoint("primary"), run.endpoint("substitute")
     now = read_digests(primary.source())
     data: dict[str, Any] = {
         "primary_digests": now.to_json(),
