@@ -81,7 +81,7 @@ def test_a_drill_that_stopped_says_so_for_both(name: str, cli: Cli, tmp_path: Pa
     found = cli("drill", "run", file, "--out", "one", "--json", code=3).json
     assert "already holds 1 records" in found["aborted"]
     said = cli("drill", "run", file, "--out", "two", code=3)
-    assert "stopped: restore: " in said.out
+    assert "stopped: start: " in said.out
     assert "already holds 1 records" in said.out
     assert "INCONCLUSIVE" in said.out
 
