@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import shlex
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
 from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
-from exitramp.errors import RoleUnsupported, WriteRefused
+from exitramp.errors import RoleUnsupported, StoreTimeout, WriteRefused
 from exitramp.ports import Store, VectorSearch, VectorSink, VectorSource
 from exitramp.records import Metric, parse_metric
 from exitramp.registry import open_store
@@ -49,6 +50,7 @@ class Endpoint:
         if settings.calls_per_second is not None:
             policies.append(RateLimited(settings.calls_per_second, clock))
         policies += [Metered(self.meter, clock), Deadline(settings.timeout_seconds, what=str(address))]
+        self._closing = Deadline(settings.timeout_seconds, what=str(address))
         if extra is not None:
             policies.append(extra)
         self._policy = Stacked(*policies)
@@ -82,7 +84,9 @@ class Endpoint:
         return SearchAround(self._store.search(), self._policy)
 
     def close(self) -> None:
-        self._store.close()
+        """Close the store; one that is stuck in a call that a deadline left behind is left behind as well."""
+        with suppress(StoreTimeout):
+            self._closing.run("close", self._store.close)
 
     def __enter__(self) -> Endpoint:
         return self

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from exitramp.codec import EncodingSink
-from exitramp.errors import AddressError, StoreRejected, UsageError
+from exitramp.errors import AddressError, StoreRejected, StoreUnavailable, UsageError
 from exitramp.parity.alignment import read_all
 from exitramp.ports import Origin, Query, TransferAccount
 from exitramp.records import RecordKey
 from exitramp.registry import open_store, store_adapter
 from exitramp.testing.rows import batch_from_rows
 from exitramp.testing.within import rows_within, spec_within
+from exitramp_adapters.stores import _chroma_client
 
 Snapshot = dict[str, tuple[str, int]]
 
@@ -116,8 +119,11 @@ def make_older(sqlite: Path) -> None:
     connection.close()
 
 
-def test_files_of_an_older_chroma_are_not_changed_by_looking_at_them(tmp_path: Path) -> None:
+def test_files_of_an_older_chroma_are_not_changed_by_looking_at_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address = filled(f"chroma:{tmp_path}/db#articles", 40)
+    monkeypatch.setattr(_chroma_client, "_OPENED", set())
     sqlite = tmp_path / "db" / "chroma.sqlite3"
     make_older(sqlite)
     before = tables(sqlite, "acquire_write")
@@ -137,3 +143,33 @@ def test_an_upgrade_is_true_or_false(tmp_path: Path) -> None:
         open_store(f"chroma:{tmp_path}?upgrade=yes#articles")
     with pytest.raises(AddressError):
         open_store("chroma+http://127.0.0.1:1?upgrade=true#articles")
+
+
+HOLDER = """
+import sqlite3, sys
+held = sqlite3.connect(sys.argv[1], isolation_level=None)
+held.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_locked_chroma_is_said_to_be_locked_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chroma itself waits for as long as it takes and keeps every thread of the process from running meanwhile."""
+    address = filled(f"chroma:{tmp_path}/db#articles", 10)
+    monkeypatch.setattr(_chroma_client, "_OPENED", set())
+    monkeypatch.setattr(_chroma_client, "_LOCK_SECONDS", 0.1)
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "db" / "chroma.sqlite3")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        store = open_store(address)
+        with pytest.raises(StoreUnavailable, match="is locked"):
+            store.source().count()
+        assert holder.stdin is not None
+        holder.stdin.close()
+        holder.wait(30)
+        assert store.source().count() == 10
+        store.close()

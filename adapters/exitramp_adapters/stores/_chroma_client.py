@@ -7,6 +7,7 @@ before a timeout could be set, and wraps every collection with an embedding func
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ from exitramp.urls import Address, Network
 _PORT: Final = 8000
 SQLITE_NAME: Final = "chroma.sqlite3"
 _SHOWN_CHARACTERS: Final = 200
+_LOCK_SECONDS: Final = 5.0
+_OPENED: Final[set[Path]] = set()
+"""The paths that this process has opened."""
 
 
 class Connection:
@@ -67,8 +71,10 @@ def open_embedded(address: Address, path: Path) -> Connection:
 
     try:
         with translated(address):
-            if (path / SQLITE_NAME).is_file() and not upgrades(address):
-                _require_current(address, path)
+            if (path / SQLITE_NAME).is_file() and path not in _OPENED:
+                _require_unlocked(address, path)
+                if not upgrades(address):
+                    _require_current(address, path)
             client = chromadb.PersistentClient(
                 path=str(path),
                 settings=_settings(),
@@ -83,7 +89,26 @@ def open_embedded(address: Address, path: Path) -> Connection:
         if isinstance(error.__cause__, ValueError) and "tenant" in str(error.__cause__):
             raise StoreRejected(f"{address}: there is no such tenant or database") from error
         raise
+    _OPENED.add(path)
     return Connection(client._server, address, client.close)
+
+
+def _require_unlocked(address: Address, path: Path) -> None:
+    """Chroma waits for the lock on its file for as long as it takes, and lets no other thread of this process run
+    meanwhile, so that no deadline could end it. Not asked again once the path was opened here: closing a file drops
+    whatever locks the process has on it."""
+    file = sqlite3.connect(f"{(path / SQLITE_NAME).as_uri()}?mode=rw", uri=True, timeout=_LOCK_SECONDS)
+    try:
+        file.execute("BEGIN IMMEDIATE")
+        file.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            hint = "is another process writing to it?"
+            raise StoreUnavailable(f"{address} is locked", hint=hint) from error
+    except sqlite3.DatabaseError:
+        pass  # no database: Chroma says so itself
+    finally:
+        file.close()
 
 
 def _require_current(address: Address, path: Path) -> None:
