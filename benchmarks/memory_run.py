@@ -1,7 +1,7 @@
 """One operation in a process of its own, and the most memory it took: `python -m benchmarks.memory_run NAME FOLDER`.
 
 Prints JSON: `private_mb`, the peak of what is not backed by a file, sampled every 10 ms, and `resident_mb`, the peak of
-everything. An engine in process maps its files into memory: those pages are the system's cache, which it takes back
+everything; both of the process and those that it starts, together (a dump starts one). An engine in process maps its files into memory: those pages are the system's cache, which it takes back
 when it wants, and they are in the second figure only.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmarks.corpus import NAME
 
 
 class Watch:
-    """Samples this process's memory until asked."""
+    """Samples the memory of this process and its children until asked."""
 
     def __init__(self) -> None:
         self._private = self._resident = 0
@@ -31,9 +32,13 @@ class Watch:
 
         process: Any = psutil.Process()
         while not self._stop.wait(0.01):
-            found = process.memory_info()
-            self._private = max(self._private, found.rss - found.shared)
-            self._resident = max(self._resident, found.rss)
+            private = resident = 0
+            for each in (process, *process.children(recursive=True)):
+                with suppress(psutil.Error):  # it may have ended by now
+                    found = each.memory_info()
+                    private += found.rss - found.shared
+                    resident += found.rss
+            self._private, self._resident = max(self._private, private), max(self._resident, resident)
 
     def megabytes(self) -> dict[str, int]:
         self._stop.set()
