@@ -86,7 +86,7 @@ def test_the_public_names_are_these() -> None:
         "Cursor", "DocumentRoom", "Embedder", "Hits", "IndexState", "ModelAdapter", "ModelIdentity", "NameRule",
         "Origin", "Page", "Partition", "PayloadLimits", "Query", "SearchSettings", "Service", "ServiceAdapter",
         "SinkLimits", "Store", "StoreAdapter", "StoreIdentity", "TransferAccount", "VectorSearch", "VectorSink",
-        "VectorSource", "make_cursor", "read_cursor",
+        "VectorSource", "difference_of", "make_cursor", "read_cursor",
     }  # fmt: skip
     assert set(wrappers.__all__) == {
         "Deadline", "DryRunSink", "Endpoint", "Faulty", "Meter", "Metered", "OpenSettings", "Policy", "RateLimited",
