@@ -1,8 +1,9 @@
 """One operation in a process of its own, and the most memory it took: `python -m benchmarks.memory_run NAME FOLDER`.
 
 Prints JSON: `private_mb`, the peak of what is not backed by a file, sampled every 10 ms, and `resident_mb`, the peak of
-everything; both of the process and those that it starts, together (a dump starts one). An engine in process maps its files into memory: those pages are the system's cache, which it takes back
-when it wants, and they are in the second figure only.
+everything; both of the process and those that it starts, together (a dump starts one). An engine in process maps its
+files into memory: those pages are the system's cache, which it takes back when it wants, and they are in the second
+figure only.
 """
 
 from __future__ import annotations
