@@ -39,12 +39,14 @@ _ROOM: Final = 100.0
 class Odd:
     """What was found out about a column.
 
-    `rows` says how each odd row stands natively; the others are given to the sink as they are. Of these, dense ones:
-    `exact` whether the sink's dtype holds every number, and with `measure` the least and the greatest length of those
-    that are not zero (None: there is none, or the sink does not scale them).
+    `rows` says how each odd row stands natively; `unfound` counts those of them that are absent although a search could
+    have found them, which needs a number and finite ones. The other rows are given to the sink as they are. Of these,
+    dense ones: `exact` whether the sink's dtype holds every number, and with `measure` the least and the greatest
+    length of those that are not zero (None: there is none, or the sink does not scale them).
     """
 
     rows: dict[int, str]
+    unfound: int = 0
     exact: bool = True
     norm_minimum: float | None = None
     norm_maximum: float | None = None
@@ -73,7 +75,10 @@ def judge(
     if not limits.sparse_duplicates and values.indices is not None:
         how[_rows_with_doubles(rows, values.indices)] = 3
     marks = ("", NEAR, CLEANED, ABSENT)
-    return Odd({row: marks[how[row]] for row in np.flatnonzero(how).tolist()})
+    finite = np.isfinite(numbers) if values.indices is not None else np.isfinite(numbers).all(axis=1)
+    hopeless = values.lengths == 0
+    hopeless[rows[~finite]] = True
+    return Odd({row: marks[how[row]] for row in np.flatnonzero(how).tolist()}, int(((how == 3) & ~hopeless).sum()))
 
 
 def _judge_dense(
@@ -88,6 +93,8 @@ def _judge_dense(
         for row in np.flatnonzero(flags & valid).tolist():
             rows[row] = how
     result = Odd(rows)
+    if gone == ABSENT:
+        result.unfound = int(np.isfinite(matrix[found.gone & valid]).all(axis=1).sum())
     plain = valid.copy()
     plain[list(rows)] = False
     result.exact = not bool((found.inexact & plain).any())

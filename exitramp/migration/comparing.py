@@ -30,7 +30,7 @@ from exitramp.records import (
     VectorKind,
     Verdict,
 )
-from exitramp.transfer.plan import MAGNITUDE, PLACEHOLDER, PRECISION, ULP, UNIT, Plan, PlanLine
+from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan, PlanLine
 from exitramp.wrappers import Endpoint
 
 MISSING_KEPT = 100_000
@@ -107,7 +107,7 @@ def side_tolerances(
 def accepted_tolerances(plan: Plan | None, accepted: Iterable[str]) -> dict[str, Tolerance]:
     """What may differ after a loss that the plan announced and somebody accepted, and nothing more.
 
-    A placeholder changes nothing that is read back.
+    A vector that searches find no more, or a placeholder that they do, changes nothing that is read back.
     """
     if plan is None:
         return {}
@@ -126,7 +126,7 @@ def announced_tolerances(plan: Plan) -> dict[str, Tolerance]:
 
 
 def _announced(line: PlanLine, field: FieldLayout) -> Tolerance:
-    changes = set(line.changes) - {PLACEHOLDER}
+    changes = set(line.changes) & {MAGNITUDE, PRECISION, UNIT, ULP}
     if not changes or field.native is None:
         return Tolerance(source=f"the plan says {line.fidelity}")
     source = f"the plan announced: {', '.join(sorted(changes))}"

@@ -199,9 +199,12 @@ def _kept_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> 
         scaled = field.native.metric in limits.normalises
         why = "that the store scales to unit length" if scaled else "of numbers that the store changes"
         yield _Step(Fidelity.REVERSIBLE, f"{found.kept} vectors {why} are kept in the marker too")
-    if found.absent:
-        text = f"{found.absent} vectors that the store cannot take are kept in the marker, where no search finds them"
-        yield _Step(Fidelity.REVERSIBLE, text)
+    if found.unfound:
+        text = "vectors that the store cannot take are kept in the marker, where nothing finds them"
+        yield _Step(Fidelity.LOSSY, f"search: {found.unfound} {text}", SEARCH)
+    if found.absent > found.unfound:
+        text = "vectors that nothing could find anyway, empty or not finite, are kept in the marker"
+        yield _Step(Fidelity.REVERSIBLE, f"{found.absent - found.unfound} {text}")
     if found.placeholders:
         text = "vectors that the store cannot take are kept in the marker; a placeholder is searched"
         yield _Step(Fidelity.LOSSY, f"{found.placeholders} {text}", PLACEHOLDER)

@@ -38,7 +38,7 @@ class KeySurvey:
 @dataclass(slots=True)
 class VectorSurvey:
     """One vector field. `placeholders`, `absent` and `kept` are records whose vector goes into the marker, with a
-    placeholder, nothing, or nearly itself standing natively.
+    placeholder, nothing, or nearly itself standing natively; `unfound` of the absent ones a search could have found.
 
     Of the other dense vectors: `exact` whether the sink's dtype holds every number, and the least and the greatest
     length of those that a sink scales, zeros left out.
@@ -54,6 +54,7 @@ class VectorSurvey:
     norm_maximum: float | None = None
     placeholders: int = 0
     absent: int = 0
+    unfound: int = 0
     kept: int = 0
 
 
@@ -185,6 +186,7 @@ def _measure_vectors(
     hows = Counter(odd.rows.values())
     found.placeholders += hows[PLACEHOLDER]
     found.absent += hows[ABSENT]
+    found.unfound += odd.unfound
     found.kept += hows[CLEANED] + hows[NEAR]
     found.exact = found.exact and odd.exact
     if odd.norm_minimum is not None and odd.norm_maximum is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,31 @@ from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
 Numbers = npt.NDArray[Any]
 
 
+class Damage:
+    """Something that goes wrong with one record on its way into the store; `what` says so once it has."""
+
+    def __init__(self, kind: str, place: int) -> None:
+        self._kind, self._place = kind, place
+        self._seen = 0
+        self.what = ""
+
+    def done_to(self, row: Row, spec: CollectionSpec, limits: SinkLimits) -> Row:
+        """`row`, or another where the damage is due: the first record from its place on to which it can be done."""
+        self._seen += 1
+        if self.what or self._seen <= self._place:
+            return row
+        damaged = DAMAGES[self._kind](row, spec, limits)
+        if damaged is None:
+            return row
+        self.what = f"{self._kind} of {row.id}"
+        return damaged
+
+
 class HarshStore(MemoryStore):
+    def __init__(self, name: str, collection: str | None, *, limits: SinkLimits, damage: Damage | None = None) -> None:
+        super().__init__(name, collection, limits=limits)
+        self.damage = damage
+
     def sink(self) -> HarshSink:
         return HarshSink(self)
 
@@ -58,6 +83,9 @@ class HarshSink(MemorySink):
     def upsert(self, batch: pa.RecordBatch) -> None:
         spec = self._store.collection().spec
         changed = [self._changed(row, spec) for row in rows_from_batch(batch, spec)]
+        damage = self._store.damage if isinstance(self._store, HarshStore) else None
+        if damage is not None:
+            changed = [damage.done_to(row, spec, self.limits()) for row in changed]
         super().upsert(batch_from_rows(changed, spec))
 
     def _changed(self, row: Row, spec: CollectionSpec) -> Row:
@@ -132,6 +160,75 @@ def _rounded(value: Numbers, ulp: int) -> Numbers:
         found = np.nextafter(found, value.dtype.type(np.copysign(np.inf, ulp)))
     normal = (np.abs(value) > edges.tiny * 4) & (np.abs(value) < edges.max / 4)
     return np.where(normal, found, value)
+
+
+def _other_vector(row: Row, spec: CollectionSpec, limits: SinkLimits, other: Any) -> Row | None:
+    """`row` with the first vector replaced for which `other` gives another."""
+    for each in spec.vectors:
+        value = row.vectors.get(each.column)
+        if value is None or (isinstance(value, tuple) and not len(value[1])) or (each.kind is VectorKind.MULTI):
+            continue
+        numbers = value[1] if isinstance(value, tuple) else value
+        if numbers.dtype.kind != "f" or not np.isfinite(numbers).all() or not (np.abs(numbers) > 1e-3).any():
+            continue
+        found = other(numbers.copy(), each, limits)
+        if found is not None:
+            changed = (value[0], found) if isinstance(value, tuple) else found
+            return replace(row, vectors={**row.vectors, each.column: changed})
+    return None
+
+
+def _negated(numbers: Numbers, field: VectorField, limits: SinkLimits) -> Numbers:
+    return -numbers
+
+
+def _stretched(numbers: Numbers, field: VectorField, limits: SinkLimits) -> Numbers:
+    found: Numbers = numbers * numbers.dtype.type(1.5)
+    return found
+
+
+def _nudged(numbers: Numbers, field: VectorField, limits: SinkLimits) -> Numbers:
+    place = int(np.abs(numbers).argmax())
+    numbers[place] += numbers.dtype.type(60) * np.spacing(numbers[place])
+    return numbers
+
+
+def _without_vector(row: Row, spec: CollectionSpec, limits: SinkLimits) -> Row | None:
+    if limits.vectors_required or not row.vectors:
+        return None
+    return replace(row, vectors=dict(list(row.vectors.items())[1:]))
+
+
+def _other_value(row: Row, spec: CollectionSpec, limits: SinkLimits) -> Row | None:
+    for key, value in (row.payload or {}).items():
+        if key != MARKER_KEY and value != "damaged":
+            return replace(row, payload={**(row.payload or {}), key: "damaged"})
+    return None
+
+
+def _without_key(row: Row, spec: CollectionSpec, limits: SinkLimits) -> Row | None:
+    keys = list(row.payload or {})
+    return replace(row, payload={key: (row.payload or {})[key] for key in keys[1:]}) if keys else None
+
+
+def _more_keys(row: Row, spec: CollectionSpec, limits: SinkLimits) -> Row:
+    return replace(row, payload={**(row.payload or {}), "more": 1})
+
+
+def _other_document(row: Row, spec: CollectionSpec, limits: SinkLimits) -> Row | None:
+    return replace(row, document=(row.document or "") + "x") if spec.has_documents else None
+
+
+DAMAGES: Mapping[str, Callable[[Row, CollectionSpec, SinkLimits], Row | None]] = {
+    "negation": lambda row, spec, limits: _other_vector(row, spec, limits, _negated),
+    "stretching": lambda row, spec, limits: _other_vector(row, spec, limits, _stretched),
+    "nudging": lambda row, spec, limits: _other_vector(row, spec, limits, _nudged),
+    "loss of a vector": _without_vector,
+    "change of a value": _other_value,
+    "loss of a key": _without_key,
+    "addition of a key": _more_keys,
+    "change of the document": _other_document,
+}
 
 
 def _payload(payload: Any, limits: PayloadLimits) -> dict[str, Any] | None:
@@ -211,7 +308,8 @@ def payload_limits(draw: st.DrawFn) -> PayloadLimits:
 @st.composite
 def sink_limits(draw: st.DrawFn) -> SinkLimits:
     """What a store could declare, within reason: it takes float32 or a wider type, and texts."""
-    metrics = draw(_subset(Metric, least={draw(st.sampled_from([Metric.COSINE, Metric.DOT]))}))
+    few = _subset(Metric, least={draw(st.sampled_from([Metric.COSINE, Metric.DOT]))})
+    metrics = draw(few | st.just(frozenset(Metric)) | st.just(frozenset(Metric)))
     changed = draw(_subset(metrics))
     normalises = draw(st.booleans())
     named = draw(st.sampled_from([0, 1, 2]))  # unnamed fields only, both, named ones only
@@ -222,7 +320,7 @@ def sink_limits(draw: st.DrawFn) -> SinkLimits:
         payload=draw(payload_limits()),
         id_bytes=draw(st.sampled_from([None, 64])),
         names=draw(st.sampled_from([NameRule(), NameRule(r"[a-z0-9-]+", 3, 63)])),
-        vector_kinds=draw(_subset(VectorKind, least={VectorKind.DENSE})),
+        vector_kinds=draw(_subset(VectorKind, least={VectorKind.DENSE}) | st.just(frozenset(VectorKind))),
         dtypes=draw(_subset(DType, least={draw(st.sampled_from([DType.FLOAT32, DType.FLOAT64, DType.FLOAT32]))})),
         dimensions=draw(st.sampled_from([None, 16])),
         unnamed_vector=named < 2,
@@ -231,7 +329,7 @@ def sink_limits(draw: st.DrawFn) -> SinkLimits:
         field_names=draw(st.sampled_from([NameRule(r"(?s).*", 0, 255), NameRule(r"[a-z0-9-]*", 0, 40)])),
         shared_field_names=draw(st.booleans()),
         sparse_metrics=draw(_subset(Metric, least={Metric.DOT})),
-        vectors_required=draw(st.booleans()),
+        vectors_required=draw(st.sampled_from([False, False, True])),
         vector_free=draw(st.booleans()),
         namespaces=draw(st.booleans()),
         documents=draw(st.sampled_from(DocumentRoom)),
@@ -248,7 +346,7 @@ def sink_limits(draw: st.DrawFn) -> SinkLimits:
         zero_vectors=draw(st.booleans()),
         empty_multi=draw(st.booleans()),
         sparse_duplicates=draw(st.booleans()),
-        keeps_origin=draw(st.sampled_from([True, True, True, False])),
+        keeps_origin=draw(st.sampled_from([True] * 7 + [False])),
         batch_rows=draw(st.sampled_from([3, 1000])),
         durable=False,
     )
