@@ -70,7 +70,7 @@ def restore(folder: Path) -> int:
     from exitramp.wrappers import open_endpoint
     from exitramp_adapters.stores.qdrant_edge import EdgeSink
 
-    EdgeSink.finish = lambda sink, account: sink.flush()  # type: ignore[method-assign]
+    EdgeSink.finish = lambda sink, account: sink.flush()  # type: ignore[method-assign,assignment]
     with (
         open_endpoint(f"dump:{folder / 'dump'}") as source,
         open_endpoint(f"qdrant:{folder / 'restored'}#{NAME}") as target,

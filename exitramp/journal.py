@@ -153,7 +153,7 @@ def _parse(line: bytes, number: int) -> Entry | None:
         return None
     try:
         fields = json.loads(b"{" + match[2])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if set(fields) != {"data", "kind", "seq"} or fields["seq"] != number or not isinstance(fields["data"], dict):
         return None

@@ -7,6 +7,7 @@ is never part of an address; an option whose value begins with `env:`, `file:` o
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -87,7 +88,7 @@ class Address:
         """The location as a path of this machine. Raises `AddressError` for a network address."""
         if self.location.startswith("//"):
             raise AddressError(f"{self} is a network address, not a path")
-        plain = Path(unquote(self.location))
+        plain = Path(unquote(self.location, errors="surrogateescape"))
         # Only a ~ that was written as one means the home folder; one that was escaped is part of a name.
         return plain.expanduser() if self.location.startswith("~") else plain
 
@@ -181,7 +182,7 @@ def same_place(one: Address, other: Address) -> bool:
 
 def path_address(scheme: str, path: Path) -> str:
     """The address of a path of this machine, whatever characters its name has."""
-    return f"{scheme}:{quote(str(path), safe='/').replace('~', '%7E')}"
+    return f"{scheme}:{quote(os.fsencode(path), safe='/').replace('~', '%7E')}"
 
 
 def _loopback_host(host: str) -> bool:

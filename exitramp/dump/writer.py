@@ -188,7 +188,7 @@ class DumpSink:
         closing = Closing(self._folder, run.spec, origin, run.shards, started_at, ended_at, resumed)
         require_no_doubles(closing, run.doubles)
         require_account(closing, account)
-        run.journal.append(FINISH, finish_line(closing))
+        run.journal.append(FINISH, finish_line(closing, account))
         write_manifest(closing, account)
 
     def close(self) -> None:

@@ -39,16 +39,29 @@ class Deadline:
             self._worker = None  # a worker that is still busy at the deadline is never used again
         outcome = worker.submit(call)
         if not outcome.done.wait(seconds):
+            worker.end()  # should the call come back after all
             raise StoreTimeout(
                 f"{self._what} did not answer '{operation}' within {seconds:g} s",
                 hint="is it stopped or overloaded? --timeout SECONDS gives it longer",
             )
-        with self._lock:
-            self._worker = worker
+        self._keep(worker)
         if outcome.error is not None:
             raise outcome.error
         result: T = outcome.value
         return result
+
+    def _keep(self, worker: _Worker) -> None:
+        with self._lock:
+            other, self._worker = self._worker, worker
+        if other is not None:  # that of a call at the same time
+            other.end()
+
+    def let_go(self) -> None:
+        """End the waiting thread; a later call begins another."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.end()
 
 
 class _Outcome:
@@ -61,7 +74,7 @@ class _Outcome:
 
 class _Worker:
     def __init__(self) -> None:
-        self._inbox: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="exitramp-store-call", daemon=True).start()
 
     def submit(self, call: Callable[[], Any]) -> _Outcome:
@@ -69,9 +82,14 @@ class _Worker:
         self._inbox.put(outcome)
         return outcome
 
+    def end(self) -> None:
+        self._inbox.put(None)
+
     def _work(self) -> None:
         while True:
             outcome = self._inbox.get()
+            if outcome is None:
+                return
             try:
                 outcome.value = outcome.call()
             except BaseException as error:  # noqa: BLE001  (handed to the caller, whatever it is)

@@ -49,8 +49,9 @@ class Endpoint:
         policies: list[Policy] = [self.retrying]
         if settings.calls_per_second is not None:
             policies.append(RateLimited(settings.calls_per_second, clock))
-        policies += [Metered(self.meter, clock), Deadline(settings.timeout_seconds, what=str(address))]
+        self._deadline = Deadline(settings.timeout_seconds, what=str(address))
         self._closing = Deadline(settings.timeout_seconds, what=str(address))
+        policies += [Metered(self.meter, clock), self._deadline]
         if extra is not None:
             policies.append(extra)
         self._policy = Stacked(*policies)
@@ -85,8 +86,12 @@ class Endpoint:
 
     def close(self) -> None:
         """Close the store; one that is stuck in a call that a deadline left behind is left behind as well."""
-        with suppress(StoreTimeout):
-            self._closing.run("close", self._store.close)
+        try:
+            with suppress(StoreTimeout):
+                self._closing.run("close", self._store.close)
+        finally:
+            self._closing.let_go()
+            self._deadline.let_go()
 
     def __enter__(self) -> Endpoint:
         return self

@@ -59,15 +59,16 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     sink.upsert(batch_from_rows(rows_within(spec, sink.limits(), ROWS, 1), spec))
     sink.flush()
     store.close()
-    assert exitramp("dump", f"{address}#articles", "dump", folder=folder)[0] == ExitCode.PASS
+    code, said, _ = exitramp("dump", f"{address}#articles", "dump", folder=folder, timeout_seconds=60)
+    assert code == ExitCode.PASS, said
     yield Served(service, address, folder / "dump", CALLS[request.param])
     service.stop()
 
 
-def exitramp(*arguments: str, folder: Path) -> tuple[int, str, float]:
+def exitramp(*arguments: str, folder: Path, timeout_seconds: int = TIMEOUT_SECONDS) -> tuple[int, str, float]:
     """Exit code, what went to stderr, and the seconds that it took."""
     began = time.monotonic()
-    options = ("--timeout", str(TIMEOUT_SECONDS), "--retries", "1")
+    options = ("--timeout", str(timeout_seconds), "--retries", "1")
     command = [sys.executable, "-m", "exitramp", *arguments, *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     return done.returncode, done.stderr, time.monotonic() - began

@@ -33,6 +33,16 @@ MAIN = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "from exitramp.cli.main import main; main()"
 )
+
+
+@pytest.fixture(autouse=True)
+def _listening() -> Iterator[None]:
+    """The same for the tests themselves."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 DRILL = """
 version: 1
 name: interrupted

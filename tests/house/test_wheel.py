@@ -87,6 +87,7 @@ def test_the_wheel_holds_every_file_that_the_program_reads(wheel: Path) -> None:
         *(f"exitramp_drills/{name}.yaml" for name in DRILLS),
         "exitramp_drills/own_stack/drill.yaml.txt",
         "exitramp_drills/own_stack/README.md.txt",
+        "exitramp_drills/own_stack/prices.yaml.txt",
         "exitramp_fixtures/golden/pydocs.jsonl",
         "exitramp_fixtures/golden/pydocs_five.jsonl",
         "exitramp_fixtures/prompts/docs_qa.mustache",
@@ -180,7 +181,7 @@ def test_a_drill_for_ones_own_stack_is_begun_from_the_packaged_texts(outside: Ou
         "drill", "init", "--primary", "qdrant:./db#articles", "--substitute", "faiss:./new.faiss", "--json"
     )
     assert code == 0, out + err
-    assert {path.name for path in (outside.cwd / "own-drill").iterdir()} == {"drill.yaml", "README.md"}
+    assert {path.name for path in (outside.cwd / "own-drill").iterdir()} == {"drill.yaml", "README.md", "prices.yaml"}
     code, out, err = outside.exitramp("drill", "show", "own-drill/drill.yaml")
     assert code == 0, out + err
 

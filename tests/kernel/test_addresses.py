@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from exitramp.errors import AddressError, ConfigError, WriteRefused
-from exitramp.urls import Address
+from exitramp.urls import Address, path_address
 from exitramp.wrappers import require_write_allowed
 
 
@@ -59,3 +62,8 @@ def test_writing_beyond_this_machine_needs_consent_by_address() -> None:
         require_write_allowed(address, ["qdrant+http://db.example.com:6333#y"])
     require_write_allowed(address, ["qdrant+http://db.example.com:6333#x"])
     require_write_allowed(Address.parse("qdrant:./db#x"), [])
+
+
+def test_a_path_that_is_no_utf8_has_an_address_too() -> None:
+    path = Path(os.fsdecode(b"/tmp/d\xffmp"))
+    assert Address.parse(path_address("dump", path)).path == path

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 
 from exitramp.backoff import Backoff, parse_retry_after
 from exitramp.clock import ManualClock
-from exitramp.errors import StoreRejected, StoreTimeout, StoreUnavailable
+from exitramp.errors import CollectionMissing, StoreRejected, StoreTimeout, StoreUnavailable
 from exitramp.faults import Fault, FaultSchedule, ScheduledFault
-from exitramp.wrappers import Deadline, Faulty, Meter, Metered, RateLimited, Retrying
+from exitramp.wrappers import Deadline, Faulty, Meter, Metered, RateLimited, Retrying, open_endpoint
 
 
 def test_a_retryable_failure_is_tried_again_with_growing_waits_and_a_final_one_is_not() -> None:
@@ -83,3 +85,29 @@ def test_retry_after_is_read_in_each_of_its_forms(
     value: str | None, milliseconds: str | None, seconds: float | None
 ) -> None:
     assert parse_retry_after(value, milliseconds=milliseconds) == seconds
+
+
+def test_an_endpoint_that_is_closed_leaves_no_thread_waiting() -> None:
+    def waiting() -> int:
+        return sum(thread.name == "exitramp-store-call" for thread in threading.enumerate())
+
+    before = waiting()
+    for _ in range(5):
+        with open_endpoint("memory:threads#a") as endpoint, suppress(CollectionMissing):
+            endpoint.source().count()
+    deadline = time.monotonic() + 10
+    while waiting() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert waiting() <= before
+
+
+def test_a_call_that_comes_back_after_its_deadline_lets_its_thread_end() -> None:
+    release = threading.Event()
+    deadline = Deadline(0.05, what="it")
+    with pytest.raises(StoreTimeout):
+        deadline.run("count", release.wait)
+    names = [thread for thread in threading.enumerate() if thread.name == "exitramp-store-call"]
+    release.set()
+    for thread in names[-1:]:
+        thread.join(10)
+        assert not thread.is_alive()
