@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from exitramp.arrow import dense_matrix
 from exitramp.clock import Clock, SystemClock
+from exitramp.codec import Layout
+from exitramp.codec.layout import restored_spec
 from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.writer import DumpSink
@@ -21,11 +23,11 @@ from exitramp.migration.dump_checkpoint import checkpoint_of
 from exitramp.parity.alignment import read_all
 from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.records import RecordParity, compare_records
-from exitramp.ports import VectorSource
+from exitramp.ports import SinkLimits, VectorSource
 from exitramp.records import CollectionSpec, Finding, VectorField, VectorKind, Verdict
 from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint
 from exitramp.transfer.copying import CopyResult, copy_records
-from exitramp.transfer.plan import Plan, make_plan
+from exitramp.transfer.plan import Plan, Standing, make_plan
 from exitramp.transfer.survey import survey_source
 from exitramp.transfer.sync import SyncResult, synchronise
 from exitramp.wrappers import Endpoint, metric_overrides
@@ -89,7 +91,20 @@ def plan_move(source: Endpoint, target: Endpoint, *, progress: Callable[[int], N
         metrics=metric_overrides(target.address),
         progress=progress,
     )
-    return make_plan(survey, limits)
+    return make_plan(survey, limits, there=_standing(target, limits, survey.layout))
+
+
+def _standing(target: Endpoint, limits: SinkLimits, layout: Layout) -> Standing | None:
+    """The collection that is there already; None where there is none, or it will be told what it holds."""
+    try:
+        reader = target.source()
+        empty, told = not reader.count(), reader.origin() is not None
+    except (CollectionMissing, RoleUnsupported):
+        return None
+    if limits.verbatim or (empty and limits.keeps_origin and (told or limits.adopts_empty)):
+        return None
+    # An empty one may not even know how long its vectors will be, but for them it has no other word than the store's.
+    return Standing(restored_spec(layout.native, None) if empty else reader.layout, empty)
 
 
 def migrate(

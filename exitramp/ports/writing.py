@@ -90,6 +90,7 @@ class SinkLimits:
     unit_slack: under `normalises`, vectors of at most `unit_dimensions` numbers are given back bit for bit if their
         length is this near to 1.
     empty_multi: whether a list of no vectors is taken; sparse_duplicates: whether an index may stand twice.
+    adopts_empty: whether `create` tells the origin to an empty collection that somebody else made too.
     records_least: the fewest records, where there are any at all, that what `finish` builds can be made of.
     durable: whether `flush` really makes what was written survive kill -9.
     verbatim: every record of the model is taken and given back as it is, so that nothing need be encoded.
@@ -127,6 +128,7 @@ class SinkLimits:
     empty_multi: bool = True
     sparse_duplicates: bool = True
     keeps_origin: bool = False
+    adopts_empty: bool = True
     batch_rows: int = 1000
     records_least: int = 0
     durable: bool = True
@@ -181,7 +183,9 @@ class VectorSink(Protocol):
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
         """Make the collection, or accept the one that is there if it has the same vector fields.
 
-        `spec` stays within `limits()`. Raises `CollectionExists` for one with other fields, naming the difference.
+        One without records takes over `origin`, since what was told of others explains none of those that come now
+        (whoever made it, where the limits say `adopts_empty`). `spec` stays within `limits()`. Raises
+        `CollectionExists` for one with other fields, naming the difference.
         """
         ...
 

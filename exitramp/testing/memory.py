@@ -181,6 +181,8 @@ class MemorySink:
         difference = difference_of(there.spec, spec)
         if difference:
             raise CollectionExists(f"{self._store.address} is there already and {difference}")
+        if not there.records and self.limits().keeps_origin:
+            there.origin = origin
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         held = self._store.collection()

@@ -16,6 +16,7 @@ from exitramp.transfer.survey import Survey, VectorSurvey
 UNIT_NORM_TOLERANCE = 1e-5
 MAGNITUDE, PRECISION, PLACEHOLDER, SEARCH = "magnitude", "precision", "placeholder", "search"
 UNIT, ULP = "unit", "ulp"
+_ANEW = "choose another collection, or remove this one and let it be made anew"
 
 
 class Fidelity(StrEnum):
@@ -101,14 +102,31 @@ class Plan:
         }
 
 
-def make_plan(survey: Survey, limits: SinkLimits) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A collection that is in the sink already and keeps its own word on where its records came from: how they are read
+    back from it, and whether it has any."""
+
+    layout: Layout
+    empty: bool
+
+
+def make_plan(survey: Survey, limits: SinkLimits, *, there: Standing | None = None) -> Plan:
     """The plan for writing what `survey` measured into a sink with `limits`, for which it was measured."""
     layout = survey.layout
     lines = [*_identity(survey, layout, limits), *_texts(survey, layout, limits)]
     for field in layout.fields:
         lines += _vector(field, survey.vectors[field.original.column], limits)
     lines += _model(survey, limits)
-    return Plan(layout, survey.rows, tuple(lines), tuple(_findings(survey, limits)), _estimates(survey, limits))
+    findings = list(_findings(survey, limits))
+    unsaid = [] if there is None else _unexplained(survey, there.layout)
+    if unsaid and there is not None:
+        text = f"the collection that is there does not say how {', '.join(unsaid)} would be read back from it"
+        if there.empty:
+            findings.append(Finding("target.unexplained", text, Verdict.FAIL, detail={"next": _ANEW}))
+        else:
+            lines.append(PlanLine("origin", Fidelity.LOSSY, f"{text}; {_ANEW} to keep that"))
+    return Plan(layout, survey.rows, tuple(lines), tuple(findings), _estimates(survey, limits))
 
 
 def _identity(survey: Survey, layout: Layout, limits: SinkLimits) -> Iterator[PlanLine]:
@@ -306,6 +324,24 @@ def _structure(layout: Layout) -> Iterator[Finding]:
             Verdict.FAIL,
             detail={"column": original.column, "next": "choose another store (or a newer version of it), or dump it"},
         )
+
+
+def _unexplained(survey: Survey, there: Layout) -> list[str]:
+    """What would come back as something else from a collection that is read back as `there` says."""
+    known = {each.original.column: each for each in there.fields}
+    parts: list[str] = []
+    for field in survey.layout.fields:
+        back = known.get(field.original.column)
+        same = back is not None and (back.native is None) is (field.native is None)
+        if same and back is not None and back.native is not None and field.native is not None:
+            same = back.native.column == field.native.column and back.original.dtype is field.original.dtype
+        if not same:
+            parts.append(field.original.column)
+    if survey.documents and not there.original.has_documents:
+        parts.append("document")
+    if survey.rows_in_namespaces and not there.original.has_namespaces:
+        parts.append("namespace")
+    return parts
 
 
 def _estimates(survey: Survey, limits: SinkLimits) -> dict[str, int | float | None]:

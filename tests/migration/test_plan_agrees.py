@@ -315,7 +315,7 @@ def test_from_store_to_store_every_copy_does_as_its_plan_says(
             check_copy(source, whole_of(source), second)
 
 
-@tried(40)
+@tried(25)
 @given(collections(), WANTED_NAMES)
 def test_qdrant_does_as_the_plan_says(tmp_path_factory: pytest.TempPathFactory, whole: Whole, name: str) -> None:
     pytest.importorskip("qdrant_edge")
@@ -323,7 +323,7 @@ def test_qdrant_does_as_the_plan_says(tmp_path_factory: pytest.TempPathFactory, 
         check(whole, Target(Address("qdrant", str(folder), name), folder=folder))
 
 
-@tried(40)
+@tried(30)
 @given(collections(), WANTED_NAMES)
 def test_faiss_does_as_the_plan_says(tmp_path_factory: pytest.TempPathFactory, whole: Whole, name: str) -> None:
     pytest.importorskip("faiss")

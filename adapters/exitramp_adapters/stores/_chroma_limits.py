@@ -39,10 +39,11 @@ LIMITS: Final = SinkLimits(
     # that are subnormal by then lose digits. Dot and euclidean keep every finite number to the bit.
     rounds=frozenset({Metric.COSINE}),
     subnormal_vectors=False,
-    vector_magnitude=1e16,
+    vector_magnitude=1e15,
     vector_magnitude_least=1e-21,
     magnitude_metrics=frozenset({Metric.COSINE}),
     keeps_origin=True,
+    adopts_empty=False,  # what an application made stays its own
     batch_rows=WRITE_ROWS,
     durable=True,
 )

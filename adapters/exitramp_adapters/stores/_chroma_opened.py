@@ -194,6 +194,11 @@ class OpenedChroma:
             with self.calling():
                 found.modify(configuration={"hnsw": {"sync_threshold": rows}})
 
+    def keep_note(self, found: Any, note: Mapping[str, Any]) -> None:
+        """Write down what `create` was told beside what the collection's own user keeps there."""
+        with self.calling():
+            found.modify(metadata=user_metadata({"metadata": found.metadata}) | {ORIGIN_KEY: json.dumps(note)})
+
     def note(self, found: Any) -> dict[str, Any] | None:
         """What `create` kept, if the collection was made by it."""
         text = (found.metadata or {}).get(ORIGIN_KEY)

@@ -77,6 +77,10 @@ class FaissSink:
         spec = replace(spec, name=self._store.address.collection or spec.name, index={})
         if self._store.path.exists() or side_car_path(self._store.path).exists():
             self._accept(spec)
+            held = self._collection().held
+            if not len(held.matrix):  # what was told of records that are gone explains no others
+                save(self._store.path, replace(held, origin=origin))
+                self._opened = self._store.opened()
             return
         held = Loaded(
             spec,

@@ -175,7 +175,7 @@ class ChromaSink:
         [field] = spec.vectors
         if chroma.exists:
             with suppress(CollectionMissing):
-                self._accept(field)
+                self._accept(field, origin)
                 self._field = field
                 return
         told = spec.index.get(INDEX_KEY) or {}
@@ -188,7 +188,7 @@ class ChromaSink:
         )
         self._field = field
 
-    def _accept(self, field: VectorField) -> None:
+    def _accept(self, field: VectorField, origin: Origin) -> None:
         chroma = self._chroma
         found = chroma.collection(fresh=True)
         there = {"metric": chroma.metric(found), "dimensions": chroma.dimensions(found) or field.dimensions}
@@ -198,7 +198,10 @@ class ChromaSink:
                     f"{chroma.address} is there already with {what} {other}, not {getattr(field, what)}",
                     hint="choose another name",
                 )
-        if chroma.path is not None and chroma.note(found) is not None:
+        note = chroma.note(found)
+        if note is not None and not chroma.count():  # what was told of records that are gone explains no others
+            chroma.keep_note(found, note | {"origin": origin.to_json(), "dimensions": field.dimensions})
+        if chroma.path is not None and note is not None:
             chroma.sync_every(found, _LOADING_SYNC_ROWS)  # heard by a process that has not loaded the index yet
 
     def upsert(self, batch: pa.RecordBatch) -> None:
