@@ -83,7 +83,7 @@ def _directions(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _sorted(pair: Any) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
     indices, values = pair
-    order = np.lexsort((values.view(np.uint32), indices))
+    order = np.lexsort((values, indices))  # by value and not by bits: a store may have made 0.0 of -0.0
     return indices[order], values[order]
 
 

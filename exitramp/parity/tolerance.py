@@ -67,12 +67,13 @@ def tolerance_of(field: VectorField, limits: SinkLimits | None) -> Tolerance:
     A store that normalises is granted 1e-6 in cosine and 2e-5 in L2, which vectors meet whose norm was within 1e-5
     of one; vectors of other norms fail, since their magnitude is really gone.
     """
-    held = None if limits is None or field.kind is not VectorKind.DENSE else native_dtype(field.dtype, limits)
-    if limits is None or held is None or field.dtype not in {DType.FLOAT32, DType.FLOAT64}:
-        return Tolerance()  # what such a store changes in them, the codec keeps beside
-    if field.metric in limits.normalises:
+    if limits is None or field.kind is not VectorKind.DENSE:
+        return Tolerance()  # what such a store changes in others, the codec keeps beside
+    held = native_dtype(field.dtype, limits)
+    if field.metric in limits.normalises and held is not None and field.dtype in {DType.FLOAT32, DType.FLOAT64}:
         return Tolerance(cosine=UNIT_COSINE, l2=UNIT_L2, source="the store normalises; unit vectors stay within this")
-    if field.metric in limits.rounds:
+    # A narrower type than the store's own is rounded back.
+    if field.metric in limits.rounds and held in _FRACTION_BITS and field.dtype in {held, DType.FLOAT64}:
         return Tolerance(ulp=ROUNDED_ULP * ulps_of(held, field.dtype), source="the store rounds")
     return Tolerance()
 
