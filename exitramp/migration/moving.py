@@ -27,7 +27,8 @@ from exitramp.ports import SinkLimits, VectorSource
 from exitramp.records import CollectionSpec, Finding, VectorField, VectorKind, Verdict
 from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint
 from exitramp.transfer.copying import CopyResult, copy_records
-from exitramp.transfer.plan import Plan, Standing, make_plan
+from exitramp.transfer.obstacles import Standing
+from exitramp.transfer.plan import Plan, make_plan
 from exitramp.transfer.survey import survey_source
 from exitramp.transfer.sync import SyncResult, synchronise
 from exitramp.wrappers import Endpoint, metric_overrides

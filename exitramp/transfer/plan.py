@@ -11,12 +11,12 @@ from exitramp.codec import FieldLayout, Layout
 from exitramp.errors import ConsentMissing, DataInvalid
 from exitramp.ports import DocumentRoom, SinkLimits
 from exitramp.records import DType, EmbeddingModel, Finding, VectorKind, Verdict
+from exitramp.transfer.obstacles import ANEW, Standing, obstacles, unexplained
 from exitramp.transfer.survey import Survey, VectorSurvey
 
 UNIT_NORM_TOLERANCE = 1e-5
 MAGNITUDE, PRECISION, PLACEHOLDER, SEARCH = "magnitude", "precision", "placeholder", "search"
 UNIT, ULP = "unit", "ulp"
-_ANEW = "choose another collection, or remove this one and let it be made anew"
 
 
 class Fidelity(StrEnum):
@@ -102,15 +102,6 @@ class Plan:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A collection that is in the sink already and keeps its own word on where its records came from: how they are read
-    back from it, and whether it has any."""
-
-    layout: Layout
-    empty: bool
-
-
 def make_plan(survey: Survey, limits: SinkLimits, *, there: Standing | None = None) -> Plan:
     """The plan for writing what `survey` measured into a sink with `limits`, for which it was measured."""
     layout = survey.layout
@@ -118,14 +109,14 @@ def make_plan(survey: Survey, limits: SinkLimits, *, there: Standing | None = No
     for field in layout.fields:
         lines += _vector(field, survey.vectors[field.original.column], limits)
     lines += _model(survey, limits)
-    findings = list(_findings(survey, limits))
-    unsaid = [] if there is None else _unexplained(survey, there.layout)
+    findings = list(obstacles(survey, limits))
+    unsaid = [] if there is None else unexplained(survey, there.layout, limits)
     if unsaid and there is not None:
         text = f"the collection that is there does not say how {', '.join(unsaid)} would be read back from it"
         if there.empty:
-            findings.append(Finding("target.unexplained", text, Verdict.FAIL, detail={"next": _ANEW}))
+            findings.append(Finding("target.unexplained", text, Verdict.FAIL, detail={"next": ANEW}))
         else:
-            lines.append(PlanLine("origin", Fidelity.LOSSY, f"{text}; {_ANEW} to keep that"))
+            lines.append(PlanLine("origin", Fidelity.LOSSY, f"{text}; {ANEW} to keep that"))
     return Plan(layout, survey.rows, tuple(lines), tuple(findings), _estimates(survey, limits))
 
 
@@ -262,86 +253,6 @@ def _model(survey: Survey, limits: SinkLimits) -> Iterator[PlanLine]:
             yield PlanLine("model", Fidelity.REVERSIBLE, "kept beside the collection")
         else:
             yield PlanLine("model", Fidelity.LOSSY, f"no room to say which model made {', '.join(known)}")
-
-
-def _findings(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
-    if not survey.rows:
-        yield Finding("source.empty", "the source holds no records", Verdict.INCONCLUSIVE)
-    if 0 < survey.rows < limits.records_least:
-        yield Finding(
-            "target.records_least",
-            f"the target's index can be built of {limits.records_least} records or more, and there are {survey.rows}",
-            Verdict.FAIL,
-            detail={"next": "choose another index in the target's address"},
-        )
-    if survey.duplicates:
-        yield Finding(
-            "source.duplicates",
-            f"{survey.duplicates} records share their id with another one",
-            Verdict.FAIL,
-            survey.duplicate_ids,
-            survey.duplicates,
-        )
-    if survey.collisions:
-        yield Finding(
-            "id.collision",
-            "two records would land on one native id",
-            Verdict.FAIL,
-            survey.collision_ids,
-            survey.collisions,
-        )
-    if not limits.keeps_origin:
-        yield from _structure(survey.layout)
-    for column, found in survey.vectors.items():
-        if found.nonfinite:
-            yield Finding(
-                "vector.nonfinite",
-                f"{column}: {found.nonfinite} vectors hold NaN or an infinity",
-                ids=found.nonfinite_ids,
-                count=found.nonfinite,
-            )
-        if found.zero:
-            yield Finding("vector.zero", f"{column}: {found.zero} vectors are all zero", count=found.zero)
-    if not limits.durable:
-        yield Finding("target.volatile", "what this target acknowledges does not survive the process")
-
-
-def _structure(layout: Layout) -> Iterator[Finding]:
-    """What a store without room for the origin could not say of itself, so that no way led back."""
-    for field in layout.fields:
-        original, native = field.original, field.native
-        if native is None:
-            text = f"would be kept in the markers ({field.why})"
-        elif native.name != original.name:
-            text = f"would have to be called {native.name!r}"
-        elif native.dtype is not original.dtype:
-            text = f"would be held as {native.dtype} instead of {original.dtype}"
-        else:
-            continue
-        yield Finding(
-            "field.unsaid",
-            f"{original.column} {text}, and this store has no room to say so: nobody could read it back",
-            Verdict.FAIL,
-            detail={"column": original.column, "next": "choose another store (or a newer version of it), or dump it"},
-        )
-
-
-def _unexplained(survey: Survey, there: Layout) -> list[str]:
-    """What would come back as something else from a collection that is read back as `there` says."""
-    known = {each.original.column: each for each in there.fields}
-    parts: list[str] = []
-    for field in survey.layout.fields:
-        back = known.get(field.original.column)
-        same = back is not None and (back.native is None) is (field.native is None)
-        if same and back is not None and back.native is not None and field.native is not None:
-            same = back.native.column == field.native.column and back.original.dtype is field.original.dtype
-        if not same:
-            parts.append(field.original.column)
-    if survey.documents and not there.original.has_documents:
-        parts.append("document")
-    if survey.rows_in_namespaces and not there.original.has_namespaces:
-        parts.append("namespace")
-    return parts
 
 
 def _estimates(survey: Survey, limits: SinkLimits) -> dict[str, int | float | None]:

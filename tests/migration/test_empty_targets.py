@@ -14,14 +14,14 @@ from exitramp.digests import CollectionDigests
 from exitramp.errors import ConsentMissing, DataInvalid
 from exitramp.migration import migrate, plan_move
 from exitramp.migration.moving import read_digests
-from exitramp.ports import Origin
+from exitramp.ports import DocumentRoom, Origin
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, Verdict
 from exitramp.testing.memory import LIMITS, MemoryStore
 from exitramp.testing.rows import Row
 from exitramp.urls import Address
 from exitramp.wrappers import Endpoint, open_endpoint
+from tests.migration.agreement import source_of
 from tests.migration.collections_of_all_kinds import Whole, collections
-from tests.migration.test_plan_agrees import source_of
 
 FIELDS = (
     VectorField("title", VectorKind.DENSE, DType.INT8, Metric.COSINE, 3),
@@ -125,6 +125,22 @@ def test_what_is_written_among_other_records_must_come_back_by_what_is_said_of_t
     with source_of(replace(first, rows=[replace(first.rows[0], id="2")])) as source, opened() as target:
         assert migrate(source, target, into_existing=True).verdict is Verdict.INCONCLUSIVE
         assert target.source().count() == 3
+
+
+def test_an_empty_collection_in_a_store_without_room_for_the_origin_is_explained_by_the_markers(tmp_path: Path) -> None:
+    limits = replace(LIMITS, keeps_origin=False, namespaces=False, documents=DocumentRoom.PAYLOAD)
+    address = Address("memory", f"plain-{tmp_path}", "articles")
+
+    def opened() -> Endpoint:
+        return open_endpoint(address, opener=lambda at, network: MemoryStore(at.location, at.collection, limits=limits))
+
+    with source_of(WHOLE) as source:
+        with opened() as target:
+            layout = plan_move(source, target).layout
+            target.raw_sink().create(layout.native, Origin(layout.original, "test"))
+        with opened() as target:
+            assert migrate(source, target).verdict is Verdict.PASS
+            assert read_digests(target.source()) == read_digests(source.source())
 
 
 @settings(max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))

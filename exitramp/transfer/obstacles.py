@@ -1,0 +1,105 @@
+"""What stands in a copy's way, or should be known before it: found by what was measured, before the first write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exitramp.codec import Layout
+from exitramp.ports import SinkLimits
+from exitramp.records import Finding, Verdict
+from exitramp.transfer.survey import Survey
+
+ANEW = "choose another collection, or remove this one and let it be made anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A collection that is in the sink already and keeps its own word on where its records came from: how they are read
+    back from it, and whether it has any."""
+
+    layout: Layout
+    empty: bool
+
+
+def obstacles(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
+    """What a reader of the plan must know; where the verdict is fail, the copy could not be made at all."""
+    if not survey.rows:
+        yield Finding("source.empty", "the source holds no records", Verdict.INCONCLUSIVE)
+    if 0 < survey.rows < limits.records_least:
+        yield Finding(
+            "target.records_least",
+            f"the target's index can be built of {limits.records_least} records or more, and there are {survey.rows}",
+            Verdict.FAIL,
+            detail={"next": "choose another index in the target's address"},
+        )
+    if survey.duplicates:
+        yield Finding(
+            "source.duplicates",
+            f"{survey.duplicates} records share their id with another one",
+            Verdict.FAIL,
+            survey.duplicate_ids,
+            survey.duplicates,
+        )
+    if survey.collisions:
+        yield Finding(
+            "id.collision",
+            "two records would land on one native id",
+            Verdict.FAIL,
+            survey.collision_ids,
+            survey.collisions,
+        )
+    if not limits.keeps_origin:
+        yield from _unsaid(survey.layout)
+    for column, found in survey.vectors.items():
+        if found.nonfinite:
+            yield Finding(
+                "vector.nonfinite",
+                f"{column}: {found.nonfinite} vectors hold NaN or an infinity",
+                ids=found.nonfinite_ids,
+                count=found.nonfinite,
+            )
+        if found.zero:
+            yield Finding("vector.zero", f"{column}: {found.zero} vectors are all zero", count=found.zero)
+    if not limits.durable:
+        yield Finding("target.volatile", "what this target acknowledges does not survive the process")
+
+
+def _unsaid(layout: Layout) -> Iterator[Finding]:
+    """What a store without room for the origin could not say of itself, so that no way led back."""
+    for field in layout.fields:
+        original, native = field.original, field.native
+        if native is None:
+            text = f"would be kept in the markers ({field.why})"
+        elif native.name != original.name:
+            text = f"would have to be called {native.name!r}"
+        elif native.dtype is not original.dtype:
+            text = f"would be held as {native.dtype} instead of {original.dtype}"
+        else:
+            continue
+        yield Finding(
+            "field.unsaid",
+            f"{original.column} {text}, and this store has no room to say so: nobody could read it back",
+            Verdict.FAIL,
+            detail={"column": original.column, "next": "choose another store (or a newer version of it), or dump it"},
+        )
+
+
+def unexplained(survey: Survey, there: Layout, limits: SinkLimits) -> list[str]:
+    """What would come back as something else from a collection that is read back as `there` says."""
+    known = {each.original.column: each for each in there.fields}
+    parts: list[str] = []
+    for field in survey.layout.fields:
+        back = known.get(field.original.column)
+        same = back is not None and (back.native is None) is (field.native is None)
+        if same and back is not None and back.native is not None and field.native is not None:
+            same = back.native.column == field.native.column and back.original.dtype is field.original.dtype
+        if not same:
+            parts.append(field.original.column)
+    if not limits.keeps_origin:
+        return parts  # every marker says there whether the collection has the following
+    if survey.documents and not there.original.has_documents:
+        parts.append("document")
+    if survey.rows_in_namespaces and not there.original.has_namespaces:
+        parts.append("namespace")
+    return parts
