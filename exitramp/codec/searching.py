@@ -12,7 +12,7 @@ from exitramp.codec.filtering import NativeFilters
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.filters import Filter
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexState, Query, SearchSettings, VectorSearch, VectorSource
-from exitramp.records import IdKind, RecordKey
+from exitramp.records import IdKind, RecordKey, VectorKind
 
 # What `codec.ids` derives: a hashed text, or a UUID of version 8. Only such hits need a look at their record.
 _DERIVED = re.compile(r"x-[0-9a-f]{40}|[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -43,7 +43,7 @@ class DecodingSearch:
         """As the port says; `UsageError` as well for a filter that hangs on what the store keeps in another form."""
         if self._verbatim:
             return self._search.search(query, k=k, where=where, settings=settings, with_records=with_records)
-        query = replace(query, field=self._native_field(query.field))
+        query = replace(query, field=self._native_field(query))
         hits = self._search.search(query, k=k, where=where, settings=settings, with_records=with_records)
         if where is not None:  # asked for only now, since the store itself refuses at once what it cannot honour
             self._filters.require_exact(where)
@@ -69,11 +69,17 @@ class DecodingSearch:
         kind = self._source.layout.native.id_kind
         return kind is IdKind.INT64 or _DERIVED.fullmatch(key.id) is not None
 
-    def _native_field(self, name: str) -> str:
-        for field in self._source.layout.fields:
-            if field.original.name == name:
-                if field.native is None:
-                    raise DataInvalid(f"the vector field {name!r} is kept in the payload here and cannot be searched")
-                return field.native.name
-        self._source.layout.original.vector(name)
-        return name
+    def _native_field(self, query: Query) -> str:
+        """What the store calls the field that is asked; of several of one name, the one of the query's kind."""
+        vectors = {VectorKind.DENSE: query.dense, VectorKind.MULTI: query.multi, VectorKind.SPARSE: query.sparse}
+        named = [field for field in self._source.layout.fields if field.original.name == query.field]
+        asked = [field for field in named if vectors[field.original.kind] is not None]
+        if not named:
+            self._source.layout.original.vector(query.field)  # raises, naming those there are
+            return query.field
+        field = (asked or named)[0]
+        if field.native is None:
+            raise DataInvalid(
+                f"the vector field {field.original.column!r} is kept in the payload here and cannot be searched"
+            )
+        return field.native.name

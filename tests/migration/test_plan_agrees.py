@@ -75,12 +75,13 @@ def test_a_store_of_any_limits_does_as_the_plan_says(whole: Whole, limits: SinkL
 @tried(40)
 @given(collections(), sink_limits(), st.sampled_from(["dot", "cosine", "euclidean"]))
 def test_another_metric_is_planned_as_it_is_done(whole: Whole, limits: SinkLimits, metric: str) -> None:
-    address = Address("memory", f"plan-target-{next(NUMBERS)}", "col", {"metric": metric})
+    names = [each.name for each in whole.spec.vectors] or [""]
+    wanted = f"{names[0]}:{metric}" if names[0] else metric
+    address = Address("memory", f"plan-target-{next(NUMBERS)}", "col", {"metric": wanted})
     plan = check(whole, Target(address, limits))
-    unnamed = [each for each in (plan.layout.fields if plan else ()) if each.original.name == "" and each.native]
-    for each in unnamed:
-        assert each.native is not None
-        assert each.native.metric == metric
+    for each in plan.layout.fields if plan else ():
+        if each.native is not None and each.original.name == names[0]:
+            assert each.native.metric == metric
 
 
 @tried(60)
