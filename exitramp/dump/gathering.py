@@ -66,7 +66,7 @@ class Gathering:
         self._scribe: Scribe | None = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exitramp-shard")
         self._jobs: deque[Future[None]] = deque()
-        self._failed = False
+        self._failed = self._closed = False
         self._stopped = False  # set by the worker: nothing that was handed over behind a failed job is done
         self._last: pa.RecordBatch | None = None
 
@@ -127,12 +127,21 @@ class Gathering:
         self._failed = False
 
     def close(self) -> None:
-        # In the worker, since the kernel ends the process with the very thread that started it.
-        ending = self._worker.submit(self._let_go)
-        self._worker.shutdown(wait=True)
-        ending.result()
-        self.journal.close()
-        self.doubles.close()
+        """Let go at once: whatever is still under way is given up. Calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stopped = True
+        # First the process, which the worker may be waiting for, and which may not answer for good.
+        if self._scribe is not None:
+            self._scribe.close()
+        try:
+            self._worker.shutdown(wait=True, cancel_futures=True)
+        finally:
+            if isinstance(self._shard, OpenShard):
+                self._shard.abandon()
+            self.journal.close()
+            self.doubles.close()
 
     def _cut_if_full(self) -> None:
         wanted = min(self._shard_bytes, max(_LEAST_SHARD_BYTES, self._handed_bytes // 8))
@@ -200,12 +209,6 @@ class Gathering:
         self.journal.append(SHARD, record.to_json())
         self.shards.append(record)
         self._shard = None
-
-    def _let_go(self) -> None:
-        if isinstance(self._shard, OpenShard):
-            self._shard.abandon()
-        if self._scribe is not None:
-            self._scribe.close()
 
     # In whichever thread.
 

@@ -193,9 +193,9 @@ class DumpSink:
 
     def close(self) -> None:
         """Let go of the folder; what was not flushed is lost. Calling it again does nothing."""
-        if self._run is not None:
-            self._run.close()
-            self._run = None
+        run, self._run = self._run, None
+        if run is not None:
+            run.close()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
