@@ -14,7 +14,7 @@ from exitramp.dump.manifest import SourceInfo, read_manifest
 from exitramp.errors import CollectionExists, DumpCorrupt
 from exitramp.migration import accepted_tolerances, compare_endpoints, plan_move
 from exitramp.migration.moving import count_or_none, read_digests
-from exitramp.records import Finding, Verdict
+from exitramp.records import CollectionSpec, Finding, Verdict
 from exitramp.urls import Address
 from exitramp.wrappers import Endpoint
 
@@ -79,7 +79,17 @@ def _dumped(one: Endpoint, other: Endpoint, instead_of: CollectionExists, progre
             f"({', '.join(differing)} differ)",
             hint="choose another folder for a new one; a finished dump is never written to again",
         )
+    if _fields(source.describe()) != _fields(manifest.collection):
+        raise CollectionExists(
+            f"{folder} holds a finished dump of this source, of {manifest.ended_at}, whose vector fields were others "
+            "(metric, type or model)",
+            hint="choose another folder for a new one; a finished dump is never written to again",
+        )
     return FinishedAlready(manifest.rows, now, manifest.digests, (_told(f"the dump of {manifest.ended_at}"),))
+
+
+def _fields(spec: CollectionSpec) -> list[dict[str, Any]]:
+    return [field.to_json() for field in spec.vectors]
 
 
 def _copied(
@@ -91,7 +101,14 @@ def _copied(
     plan = plan_move(one, other, progress=lambda rows: progress("measure", rows)) if accepted else None
     given = accepted_tolerances(plan, accepted)
     found = compare_endpoints(one, other, given=given, progress=lambda rows: progress("compare", rows))
-    others = [each for each in found.findings if not _is_accepted(each, accepted)]
+    wanted = {} if plan is None else {each.original.column: each.native for each in plan.layout.fields}
+    theirs = {each.column: each.metric for each in other.source().describe().vectors}
+    agreed = {
+        column
+        for column, native in wanted.items()
+        if f"metric:{column}" in accepted and native is not None and theirs.get(column) is native.metric
+    }
+    others = [each for each in found.findings if not _is_accepted(each, agreed)]
     verdicts = [found.records.verdict, *(each.verdict for each in others if each.verdict is not None)]
     if Verdict.worst(verdicts) is not Verdict.PASS or not found.records.rows_a:
         raise instead_of
@@ -105,10 +122,9 @@ def _copied(
     return FinishedAlready(found.records.rows_a, digests, found.records.digests_b, findings)
 
 
-def _is_accepted(finding: Finding, accepted: Collection[str]) -> bool:
-    """Whether it says that a field is searched by another metric, and somebody agreed to that."""
-    columns = {name.removeprefix("metric:") for name in accepted if name.startswith("metric:")}
-    return finding.code == "collection.metric" and finding.message.partition(": ")[0] in columns
+def _is_accepted(finding: Finding, agreed: Collection[str]) -> bool:
+    """Whether it says that a field is searched by another metric, the very one that somebody agreed to."""
+    return finding.code == "collection.metric" and finding.message.partition(": ")[0] in agreed
 
 
 def _told(what: str) -> Finding:

@@ -24,6 +24,7 @@ from exitramp.evals.scorers import Assertion, parse_assertion
 GRADES: Final = (1, 2, 3)
 DEFAULT_USE_CASE: Final = "all"
 ABSENT_SHARE_LIMIT: Final = 0.05
+_GREATEST_FLOAT32: Final = 3.4028234663852886e38
 
 _REQUIRED: Final = ("id", "question", "relevant")
 _KNOWN: Final = frozenset({*_REQUIRED, "use_case", "assertion", "vector", "token_overlap", "sha256"})
@@ -193,8 +194,10 @@ def _vector(value: object) -> tuple[float, ...] | None:
         found = tuple(float(each) for each in numbers)
     except OverflowError:
         found = (math.inf,)
-    if not all(math.isfinite(each) for each in found):
-        raise DataInvalid("'vector' holds a number that no float can hold")
+    if not all(abs(each) <= _GREATEST_FLOAT32 for each in found):
+        raise DataInvalid("'vector' holds a number that no 32-bit float can hold")
+    if not any(found):
+        raise DataInvalid("'vector' is all zero, which is near to nothing")
     return found
 
 

@@ -254,6 +254,13 @@ def _judge(
             f"{len(pairs.unmeasured)} of {total} cases could not be measured on the primary, more than "
             f"{UNMEASURED_SHARE_LIMIT:.0%}"
         )
+    before = math.fsum(pairs.primary) / pairs.n
+    if before <= margin:
+        # Whatever the substitute does, it cannot be worse by more than there is.
+        return Verdict.INCONCLUSIVE, (
+            f"the primary itself reaches {before:.3f}, so that a loss of more than {margin:g} could not be seen; were "
+            "the questions asked with the right vectors, and are their ids those of its records?"
+        )
     if lower > -margin:
         return Verdict.PASS, f"the {level} lower bound of the difference, {lower:+.3f}, is above {-margin:+g}"
     if upper < -margin:

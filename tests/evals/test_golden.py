@@ -142,7 +142,7 @@ def test_a_question_may_bring_its_own_vector() -> None:
     assert case.vector is None
 
 
-@pytest.mark.parametrize("vector", [[], "1,2", [1, "2"], [True], [[1.0]], {"0": 1}, [10**400]])
+@pytest.mark.parametrize("vector", [[], "1,2", [1, "2"], [True], [[1.0]], {"0": 1}, [10**400], [1e300], [0, 0.0]])
 def test_a_vector_that_is_none_is_refused_by_line(vector: Any) -> None:
     with pytest.raises(ConfigError, match=r":1: 'vector'"):
         load_golden(line(vector=vector))

@@ -137,12 +137,19 @@ def test_the_verdict_is_what_the_bounds_say(cases: list[tuple[bool, bool]], marg
     result = non_inferiority(pairs, metric="m", margin=margin)
     assert result.lower is not None
     assert result.upper is not None
-    if len(cases) < cases_needed(margin):
+    if len(cases) < cases_needed(margin) or (result.primary or 0.0) <= margin:
         assert result.verdict is Verdict.INCONCLUSIVE
     else:
         expected = Verdict.PASS if result.lower > -margin else Verdict.INCONCLUSIVE
         assert result.verdict is (Verdict.FAIL if result.upper < -margin else expected)
     assert result.difference == pytest.approx((result.substitute or 0) - (result.primary or 0))
+
+
+@pytest.mark.parametrize("primary", [0.0, 0.1])
+def test_nothing_is_proved_where_the_primary_has_no_more_to_lose_than_the_margin(primary: float) -> None:
+    result = non_inferiority(graded([primary] * 60, [primary] * 60), metric="ndcg@10", margin=0.1)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert f"the primary itself reaches {primary:.3f}" in result.reason
 
 
 @pytest.mark.parametrize("margin", [0, 1, -0.1, 10, math.nan])
