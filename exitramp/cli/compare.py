@@ -118,6 +118,7 @@ def compare(
     if ids_file != IDS_FILE:  # the usual one is only made where there is a difference
         require_room(ids_file, "--ids")
     with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
+        _require_fields(one.source().describe(), fields)
         bar = output.Progress("compare", None)
         result = compare_endpoints(
             one, other, given=parse_tolerances(tolerance), ids_file=ids_file, show_values=show_values, progress=bar.at
@@ -148,6 +149,15 @@ def _filter(number: int, text: str) -> tuple[str, Any]:
     return f"where-{number}:{operator}", parse_filter(data)
 
 
+def _require_fields(spec: Any, fields: tuple[str, ...]) -> None:
+    """Raises `UsageError` before anything is compared."""
+    known = [each.name for each in spec.vectors if each.kind.value == "dense"]
+    for name in fields:
+        if name not in known:
+            names = ", ".join(repr(each) for each in known) or "none"
+            raise UsageError(f"--field {name!r}: A has no dense field of that name", hint=f"its dense fields: {names}")
+
+
 def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) -> None:
     from exitramp.errors import RoleUnsupported
     from exitramp.migration import dense_fields, unasked_fields
@@ -167,12 +177,7 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
         result.findings.append(Finding("neighbours.no_index", f"{other.address} has no index to ask; records only"))
         return
     spec = one.source().describe()
-    known = dense_fields(spec)
-    chosen = list(dict.fromkeys(options["fields"])) or known
-    for name in chosen:
-        if name not in known:
-            names = ", ".join(repr(each) for each in known)
-            raise UsageError(f"--field {name!r}: A has no dense field of that name", hint=f"its dense fields: {names}")
+    chosen = list(dict.fromkeys(options["fields"])) or dense_fields(spec)
     found = [
         compare_neighbours(
             one.source(),
@@ -184,8 +189,7 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
             seed=options["seed"],
             field=name,
             filters=options["filters"],
-            # Once is enough: they are drawn from payloads, which all fields share.
-            proposed=options["proposed"] if name == chosen[0] else 0,
+            proposed=options["proposed"],
             demands=Demands(recall_floor=options["recall_floor"]),
             settings=SearchSettings(exact=options["exact"]),
             records=result.records.verdict,

@@ -54,6 +54,11 @@ from exitramp.records import Finding, Verdict
 from exitramp.tally import CollectionTally
 
 _MOST_NAMED = 20
+CHANGED = "changed"
+CHANGED_TEXT = (
+    "its manifest says that the source was written to while it was dumped: the records are of no one moment, and the "
+    "source may never have held them together"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,7 @@ def verify_dump(folder: Path, *, progress: Callable[[int], None] = lambda rows: 
     check.journal(manifest)
     listed = {MANIFEST, MANIFEST_HASH, manifest.journal.path, *(entry.path for entry in manifest.shards)}
     check.strays(listed)
+    check.moment(manifest)
     return check.report(manifest, found)
 
 
@@ -298,6 +304,11 @@ class _Check:
                 more += 1
         if more:
             self.note(code, file, f"{more} more contradictions", count=more)
+
+    def moment(self, manifest: Manifest) -> None:
+        """Say of a whole dump that what it holds was never so at any one time. Its files are none the worse for it."""
+        if manifest.consistency.state == CHANGED:
+            self._findings.append(Finding("dump.changed", CHANGED_TEXT))
 
     def strays(self, listed: set[str]) -> None:
         names = [shown(name) for name in stray_files(self._folder, listed)]

@@ -15,6 +15,7 @@ from exitramp.clock import Clock, SystemClock
 from exitramp.codec import Layout
 from exitramp.codec.layout import restored_spec
 from exitramp.digests import CollectionDigests, digest_batch
+from exitramp.dump.integrity import CHANGED, CHANGED_TEXT
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.writer import DumpSink
 from exitramp.errors import CollectionMissing, DumpCorrupt, RoleUnsupported
@@ -155,6 +156,8 @@ def migrate(
     findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else ())]
     if source.address.scheme == "dump":
         _require_promised(source, digests, place)
+        if read_manifest(source.address.path).consistency.state == CHANGED:
+            findings.append(Finding("source.changed", f"the dump: {CHANGED_TEXT}", Verdict.INCONCLUSIVE))
     elif not copied.resumed:
         text = "the source was read once: a write to it meanwhile that left its count alone would not show here"
         findings.append(Finding("source.live", f"{text}; 'exitramp compare' afterwards tells"))

@@ -19,7 +19,10 @@ from exitramp.dump.integrity import VerifyReport, verify_dump
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.reader import DumpSource
 from exitramp.errors import CollectionMissing, DumpCorrupt, ExitCode, FormatUnknown, IntegrityError
+from exitramp.migration import migrate
+from exitramp.ports import TransferAccount
 from exitramp.records import Verdict
+from exitramp.wrappers import open_endpoint
 
 
 @pytest.fixture
@@ -251,3 +254,15 @@ def test_an_unfinished_dump_fails_and_a_missing_folder_is_a_mistake(dump: Path) 
     assert "run the same dump command again" in report.findings[0].detail["next"]
     with pytest.raises(CollectionMissing):
         verify_dump(dump / "nowhere")
+
+
+def test_a_dump_of_no_one_moment_says_so_whenever_it_is_used(write_dump: Any, plain: Any) -> None:
+    account = TransferAccount(rows_read=120, source_count_before=120, source_count_after=121)
+    folder = write_dump(plain, account=account)
+    report = verify_dump(folder)
+    assert report.verdict is Verdict.PASS, report.findings
+    assert [finding.code for finding in report.findings] == ["dump.changed"]
+    with open_endpoint(f"dump:{folder}") as source, open_endpoint(f"memory:{folder}#articles") as target:
+        result = migrate(source, target)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "source.changed" in {finding.code for finding in result.findings}

@@ -65,7 +65,7 @@ def test_every_dense_field_is_asked(compared: Any) -> None:
     assert (code, found["verdict"]) == (0, "pass")
     asked = [found["neighbours"], *found["further_neighbours"]]
     assert [each["column"] for each in asked] == ["vector:image", "vector:text"]
-    assert [len(each["parts"]) for each in asked] == [3, 1]  # the filters are asked once
+    assert [len(each["parts"]) for each in asked] == [3, 3], "each without a filter and under two"
 
 
 def test_a_field_that_b_cannot_search_is_never_a_pass(compared: Any) -> None:
@@ -113,5 +113,6 @@ def test_no_filters_are_asked_that_nobody_wants(compared: Any) -> None:
 def test_a_field_that_is_not_there_is_named(compared: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seed("qdrant:./a#pictures", IMAGE)
     seed("qdrant:./b#pictures", IMAGE)
-    assert run(["compare", "qdrant:./a#pictures", "qdrant:./b#pictures", "--field", "picture"]) == 2
-    assert "its dense fields: 'image'" in capsys.readouterr().err
+    for more in ((), ("--no-neighbours",)):
+        assert run(["compare", "qdrant:./a#pictures", "qdrant:./b#pictures", "--field", "picture", *more]) == 2
+        assert "its dense fields: 'image'" in capsys.readouterr().err

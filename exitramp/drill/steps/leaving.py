@@ -155,7 +155,7 @@ def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
             k=arguments.k,
             seed=run.seed,
             field=name,
-            proposed=arguments.filters if name == chosen[0] else 0,
+            proposed=arguments.filters,
             records=result.records.verdict,
             missing=result.missing,
             demands=Demands(recall_floor=arguments.recall_floor),
