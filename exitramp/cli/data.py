@@ -54,14 +54,14 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
     Example:
       exitramp plan chroma:./db#articles qdrant:./new#articles
     """
-    from exitramp.cli.moving import say_plan
+    from exitramp.cli.moving import say_plan, with_target
     from exitramp.migration import plan_move
     from exitramp.wrappers import open_endpoint
 
     settings = open_settings(**stores)
     with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
         bar = output.Progress("measure", None)
-        found = plan_move(one, other, progress=bar.at)
+        found = with_target(plan_move(one, other, progress=bar.at), other)
         bar.end()
     if as_json:
         output.emit_json(found.to_json() | {"digests": None})

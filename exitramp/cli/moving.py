@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from exitramp.cli import output
 from exitramp.cli.finished import finished_already, say_finished
 from exitramp.cli.place import place_of
 from exitramp.errors import CollectionExists, UsageError
-from exitramp.migration import MoveResult, migrate, plan_move
+from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
+from exitramp.records import Finding, Verdict
 from exitramp.transfer.plan import Plan
-from exitramp.wrappers import OpenSettings, open_endpoint, require_write_allowed
+from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
+
+
+def with_target(plan: Plan, target: Endpoint) -> Plan:
+    """`plan` with a word on what stands at the target already, which a copy would refuse to write among."""
+    held = count_or_none(target)
+    if not held:
+        return plan
+    finding = Finding(
+        "target.holds",
+        f"the target holds {held} records already: a copy refuses it unless --into-existing says that they may stay",
+        Verdict.INCONCLUSIVE,
+        count=held,
+    )
+    return replace(plan, findings=(*plan.findings, finding))
 
 
 def move(
@@ -35,6 +51,8 @@ def move(
             found = plan_move(one, other, progress=bars["measure"].at)
             bars["measure"].end()
             found.require_consent(accept_loss)
+            if not into_existing:
+                found = with_target(found, other)
             if as_json:
                 output.emit_json(found.to_json() | {"dry_run": True, "digests": None})
             else:

@@ -187,3 +187,11 @@ def test_neighbours_are_compared_against_exact_truth(memory: str, cli: Cli, k: i
     found = complete(cli("compare", memory, "faiss:./new.faiss", "--k", k, "--queries", 60, "--where", where, "--json"))
     assert found["neighbours"]["k"] == k
     assert "under where-1:exists" in cli("compare", memory, "faiss:./new.faiss", "--where", where, code=0).out
+
+
+def test_a_plan_says_what_a_copy_into_records_would_meet(cli: Cli, name: str) -> None:
+    one, other = fill(f"memory:{name}-1#articles", rows=8), fill(f"memory:{name}-2#articles", rows=3)
+    for words in (("plan",), ("copy", "--dry-run")):
+        ended = cli(*words, one, other, "--json", code=3)
+        assert [each["count"] for each in ended.json["findings"] if each["code"] == "target.holds"] == [3]
+    assert cli("copy", "--dry-run", "--into-existing", one, other, "--json", code=0).json["verdict"] == "pass"
