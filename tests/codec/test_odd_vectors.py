@@ -224,11 +224,12 @@ def test_sparse_vectors_under_a_metric_that_the_store_has_none_for_go_into_the_m
     assert [each.why for each in layout.fields] == ["", "the store has no sparse vectors under cosine"]
 
 
-def test_payloads_deeper_than_a_store_reads_are_kept_as_a_text() -> None:
+@pytest.mark.parametrize("mixed_lists", [True, False], ids=["all else is kept", "judged value by value"])
+def test_payloads_deeper_than_a_store_reads_are_kept_as_a_text(mixed_lists: bool) -> None:
     value: Any = "x"
     for _ in range(300):
         value = [value]
-    limits = replace(PLAIN, payload=replace(PLAIN.payload, depth=100))
+    limits = replace(PLAIN, payload=replace(PLAIN.payload, depth=100, mixed_lists=mixed_lists))
     stored = Stored((_field(),), limits, [Row("1", payload={"deep": value, "flat": [[1]]}, vectors={})])
     [native] = stored.rows()
     assert set(native.payload or {}) == {"_exitramp", "flat"}
