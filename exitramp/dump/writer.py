@@ -46,7 +46,7 @@ from exitramp.records import CollectionSpec, RecordKey
 from exitramp.secrets import redacted
 
 SHARD_BYTES: Final = 64 * 2**20
-GROUP_BYTES: Final = 16 * 2**20
+GROUP_BYTES: Final = 8 * 2**20
 SCRIBE_BYTES: Final = 16 * 2**20
 """Gathered before a process of its own is started for the rest, which takes 0.3 s of a second core to come up."""
 
