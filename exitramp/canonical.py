@@ -46,7 +46,7 @@ def dumps(value: object, *, keys_are_text: bool = False) -> str:
     UUID and numpy scalars. Raises `DataInvalid` naming the path of what has no canonical form.
     """
     if isinstance(value, int):  # alone, it stands behind none of the marks that the search for long ones begins with
-        return _SLOW.encode(_tagged(value, "$"))
+        return _walked(value)
     try:
         # The C encoder writes ordinary payloads exactly as the rules ask, 20 x faster than a walk in Python.
         text = fast_text(value)
@@ -55,7 +55,14 @@ def dumps(value: object, *, keys_are_text: bool = False) -> str:
             return text
     except (TypeError, ValueError, RecursionError):
         pass  # the walk below either finds a form for it or names the path
-    return _SLOW.encode(_tagged(value, "$"))
+    return _walked(value)
+
+
+def _walked(value: object) -> str:
+    try:
+        return _SLOW.encode(_tagged(value, "$"))
+    except RecursionError:
+        raise DataInvalid("nested too deeply to be written as canonical JSON") from None
 
 
 def loads(text: str) -> Any:
@@ -64,7 +71,10 @@ def loads(text: str) -> Any:
         value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise DataInvalid(f"not JSON: {type(error).__name__} in a text of {len(text)} characters") from error
-    return _untagged(value, "$") if TAG_PREFIX in text else value
+    try:
+        return _untagged(value, "$") if TAG_PREFIX in text else value
+    except RecursionError:
+        raise DataInvalid(f"nested too deeply, in a text of {len(text)} characters") from None
 
 
 def parse(text: str) -> Any:

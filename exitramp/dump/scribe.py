@@ -62,9 +62,12 @@ class Scribe:
 
     def is_ready(self) -> bool:
         """Whether it listens by now; asking does not wait."""
-        if not self._ready and select.select([self._from], [], [], 0)[0]:
-            self._hear()
-            self._ready = True
+        if not self._ready:
+            answers = select.poll()  # `select.select` takes no descriptor from 1024 on
+            answers.register(self._from, select.POLLIN)
+            if answers.poll(0):
+                self._hear()
+                self._ready = True
         return self._ready
 
     def open(self, number: int) -> None:
@@ -122,9 +125,7 @@ class Scribe:
 def _as_raised(answer: dict[str, Any]) -> ExitrampError:
     kind = getattr(errors, answer["error"], None)
     if not (isinstance(kind, type) and issubclass(kind, ExitrampError)):
-        return StoreRejected(
-            f"the process that writes the dump's shards failed: {answer['error']}: {answer['message']}"
-        )
+        return StoreRejected(f"the process that writes the dump's shards failed ({answer['error']})")
     raised: ExitrampError = kind(answer["message"], hint=answer["hint"])
     return raised
 
@@ -166,7 +167,8 @@ class _Desk:
             except ExitrampError as error:
                 self._failure = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
             except Exception as error:  # noqa: BLE001  (told to the parent, which ends the run with it)
-                self._failure = {"error": type(error).__name__, "message": str(error), "hint": None}
+                # Without its message, in which a library may have put a record's values.
+                self._failure = {"error": type(error).__name__, "message": "", "hint": None}
         return (self._failure, None) if command["do"] == "seal" else None
 
     def _do(self, what: str, command: dict[str, Any], content: bytes) -> tuple[dict[str, Any], Any] | None:

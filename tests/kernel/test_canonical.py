@@ -98,3 +98,13 @@ def test_what_has_no_canonical_form_is_refused(value: Any) -> None:
 @pytest.mark.parametrize("text", ['{"b":1,"a":2}', '{"a": 1}', "1e5", "1.00", '"\\u00e9"', "9007199254740993"])
 def test_another_writing_of_a_value_is_not_canonical(text: str) -> None:
     assert not canonical.is_canonical(text)
+
+
+def test_what_is_nested_beyond_all_measure_is_an_error_of_ours() -> None:
+    deep: object = 2**60  # written as a tag, so that every level is walked
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(DataInvalid, match="nested too deeply"):
+        canonical.dumps(deep)
+    with pytest.raises(DataInvalid):
+        canonical.loads('{"a":' * 5000 + '{"$exitramp:int":"9007199254740993"}' + "}" * 5000)
