@@ -12,7 +12,7 @@ from exitramp.dump.integrity import verify_dump
 from exitramp.dump.layout import MANIFEST
 from exitramp.dump.manifest import SourceInfo, read_manifest
 from exitramp.errors import CollectionExists, DumpCorrupt
-from exitramp.migration import accepted_tolerances, compare_endpoints, plan_move
+from exitramp.migration import announced_tolerances, compare_endpoints, plan_move
 from exitramp.migration.moving import count_or_none, read_digests
 from exitramp.records import CollectionSpec, Finding, Verdict
 from exitramp.urls import Address
@@ -98,8 +98,10 @@ def _copied(
     # A look that costs nothing: a target of another size holds something else.
     if count_or_none(other) != one.source().count():
         raise instead_of
-    plan = plan_move(one, other, progress=lambda rows: progress("measure", rows)) if accepted else None
-    given = accepted_tolerances(plan, accepted)
+    # What a plan would announce today is what an earlier run may have changed, and not what the stores could do at all.
+    planned = not other.raw_sink().limits().verbatim
+    plan = plan_move(one, other, progress=lambda rows: progress("measure", rows)) if planned else None
+    given = announced_tolerances(plan, accepted)
     found = compare_endpoints(one, other, given=given, progress=lambda rows: progress("compare", rows))
     wanted = {} if plan is None else {each.original.column: each.native for each in plan.layout.fields}
     theirs = {each.column: each.metric for each in other.source().describe().vectors}

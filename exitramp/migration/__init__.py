@@ -2,7 +2,7 @@
 
 from exitramp.migration.comparing import (
     Comparison,
-    accepted_tolerances,
+    announced_tolerances,
     compare_endpoints,
     dense_fields,
     side_tolerances,
@@ -13,7 +13,7 @@ from exitramp.migration.moving import MoveResult, count_or_none, migrate, plan_m
 __all__ = [
     "Comparison",
     "MoveResult",
-    "accepted_tolerances",
+    "announced_tolerances",
     "compare_endpoints",
     "count_or_none",
     "dense_fields",

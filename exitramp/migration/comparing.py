@@ -104,29 +104,30 @@ def side_tolerances(
     return found
 
 
-def accepted_tolerances(plan: Plan | None, accepted: Iterable[str]) -> dict[str, Tolerance]:
-    """What may differ after a loss that the plan announced and somebody accepted, and nothing more.
-
-    A vector that searches find no more, or a placeholder that they do, changes nothing that is read back.
-    """
-    if plan is None:
-        return {}
-    lossy = {line.subject for line in plan.lossy() if {MAGNITUDE, PRECISION} & set(line.changes)} & set(accepted)
-    return {column: granted for column, granted in announced_tolerances(plan).items() if column in lossy}
-
-
-def announced_tolerances(plan: Plan) -> dict[str, Tolerance]:
+def announced_tolerances(plan: Plan | None, accepted: Collection[str] | None = None) -> dict[str, Tolerance]:
     """How near the vectors of each field must come back, for what the plan says will happen to them.
 
     Only equal bits are equal where nothing was announced. Rounding to float32 leaves half a unit in its last place,
     2^28 of float64, and what a store rounds beside that. Lost magnitude leaves the direction, at unit length.
+    A loss that is not among `accepted` is granted nothing beyond what needs no consent; None accepts what was
+    announced. Without a plan nothing is known, and what the two stores can do to vectors has to be granted instead.
     """
+    if plan is None:
+        return {}
     fields = {each.original.column: each for each in plan.layout.fields}
-    return {line.subject: _announced(line, fields[line.subject]) for line in plan.lines if line.subject in fields}
+    found = {}
+    for line in plan.lines:
+        if line.subject in fields:
+            agreed = accepted is None or line.subject in accepted
+            found[line.subject] = _announced(line, fields[line.subject], agreed)
+    return found
 
 
-def _announced(line: PlanLine, field: FieldLayout) -> Tolerance:
+def _announced(line: PlanLine, field: FieldLayout, agreed: bool) -> Tolerance:
     changes = set(line.changes) & {MAGNITUDE, PRECISION, UNIT, ULP}
+    if not agreed:
+        # Vectors of unit length come through a store that scales all the same; those of other lengths are the loss.
+        changes = (changes - {MAGNITUDE, PRECISION}) | ({UNIT} if MAGNITUDE in changes else set())
     if not changes or field.native is None:
         return Tolerance(source=f"the plan says {line.fidelity}")
     source = f"the plan announced: {', '.join(sorted(changes))}"

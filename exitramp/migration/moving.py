@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from exitramp.migration.dump_checkpoint import checkpoint_of
 from exitramp.parity.alignment import read_all
 from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.records import RecordParity, compare_records
+from exitramp.parity.tolerance import Tolerance
 from exitramp.ports import SinkLimits, VectorSource
 from exitramp.records import CollectionSpec, Finding, VectorField, VectorKind, Verdict
 from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint
@@ -199,11 +200,12 @@ def synchronise_endpoints(
     *,
     delete: bool = False,
     maximum_deletes: int | None = None,
+    given: Mapping[str, Tolerance] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> SyncResult:
-    """`transfer.synchronise`, with what the two stores do to vectors as the measure of "changed"."""
+    """`transfer.synchronise`, with what the two stores do to vectors, or `given`, as the measure of "changed"."""
     reader = source.source()
-    tolerances = side_tolerances(reader.describe().vectors, source, target)
+    tolerances = side_tolerances(reader.describe().vectors, source, target, given=given)
 
     def same_vectors(each: VectorField, a: pa.Array, b: pa.Array) -> npt.NDArray[np.bool_]:
         same: npt.NDArray[np.bool_] = np.asarray(a.is_valid()) == np.asarray(b.is_valid())

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from exitramp.cli.place import place_of
 from exitramp.ports import Origin
+from exitramp.records import Metric
+from exitramp.testing.memory_records import collections_of
 from exitramp.transfer.checkpoint import Progress, Reached
 from exitramp.wrappers import open_endpoint
 from tests.cli.conftest import Cli
 from tests.cli.test_data_commands import ROWS, complete, ids_of, lose
-from tests.drill.small_stacks import fill
+from tests.drill.small_stacks import FIELD, SPEC, fill
 
 
 @pytest.fixture(name="primary")
@@ -123,3 +127,15 @@ def test_an_interrupted_restore_of_a_dump_that_was_replaced_says_what_to_do(
     assert "next: " in ended.err
     assert str(place.path) in ended.err
     assert "remove that file and begin anew" in ended.err
+
+
+def test_a_target_that_rounded_more_than_the_plan_announces_is_not_what_was_finished(cli: Cli, name: str) -> None:
+    """The source scales vectors to unit length, so the class of the two stores would allow it."""
+    unit = replace(SPEC, vectors=(replace(FIELD, metric=Metric.COSINE),))
+    source, target = fill("qdrant:./unit#articles", rows=ROWS, spec=unit), f"memory:{name}-rounds#articles"
+    cli("copy", source, target, code=0)
+    assert cli("copy", source, target, "--json", code=0).json["finished_already"] is True
+    held = collections_of(f"{name}-rounds")["articles"]
+    record = next(iter(held.records.values()))
+    held.put(replace(record, vectors={"vector": np.nextafter(record.vectors["vector"], np.float32(2))}))
+    assert f"already holds {ROWS} records" in cli("copy", source, target, code=2).err

@@ -71,7 +71,7 @@ def test_the_public_names_are_these() -> None:
     assert migration.__all__ == [
         "Comparison",
         "MoveResult",
-        "accepted_tolerances",
+        "announced_tolerances",
         "compare_endpoints",
         "count_or_none",
         "dense_fields",

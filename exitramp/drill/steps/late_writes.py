@@ -14,7 +14,7 @@ from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.drill.steps.build import document_batch
 from exitramp.errors import ConfigError, DataInvalid
-from exitramp.migration import accepted_tolerances, side_tolerances
+from exitramp.migration import announced_tolerances, side_tolerances
 from exitramp.migration.moving import read_digests
 from exitramp.parity.alignment import read_all
 from exitramp.parity.records import compare_records
@@ -150,7 +150,7 @@ def _beyond_announced(
 ) -> None:
     """What the substitute lacks besides the announced writes: the primary is gone, but what was dumped of it is not."""
     announced = {*late.upserted, *late.deleted}
-    given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
+    given = announced_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
     with open_endpoint(path_address("dump", run.folder / "dump")) as dumped:
         reader = dumped.source()
         tolerances = side_tolerances(reader.describe().vectors, substitute, given=given)
@@ -176,7 +176,7 @@ def _by_comparison(run: DrillRun, substitute: Endpoint) -> tuple[list[str], list
 
     reader = primary.source()
     spec = reader.describe()
-    given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
+    given = announced_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
     tolerances = side_tolerances(spec.vectors, primary, substitute, given=given)
     compare_records(reader, substitute.source(), tolerances=tolerances, on_id=on_id)
     return found["missing"], found["changed"], found["extra"], "primary and substitute compared record by record"

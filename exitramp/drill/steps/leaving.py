@@ -13,7 +13,7 @@ from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.errors import ConfigError, ConsentMissing, DataInvalid, WriteRefused
 from exitramp.migration import (
-    accepted_tolerances,
+    announced_tolerances,
     compare_endpoints,
     dense_fields,
     migrate,
@@ -127,7 +127,7 @@ def _restore(run: DrillRun, arguments: RestoreArguments) -> StepOutcome:
 
 def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
     primary, substitute = run.endpoint("primary"), run.endpoint("substitute")
-    given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
+    given = announced_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
     result = compare_endpoints(
         primary,
         substitute,

@@ -13,7 +13,7 @@ from exitramp.drill.steps.base import Step
 from exitramp.drill.steps.late_writes import LateWrites
 from exitramp.errors import ExitrampError
 from exitramp.faults import NO_FAULT, Fault
-from exitramp.migration import accepted_tolerances, compare_endpoints, synchronise_endpoints
+from exitramp.migration import announced_tolerances, compare_endpoints, plan_move, synchronise_endpoints
 from exitramp.migration.moving import read_digests
 from exitramp.orchestration.load import LoadEnd, SteadyLoad
 from exitramp.orchestration.router import Router
@@ -142,10 +142,17 @@ def _bring_over(run: DrillRun, wanted: bool, findings: list[Finding]) -> dict[st
     if not wanted:
         return None
     late: LateWrites | None = run.shared.get("late_writes")
-    substitute = run.writable("substitute")
+    primary, substitute = run.endpoint("primary"), run.writable("substitute")
     done = synchronise_endpoints(
-        run.endpoint("primary"), substitute, delete=True, maximum_deletes=len(late.deleted) if late else None
+        primary,
+        substitute,
+        delete=True,
+        maximum_deletes=len(late.deleted) if late else None,
+        given=announced_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ())),
     )
+    if done.upserted:
+        # The plan before the exit measured other records than these, and may have had less to announce.
+        run.shared["plan"] = plan_move(primary, substitute)
     findings += done.findings
     return {
         "missing": done.missing,
@@ -173,7 +180,7 @@ def _compared(run: DrillRun, synced: bool, findings: list[Finding]) -> dict[str,
             text = f"the primary came back with other data than it had: {', '.join(differing)} differ"
             findings.append(Finding("rollback.primary", text, Verdict.FAIL))
     if synced:
-        given = accepted_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
+        given = announced_tolerances(run.shared.get("plan"), run.shared.get("accepted_loss", ()))
         result = compare_endpoints(primary, substitute, given=given)
         data["parity"] = result.records.to_json()
         data["substitute_digests"] = result.records.digests_b.to_json()
