@@ -110,7 +110,7 @@ def restore(folder: Path, target: str, **options: Any) -> int:
     """
     from exitramp.cli.moving import move
 
-    return move(path_address("dump", folder), target, **_writing(options))
+    return move(path_address("dump", folder), target, **_split(options, _MOVE))
 
 
 @click.command()
@@ -136,7 +136,7 @@ def copy(source: str, target: str, **options: Any) -> int:
     """
     from exitramp.cli.moving import move
 
-    return move(source, target, **_writing(options))
+    return move(source, target, **_split(options, _MOVE))
 
 
 @click.command()
@@ -150,69 +150,22 @@ def copy(source: str, target: str, **options: Any) -> int:
     metavar="N",
     help="Stop before deleting more than N records.  [default: a tenth of DST]",
 )
-@click.option(
-    "--allow-writes",
-    multiple=True,
-    metavar="ADDRESS",
-    help="Allow writing to ADDRESS although it is not on this machine.",
-)
 @json_option
+@write_options
 @store_options
-def sync(
-    source: str,
-    target: str,
-    delete: bool,
-    max_deletes: int | None,
-    allow_writes: tuple[str, ...],
-    as_json: bool,
-    **stores: Any,
-) -> int:
+def sync(source: str, target: str, **options: Any) -> int:
     """Bring DST up to date with SRC: only what is missing, changed or (with consent) deleted is touched.
 
-    Both sides are scanned completely. An empty SRC is refused.
+    SRC is measured first, and what DST would lose of it needs --accept-loss, as for a copy. Then both sides are scanned
+    completely. An empty SRC is refused.
 
     \b
     Example:
       exitramp sync chroma:./db#articles qdrant:./new#articles
     """
-    from exitramp.migration import compare_endpoints, synchronise_endpoints
-    from exitramp.records import Finding, Verdict
-    from exitramp.wrappers import open_endpoint, require_write_allowed
+    from exitramp.cli.syncing import bring_up_to_date
 
-    settings = open_settings(**stores)
-    with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
-        require_write_allowed(other.address, allow_writes)
-        bar = output.Progress("scan", None)
-        done = synchronise_endpoints(one, other, delete=delete, maximum_deletes=max_deletes, progress=bar.at)
-        after = compare_endpoints(one, other, progress=bar.at)
-        bar.end()
-    left_over = [
-        Finding("sync.extra", each.message, None, each.ids, each.count)
-        if each.code == "records.extra" and not delete
-        else each
-        for each in after.records.findings
-    ]
-    verdict = Verdict.worst([Verdict.PASS, *(each.verdict for each in left_over if each.verdict is not None)])
-    findings = [*done.findings, *left_over]
-    if as_json:
-        output.emit_json(
-            {
-                "verdict": verdict.value,
-                "rows": after.records.rows_a,
-                "digests": after.records.digests_a.to_json(),
-                "target_digests": after.records.digests_b.to_json(),
-                "missing": done.missing,
-                "changed": done.changed,
-                "extra": done.extra,
-                "upserted": done.upserted,
-                "deleted": done.deleted,
-                "findings": [each.to_json() for each in findings],
-            }
-        )
-    else:
-        output.say(f"{output.verdict_word(verdict)}  {done.upserted} written, {done.deleted} deleted")
-        output.say_findings(findings)
-    return output.exit_code(verdict)
+    return bring_up_to_date(source, target, **_split(options, _SYNC))
 
 
 @click.command()
@@ -232,8 +185,11 @@ def verify(folder: Path, as_json: bool) -> int:
     return verify_folder(folder, as_json=as_json)
 
 
-def _writing(options: dict[str, Any]) -> dict[str, Any]:
-    """Splits a writing command's options into those of the move and the settings of the stores."""
-    own = {"into_existing", "verify", "state", "as_json", "accept_loss", "allow_writes", "dry_run"}
+_MOVE = frozenset({"into_existing", "verify", "state", "as_json", "accept_loss", "allow_writes", "dry_run"})
+_SYNC = frozenset({"delete", "max_deletes", "as_json", "accept_loss", "allow_writes", "dry_run"})
+
+
+def _split(options: dict[str, Any], own: frozenset[str]) -> dict[str, Any]:
+    """Splits a writing command's options into its `own` and the settings of the stores."""
     stores = {name: value for name, value in options.items() if name not in own}
     return {name: options[name] for name in own} | {"settings": open_settings(**stores)}

@@ -33,7 +33,7 @@ from exitramp.transfer.obstacles import Standing
 from exitramp.transfer.plan import Plan, make_plan
 from exitramp.transfer.survey import survey_source
 from exitramp.transfer.sync import SyncResult, synchronise
-from exitramp.wrappers import Endpoint, metric_overrides
+from exitramp.wrappers import DryRunSink, Endpoint, metric_overrides
 
 BATCH_ROWS = 1000
 """Asked of every scan; stores whose best page is smaller give smaller pages."""
@@ -198,12 +198,24 @@ def synchronise_endpoints(
     source: Endpoint,
     target: Endpoint,
     *,
+    plan: Plan | None = None,
+    accept_loss: Collection[str] = (),
     delete: bool = False,
     maximum_deletes: int | None = None,
+    dry_run: bool = False,
     given: Mapping[str, Tolerance] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> SyncResult:
-    """`transfer.synchronise`, with what the two stores do to vectors, or `given`, as the measure of "changed"."""
+    """`transfer.synchronise`, with what a plan announced (`given`, by column) or else what the two stores can do to
+    vectors as the measure of "changed".
+
+    `plan` is what `plan_move` said of these two: raises `ConsentMissing` or `DataInvalid` before the first write for
+    what it loses. None says that whoever calls has asked already. A dry run does everything but write; what it counts
+    as written or deleted would have been.
+    """
+    if plan is not None:
+        plan.require_consent(accept_loss)
+        given = announced_tolerances(plan, accept_loss) if given is None else given
     reader = source.source()
     tolerances = side_tolerances(reader.describe().vectors, source, target, given=given)
 
@@ -219,7 +231,7 @@ def synchronise_endpoints(
     return synchronise(
         reader,
         target.source(),
-        target.sink(),
+        DryRunSink(target.sink()) if dry_run else target.sink(),
         batch_rows=BATCH_ROWS,
         delete=delete,
         maximum_deletes=maximum_deletes,
