@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
@@ -11,7 +12,8 @@ from uuid import UUID
 
 import numpy as np
 
-from exitramp.ports import DocumentRoom, PayloadLimits, SinkLimits
+from exitramp.codec.ids import fits_rule, name_hash
+from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits
 from exitramp.records import CollectionSpec, DType, EmbeddingModel, IdKind, Metric, VectorField, VectorKind
 from exitramp.testing.data import hard_ids, ordinary_matrix
 from exitramp.testing.rows import Row, Vector
@@ -33,6 +35,25 @@ _SAMPLES: Final[Mapping[str, Any]] = {
     "uuid": UUID("6ba7b810-9dad-41d1-80b4-00c04fd430c8"),
     "bytes": b"\x00\xff",
 }
+
+
+def name_within(name: str, rule: NameRule) -> str:
+    """`name` where the rule takes it, else its letters and eight more that stand for its hash, spelt as the rule takes.
+
+    Two names that differ in more than case stay different. Raises `AssertionError` where no spelling is taken: such a
+    rule has no room for the name of an ordinary collection.
+    """
+    if fits_rule(name, rule):
+        return name
+    words = re.findall("[a-z]+", name.lower())
+    tail = "".join(chr(ord("a") + int(digit, 16)) for digit in name_hash(name)[:8])
+    for joiner, spelt in itertools.product(("-", "_", ""), (str.lower, str.capitalize, str.upper)):
+        room = max(0, rule.maximum - len(joiner) - len(tail))
+        cut = joiner.join(words)[:room].rstrip("-_")
+        for made in (name if name.isalpha() else "", f"{cut}{joiner}{tail}"):
+            if fits_rule(spelt(made), rule):
+                return spelt(made)
+    raise AssertionError(f"the rule {rule.pattern!r}, {rule.minimum} to {rule.maximum} characters, takes no plain name")
 
 
 def combinations(limits: SinkLimits) -> list[tuple[DType, Metric]]:
@@ -63,12 +84,22 @@ def spec_within(
     dimensions: int = DIMENSIONS,
     model: EmbeddingModel = UNKNOWN_MODEL,
 ) -> CollectionSpec:
-    """A collection of one dense field that the sink holds as it is, with all the room it has beside vectors."""
+    """A collection of one dense field that the sink holds as it is, with all the room it has beside vectors.
+
+    Its name is `name` or, where the sink does not take that, one made of it.
+    """
     dtype, metric = pair or gentlest(limits)
     kind = id_kind or next(kind for kind in _KIND_ORDER if kind in limits.id_kinds)
-    field = VectorField("" if limits.unnamed_vector else "body", VectorKind.DENSE, dtype, metric, dimensions, model)
+    called = "" if limits.unnamed_vector else name_within("body", limits.field_names)
+    field = VectorField(called, VectorKind.DENSE, dtype, metric, dimensions, model)
     native_documents = limits.documents is DocumentRoom.NATIVE
-    return CollectionSpec(name, kind, (field,), has_namespaces=limits.namespaces, has_documents=native_documents)
+    return CollectionSpec(
+        name_within(name, limits.names),
+        kind,
+        (field,),
+        has_namespaces=limits.namespaces,
+        has_documents=native_documents,
+    )
 
 
 def wide_spec(limits: SinkLimits, name: str) -> CollectionSpec:
@@ -88,7 +119,8 @@ def wide_spec(limits: SinkLimits, name: str) -> CollectionSpec:
         VectorField("late", multi, DType.FLOAT32, Metric.DOT, 4),
         VectorField("words", sparse, DType.FLOAT32, Metric.DOT, None),
     )
-    return CollectionSpec(name, IdKind.STRING, (first, *others), has_namespaces=True, has_documents=True)
+    taken = name_within(name, limits.names)
+    return CollectionSpec(taken, IdKind.STRING, (first, *others), has_namespaces=True, has_documents=True)
 
 
 def rows_within(spec: CollectionSpec, limits: SinkLimits, count: int, seed: int) -> list[Row]:

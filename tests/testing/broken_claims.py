@@ -9,7 +9,7 @@ from exitramp.records import Metric, VectorKind
 from exitramp.testing.memory import ADAPTER, LIMITS
 from tests.testing.broken import Broken
 
-NAMES = "test_the_rule_for_names_is_not_narrower_than_ordinary_names"
+NAMES = "test_the_rule_for_names_has_room_for_ordinary_ones"
 ROLES = "test_the_roles_that_are_claimed_are_those_there_are"
 FAITH = "test_vectors_are_kept_as_faithfully_as_is_claimed"
 HARDLY_ANY = replace(LIMITS, names=NameRule("[A-Z]+", 1, 3))

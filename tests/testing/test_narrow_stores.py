@@ -16,12 +16,13 @@ import pyarrow as pa
 import pytest
 
 from exitramp import canonical
-from exitramp.codec.ids import is_uint64, is_uuid
+from exitramp.codec.ids import fits_rule, is_uint64, is_uuid
 from exitramp.errors import StoreRejected
 from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, Store, StoreAdapter
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorKind
 from exitramp.testing import Outcome, Row, StoreConformance, batch_from_rows, rows_from_batch, run_suite
 from exitramp.testing.memory import ADAPTER, LIMITS, MemorySink, MemoryStore
+from exitramp.testing.within import name_within
 from tests.testing.test_memory import MemoryHarness
 
 TEXT_STORE = SinkLimits(
@@ -74,6 +75,11 @@ NO_VECTOR_LESS_RECORD = replace(
     NUMBER_STORE, named_vectors=False, dense_fields=1, vectors_required=True, keeps_origin=False
 )
 
+LETTERS_STORE = replace(NUMBER_STORE, names=NameRule(r"[a-z_]+", 1, 20), field_names=NameRule(r"[a-z_]*", 0, 20))
+CAPITALS_STORE = replace(
+    TEXT_STORE, names=NameRule(r"[A-Z][A-Za-z0-9_]*", 1, 230), unnamed_vector=False, named_vectors=True
+)
+
 
 class NarrowSink(MemorySink):
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
@@ -92,6 +98,8 @@ class NarrowSink(MemorySink):
             _refuse_unless(field.dtype in limits.dtypes, "the dtype")
             _refuse_unless(field.kind is VectorKind.SPARSE or field.metric in limits.metrics, "the metric")
             _refuse_unless(limits.named_vectors or not field.name, "a named vector")
+            _refuse_unless(limits.unnamed_vector or bool(field.name), "a vector without a name")
+            _refuse_unless(fits_rule(field.name, limits.field_names), "the name of a field")
         super().create(spec, origin)
 
     def upsert(self, batch: pa.RecordBatch) -> None:
@@ -208,6 +216,14 @@ class OneVectorHarness(NarrowHarness):
     limits = NO_VECTOR_LESS_RECORD
 
 
+class LettersHarness(NarrowHarness):
+    limits = LETTERS_STORE
+
+
+class CapitalsHarness(NarrowHarness):
+    limits = CAPITALS_STORE
+
+
 class VerbatimHarness(MemoryHarness):
     def open(self, collection: str) -> Store:
         return MemoryStore(self.name, collection, limits=replace(LIMITS, verbatim=True))
@@ -237,6 +253,33 @@ class TestOneVectorStore(StoreConformance):
     @pytest.fixture
     def harness(self) -> OneVectorHarness:
         return OneVectorHarness()
+
+
+class TestLettersStore(StoreConformance):
+    """Its names hold no hyphen and no digit, so the suite's own have to do without them too."""
+
+    @pytest.fixture
+    def harness(self) -> LettersHarness:
+        return LettersHarness()
+
+
+class TestCapitalsStore(StoreConformance):
+    """Its names begin with a capital letter."""
+
+    @pytest.fixture
+    def harness(self) -> CapitalsHarness:
+        return CapitalsHarness()
+
+
+def test_names_are_spelt_as_a_rule_takes_them_and_stay_different() -> None:
+    names = ["articles", "coded-uint64", "coded-uint32", "described-float32-euclidean", "described-float32-cosine", "a"]
+    for rule in (LETTERS_STORE.names, CAPITALS_STORE.names, NameRule("[A-Z]+", 1, 12), NameRule("[a-z]+[0-9]?", 1, 9)):
+        spelt = [name_within(name, rule) for name in names]
+        assert all(fits_rule(name, rule) for name in spelt), spelt
+        assert len(set(spelt)) == len(names)
+    assert [name_within(name, TEXT_STORE.names) for name in names[:5]] == names[:5], "what is taken stays as it is"
+    with pytest.raises(AssertionError, match="takes no plain name"):
+        name_within("articles", NameRule("[A-Z]+", 1, 3))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class DurabilityConformance:
         child = start(
             {
                 "do": "write",
-                "address": harness.address(NAME),
+                "address": harness.address(spec.name),
                 "spec": spec.to_json(),
                 "rows": ROWS,
                 "batch_rows": BATCH_ROWS,

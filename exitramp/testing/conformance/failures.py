@@ -13,7 +13,7 @@ from exitramp.ports import Partition, Query, Store, TransferAccount, VectorSink
 from exitramp.records import CollectionSpec
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need
 from exitramp.testing.conformance.paging import seed
-from exitramp.testing.conformance.steps import NAME, limits_of, opened, origin_of
+from exitramp.testing.conformance.steps import limits_of, opened, origin_of
 from exitramp.testing.rows import Row, batch_from_rows
 from exitramp.testing.within import rows_within
 from exitramp.wrappers import Deadline, SourceAround
@@ -24,8 +24,8 @@ SLACK_SECONDS = 1.5  # a machine shared with others may wake a thread that late
 
 class FailureConformance:
     def test_a_closed_store_refuses_and_closing_twice_does_nothing(self, harness: StoreHarness) -> None:
-        _, rows = seed(harness)
-        store = harness.open(NAME)
+        spec, rows = seed(harness)
+        store = harness.open(spec.name)
         source = store.source()
         assert source.count() == len(rows)
         source.close()

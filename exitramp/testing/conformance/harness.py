@@ -43,6 +43,7 @@ class StoreHarness(abc.ABC):
 
     lacks: Mapping[Feature, str] = {}
     deadline_seconds: float = 2.0
+    plain_name: str | None = None  # set by the suite: what it calls a collection where any name will do
 
     @abc.abstractmethod
     def address(self, collection: str) -> str:

@@ -26,7 +26,7 @@ def seed(harness: StoreHarness, count: int = FEW, name: str = NAME) -> tuple[Col
     limits = limits_of(harness)
     spec = spec_within(limits, name)
     rows = rows_within(spec, limits, count, seed=21)
-    harness.raw_seed(name, spec, rows)
+    harness.raw_seed(spec.name, spec, rows)
     return spec, rows
 
 
@@ -75,12 +75,12 @@ class PagingConformance:
 
     def test_a_scan_resumes_after_each_cursor_in_a_new_process(self, harness: StoreHarness) -> None:
         need(harness, Feature.NEW_PROCESS)
-        seed(harness)
+        spec, _ = seed(harness)
         with opened(harness) as store:
             partitions = list(store.source().partitions(2))
             wholes = [pages(store.source(), partition, 4) for partition in partitions]
         for partition, whole in zip(partitions, wholes, strict=True):
-            rests = resumed_keys(harness.address(NAME), partition, [page.cursor for page in whole], 3)
+            rests = resumed_keys(harness.address(spec.name), partition, [page.cursor for page in whole], 3)
             assert len(rests) == len(whole)
             for done, rest in enumerate(rests, start=1):
                 assert_same_keys(keys_of(whole[done:]), rest, f"after page {done}, in a new process")
@@ -160,7 +160,7 @@ class PagingConformance:
             source = store.source()
             source.identity(), source.describe(), source.origin(), source.count()
             pages(source, Partition(), 5)
-        assert_same_records(rows, harness.raw_read(NAME), spec, limits, "after reading")
+        assert_same_records(rows, harness.raw_read(spec.name), spec, limits, "after reading")
 
     def test_an_empty_collection_is_one_last_page(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
@@ -175,7 +175,7 @@ class PagingConformance:
                 assert not keys_of(pages(source, partition, 10, after=page.cursor))
 
     def test_a_missing_collection_is_named_and_not_made_by_looking(self, harness: StoreHarness) -> None:
-        missing = "not-there"
+        missing = spec_within(limits_of(harness), "not-there").name
         with opened(harness, missing) as store:
             source = store.source()
             for look in (
@@ -210,4 +210,4 @@ class PagingConformance:
             sink.create(spec, origin_of(spec))
             sink.upsert(batch_from_rows([], spec))
             sink.flush()
-        assert harness.raw_read(NAME) == []
+        assert harness.raw_read(spec.name) == []

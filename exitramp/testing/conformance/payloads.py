@@ -53,13 +53,13 @@ class PayloadConformance:
         rows = rows_within(spec, limits, 12, 3)
         write(harness, spec, rows, encoded=False)
         assert_same_records(rows, read(harness, encoded=False).rows, spec, limits, "read by the adapter")
-        assert_same_records(rows, harness.raw_read(NAME), spec, limits, "read by the raw SDK")
+        assert_same_records(rows, harness.raw_read(spec.name), spec, limits, "read by the raw SDK")
 
     def test_what_the_raw_sdk_wrote_is_read_as_it_is(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
         spec = spec_within(limits, NAME)
         rows = rows_within(spec, limits, 12, 4)
-        harness.raw_seed(NAME, spec, rows)
+        harness.raw_seed(spec.name, spec, rows)
         assert_same_records(rows, read(harness, encoded=False).rows, spec, limits, "read by the adapter")
         reading = read(harness)
         assert_same_records(rows, reading.rows, reading.spec, limits, "read through the codec")
@@ -103,13 +103,13 @@ class PayloadConformance:
         plain = rows_within(spec, limits, len(payload), 6)
         rows = {key: replace(row, document=None, payload=payload) for key, row in zip(payload, plain, strict=True)}
         write(harness, spec, list(rows.values()))
-        natives = {row.id: row.payload or {} for row in harness.raw_read(NAME)}
+        natives = {row.id: row.payload or {} for row in harness.raw_read(spec.name)}
         assert set(natives) == {row.id for row in rows.values()}, "the raw SDK shows other ids than were written"
         edited = [key for key, row in rows.items() if key in natives[row.id]]
         if not edited:
             pytest.skip("the store keeps none of the values natively, so an application has nothing to edit")
         for key in edited:
-            harness.raw_edit(NAME, rows[key].id, key, EDITED)
+            harness.raw_edit(spec.name, rows[key].id, key, EDITED)
         reading = read(harness)
         found = reading.by_id()
         for key, row in rows.items():

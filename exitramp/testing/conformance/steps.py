@@ -16,14 +16,16 @@ from exitramp.ports import Cursor, Origin, Page, Partition, SinkLimits, Store, T
 from exitramp.records import CollectionSpec, Finding, RecordKey
 from exitramp.testing.conformance.harness import StoreHarness
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
+from exitramp.testing.within import name_within
 
 NAME = "articles"
+"""What most tests call their collection; `spec_within` spells it as the store's rule takes it."""
 
 
 @contextmanager
-def opened(harness: StoreHarness, collection: str = NAME) -> Iterator[Store]:
-    """The store at the harness's address, closed afterwards."""
-    store = harness.open(collection)
+def opened(harness: StoreHarness, collection: str | None = None) -> Iterator[Store]:
+    """The store at the harness's address, closed afterwards; without a name, at that of most tests' collection."""
+    store = harness.open(plain_name(harness) if collection is None else collection)
     try:
         yield store
     finally:
@@ -31,9 +33,16 @@ def opened(harness: StoreHarness, collection: str = NAME) -> Iterator[Store]:
 
 
 def limits_of(harness: StoreHarness) -> SinkLimits:
-    """What the sink declares; it must say so without any collection being there."""
-    with opened(harness) as store:
+    """What the sink declares; it must say so without any collection being there, and whatever name was given."""
+    with opened(harness, NAME) as store:
         return store.sink().limits()
+
+
+def plain_name(harness: StoreHarness) -> str:
+    """`NAME` as the store takes it, asked once: opening a store may take long."""
+    if harness.plain_name is None:
+        harness.plain_name = name_within(NAME, limits_of(harness).names)
+    return harness.plain_name
 
 
 def origin_of(spec: CollectionSpec) -> Origin:
@@ -92,7 +101,9 @@ class Reading:
         return {row.id: row for row in self.rows}
 
 
-def read(harness: StoreHarness, collection: str = NAME, *, encoded: bool = True, batch_rows: int = 500) -> Reading:
+def read(
+    harness: StoreHarness, collection: str | None = None, *, encoded: bool = True, batch_rows: int = 500
+) -> Reading:
     """Everything, through the decoding source unless `encoded` is false."""
     with opened(harness, collection) as store:
         source: VectorSource = store.source()

@@ -52,7 +52,7 @@ class WritingConformance:
         write(harness, spec, old, encoded=False)
         write(harness, spec, new, encoded=False)
         assert_same_records(new, read(harness, encoded=False).rows, spec, limits, "read by the adapter")
-        raw = harness.raw_read(NAME)
+        raw = harness.raw_read(spec.name)
         _assert_nothing_old(raw)
         assert_same_records(new, raw, spec, limits, "read by the raw SDK")
 
@@ -87,7 +87,7 @@ class WritingConformance:
         assert_same_records(old, read(harness).rows, spec, limits, "before")
         write(harness, spec, new)
         assert_same_records(new, read(harness).rows, spec, limits, "after")
-        _assert_nothing_old(harness.raw_read(NAME))
+        _assert_nothing_old(harness.raw_read(spec.name))
 
     def test_writing_a_record_again_doubles_nothing(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
@@ -100,7 +100,7 @@ class WritingConformance:
             upsert_rows(sink, spec, rows[:4])
         with opened(harness) as store:
             assert store.source().count() == len(rows)
-        assert_same_records(rows, harness.raw_read(NAME), spec, limits, "written twice")
+        assert_same_records(rows, harness.raw_read(spec.name), spec, limits, "written twice")
 
     def test_the_last_of_several_writes_before_a_flush_wins(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
@@ -110,7 +110,7 @@ class WritingConformance:
             upsert_rows(sink, spec, first)
             upsert_rows(sink, spec, [replace(row, id=old.id) for row, old in zip(second, first, strict=True)])
         expected = [replace(row, id=old.id) for row, old in zip(second, first, strict=True)]
-        assert_same_records(expected, harness.raw_read(NAME), spec, limits, "the later write")
+        assert_same_records(expected, harness.raw_read(spec.name), spec, limits, "the later write")
 
     def test_deleted_records_are_gone_and_absent_ones_ignored(self, harness: StoreHarness) -> None:
         need(harness, Feature.CHANGES)
@@ -126,7 +126,7 @@ class WritingConformance:
             sink.upsert(batch_from_rows(rows[10:], spec))
             sink.delete([rows[10].key])
         left = [row for place, row in enumerate(rows) if place not in (0, 3, 10)]
-        assert_same_records(left, harness.raw_read(NAME), spec, limits, "after deleting")
+        assert_same_records(left, harness.raw_read(spec.name), spec, limits, "after deleting")
         with opened(harness) as store:
             assert store.source().count() == len(left)
         with writing(harness, spec, encoded=False) as sink:
@@ -188,7 +188,7 @@ class WritingConformance:
             upsert_rows(sink, spec, rows[5:])
             sink.flush()
         assert_same_keys([row.key for row in rows[:5]], [row.key for row in seen], "after the first flush")
-        assert_same_records(rows, harness.raw_read(NAME), spec, limits, "after the last flush")
+        assert_same_records(rows, harness.raw_read(spec.name), spec, limits, "after the last flush")
 
     def test_collections_of_one_store_stay_apart(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
@@ -233,7 +233,7 @@ class WritingConformance:
         rows = rows_within(spec, limits, 8, 9)
         write(harness, spec, rows[:5], encoded=False)
         write(harness, spec, rows[5:], encoded=False)
-        assert_same_records(rows, harness.raw_read(NAME), spec, limits, "created twice")
+        assert_same_records(rows, harness.raw_read(spec.name), spec, limits, "created twice")
 
     def test_creating_with_other_fields_is_refused_and_changes_nothing(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
@@ -249,7 +249,7 @@ class WritingConformance:
             with opened(harness) as store, pytest.raises(CollectionExists):
                 store.sink().create(other, origin_of(other))
                 pytest.fail(f"{other.vectors[0]} was accepted although the collection has {field}")
-        assert_same_records(rows, harness.raw_read(NAME), spec, limits, "after the refusals")
+        assert_same_records(rows, harness.raw_read(spec.name), spec, limits, "after the refusals")
 
     def test_what_was_created_is_what_is_described(self, harness: StoreHarness) -> None:
         """Metric fidelity: no metric of the limits may come back as another, and none may become a default."""
