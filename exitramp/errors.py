@@ -21,6 +21,7 @@
     │   │   ├── StoreUnavailable           could not reach it; worth another try
     │   │   ├── StoreTimeout               our deadline ended the call; worth another try
     │   │   ├── StoreRejected              it said no; the same call will be refused again
+    │   │   │   └── RequestTooLarge        what was sent at once is more than it takes; parts of it may not be
     │   │   └── StoreProtocolError         it answered something its contract does not allow
     │   └── ModelError                     carries an `error_class` and whether to retry
     ├── SpendExceeded (5)                  a stop condition ended the run
@@ -164,6 +165,10 @@ class StoreTimeout(StoreError, TimeoutError):
 
 class StoreRejected(StoreError):
     """The store refused the call and will refuse it again."""
+
+
+class RequestTooLarge(StoreRejected):
+    """What was sent at once is more than the store, or what stands before it, takes; parts of it may be taken."""
 
 
 class StoreProtocolError(StoreError):

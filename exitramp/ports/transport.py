@@ -8,7 +8,15 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from exitramp.errors import StoreError, StoreProtocolError, StoreRejected, StoreTimeout, StoreUnavailable, UsageError
+from exitramp.errors import (
+    RequestTooLarge,
+    StoreError,
+    StoreProtocolError,
+    StoreRejected,
+    StoreTimeout,
+    StoreUnavailable,
+    UsageError,
+)
 from exitramp.urls import Address, Network
 
 
@@ -66,5 +74,5 @@ def status_error(address: Address, status: int, *, secret: str, said: str = "") 
     if status in (429, 502, 503):
         return StoreUnavailable(f"{address} cannot answer now {what}")
     if status == 413:
-        return StoreRejected(f"{address} takes no request that large {what}", hint="a record may be too long for it")
+        return RequestTooLarge(f"{address} takes no request that large {what}", hint="a record may be too long for it")
     return None

@@ -90,6 +90,8 @@ class SinkLimits:
     unit_slack: under `normalises`, vectors of at most `unit_dimensions` numbers are given back bit for bit if their
         length is this near to 1.
     empty_multi: whether a list of no vectors is taken; sparse_duplicates: whether an index may stand twice.
+    record_bytes: the most that one record may take (None: any), counted as JSON: its id, namespace, document and
+        payload as they stand there, and 20 bytes for each number of its vectors.
     adopts_empty: whether `create` tells the origin to an empty collection that somebody else made too.
     records_least: the fewest records, where there are any at all, that what `finish` builds can be made of.
     durable: whether `flush` really makes what was written survive kill -9.
@@ -127,6 +129,7 @@ class SinkLimits:
     zero_vectors: bool = True
     empty_multi: bool = True
     sparse_duplicates: bool = True
+    record_bytes: int | None = None
     keeps_origin: bool = False
     adopts_empty: bool = True
     batch_rows: int = 1000

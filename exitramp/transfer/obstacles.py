@@ -49,6 +49,16 @@ def obstacles(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
             survey.collision_ids,
             survey.collisions,
         )
+    if survey.too_large:
+        yield Finding(
+            "record.too_large",
+            f"the target takes {limits.record_bytes:,} bytes of one record at most, as JSON; larger ones here: "
+            f"{survey.too_large:,}, up to {survey.record_bytes:,} bytes",
+            Verdict.FAIL,
+            survey.too_large_ids,
+            survey.too_large,
+            {"bytes": survey.record_bytes, "limit": limits.record_bytes, "next": "shorten them at their source"},
+        )
     if not limits.keeps_origin:
         yield from _unsaid(survey.layout)
     for column, found in survey.vectors.items():

@@ -20,6 +20,7 @@ from exitramp.codec.layout import layout_for
 from exitramp.codec.marker import MARKER_KEY
 from exitramp.codec.odd import ABSENT, CLEANED, NEAR, PLACEHOLDER, judge
 from exitramp.codec.payload import keeps_all_json, project_key
+from exitramp.codec.sizes import rows_over
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.ports import SinkLimits, VectorSource
 from exitramp.records import CollectionSpec, DType, Metric, RecordKey, VectorField, VectorKind
@@ -60,7 +61,10 @@ class VectorSurvey:
 
 @dataclass(slots=True)
 class Survey:
-    """What was measured, and the layout it was measured for; `seconds` and `pages` are those of the read itself."""
+    """What was measured, and the layout it was measured for; `seconds` and `pages` are those of the read itself.
+
+    `too_large` are the records that the sink would not take, for their size, and `record_bytes` the largest of those.
+    """
 
     layout: Layout
     rows: int = 0
@@ -77,6 +81,9 @@ class Survey:
     duplicate_ids: tuple[str, ...] = ()
     collisions: int = 0
     collision_ids: tuple[str, ...] = ()
+    too_large: int = 0
+    too_large_ids: tuple[str, ...] = ()
+    record_bytes: int = 0
 
     @property
     def spec(self) -> CollectionSpec:
@@ -133,6 +140,7 @@ def _measure(batch: pa.RecordBatch, survey: Survey, limits: SinkLimits, ids: _Id
     if survey.spec.has_namespaces:
         survey.rows_in_namespaces += rows - batch.column("namespace").null_count
     _measure_payloads(batch.column("payload").to_pylist(), survey, limits, keys)
+    _measure_sizes(batch, survey, limits, keys)
     for each in survey.layout.fields:
         column = batch.column(each.original.column)
         _measure_vectors(column, each, survey.vectors[each.original.column], limits, keys)
@@ -169,6 +177,13 @@ def _decoded(text: str, key: RecordKey) -> dict[str, Any]:
             f"the payload of record '{key}' is no JSON object", hint="mend it at its source; nothing was written"
         )
     return payload
+
+
+def _measure_sizes(batch: pa.RecordBatch, survey: Survey, limits: SinkLimits, keys: Sequence[RecordKey]) -> None:
+    over = rows_over(batch, survey.layout, limits)
+    survey.too_large += len(over)
+    survey.record_bytes = max(survey.record_bytes, *over.values(), 0)
+    survey.too_large_ids += tuple(str(keys[row]) for row in over)[: IDS_SHOWN - len(survey.too_large_ids)]
 
 
 def _measure_vectors(

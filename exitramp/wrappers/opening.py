@@ -21,6 +21,7 @@ from exitramp.wrappers.deadline import Deadline
 from exitramp.wrappers.metered import Meter, Metered
 from exitramp.wrappers.rate_limited import RateLimited
 from exitramp.wrappers.retrying import Retrying
+from exitramp.wrappers.sized import SizedSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Endpoint:
         return self._raw_sink
 
     def sink(self) -> EncodingSink:
-        return EncodingSink(SinkAround(self.raw_sink(), self._policy), metrics=self._metrics)
+        return SizedSink(SinkAround(self.raw_sink(), self._policy), metrics=self._metrics)
 
     def search(self) -> DecodingSearch:
         return DecodingSearch(self.native_search(), self.native_source(), verbatim=self._verbatim())
