@@ -55,6 +55,11 @@ def stream_schema(spec: CollectionSpec) -> pa.Schema:
     return pa.schema(fields)
 
 
+def usual_row_bytes(spec: CollectionSpec) -> int:
+    """About what one record takes. Ids, documents and payloads are not known beforehand: a usual record has 1 kB."""
+    return 1024 + sum(field.item_count * 4 for field in spec.vectors if field.dimensions is not None)
+
+
 def empty_batch(spec: CollectionSpec) -> pa.RecordBatch:
     """A batch of no rows with the collection's schema."""
     return pa.RecordBatch.from_pylist([], schema=stream_schema(spec))

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from exitramp import canonical
 from exitramp.errors import DataInvalid
-
-# What canonical.dumps writes in a way of its own (see its rules) and the plain encoder does not: tags, surrogates, and
-# integers of sixteen digits and more. An ordinary float has as many digits behind its point: 0.2 us for the first look,
-# 0.6 for the second.
-_LONG_DIGITS = re.compile(r"[0-9]{16}").search
-_LONG_INTEGER = re.compile(r"(?:^|[:,\[])-?[0-9]{16}").search
-_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
-
-def _is_unusual(text: str) -> bool:
-    if canonical.TAG_PREFIX in text or "\\u" in text:
-        return True
-    return bool(_LONG_DIGITS(text) and _LONG_INTEGER(text))
-
-
-def _refuse_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")
-
-
-_scan = json.JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
-
 
 _NEWLINE: Final = "\n"
 """Stands in no canonical text but escaped, so that texts joined by it fall apart in one way only."""
@@ -73,53 +52,85 @@ def _has_long_integer(text: bytes) -> bool:
     return bool((starts == 0).any() or np.isin(before, _BEFORE_INTEGER).any())
 
 
-_BEFORE_INTEGER: Final = np.frombuffer(b":,[-\n", np.uint8)
+_BEFORE_INTEGER: Final = np.frombuffer(b":,[-\n \t\r", np.uint8)
 
 
 def parsed_payloads(batch: pa.RecordBatch) -> list[Any]:
     """The decoded payloads of the rows that have one. Raises `DataInvalid` naming the id of one that is no JSON."""
-    parsed = []
-    for row, text in enumerate(batch.column("payload").to_pylist()):
-        if text is None:
-            continue
-        try:
-            # The scanner by itself costs 2.4 us for 110 bytes, json.loads around it 0.3 more.
-            value, end = (canonical.loads(text), len(text)) if canonical.TAG_PREFIX in text else _scan(text, 0)
-        except (ValueError, StopIteration, RecursionError):
-            end = -1
-        if end != len(text):
-            raise DataInvalid(f"the payload of record {batch.column('id')[row].as_py()!r} is no JSON")
-        parsed.append(value)
-    return parsed
+    payloads = batch.column("payload")
+    try:
+        return decoded_payloads(payloads.drop_null())
+    except DataInvalid:
+        for row, text in enumerate(payloads.to_pylist()):
+            try:
+                None if text is None else canonical.loads(text)
+            except DataInvalid as error:
+                name = batch.column("id")[row].as_py()
+                raise DataInvalid(f"the payload of record {name!r} is no JSON") from error
+        raise
+
+
+def decoded_payloads(payloads: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """What `canonical.loads` makes of each text, None for null; at 450 bytes 0.6 us each, where that takes 2.1.
+
+    Raises `DataInvalid` like it.
+    """
+    looked = _Looked(payloads)
+    if looked.tags or looked.long_integers:
+        return [None if text is None else canonical.loads(text) for text in payloads.to_pylist()]
+    return [None if text is None else _value_of(text) for text in looked.texts]
+
+
+def _value_of(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # it refuses lone surrogates as well, which canonical.loads lets pass
+        return canonical.loads(text.decode("utf-8"))
 
 
 def canonical_faults(payloads: pa.Array) -> list[int]:
-    """The numbers of the rows whose payload text is not the canonical text of what it holds; null is in order."""
+    """The numbers of the rows whose payload text is not the canonical text of what it holds; null is in order.
+
+    orjson's text is the canonical one but for exponents and floats below 0.0001, tags and long integers: where none of
+    them stands, one that comes out of it as it went in is canonical, at 450 bytes in 0.9 us. All others are looked at
+    by our own rules.
+    """
+    looked = _Looked(payloads)
+    if looked.tags or looked.long_integers or looked.escapes:
+        odd = None
+    else:
+        odd = pc.match_substring_regex(payloads, _OTHER_FLOAT).to_pylist()
     faults: list[int] = []
-    rows: list[int] = []
-    plain: list[str] = []
-    values: list[Any] = []
-    for row, text in enumerate(payloads.to_pylist()):
-        if text is None:
+    for row, text in enumerate(looked.texts):
+        if text is None or (odd is not None and not odd[row] and _comes_out_same(text)):
             continue
-        try:
-            end = -1
-            if not _is_unusual(text):
-                value, end = _scan(text, 0)
-        except (ValueError, StopIteration, RecursionError):
-            end = -1
-        if end == len(text):
-            rows.append(row)
-            plain.append(text)
-            values.append(value)
-        elif not canonical.is_canonical(text):
+        if not canonical.is_canonical(text.decode("utf-8")):
             faults.append(row)
+    return faults
+
+
+def _comes_out_same(text: bytes) -> bool:
     try:
-        # Each text was one whole JSON value, so the list's text falls apart at the same places whoever wrote it: one
-        # comparison for all rows. Encoding them one by one costs as much as decoding, 2.5 us for 110 bytes.
-        if _encode(values) == f"[{','.join(plain)}]":
-            return faults
-    except (ValueError, RecursionError):
-        pass  # a number too great for a float, or nesting too deep: the look at each text finds which
-    odd = [row for row, text in zip(rows, plain, strict=True) if not canonical.is_canonical(text)]
-    return sorted(faults + odd)
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS) == text
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        return False
+
+
+_OTHER_FLOAT: Final = r"[0-9][eE][+-]?[0-9]|0\.0000"
+"""Where a float may stand that orjson writes in another way than `canonical.dumps`: RE2 takes 0.6 us for 450 bytes."""
+
+
+def has_tags(payloads: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether something in the column may be a value that JSON has no type for: 0.1 us for 450 bytes."""
+    return _Looked(payloads).tags
+
+
+class _Looked:
+    """A payload column's texts, and what one look at all their bytes together tells of them."""
+
+    def __init__(self, payloads: pa.Array | pa.ChunkedArray) -> None:
+        self.texts: list[bytes | None] = payloads.cast(pa.binary()).to_pylist()
+        joined = b"\n".join([text for text in self.texts if text is not None])
+        self.tags = canonical.TAG_PREFIX.encode() in joined
+        self.escapes = b"\\u" in joined
+        self.long_integers = _has_long_integer(joined)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exitramp import canonical
 from exitramp.errors import DataInvalid
-from exitramp.payloads import canonical_faults, payload_array
+from exitramp.payloads import canonical_faults, decoded_payloads, parsed_payloads, payload_array
 from exitramp.testing.hard_values import HARD_PAYLOADS
 
 VALUES = st.recursive(
@@ -28,6 +28,8 @@ OTHER_TEXTS = st.sampled_from(
         *("-0", '{"a":"}', '{"}', "1,2", "1e999", '"\\u0041"', '"\\ud800"', '"\\/"', "9007199254740993", " 1", "1 "),
         *("01", "1.50", '{"$exitramp:int":"1"}', '{"$exitramp:no":"1"}', '{"a":[9007199254740993]}', "[" * 2000),
         "-9007199254740993",
+        *("1e16", "1e+16", "1e-7", "1e-07", "0.00001", "1e-05", "0.0001", "12345678901234567.0", '{"a":1E5}', "0.10"),
+        *('{"a": 18446744073709551616}', "[1,\t123456789012345678901]", "null", '"\\u001f"', '"\x7f"', "[" * 1020),
     ]
 )
 TEXTS = st.none() | VALUES.map(canonical.dumps) | VALUES.map(json.dumps) | OTHER_TEXTS
@@ -75,3 +77,36 @@ def test_the_texts_of_a_column_are_those_of_its_payloads(values: list[object]) -
 def test_a_lone_surrogate_in_a_column_is_refused_by_its_path() -> None:
     with pytest.raises(DataInvalid, match=r"lone surrogate at \$\.b"):
         payload_array([{"a": 1}, {"b": "\ud800"}])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(TEXTS, max_size=6))
+def test_what_a_column_decodes_into_is_what_each_text_does(texts: list[str | None]) -> None:
+    column = pa.array(texts, pa.string())
+    try:
+        expected = [None if text is None else canonical.loads(text) for text in texts]
+    except DataInvalid:
+        with pytest.raises(DataInvalid):
+            decoded_payloads(column)
+        return
+    assert repr(decoded_payloads(column)) == repr(expected)  # types, -0.0 and NaN included
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_float_is_at_fault_exactly_if_it_is_not_written_as_ours(value: float) -> None:
+    texts = [repr(value), f"{value:.17g}", f"{value:.6f}", f"{value:e}", canonical.dumps(value)]
+    expected = [row for row, text in enumerate(texts) if not canonical.is_canonical(text)]
+    assert canonical_faults(pa.array(texts)) == expected
+    assert decoded_payloads(pa.array(texts)) == [
+        float(text) if "." in text or "e" in text else int(text) for text in texts
+    ]
+
+
+def test_a_payload_that_is_no_json_is_named_and_one_that_is_null_in_json_is_none_missing() -> None:
+    names = ["id", "payload"]
+    assert parsed_payloads(pa.record_batch([pa.array(["a", "b"]), pa.array(["null", None], pa.string())], names)) == [
+        None
+    ]
+    with pytest.raises(DataInvalid, match="'b'"):
+        parsed_payloads(pa.record_batch([pa.array(["a", "b"]), pa.array(["{}", "{"])], names))

@@ -16,6 +16,7 @@ from exitramp.arrow import dense_array, dense_matrix, record_keys, stream_schema
 from exitramp.codec import marker, payload, ragged, vectors
 from exitramp.codec.ids import candidate_ids
 from exitramp.codec.layout import FieldLayout, Layout, restored_spec
+from exitramp.payloads import decoded_payloads
 from exitramp.ports import Cursor, Origin, Page, Partition, StoreIdentity, VectorSource
 from exitramp.records import CollectionSpec, DType, Finding, RecordKey, VectorKind
 
@@ -141,8 +142,8 @@ def _marks(batch: pa.RecordBatch) -> dict[int, tuple[dict[str, Any], dict[str, A
     texts = batch.column("payload")
     suspects = pc.fill_null(pc.match_substring_regex(texts, _MARKED), False)
     found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
-    for row in np.flatnonzero(np.asarray(suspects)).tolist():
-        native = canonical.loads(texts[row].as_py())
+    rows = np.flatnonzero(np.asarray(suspects))
+    for row, native in zip(rows.tolist(), decoded_payloads(texts.take(pa.array(rows))), strict=True):
         entries = marker.read(native.get(marker.MARKER_KEY)) if isinstance(native, dict) else None
         if entries is not None:
             del native[marker.MARKER_KEY]

@@ -29,8 +29,9 @@ class Gathering:
 
     A thread of its own digests and measures each batch as it comes and writes row groups, so that this and waiting for
     the disk overlap with reading the source; at most two row groups are in memory. Were a whole group handed over at
-    once, that thread would stand idle while the first gathers and the source while the last is digested. Once a dump
-    has turned out to be more than a small one, the thread passes the work on to a process (see `scribe`).
+    once, that thread would stand idle while the first gathers and the source while the last is digested. Where more
+    than a small dump is expected, or has turned out to come, the thread passes the work on to a process (see `scribe`)
+    as soon as that has come up.
 
     A shard is an eighth of what was gathered before it, within bounds: of a small dump as of a great one little is left
     to be written when the source has been read, and little is lost when the run is killed.
@@ -45,6 +46,7 @@ class Gathering:
         shard_bytes: int,
         group_bytes: int,
         scribe_bytes: int,
+        expected_bytes: int = 0,
     ) -> None:
         self.spec = progress.collection
         self.journal = journal
@@ -64,6 +66,8 @@ class Gathering:
         self._notes_cursors = False
         self._shard: OpenShard | Scribe | None = None
         self._scribe: Scribe | None = None
+        if expected_bytes >= scribe_bytes:
+            self._begin_scribe()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exitramp-shard")
         self._jobs: deque[Future[None]] = deque()
         self._failed = self._closed = False
@@ -183,12 +187,16 @@ class Gathering:
     def _opened(self) -> OpenShard | Scribe:
         """The next shard: the process's if it has come up, else this thread's own."""
         number = len(self.shards)
-        if self._scribe is None and self._handed_bytes >= self._scribe_bytes and sys.platform == "linux":
-            self._scribe = Scribe(self._folder, self.spec)
+        if self._scribe is None and self._handed_bytes >= self._scribe_bytes:
+            self._begin_scribe()
         if self._scribe is not None and self._scribe.is_ready():
             self._scribe.open(number)
             return self._scribe
         return OpenShard(self._folder, number, self.spec)
+
+    def _begin_scribe(self) -> None:
+        if sys.platform == "linux":
+            self._scribe = Scribe(self._folder, self.spec)
 
     def _write_group(self, batches: list[pa.RecordBatch]) -> None:
         assert self._shard is not None

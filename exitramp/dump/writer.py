@@ -17,6 +17,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from exitramp.arrow import usual_row_bytes
 from exitramp.clock import Clock, SystemClock, iso_utc
 from exitramp.dump.closing import Closing, finish_line, require_account, require_no_doubles, write_manifest
 from exitramp.dump.gathering import Gathering
@@ -76,12 +77,17 @@ class DumpSink:
         self._shard_bytes = shard_bytes
         self._group_bytes = group_bytes
         self._scribe_bytes = scribe_bytes
+        self._expected_rows = 0
         self._run: Gathering | None = None
         self._finished = False
         self._busy = threading.Lock()
 
     def limits(self) -> SinkLimits:
         return LIMITS
+
+    def expect(self, rows: int) -> None:
+        """About so many rows are to come: before `create`, so that what many of them need comes up in time."""
+        self._expected_rows = rows
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
         """Begin a dump in the folder, or take up the unfinished one that is there.
@@ -126,6 +132,7 @@ class DumpSink:
             shard_bytes=self._shard_bytes,
             group_bytes=self._group_bytes,
             scribe_bytes=self._scribe_bytes,
+            expected_bytes=self._expected_rows * usual_row_bytes(spec),
         )
 
     def resume_state(self) -> ResumeState:

@@ -19,6 +19,9 @@ class DumpCheckpoint:
         state = self._sink.resume_state()
         return Progress({index: Reached(cursor) for index, cursor in state.cursors.items()}, state.rows)
 
+    def expecting(self, rows: int) -> None:
+        self._sink.expect(rows)
+
     def reaching(self, index: int, reached: Reached) -> None:
         if reached.cursor is not None:
             self._sink.note_cursor(index, reached.cursor)

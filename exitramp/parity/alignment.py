@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from exitramp.arrow import record_keys, stream_schema
+from exitramp.arrow import record_keys, stream_schema, usual_row_bytes
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.ports import VectorSource
 from exitramp.records import CollectionSpec, RecordKey
@@ -57,7 +57,7 @@ def aligned(
     `seen` is called with "a" or "b" and every batch as it is read.
     """
     rows = max(a.count(), b.count(), 1)
-    row_bytes = max(_row_bytes(spec_a), _row_bytes(spec_b))
+    row_bytes = max(usual_row_bytes(spec_a), usual_row_bytes(spec_b))
     buckets = int(min(BUCKETS_MAX, max(1, -(-rows * row_bytes // BUCKET_BYTES))))
     with tempfile.TemporaryDirectory(prefix="exitramp-compare-", dir=folder) as temporary:
         root = Path(temporary)
@@ -65,11 +65,6 @@ def aligned(
         _spill(b, spec_b, root / "b", buckets, batch_rows, lambda batch: seen("b", batch))
         for bucket in range(buckets):
             yield _join(_load(root / "a", bucket, spec_a), _load(root / "b", bucket, spec_b))
-
-
-def _row_bytes(spec: CollectionSpec) -> int:
-    fixed = sum(field.item_count * 4 for field in spec.vectors if field.dimensions is not None)
-    return fixed + 1024  # ids, documents and payloads are not known beforehand; a kilobyte is a usual record's
 
 
 def _bucket_of(keys: list[RecordKey], buckets: int) -> npt.NDArray[np.int64]:

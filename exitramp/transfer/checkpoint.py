@@ -42,13 +42,17 @@ class Progress:
 
 
 class Checkpoint(Protocol):
-    """Where progress is kept. The loop calls `acknowledge` once before its first write, then `reaching` before each
-    flush of the sink and `acknowledge` after it; whoever started the transfer calls `close`."""
+    """Where progress is kept. The loop calls `expecting` and then `acknowledge` once before its first write, then
+    `reaching` before each flush of the sink and `acknowledge` after it; whoever started the transfer calls `close`."""
 
     flush_rows: int
 
     def progress(self) -> Progress:
         """What an earlier run acknowledged; fresh for a first run."""
+        ...
+
+    def expecting(self, rows: int) -> None:
+        """About so many rows are to come. Said before the collection is made, so that the sink may prepare for them."""
         ...
 
     def reaching(self, index: int, reached: Reached) -> None: ...
@@ -72,6 +76,9 @@ class NoCheckpoint:
 
     def progress(self) -> Progress:
         return Progress()
+
+    def expecting(self, rows: int) -> None:
+        """Nothing is kept."""
 
     def reaching(self, index: int, reached: Reached) -> None:
         """Nothing is kept."""
@@ -103,6 +110,9 @@ class FileCheckpoint:
 
     def progress(self) -> Progress:
         return self._progress
+
+    def expecting(self, rows: int) -> None:
+        """A store prepares for nothing."""
 
     def reaching(self, index: int, reached: Reached) -> None:
         """A store keeps no cursor of ours."""

@@ -66,6 +66,7 @@ def copy_records(
         started = iso_utc(clock.now())
         spec = source.describe()
         count_before = source.count()
+        checkpoint.expecting(max(0, count_before - done.rows))
         sink.create(spec, source.origin() or Origin(spec, __version__))
         checkpoint.acknowledge(replace(done, begun=True))
         loop = _Loop(source, sink, spec, checkpoint, done, batch_rows, with_digests, progress)

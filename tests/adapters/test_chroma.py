@@ -46,8 +46,7 @@ from exitramp.testing import Feature, Row, StoreConformance, StoreHarness, batch
 from exitramp.testing.conformance.compare import assert_same_records
 from exitramp.testing.reference import matches
 from exitramp_adapters.services.chroma_run import ChromaRun
-from exitramp_adapters.stores import _chroma_opened
-from exitramp_adapters.stores import chroma as chroma_adapter
+from exitramp_adapters.stores import _chroma_opened, _chroma_sink
 from exitramp_adapters.stores._chroma_limits import LIMITS
 
 SPACES = {Metric.COSINE: "cosine", Metric.EUCLIDEAN: "l2", Metric.DOT: "ip"}
@@ -492,7 +491,7 @@ def test_a_batch_is_cut_to_what_a_request_may_hold(tmp_path: Path, monkeypatch: 
     spec = spec_of(dimensions=512)
     rows = rows_of([{"text": "x" * 2000}] * 60, dimensions=512)
     batch = batch_from_rows(rows, spec)
-    monkeypatch.setattr(chroma_adapter, "_WRITE_BYTES", batch.nbytes // 7)
+    monkeypatch.setattr(_chroma_sink, "_WRITE_BYTES", batch.nbytes // 7)
     try:
         with opened(harness) as store:
             sink = create(store, spec)

@@ -16,11 +16,14 @@ import pytest
 
 from exitramp.dump.integrity import verify_dump
 from exitramp.dump.manifest import read_manifest
+from exitramp.dump.reader import DumpSource
 from exitramp.dump.scribe import Scribe
 from exitramp.dump.writer import DumpSink
 from exitramp.errors import DataInvalid, StoreRejected
+from exitramp.migration.dump_checkpoint import DumpCheckpoint
 from exitramp.ports import Origin, TransferAccount, make_cursor
 from exitramp.records import Verdict
+from exitramp.transfer.copying import copy_records
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the process with its parent")
 SMALL: dict[str, Any] = {"shard_bytes": 4000, "group_bytes": 1500}
@@ -74,6 +77,29 @@ def test_a_process_of_its_own_writes_the_same_dump(collection: Any, tmp_path: Pa
         (each.path, each.rows, each.sha256) for each in there.shards
     ]
     assert verify_dump(tmp_path / "there").verdict is Verdict.PASS
+
+
+def test_where_many_records_are_expected_the_process_is_there_from_the_first(
+    plain: Any, tmp_path: Path, scribes: list[Scribe]
+) -> None:
+    """Told by the copy loop, which counts its source before it makes the target."""
+    started = {}
+    for rows in (10, 30_000):
+        sink = DumpSink(tmp_path / str(rows))
+        sink.expect(rows)
+        sink.create(plain.spec, Origin(plain.spec, "1"))
+        started[rows] = len(scribes)
+        sink.close()
+    assert started == {10: 0, 30_000: 1}
+
+
+def test_a_copy_tells_a_dump_how_much_is_to_come(plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(DumpSink, "expect", lambda self, rows: told.append(rows))
+    write(tmp_path / "first", plain, scribe_bytes=1 << 40)
+    sink, source = DumpSink(tmp_path / "second"), DumpSource(tmp_path / "first")
+    copy_records(source, sink, batch_rows=10, checkpoint=DumpCheckpoint(sink))
+    assert told == [source.count()]
 
 
 def test_ids_that_stand_twice_are_found_over_both_ways_of_writing(plain: Any, tmp_path: Path, scribes: Any) -> None:

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, empty_batch, stream_schema
 from exitramp.errors import DataInvalid, UsageError
-from exitramp.payloads import payload_array
+from exitramp.payloads import decoded_payloads, payload_array
 from exitramp.ports import Query, SearchSettings
-from exitramp.records import UNKNOWN, CollectionSpec, EmbeddingModel, Metric, VectorField
+from exitramp.records import UNKNOWN, CollectionSpec, EmbeddingModel, Metric, RecordKey, VectorField
 from exitramp_adapters.stores._chroma_limits import GREATEST_NORM, LEAST_NORM, LIMITS
 
 EVERYTHING: Final = ["embeddings", "documents", "metadatas", "uris"]
@@ -98,18 +97,17 @@ def columns_of(batch: pa.RecordBatch, field: VectorField, *, where: str) -> Colu
     for row, id_ in enumerate(ids):
         if not id_:
             raise DataInvalid(f"{where}: row {row} of the batch has an empty id, which Chroma does not take")
-    texts = batch.column("payload").to_pylist()
-    metadatas = [_metadata(text, f"{where}: record {id_!r}") for text, id_ in zip(texts, ids, strict=True)]
+    payloads = decoded_payloads(batch.column("payload"))
+    metadatas = [_metadata(payload, f"{where}: record {id_!r}") for payload, id_ in zip(payloads, ids, strict=True)]
     documents = batch.column("document").to_pylist() if "document" in batch.schema.names else [None] * len(ids)
     return Columns(ids, _matrix(batch.column(field.column), ids, field, where=where), metadatas, documents)
 
 
-def _metadata(text: str | None, where: str) -> dict[str, Any] | None:
+def _metadata(payload: dict[str, Any] | None, where: str) -> dict[str, Any] | None:
     """A payload as Chroma's metadata. What Chroma would change, drop or choke on later is refused here: a NaN in a list
     is taken, and makes an embedded collection unreadable for good."""
-    if text is None:
+    if payload is None:
         return None
-    payload: dict[str, Any] = canonical.loads(text)
     for key, value in payload.items():
         if not _is_kept(value) or re.fullmatch(LIMITS.payload.key_pattern, key) is None:
             raise DataInvalid(f"{where}: Chroma does not keep the payload's {key!r} as it is")
@@ -186,3 +184,8 @@ def embedding_model(function: dict[str, Any]) -> EmbeddingModel:
         return EmbeddingModel()
     model = (function.get("config") or {}).get("model_name")
     return EmbeddingModel(provider=str(name), name=model if isinstance(model, str) else UNKNOWN)
+
+
+def native_ids(keys: Sequence[RecordKey]) -> list[str]:
+    """Each id once, as Chroma wants them; it has no namespaces and no empty id."""
+    return list(dict.fromkeys(key.id for key in keys if key.namespace is None and key.id))

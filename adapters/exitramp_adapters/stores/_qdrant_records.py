@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, empty_batch, require_schema, stream_schema, vector_type
 from exitramp.errors import DataInvalid, StoreProtocolError, UsageError
-from exitramp.payloads import payload_array
+from exitramp.payloads import decoded_payloads, has_tags, payload_array
 from exitramp.ports import Cursor, Hits, Page, make_cursor
 from exitramp.records import CollectionSpec, DType, RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores._qdrant_forms import cursor_id, id_after, id_order, id_text
@@ -172,12 +171,13 @@ def _sparse_row(column: pa.Array, row: int) -> SparseRow:
 
 def payload_rows(batch: pa.RecordBatch, *, where: str) -> Iterator[dict[str, Any] | None]:
     """Each row's payload decoded. Raises `DataInvalid` for one that no JSON object stands for."""
-    for row, text in enumerate(batch.column("payload").to_pylist()):
-        payload = None if text is None else canonical.loads(text)
+    texts = batch.column("payload")
+    tagged = has_tags(texts)
+    for row, payload in enumerate(decoded_payloads(texts)):
         if payload is not None and not isinstance(payload, dict):
             raise DataInvalid(f"{where}: the payload of {batch.column('id')[row].as_py()!r} is no JSON object")
         # Only integers past 2^53 stand in the canonical text as a tag and in JSON as themselves.
-        if text is not None and canonical.TAG_PREFIX in text and not _is_plain(payload):
+        if tagged and payload is not None and not _is_plain(payload):
             raise DataInvalid(
                 f"{where}: the payload of {batch.column('id')[row].as_py()!r} holds a value that JSON has no type for"
             )

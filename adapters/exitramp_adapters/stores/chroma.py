@@ -2,24 +2,22 @@
 
 What it keeps was measured on 1.5.9, both ways: see `_chroma_limits`. Two things that a user of Chroma should know were
 found on the way: a NaN inside a list of metadata makes an embedded collection unreadable for good (nothing of the kind
-is let through here), and a process killed in the middle of a write may leave the index files torn (see `create`).
+is let through here), and a process killed in the middle of a write may leave the index files torn (see
+`ChromaSink.create`).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from typing import Final
 
 import pyarrow as pa
 
 from exitramp.arrow import empty_batch, stream_schema
-from exitramp.errors import AddressError, CollectionExists, CollectionMissing, UsageError
+from exitramp.errors import AddressError, UsageError
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
@@ -31,29 +29,23 @@ from exitramp.ports import (
     Partition,
     Query,
     SearchSettings,
-    SinkLimits,
     StoreAdapter,
     StoreIdentity,
-    TransferAccount,
     make_cursor,
     read_cursor,
 )
 from exitramp.ports.transport import uses_tls
-from exitramp.records import CollectionSpec, RecordKey, VectorField
+from exitramp.records import CollectionSpec, RecordKey
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _chroma_client as client
 from exitramp_adapters.stores._chroma_filters import where_json
-from exitramp_adapters.stores._chroma_limits import LIMITS, SPACES, WRITE_ROWS, is_name
-from exitramp_adapters.stores._chroma_opened import INDEX_KEY, ORIGIN_KEY, OpenedChroma, index_settings, user_metadata
-from exitramp_adapters.stores._chroma_records import EVERYTHING, columns_of, query_vector, records_batch
+from exitramp_adapters.stores._chroma_opened import OpenedChroma
+from exitramp_adapters.stores._chroma_records import EVERYTHING, native_ids, query_vector, records_batch
+from exitramp_adapters.stores._chroma_sink import ChromaSink
 
 # Rows/s of get(ids=…) at 384 numbers, embedded: 29.1k (100), 29.3k (256), 30.1k (512), 27.1k (1000), 21.7k (4000);
 # over HTTP 13.9k to 14.6k whatever the size.
 _PAGE_ROWS: Final = 512
-_WRITE_BYTES: Final = 16 * 2**20  # a server takes 40 MB a request, in which vectors are a third longer
-# After so many records Chroma rewrites its index files in place, which a kill must not meet; its own default is 1000.
-_LOADING_SYNC_ROWS: Final = 10_000
-_SYNC_ROWS: Final = 1000
 
 
 class ChromaStore:
@@ -136,7 +128,7 @@ class ChromaSource:
             yield Page(empty_batch(spec), make_cursor(id=above), last=True)
 
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-        spec, ids = self.describe(), _native_ids(keys)
+        spec, ids = self.describe(), native_ids(keys)
         pages = [self._records(ids[start : start + _PAGE_ROWS], spec) for start in range(0, len(ids), _PAGE_ROWS)]
         batches = pa.Table.from_batches(pages, stream_schema(spec)).combine_chunks().to_batches()
         return batches[0] if batches else empty_batch(spec)
@@ -146,128 +138,6 @@ class ChromaSource:
         with self._chroma.calling():
             got = found.get(ids=ids, include=EVERYTHING)
         return records_batch(got["ids"], got, spec)
-
-    def close(self) -> None:
-        """Nothing is held beside the store."""
-
-
-class ChromaSink:
-    """Writes whole records, each call durable by itself."""
-
-    def __init__(self, chroma: OpenedChroma) -> None:
-        self._chroma = chroma
-        self._field: VectorField | None = None
-
-    def limits(self) -> SinkLimits:
-        return LIMITS
-
-    def create(self, spec: CollectionSpec, origin: Origin) -> None:
-        """Make the collection, with index settings and metadata as they were if it comes from a Chroma.
-
-        Embedded, Chroma is told to rewrite its index files ten times less often until `finish`. It does so in place:
-        of 25 loads killed at some moment, 3 could not be read any more; of 36 like this one, killed up to
-        twice, all could. What is in its log only is safe.
-        """
-        chroma = self._chroma
-        if not is_name(chroma.address.require_collection()):
-            hint = "3 to 512 of a-z A-Z 0-9 . _ -, a letter or digit at both ends"
-            raise UsageError(f"{chroma.address}: Chroma takes no such collection name", hint=hint)
-        [field] = spec.vectors
-        if chroma.exists:
-            with suppress(CollectionMissing):
-                self._accept(field, origin)
-                self._field = field
-                return
-        told = spec.index.get(INDEX_KEY) or {}
-        hnsw = index_settings(told)
-        note = {"origin": origin.to_json(), "dimensions": field.dimensions, "sync": hnsw.get("sync_threshold")}
-        if chroma.path is not None:
-            hnsw["sync_threshold"] = _LOADING_SYNC_ROWS
-        chroma.make(
-            {"hnsw": {"space": SPACES[field.metric], **hnsw}}, user_metadata(told) | {ORIGIN_KEY: json.dumps(note)}
-        )
-        self._field = field
-
-    def _accept(self, field: VectorField, origin: Origin) -> None:
-        chroma = self._chroma
-        found = chroma.collection(fresh=True)
-        there = {"metric": chroma.metric(found), "dimensions": chroma.dimensions(found) or field.dimensions}
-        for what, other in there.items():
-            if getattr(field, what) != other:
-                raise CollectionExists(
-                    f"{chroma.address} is there already with {what} {other}, not {getattr(field, what)}",
-                    hint="choose another name",
-                )
-        note = chroma.note(found)
-        if note is not None and not chroma.count():  # what was told of records that are gone explains no others
-            chroma.keep_note(found, note | {"origin": origin.to_json(), "dimensions": field.dimensions})
-        if chroma.path is not None and note is not None:
-            chroma.sync_every(found, _LOADING_SYNC_ROWS)  # heard by a process that has not loaded the index yet
-
-    def upsert(self, batch: pa.RecordBatch) -> None:
-        """Replace whole records, in one call that Chroma does whole or not at all.
-
-        Its `upsert` merges metadata and keeps what is not given, so that every key that must go is named in it. Only a
-        document, a URI or the last of the metadata leaves no other way than by a deletion: such records are written,
-        deleted and added again, and a kill in between loses them, but only until they are written again, since nobody
-        was told that they had landed. Looking for what is there costs 1 % of adding. What is new is added, not upserted
-        (7 % cheaper): should somebody else write the same id in between, their record stays whole.
-        """
-        found = self._chroma.collection()
-        if self._field is None:
-            self._field = self._chroma.spec().vectors[0]
-        columns = columns_of(batch, self._field, where=str(self._chroma.address))
-        step = max(1, min(WRITE_ROWS, _WRITE_BYTES * batch.num_rows // (batch.nbytes + 1)))
-        for start in range(0, batch.num_rows, step):
-            part = columns.part(start, start + step)
-            with self._chroma.calling():
-                there = found.get(ids=part.ids, include=["metadatas", "documents", "uris"])
-                if not there["ids"]:
-                    found.add(**part.arguments())
-                    continue
-                merging, stubborn = part.replacing(there)
-                found.upsert(**merging.arguments())
-                if stubborn:
-                    again = part.only(stubborn)
-                    found.delete(ids=again.ids)
-                    found.add(**again.arguments())
-
-    def delete(self, keys: Sequence[RecordKey]) -> None:
-        found, ids = self._chroma.collection(), _native_ids(keys)
-        for start in range(0, len(ids), WRITE_ROWS):
-            with self._chroma.calling():
-                found.delete(ids=ids[start : start + WRITE_ROWS])
-
-    def flush(self) -> None:
-        """Every call so far is in Chroma's SQLite log, synced, when it returns; 40 kills after one lost nothing.
-
-        It drops from that log what it has written into its index files, which it never syncs: done here, embedded. A
-        server does not sync them, and they survive its process being killed, but not a machine that loses power.
-        """
-        self._chroma.connected()
-        if self._chroma.path is None:
-            return
-        for file in [*self._chroma.path.glob("*/*"), *self._chroma.path.glob("*/")]:
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def finish(self, account: TransferAccount) -> None:
-        """The index is built as records come in. Embedded, its files are written now, and as often as usual afterwards:
-        what only the log holds would be built again at the next open, 7 s for 10,000 rows of 384 numbers."""
-        found = self._chroma.collection(fresh=True)
-        note = self._chroma.note(found)
-        if self._chroma.path is None or note is None:
-            return
-        if self._chroma.sync_rows(found) == _LOADING_SYNC_ROWS and self._chroma.count() > _SYNC_ROWS:
-            # Chroma counts what is in its log, whatever it is, and asks nobody: so as many deletions of ids that no
-            # record has (0.05 s a thousand) make it write. A new setting is heard at the next open only.
-            for _ in range(0, _LOADING_SYNC_ROWS, WRITE_ROWS):
-                self.delete([RecordKey(f"exitramp-{uuid.uuid4()}") for _ in range(WRITE_ROWS)])
-        self._chroma.sync_every(found, note.get("sync") or _SYNC_ROWS)
-        self.flush()
 
     def close(self) -> None:
         """Nothing is held beside the store."""
@@ -310,11 +180,6 @@ class ChromaSearch:
         if with_records:
             records = records_batch(ids, {name: got[name] and got[name][0] for name in EVERYTHING}, self._chroma.spec())
         return Hits(tuple(RecordKey(id_) for id_ in ids), scores, records)
-
-
-def _native_ids(keys: Sequence[RecordKey]) -> list[str]:
-    """Each id once, as Chroma wants them; it has no namespaces and no empty id."""
-    return list(dict.fromkeys(key.id for key in keys if key.namespace is None and key.id))
 
 
 def _after(cursor: Cursor) -> str | None:

@@ -26,7 +26,6 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from exitramp import canonical
 from exitramp.arrow import empty_batch
 from exitramp.errors import (
     CollectionMissing,
@@ -35,6 +34,7 @@ from exitramp.errors import (
     UsageError,
 )
 from exitramp.filters import Filter, matches
+from exitramp.payloads import decoded_payloads
 from exitramp.ports import (
     DEFAULT_SETTINGS,
     Cursor,
@@ -195,9 +195,8 @@ class FaissSearch:
             vector = unit_rows(vector)
         rows = np.arange(len(held.labels))
         if where is not None:
-            texts = enumerate(held.table.column("payload").to_pylist())
-            decoded = ((row, None if text is None else canonical.loads(text)) for row, text in texts)
-            rows = np.array([row for row, payload in decoded if matches(where, payload)], np.int64)
+            payloads = decoded_payloads(held.table.column("payload"))
+            rows = np.array([row for row, payload in enumerate(payloads) if matches(where, payload)], np.int64)
         k = min(k, len(rows))
         if not k:
             return Hits((), (), empty_batch(held.spec) if with_records else None)
