@@ -11,6 +11,7 @@ import click
 from exitramp.cli import output
 from exitramp.cli.options import json_option, open_settings, store_options
 from exitramp.errors import UsageError
+from exitramp.wording import counted
 
 if TYPE_CHECKING:
     from exitramp.migration import Comparison
@@ -206,7 +207,7 @@ def _say(result: Comparison) -> None:
     records = result.records
     output.say(records.summary())
     output.say(
-        f"{output.verdict_word(result.verdict)}  A {records.rows_a:,} records, B {records.rows_b:,}, "
+        f"{output.verdict_word(result.verdict)}  A {counted(records.rows_a, 'record')}, B {records.rows_b:,}, "
         f"{records.compared:,} on both sides"
     )
     for each in records.fields:

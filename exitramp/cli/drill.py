@@ -14,6 +14,7 @@ import click
 from exitramp.cli import output
 from exitramp.cli.options import json_option, open_settings, store_options
 from exitramp.errors import ExitCode
+from exitramp.wording import counted
 
 
 @click.group()
@@ -180,9 +181,11 @@ def init(primary: str, substitute: str, out: Path, as_json: bool, **stores: Any)
         output.emit_json(found.to_json())
         return int(ExitCode.PASS)
     for name, look in (("primary", found.primary), ("substitute", found.substitute)):
-        records = "no collection yet" if look.records is None else f"{look.records:,} records"
+        records = "no collection yet" if look.records is None else counted(look.records, "record")
         output.say(f"{name:<11} {look.address}: {records}")
-    output.say(f"to copy     {found.plan.rows:,} records, {float(found.plan.estimates['bytes'] or 0) / 1e6:,.1f} MB")
+    output.say(
+        f"to copy     {counted(found.plan.rows, 'record')}, {float(found.plan.estimates['bytes'] or 0) / 1e6:,.1f} MB"
+    )
     for note in found.notes:
         output.say(f"note        {note}")
     output.say(f"\nwritten     {found.drill_file}, {found.readme} and {found.prices}")

@@ -16,6 +16,7 @@ from exitramp.migration import announced_tolerances, compare_endpoints, plan_mov
 from exitramp.migration.moving import count_or_none, read_digests
 from exitramp.records import CollectionSpec, Finding, Verdict
 from exitramp.urls import Address
+from exitramp.wording import counted
 from exitramp.wrappers import Endpoint
 
 Progress = Callable[[str, int], None]
@@ -136,7 +137,8 @@ def _told(what: str) -> Finding:
 
 def say_finished(found: FinishedAlready, target: Address) -> None:
     """The same for people."""
-    output.say(f"{output.verdict_word(found.verdict)}  finished already: {found.rows:,} records stand in {target}")
+    stand = counted(found.rows, "record stands", "records stand")
+    output.say(f"{output.verdict_word(found.verdict)}  finished already: {stand} in {target}")
     output.say(f"  ids       {found.digests.ids.hex}")
     output.say(f"  payloads  {found.digests.payloads.hex}")
     for column, digest in found.digests.vectors.items():

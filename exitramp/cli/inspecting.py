@@ -12,6 +12,7 @@ from exitramp.parity.alignment import read_all
 from exitramp.records import Verdict
 from exitramp.registry import store_adapter
 from exitramp.tally import CollectionTally
+from exitramp.wording import counted
 from exitramp.wrappers import Endpoint
 
 BATCH_ROWS = 1000
@@ -83,7 +84,7 @@ def say_inspection(found: Mapping[str, Any]) -> None:
         shown = rows[:PATHS_SHOWN]
         output.say("\n" + output.table(shown, ("payload path", "types and values", "rows without it", "rows null")))
         if len(rows) > len(shown):
-            output.say(f"… and {len(rows) - len(shown)} more paths; --json has them all")
+            output.say(f"… and {counted(len(rows) - len(shown), 'more path')}; --json has them all")
 
 
 def _column(field: Mapping[str, Any]) -> str:

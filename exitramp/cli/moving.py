@@ -12,6 +12,7 @@ from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
 from exitramp.records import Finding, Verdict
 from exitramp.transfer.plan import Plan
+from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
 
 
@@ -22,7 +23,7 @@ def with_target(plan: Plan, target: Endpoint) -> Plan:
         return plan
     finding = Finding(
         "target.holds",
-        f"the target holds {held} records already: a copy refuses it unless --into-existing says that they may stay",
+        f"the target holds {counted(held, 'record')} already: a copy refuses it unless --into-existing lets them stay",
         Verdict.INCONCLUSIVE,
         count=held,
     )
@@ -108,12 +109,20 @@ def say_plan(found: Plan) -> None:
     ]
     if exact_keys:
         # Hundreds of keys that are kept as they are would hide the few that are not.
-        rows.append(("exact", f"payload: {len(exact_keys)} keys", "", "kept as they are"))
+        rows.append(
+            (
+                "exact",
+                f"payload: {counted(len(exact_keys), 'key')}",
+                "",
+                "kept as it is" if len(exact_keys) == 1 else "kept as they are",
+            )
+        )
     output.say(output.table(rows, ("class", "what", "rows", "how")))
     estimates = found.estimates
     output.say(
-        f"\n{found.rows:,} records, {(estimates['bytes'] or 0) / 1e6:,.1f} MB, {estimates['read_requests']} reads, "
-        f"{estimates['write_requests']} writes; reading took {estimates['read_seconds']} s"
+        f"\n{counted(found.rows, 'record')}, {(estimates['bytes'] or 0) / 1e6:,.1f} MB, "
+        f"{counted(int(estimates['read_requests'] or 0), 'read')}, "
+        f"{counted(int(estimates['write_requests'] or 0), 'write')}; reading took {estimates['read_seconds']} s"
     )
     output.say_findings(found.findings)
     if found.lossy():
@@ -122,7 +131,7 @@ def say_plan(found: Plan) -> None:
 
 
 def _say_move(result: MoveResult, target: str) -> None:
-    output.say(f"{output.verdict_word(result.verdict)}  {result.rows:,} records → {target}")
+    output.say(f"{output.verdict_word(result.verdict)}  {counted(result.rows, 'record')} → {target}")
     if result.copy.resumed:
         output.say("  went on where an earlier run had stopped")
     output.say(f"  ids       {result.digests.ids.hex}")

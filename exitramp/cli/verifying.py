@@ -9,6 +9,7 @@ from exitramp.cli import output
 from exitramp.dump.integrity import VerifyReport, verify_dump
 from exitramp.dump.layout import shown
 from exitramp.records import Verdict
+from exitramp.wording import counted
 
 FINDINGS_SHOWN = 40
 
@@ -30,8 +31,10 @@ def verify_folder(folder: Path, *, as_json: bool) -> int:
 
 def _say(report: VerifyReport) -> None:
     # Where a shard cannot be read nothing can be said of them together.
-    counted = "" if report.digests is None else f"  {report.rows:,} records in {report.shards:,} shards"
-    output.say(f"{output.verdict_word(report.verdict)}{counted}")
+    held = (
+        f"  {counted(report.rows, 'record')} in {counted(report.shards, 'shard')}" if report.digests is not None else ""
+    )
+    output.say(f"{output.verdict_word(report.verdict)}{held}")
     if report.digests is not None:
         output.say(f"  ids       {report.digests.ids.hex}")
         output.say(f"  payloads  {report.digests.payloads.hex}")
@@ -43,6 +46,6 @@ def _say(report: VerifyReport) -> None:
     tame = [replace(finding, ids=tuple(map(shown, finding.ids))) for finding in report.findings[:FINDINGS_SHOWN]]
     output.say_findings(tame)
     if len(report.findings) > FINDINGS_SHOWN:
-        output.say(f"  … and {len(report.findings) - FINDINGS_SHOWN:,} more findings; --json has them all")
+        output.say(f"  … and {counted(len(report.findings) - FINDINGS_SHOWN, 'more finding')}; --json has them all")
     for step in dict.fromkeys(str(each.detail["next"]) for each in report.findings if "next" in each.detail):
         output.say(f"  next: {step}")

@@ -18,6 +18,7 @@ from exitramp.registry import store_adapter
 from exitramp.secrets import redact
 from exitramp.transfer.plan import Plan
 from exitramp.urls import Address, path_address, same_place
+from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint
 
 DRILL_FILE = "drill.yaml"
@@ -220,9 +221,9 @@ def _in_run_folder(substitute: Address) -> Address | None:
 
 def _notes(primary: Look, substitute: Look, plan: Plan, rehearsed: Address | None) -> list[str]:
     notes = []
-    if primary.records != plan.rows:
+    if primary.records is not None and primary.records != plan.rows:
         notes.append(
-            f"the primary counts {primary.records:,} records, and a complete read gave {plan.rows:,}: "
+            f"the primary counts {counted(primary.records, 'record')}, and a complete read gave {plan.rows:,}: "
             "it is being written to, or its count is no count"
         )
     if not any(line.subject == "document" and line.rows for line in plan.lines):
@@ -236,8 +237,8 @@ def _notes(primary: Look, substitute: Look, plan: Plan, rehearsed: Address | Non
         )
     elif substitute.records:
         notes.append(
-            f"the substitute already holds {substitute.records:,} records, and a drill fills an empty collection: name "
-            "another one in the drill file, or delete this one, before each run"
+            f"the substitute already holds {counted(substitute.records, 'record')}, and a drill fills an empty "
+            "collection: name another one in the drill file, or delete this one, before each run"
         )
     for side, look in (("primary", primary), ("substitute", substitute)):
         if not look.is_loopback:

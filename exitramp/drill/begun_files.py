@@ -14,6 +14,7 @@ from exitramp.drill.steps.costs import STORE_ITEM
 from exitramp.finops.prices import Unit
 from exitramp.transfer.plan import Fidelity, Plan
 from exitramp.urls import Address
+from exitramp.wording import counted
 
 OUTAGE_SECONDS = 30.0
 
@@ -83,7 +84,18 @@ def _plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """The plan's lines, the payload keys that are kept as they are in one."""
     kept = [line for line in plan.lines if line.subject.startswith("payload.") and line.fidelity is Fidelity.EXACT]
     rows = [(line.fidelity.value, _cell(line.subject), line.how) for line in plan.lines if line not in kept]
-    return [*rows, ("exact", f"payload: {len(kept)} keys", "kept as they are")] if kept else rows
+    return (
+        [
+            *rows,
+            (
+                "exact",
+                f"payload: {counted(len(kept), 'key')}",
+                "kept as it is" if len(kept) == 1 else "kept as they are",
+            ),
+        ]
+        if kept
+        else rows
+    )
 
 
 def _cell(text: str, width: int = 60) -> str:

@@ -35,6 +35,7 @@ from exitramp.drill.anchor import ANCHOR_PROPERTY as ANCHOR_PROPERTY
 from exitramp.drill.anchor import Anchor, anchor_path, junit_anchor, write_anchor
 from exitramp.errors import DataInvalid, JournalCorrupt
 from exitramp.secrets import redact, redacted
+from exitramp.wording import counted
 
 GENESIS: Final = "0" * 64
 FINISHED: Final = "log.finished"
@@ -244,22 +245,23 @@ def _departure(reading: LogReading, anchor: Anchor) -> str:
     last = f"the last line there is {there}, '{reading.events[-1].kind}'" if there else "no line is there"
     within = next((event.seq for event in reading.events if event.hash == anchor.head), None)
     if within is not None:
-        return f"{last}, and the anchor is that of line {within}: {there - within} were added after it"
+        added = f"{there - within} {'was' if there - within == 1 else 'were'} added after it"
+        return f"{last}, and the anchor is that of line {within}: {added}"
     if anchor.events is None:
         return f"{last}, and how many are missing is not known" if not reading.finished else last
     if anchor.events > there:
         missing = anchor.events - there
         return f"{last}, and {missing} of {anchor.events} {'is' if missing == 1 else 'are'} missing"
     if anchor.events < there:
-        return f"{last}, and {anchor.events} were there when the run ended"
+        return f"{last}, and {anchor.events} {'was' if anchor.events == 1 else 'were'} there when the run ended"
     return f"it has as many lines as it had, {there}, so some were rewritten"
 
 
 def _whole(path: Path, reading: LogReading) -> None:
     if reading.torn_bytes:
         raise JournalCorrupt(
-            f"{path}:{len(reading.events) + 1}: the last line is torn after {reading.torn_bytes} bytes;"
-            f" the {len(reading.events)} before it hold",
+            f"{path}:{len(reading.events) + 1}: the last line is torn after {counted(reading.torn_bytes, 'byte')};"
+            f" the {counted(len(reading.events), 'line before it holds', 'lines before it hold')}",
             hint="the run was cut off while it wrote; its log can be read as that of an unfinished run",
         )
     if not reading.events:

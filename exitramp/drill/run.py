@@ -20,6 +20,7 @@ from exitramp.ports import Embedder, ModelIdentity, Service, ServiceAdapter
 from exitramp.records import Finding, TraceRecord, Verdict
 from exitramp.registry import model_adapter, service_adapter
 from exitramp.urls import Address, Network, path_address, same_place
+from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, Faulty, OpenSettings, open_endpoint, require_write_allowed
 
 if TYPE_CHECKING:
@@ -224,10 +225,13 @@ class DrillRun:
         """
         stop = self.spec.stop
         if stop.errors is not None and self.errors_seen >= stop.errors:
-            raise SpendExceeded(f"stop condition: {self.errors_seen} errors, and {stop.errors} end the drill")
+            raise SpendExceeded(
+                f"stop condition: {counted(self.errors_seen, 'error')}, and {counted(stop.errors, 'ends', 'end')} the drill"
+            )
         if stop.usd is not None and self.unpriced:
             raise SpendExceeded(
-                f"stop condition: {self.unpriced} calls have no price, so {stop.usd:g} USD cannot be held",
+                f"stop condition: {counted(self.unpriced, 'call has', 'calls have')} no price, so {stop.usd:g} USD "
+                "cannot be held",
                 hint="add their prices to the price book in 'data.prices', or leave 'stop.usd' away",
             )
         if stop.usd is not None and self.usd_spent and self.usd_spent >= Decimal(str(stop.usd)):

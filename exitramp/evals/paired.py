@@ -14,6 +14,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Final
 
 from exitramp.errors import DataInvalid, DependencyMissing
+from exitramp.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +64,9 @@ class Bounds:
 def count_pairs(primary: Sequence[bool], substitute: Sequence[bool]) -> PairCounts:
     """Tabulate pass and fail of the same cases on two sides. Raises `DataInvalid` if the lengths differ."""
     if len(primary) != len(substitute):
-        raise DataInvalid(f"{len(primary)} outcomes on the primary, {len(substitute)} on the substitute: not pairs")
+        raise DataInvalid(
+            f"{counted(len(primary), 'outcome')} on the primary, {len(substitute)} on the substitute: not pairs"
+        )
     table = [[0, 0], [0, 0]]
     for before, after in zip(primary, substitute, strict=True):
         table[bool(before)][bool(after)] += 1

@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 from exitramp.errors import DataInvalid, DependencyMissing
+from exitramp.wording import counted
 
 
 class Unmeasured(StrEnum):
@@ -75,7 +76,7 @@ def orient_hits(ids: Sequence[str], scores: Sequence[float]) -> list[tuple[str, 
     Raises `DataInvalid` where the scores neither fall nor rise: then their direction cannot be told.
     """
     if len(ids) != len(scores):
-        raise DataInvalid(f"{len(ids)} hits with {len(scores)} scores")
+        raise DataInvalid(f"{counted(len(ids), 'hit')} with {counted(len(scores), 'score')}")
     steps = [after - before for before, after in pairwise(scores)]
     if all(step <= 0 for step in steps):
         return list(zip(ids, scores, strict=True))

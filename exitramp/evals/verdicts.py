@@ -27,6 +27,7 @@ from exitramp.evals.paired import (
 )
 from exitramp.evals.scorers import Outcome, Score
 from exitramp.records import Verdict
+from exitramp.wording import counted
 
 UNMEASURED_SHARE_LIMIT: Final = 0.05
 
@@ -169,7 +170,7 @@ def non_inferiority(
     needed = cases_needed(margin, confidence=confidence)
     lost: dict[str, Any] = {"unmeasured": pairs.unmeasured, "substitute_missing": pairs.substitute_missing}
     if pairs.n == 0:
-        reason = f"nothing was measured; {needed} cases are needed for a margin of {margin:g}"
+        reason = f"nothing was measured; {counted(needed, 'case is', 'cases are')} needed for a margin of {margin:g}"
         return NonInferiority(metric, Verdict.INCONCLUSIVE, reason, 0, margin, confidence, "none", needed, **lost)
     before, after = math.fsum(pairs.primary) / pairs.n, math.fsum(pairs.substitute) / pairs.n
     shown: dict[str, Any] = {}
@@ -245,13 +246,14 @@ def _judge(
     level = f"{confidence:.0%}"
     if pairs.n < needed:
         return Verdict.INCONCLUSIVE, (
-            f"{pairs.n} cases cannot decide a margin of {margin:g} whatever was seen: a loss of "
-            f"{_unseen_loss(pairs.n, 1 - confidence):.3f} could stay hidden; {needed} cases are needed"
+            f"{counted(pairs.n, 'case')} cannot decide a margin of {margin:g} whatever was seen: a loss of "
+            f"{_unseen_loss(pairs.n, 1 - confidence):.3f} could stay hidden; "
+            f"{counted(needed, 'case is', 'cases are')} needed"
         )
     total = pairs.n + len(pairs.unmeasured)
     if len(pairs.unmeasured) > UNMEASURED_SHARE_LIMIT * total:
         return Verdict.INCONCLUSIVE, (
-            f"{len(pairs.unmeasured)} of {total} cases could not be measured on the primary, more than "
+            f"{len(pairs.unmeasured)} of {counted(total, 'case')} could not be measured on the primary, more than "
             f"{UNMEASURED_SHARE_LIMIT:.0%}"
         )
     before = math.fsum(pairs.primary) / pairs.n

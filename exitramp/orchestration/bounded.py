@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
+from exitramp.wording import counted
+
 T = TypeVar("T")
 
 
@@ -48,7 +50,7 @@ class ThreadCalls:
 
     def __call__(self, work: Callable[[], T], *, timeout_seconds: float) -> T:
         if self.left_behind >= self._limit:
-            raise CallOverdue(f"{self._limit} calls before it are not back")
+            raise CallOverdue(f"{counted(self._limit, 'call before it is', 'calls before it are')} not back")
         results: list[T] = []
         errors: list[BaseException] = []
         done = threading.Event()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exitramp.clock import Clock
+from exitramp.wording import counted
 
 
 class BreakerState(StrEnum):
@@ -116,7 +117,7 @@ class CircuitBreaker:
                     self._probing = False
                     self._successes += 1
                     if self._successes >= self._settings.probe_successes and not self._held:
-                        change = self._to(BreakerState.CLOSED, f"{self._successes} probes succeeded")
+                        change = self._to(BreakerState.CLOSED, f"{counted(self._successes, 'probe')} succeeded")
                 else:
                     self._recent.append((self._clock.monotonic(), True))
         self._tell(change)
@@ -137,7 +138,9 @@ class CircuitBreaker:
                     since = now - self._settings.window_seconds
                     failures = sum(1 for at, is_good in self._recent if not is_good and at >= since)
                     if failures >= self._settings.failures:
-                        change = self._open(now, f"{failures} of the last {len(self._recent)} calls failed: {reason}")
+                        change = self._open(
+                            now, f"{failures} of the last {counted(len(self._recent), 'call')} failed: {reason}"
+                        )
         self._tell(change)
 
     def unused(self, permit: Permit) -> None:

@@ -13,6 +13,7 @@ from exitramp.errors import UsageError
 from exitramp.parity.intervals import Bounds, queries_needed
 from exitramp.ports import IndexState
 from exitramp.records import Finding, Metric, Verdict
+from exitramp.wording import counted
 
 ALL: Final = "all"
 """The name of the part without a filter."""
@@ -151,7 +152,10 @@ class NeighbourParity:
     def lines(self) -> list[str]:
         """`summary`, and a line for each filter under which something was measured."""
         filtered = [part for part in self.parts[1:] if part.bounds_b is not None]
-        under = [self._line(f"{self.column} under {part.name} ({part.matching} records)", part) for part in filtered]
+        under = [
+            self._line(f"{self.column} under {part.name} ({counted(part.matching, 'record')})", part)
+            for part in filtered
+        ]
         return [self.summary(), *under]
 
     def _line(self, what: str, part: NeighbourPart | None) -> str:
@@ -160,7 +164,7 @@ class NeighbourParity:
         text = f"{what}: recall@{self.k} of B {part.bounds_b.mean:.4f} (at least {part.bounds_b.lower:.4f})"
         if part.mean_a is not None and part.mean_overlap is not None:
             text += f", of A {part.mean_a:.4f}, overlap {part.mean_overlap:.4f}"
-        return f"{text}, over {part.bounds_b.n} queries"
+        return f"{text}, over {counted(part.bounds_b.n, 'query', 'queries')}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -211,7 +215,7 @@ def part_findings(part: NeighbourPart, k: int, demands: Demands, records: Verdic
     if bounds is None:
         yield Finding("neighbours.none", f"{of}there was nothing to find", Verdict.INCONCLUSIVE, detail=at)
     elif part.queries < LEAST_QUERIES:
-        text = f"{of}{part.queries} queries; fewer than {LEAST_QUERIES} show nothing"
+        text = f"{of}{counted(part.queries, 'query', 'queries')}; fewer than {LEAST_QUERIES} show nothing"
         yield Finding("neighbours.too_few", text, Verdict.INCONCLUSIVE, count=part.queries, detail=at)
     else:
         if part.floor is not Verdict.PASS:
@@ -220,8 +224,8 @@ def part_findings(part: NeighbourPart, k: int, demands: Demands, records: Verdic
         if part.margin not in {None, Verdict.PASS} and part.difference is not None:
             needed = queries_needed(demands.recall_margin, population=part.population)
             if part.margin is Verdict.INCONCLUSIVE and part.queries < needed:
-                text = f"{of}{part.queries} queries cannot rule out a loss of {demands.recall_margin:g}"
-                text += f" whatever was seen; {needed} are needed"
+                text = f"{of}{counted(part.queries, 'query', 'queries')} cannot rule out a loss of "
+                text += f"{demands.recall_margin:g} whatever was seen; {needed:,} are needed"
                 yield Finding("neighbours.too_few", text, part.margin, count=part.queries, detail=at)
             else:
                 assert part.margin is not None
@@ -229,13 +233,14 @@ def part_findings(part: NeighbourPart, k: int, demands: Demands, records: Verdic
                 text = f"{of}recall@{k} of B minus A is {part.difference.mean:+.4f}, {placed}"
                 yield Finding("neighbours.margin", _caused(text, part.margin, records), part.margin, ids, detail=at)
     if part.short_b:
-        text = f"{of}B returned fewer hits than there are records to return in {part.short_b} queries"
+        short = counted(part.short_b, "query", "queries")
+        text = f"{of}B returned fewer hits than there are records to return in {short}"
         yield Finding("neighbours.short", text, count=part.short_b, detail=at)
     if part.strangers_b:
-        text = f"{of}{part.strangers_b} hits of B are records that A does not hold"
+        text = f"{of}{counted(part.strangers_b, 'hit of B is a record', 'hits of B are records')} that A does not hold"
         yield Finding("neighbours.strangers", text, count=part.strangers_b, detail=at)
     if part.outside_b:
-        text = f"{of}{part.outside_b} hits of B do not match the filter by A's payloads"
+        text = f"{of}{counted(part.outside_b, 'hit of B does', 'hits of B do')} not match the filter by A's payloads"
         yield Finding("neighbours.filter", text, Verdict.FAIL, count=part.outside_b, detail=at)
 
 

@@ -35,6 +35,7 @@ from exitramp.parity.scoring import Matrix
 from exitramp.parity.truth import Ranking, Truth
 from exitramp.ports import DEFAULT_SETTINGS, SearchSettings, VectorSearch, VectorSource
 from exitramp.records import CollectionSpec, DType, Finding, Metric, RecordKey, VectorField, VectorKind, Verdict
+from exitramp.wording import counted
 
 QUERIES = 200
 
@@ -249,7 +250,8 @@ class _Comparison:
             return
         mean = self.questions.judge(held, measured.answers_b).mean
         if mean is not None:
-            text = f"B lacks {len(missing)} records of A; among those it holds its recall@{self.k} is {mean:.4f}"
+            lacked = counted(len(missing), "record")
+            text = f"B lacks {lacked} of A; among those it holds its recall@{self.k} is {mean:.4f}"
             yield Finding("neighbours.missing", text, count=len(missing), detail={"recall_among_held": mean})
 
     def by_metric(self, measured: _Measured, by_own: Truth, share: float | None) -> Iterator[Finding]:

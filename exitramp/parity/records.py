@@ -24,6 +24,7 @@ from exitramp.parity.payloads import differing_paths
 from exitramp.parity.tolerance import Tolerance
 from exitramp.ports import VectorSource
 from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField, VectorKind, Verdict
+from exitramp.wording import counted
 
 IDS_SHOWN = 20
 
@@ -104,7 +105,7 @@ class RecordParity:
                 mean = "too large" if item.l2.mean is None else f"{item.l2.mean:.3g}"
                 figures.append(f"L2 max {item.l2.maximum:.3g} mean {mean}")
             if undefined := max(item.cosine.undefined, item.l2.undefined):
-                figures.append(f"one of them undefined in {undefined} of {item.rows} rows")
+                figures.append(f"one of them undefined in {undefined:,} of {counted(item.rows, 'row')}")
             parts.append(f"{item.column}: {', '.join(figures) or 'nothing to measure'}")
         return "; ".join(parts) or "no vector field in common"
 
@@ -253,10 +254,10 @@ class _Comparison:
     def _findings(self) -> Iterator[Finding]:
         if not self._digests["a"].rows and not self._digests["b"].rows:
             yield Finding("records.none", "both sides are empty, so nothing was compared", Verdict.INCONCLUSIVE)
-        for kind, text in _KINDS.items():
+        for kind, (nouns, text) in _KINDS.items():
             if count := self._counts[kind]:
                 ids = tuple(self._ids[kind])
-                yield Finding(f"records.{kind}", text.format(count), Verdict.FAIL, ids, count)
+                yield Finding(f"records.{kind}", f"{counted(count, *nouns)} {text}", Verdict.FAIL, ids, count)
         for column in self._only_in_one:
             yield Finding(
                 "records.field",
@@ -267,21 +268,22 @@ class _Comparison:
         for each in self._fields.values():
             changed = each.rows - each.bit_equal - each.beyond
             if changed:
+                differ = "differs in bits but is within" if changed == 1 else "differ in bits but are within"
                 yield Finding(
                     "records.rounded",
-                    f"{each.column}: {changed} of {each.rows} vectors differ in bits but are within the tolerance",
+                    f"{each.column}: {changed:,} of {counted(each.rows, 'vector')} {differ} the tolerance",
                     count=changed,
                     detail=each.tolerance.to_json(),
                 )
 
 
 _KINDS = {
-    "missing": "{} records of A are not in B",
-    "extra": "{} records of B are not in A",
-    "duplicate": "{} ids stand more than once",
-    "document": "{} records differ in their document",
-    "payload": "{} records differ in their payload",
-    "vector": "{} records differ in a vector beyond the tolerance",
+    "missing": (("record of A is", "records of A are"), "not in B"),
+    "extra": (("record of B is", "records of B are"), "not in A"),
+    "duplicate": (("id stands", "ids stand"), "more than once"),
+    "document": (("record differs", "records differ"), "in the document"),
+    "payload": (("record differs", "records differ"), "in the payload"),
+    "vector": (("record differs", "records differ"), "in a vector beyond the tolerance"),
 }
 
 

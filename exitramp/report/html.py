@@ -148,7 +148,11 @@ def _footer(document: Document) -> Markup:
     if meta.objectives_sha256 is not None:
         hashes.append(("Objectives, SHA-256", code(meta.objectives_sha256)))
     if meta.event_log_head is not None:
-        events = "" if meta.event_count is None else f" ({number_text(meta.event_count)} events)"
+        events = (
+            ""
+            if meta.event_count is None
+            else f" ({number_text(meta.event_count)} event{'' if meta.event_count == 1 else 's'})"
+        )
         held = "" if meta.is_anchored else f", {NOT_ANCHORED}"
         hashes.append((f"Head of the event log{events}{held}", code(meta.event_log_head)))
     return tag(

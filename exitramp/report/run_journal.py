@@ -10,6 +10,7 @@ from exitramp.drill.anchor import Anchor, junit_anchor, read_anchor
 from exitramp.drill.event_log import LogReading, read_log, require_anchor
 from exitramp.errors import JournalCorrupt, UsageError
 from exitramp.report.sections import Journal
+from exitramp.wording import counted
 
 JOURNAL: Final = "journal.jsonl"
 JUNIT: Final = "report.xml"
@@ -47,7 +48,10 @@ def read_run(folder: Path) -> RunJournal:
     if reading.finished and reading.torn_bytes:
         # A crash tears the last line of a log that goes on; after its end nothing is written any more.
         at = f"{path}:{len(reading.events) + 1}"
-        raise JournalCorrupt(f"{at}: {reading.torn_bytes} bytes stand after the journal’s end", hint="they were added")
+        raise JournalCorrupt(
+            f"{at}: {counted(reading.torn_bytes, 'byte stands', 'bytes stand')} after the journal’s end",
+            hint="they were added",
+        )
     return RunJournal(path, reading, anchors)
 
 

@@ -13,6 +13,7 @@ from exitramp.records import Verdict
 from exitramp.report.run_journal import RunJournal, read_run
 from exitramp.report.sections import build_document
 from exitramp.report.writing import summary
+from exitramp.wording import counted
 
 GIVEN = "the head that was given"
 
@@ -81,7 +82,7 @@ class JournalCheck:
         held = (
             f", its head is that of {' and '.join(self.anchors)}" if self.anchors else ", its head is anchored nowhere"
         )
-        return f"{self.run.path}: the chain of {self.events} events holds{held}"
+        return f"{self.run.path}: the chain of {counted(self.events, 'event')} holds{held}"
 
     def run_verdict(self) -> Verdict:
         """How the run came out, by its journal: another question than whether the journal is the one it wrote."""

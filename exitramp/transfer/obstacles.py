@@ -9,6 +9,7 @@ from exitramp.codec import Layout
 from exitramp.ports import SinkLimits
 from exitramp.records import Finding, Verdict
 from exitramp.transfer.survey import Survey
+from exitramp.wording import counted
 
 ANEW = "choose another collection, or remove this one and let it be made anew"
 
@@ -29,14 +30,14 @@ def obstacles(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
     if 0 < survey.rows < limits.records_least:
         yield Finding(
             "target.records_least",
-            f"the target's index can be built of {limits.records_least} records or more, and there are {survey.rows}",
+            f"the target's index needs {counted(limits.records_least, 'record')} at least, and there are {survey.rows}",
             Verdict.FAIL,
             detail={"next": "choose another index in the target's address"},
         )
     if survey.duplicates:
         yield Finding(
             "source.duplicates",
-            f"{survey.duplicates} records share their id with another one",
+            f"{counted(survey.duplicates, 'record shares its', 'records share their')} id with another one",
             Verdict.FAIL,
             survey.duplicate_ids,
             survey.duplicates,
@@ -65,12 +66,13 @@ def obstacles(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
         if found.nonfinite:
             yield Finding(
                 "vector.nonfinite",
-                f"{column}: {found.nonfinite} vectors hold NaN or an infinity",
+                f"{column}: {counted(found.nonfinite, 'vector holds', 'vectors hold')} NaN or an infinity",
                 ids=found.nonfinite_ids,
                 count=found.nonfinite,
             )
         if found.zero:
-            yield Finding("vector.zero", f"{column}: {found.zero} vectors are all zero", count=found.zero)
+            text = f"{column}: {counted(found.zero, 'vector is', 'vectors are')} all zero"
+            yield Finding("vector.zero", text, count=found.zero)
     if not limits.durable:
         yield Finding("target.volatile", "what this target acknowledges does not survive the process")
 

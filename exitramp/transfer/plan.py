@@ -13,6 +13,7 @@ from exitramp.ports import DocumentRoom, SinkLimits
 from exitramp.records import DType, EmbeddingModel, Finding, VectorKind, Verdict
 from exitramp.transfer.obstacles import ANEW, Standing, obstacles, unexplained
 from exitramp.transfer.survey import Survey, VectorSurvey
+from exitramp.wording import counted
 
 UNIT_NORM_TOLERANCE = 1e-5
 MAGNITUDE, PRECISION, PLACEHOLDER, SEARCH = "magnitude", "precision", "placeholder", "search"
@@ -149,7 +150,9 @@ def _texts(survey: Survey, layout: Layout, limits: SinkLimits) -> Iterator[PlanL
     for key, found in sorted(survey.payload_keys.items()):
         subject = f"payload.{key}"
         if found.encoded:
-            how = f"{found.encoded} of {found.rows} values are kept in the record's marker"
+            how = (
+                f"{found.encoded:,} of {counted(found.rows, 'value')} {_are(found.encoded)} kept in the record's marker"
+            )
             yield PlanLine(subject, Fidelity.REVERSIBLE, how, found.rows)
         else:
             yield PlanLine(subject, Fidelity.EXACT, "kept as it is", found.rows)
@@ -207,19 +210,28 @@ def _kept_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> 
     if found.kept:
         scaled = field.native.metric in limits.normalises
         why = "that the store scales to unit length" if scaled else "of numbers that the store changes"
-        yield _Step(Fidelity.REVERSIBLE, f"{found.kept} vectors {why} are kept in the marker too")
+        yield _Step(
+            Fidelity.REVERSIBLE, f"{counted(found.kept, 'vector')} {why} {_are(found.kept)} kept in the marker too"
+        )
     if found.unfound:
-        text = "vectors that the store cannot take are kept in the marker, where nothing finds them"
-        yield _Step(Fidelity.LOSSY, f"search: {found.unfound} {text}", SEARCH)
+        text = f"that the store cannot take {_are(found.unfound)} kept in the marker, where nothing finds"
+        them = "it" if found.unfound == 1 else "them"
+        yield _Step(Fidelity.LOSSY, f"search: {counted(found.unfound, 'vector')} {text} {them}", SEARCH)
     if found.absent > found.unfound:
-        text = "vectors that nothing could find anyway, empty or not finite, are kept in the marker"
-        yield _Step(Fidelity.REVERSIBLE, f"{found.absent - found.unfound} {text}")
+        absent = found.absent - found.unfound
+        text = f"that nothing could find anyway, empty or not finite, {_are(absent)} kept in the marker"
+        yield _Step(Fidelity.REVERSIBLE, f"{counted(absent, 'vector')} {text}")
     if found.placeholders:
-        text = "vectors that the store cannot take are kept in the marker; a placeholder is searched"
-        yield _Step(Fidelity.LOSSY, f"{found.placeholders} {text}", PLACEHOLDER)
+        text = f"that the store cannot take {_are(found.placeholders)} kept in the marker; a placeholder is searched"
+        yield _Step(Fidelity.LOSSY, f"{counted(found.placeholders, 'vector')} {text}", PLACEHOLDER)
     if found.null and limits.vectors_required and field.native.kind is VectorKind.DENSE:
-        text = f"{found.null} records have no vector and get a placeholder that searches can find"
+        records = counted(found.null, "record has no vector and gets", "records have no vector and get")
+        text = f"{records} a placeholder that searches can find"
         yield _Step(Fidelity.LOSSY, text, PLACEHOLDER)
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _dense_steps(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> Iterator[_Step]:

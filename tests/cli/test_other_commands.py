@@ -79,10 +79,10 @@ def test_a_drill_that_stopped_says_so_for_both(name: str, cli: Cli, tmp_path: Pa
     primary, substitute = fill(f"memory:{name}-p#articles", rows=8), fill(f"memory:{name}-s#articles", rows=1)
     file = write_drill(tmp_path, drill_text(primary, substitute, STEPS))
     found = cli("drill", "run", file, "--out", "one", "--json", code=3).json
-    assert "already holds 1 records" in found["aborted"]
+    assert "already holds 1 record" in found["aborted"]
     said = cli("drill", "run", file, "--out", "two", code=3)
     assert "stopped: start: " in said.out
-    assert "already holds 1 records" in said.out
+    assert "already holds 1 record" in said.out
     assert "INCONCLUSIVE" in said.out
 
 

@@ -208,7 +208,7 @@ def test_a_last_line_torn_by_a_crash_is_told_apart_from_corruption(tmp_path: Pat
     last = whole.rfind(b"\n", 0, -1) + 1
     for end in range(last + 1, len(whole)):
         path.write_bytes(whole[:end])
-        with pytest.raises(JournalCorrupt, match=rf"log\.jsonl:3: the last line is torn after {end - last} bytes"):
+        with pytest.raises(JournalCorrupt, match=rf"log\.jsonl:3: the last line is torn after {end - last} byte"):
             read_events(path)
         assert [event.seq for event in read_events(path, unfinished=True)] == [1, 2]
         reading = read_log(path)

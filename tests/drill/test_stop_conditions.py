@@ -168,7 +168,7 @@ def test_a_limit_that_is_not_reached_ends_nothing(
 
 def test_money_of_which_nobody_knows_how_much_it_was_reaches_any_limit(play: Any) -> None:
     result = play("{usd: 1000}", "  - spend: {}\n" + ROLLBACK)
-    assert "1 calls have no price" in (result.aborted or "")
+    assert "1 call has no price" in (result.aborted or "")
     [finding] = [each for each in result.findings if each.code == "drill.aborted"]
     assert "price book" in (finding.detail or {})["hint"]
 
@@ -193,7 +193,7 @@ def test_a_limit_reached_before_anything_was_started_leaves_nothing_to_bring_bac
 
 def test_a_way_back_that_fails_is_told_beside_the_reason_why_it_was_taken(play: Any, tmp_path: Path) -> None:
     result = play("{errors: 1}", "  - fail: {amount: 1}\n  - refuse: {}\n  - note: {}\n")
-    assert "1 errors" in (result.aborted or "")
+    assert "1 error, and 1 ends the drill" in (result.aborted or "")
     [finding] = [each for each in result.findings if each.code == "drill.way_back"]
     assert "there is no way back" in finding.message
     assert _ran(tmp_path / "run")[-1] == "note", "one way back that fails does not keep the next from being taken"

@@ -90,5 +90,5 @@ def test_distances_and_similarities_both_end_with_the_nearest_scoring_highest() 
     assert orient_hits([], []) == []
     with pytest.raises(DataInvalid, match="neither fall nor rise"):
         orient_hits(["a", "b", "c"], [0.1, 0.9, 0.5])
-    with pytest.raises(DataInvalid, match="2 hits with 1 scores"):
+    with pytest.raises(DataInvalid, match="2 hits with 1 score"):
         orient_hits(["a", "b"], [0.1])

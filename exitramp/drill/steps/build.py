@@ -34,6 +34,7 @@ from exitramp.records import (
     parse_metric,
 )
 from exitramp.registry import corpus, model_adapter, store_adapter
+from exitramp.wording import counted
 from exitramp.yaml_reader import Block
 
 EMBED_ROWS = 512
@@ -85,7 +86,7 @@ def _require_room(run: DrillRun) -> None:
     held = count_or_none(endpoint)
     if held:
         raise CollectionExists(
-            f"the substitute {endpoint.address} already holds {held} records",
+            f"the substitute {endpoint.address} already holds {counted(held, 'record')}",
             hint="a drill fills an empty collection: name another one in the drill file, or delete this one; local "
             "files may stand in '{folder}', the folder of each run",
         )
@@ -120,7 +121,7 @@ def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
     run.shared["primary_digests"] = digests
     findings = []
     if landed != len(documents):
-        text = f"{len(documents)} documents were written and {landed} landed"
+        text = f"{counted(len(documents), 'document was', 'documents were')} written and {landed:,} landed"
         findings.append(Finding("build.count", text, Verdict.FAIL))
     return StepOutcome(
         {
@@ -186,8 +187,9 @@ def _golden(run: DrillRun, arguments: NoArguments) -> StepOutcome:
         findings.append(
             Finding(
                 "golden.absent",
-                f"{len(coverage.absent_ids)} golden ids are not in the corpus and touch "
-                f"{len(coverage.affected_cases)} of {len(cases)} questions",
+                f"{counted(len(coverage.absent_ids), 'golden id is', 'golden ids are')} not in the corpus and "
+                f"{'touches' if len(coverage.absent_ids) == 1 else 'touch'} "
+                f"{len(coverage.affected_cases)} of {counted(len(cases), 'question')}",
                 Verdict.INCONCLUSIVE if too_many else None,
                 tuple(coverage.absent_ids[:20]),
                 len(coverage.absent_ids),

@@ -16,6 +16,7 @@ from exitramp.finops.exit_cost import Egress, ExitCost, ParallelRun, Reembedding
 from exitramp.finops.prices import MissingPrice, Price, PriceBook, Unit, plain
 from exitramp.finops.unit_cost import Billed, Billing, request_costs
 from exitramp.records import Finding, Verdict
+from exitramp.wording import counted
 from exitramp.yaml_reader import Block
 
 STORE_ITEM = Billing().store_item
@@ -72,7 +73,9 @@ def _cost(run: DrillRun, arguments: CostArguments) -> StepOutcome:
         text = f"prices are missing, and what rests on them is unknown: {'; '.join(gaps)}"
         findings.append(Finding("cost.missing_prices", text, count=len(gaps)))
     if run.spec.data.monthly_requests is None:
-        text = f"{MONTHLY_REQUESTS:,} requests a month are assumed: data.monthly_requests says how many there are"
+        text = (
+            f"{counted(MONTHLY_REQUESTS, 'request')} a month are assumed: data.monthly_requests says how many there are"
+        )
         findings.append(Finding("cost.assumed_requests", text))
     data = {
         "price_book": {"name": book.name, "sha256": book.sha256},

@@ -26,6 +26,7 @@ from exitramp.evals.verdicts import (
 from exitramp.orchestration.router import Policy, Router
 from exitramp.orchestration.trace import TraceLabels
 from exitramp.records import Finding, Verdict
+from exitramp.wording import counted
 from exitramp.yaml_reader import Block
 
 PATIENT_SECONDS = 20.0
@@ -111,7 +112,7 @@ def _replay(run: DrillRun, stack: str, label: str) -> StepOutcome:
     failed = [result.case_id for result in found.results if result.error_class is not None]
     findings: tuple[Finding, ...] = ()
     if failed:
-        text = f"{len(failed)} of {len(found.results)} golden questions got no answer from the {stack}"
+        text = f"{len(failed)} of {counted(len(found.results), 'golden question')} got no answer from the {stack}"
         findings = (Finding("replay.failed", text, None, tuple(failed[:20]), len(failed)),)
     return StepOutcome(summary(found), findings)
 

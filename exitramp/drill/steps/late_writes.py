@@ -21,6 +21,7 @@ from exitramp.parity.records import compare_records
 from exitramp.ports import Origin, VectorSource
 from exitramp.records import CollectionSpec, CorpusDocument, Finding, RecordKey
 from exitramp.urls import path_address
+from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, open_endpoint
 from exitramp.yaml_reader import Block
 
@@ -57,7 +58,9 @@ def _write(run: DrillRun, arguments: WriteArguments) -> StepOutcome:
     keys = sorted((key for batch in read_all(source, batch_rows=1000) for key in record_keys(batch)), key=str)
     wanted = arguments.updates + arguments.deletes
     if len(keys) < wanted:
-        raise DataInvalid(f"the primary holds {len(keys)} records, and {wanted} are to be changed or deleted")
+        raise DataInvalid(
+            f"the primary holds {counted(len(keys), 'record')}, and {wanted:,} are to be changed or deleted"
+        )
     rng = random.Random(run.seed)
     chosen = rng.sample(keys, wanted)
     documents = [
@@ -80,7 +83,8 @@ def _write(run: DrillRun, arguments: WriteArguments) -> StepOutcome:
     sink.flush()
     run.shared["late_writes"] = done
     run.shared["primary_digests"] = read_digests(endpoint.source())
-    text = f"{len(done.upserted)} records were written to the primary and {len(done.deleted)} deleted after the dump"
+    written = counted(len(done.upserted), "record was", "records were")
+    text = f"{written} written to the primary and {len(done.deleted):,} deleted after the dump"
     return StepOutcome(
         {
             "upserted": sorted(done.upserted),
@@ -125,13 +129,14 @@ def _loss(run: DrillRun, arguments: NoArguments) -> StepOutcome:
             _beyond_announced(run, substitute, late, missing, stale)
     lost = [*missing, *stale, *undeleted]
     findings = []
-    for code, ids, text in (
-        ("loss.missing", missing, "records are not in the substitute"),
-        ("loss.stale", stale, "records are in the substitute in an older state"),
-        ("loss.undeleted", undeleted, "deleted records are still in the substitute"),
+    for code, ids, one, many, where in (
+        ("loss.missing", missing, "record is", "records are", "not in the substitute"),
+        ("loss.stale", stale, "record is", "records are", "in the substitute in an older state"),
+        ("loss.undeleted", undeleted, "deleted record is", "deleted records are", "still in the substitute"),
     ):
         if ids:
-            findings.append(Finding(code, f"{len(ids)} {text}", None, tuple(ids[:IDS_SHOWN]), len(ids)))
+            text = f"{counted(len(ids), one, many)} {where}"
+            findings.append(Finding(code, text, None, tuple(ids[:IDS_SHOWN]), len(ids)))
     data = {"missing": missing, "stale": stale, "undeleted": undeleted, "records": len(lost), "how": how}
     return StepOutcome(data, tuple(findings))
 

@@ -25,6 +25,7 @@ from exitramp.parity.neighbour_result import Demands
 from exitramp.parity.neighbours import compare_neighbours, metric_disagreement
 from exitramp.records import Finding, Metric, Verdict, parse_metric
 from exitramp.urls import path_address
+from exitramp.wording import counted
 from exitramp.wrappers import open_endpoint
 from exitramp.yaml_reader import Block
 
@@ -189,7 +190,8 @@ def _lose(run: DrillRun, arguments: LoseArguments) -> StepOutcome:
     sink.delete(lost)
     sink.flush()
     run.shared["lost_on_purpose"] = {str(key) for key in lost}
-    text = f"{count} of {len(keys)} records were removed from the substitute on purpose, as this drill announces"
+    were = f"{counted(len(keys), 'record')} {'was' if count == 1 else 'were'}"
+    text = f"{count:,} of {were} removed from the substitute on purpose, as this drill announces"
     return StepOutcome({"lost": count, "of": len(keys)}, (Finding("sabotage.lost", text, count=count),))
 
 

@@ -28,6 +28,7 @@ from exitramp.orchestration.router import Policy, Router
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.trace import TraceLabels
 from exitramp.records import Finding, Verdict
+from exitramp.wording import counted
 from exitramp.yaml_reader import Block
 
 POLL_SECONDS = 0.05
@@ -134,7 +135,7 @@ def _outcome(
     failed = [request for request in during if not is_good(request)]
     empty = [request.question_id for request in failed if request.end is LoadEnd.ANSWERED]
     if empty:
-        text = f"{len(empty)} requests were answered without a single passage"
+        text = f"{counted(len(empty), 'request was', 'requests were')} answered without a single passage"
         findings.append(Finding("outage.empty", text, None, tuple(empty[:IDS_SHOWN]), len(empty)))
     rto = [each.recovery_seconds for each in measured]
     data = {

@@ -26,7 +26,7 @@ from exitramp.report.sections.charts import COST_PARTS, cost_chart
 from exitramp.report.sections.fields import Data, count, flag, money, objects, part, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.prices import price_sources
-from exitramp.report.sections.words import listed, not_measured, sentence
+from exitramp.report.sections.words import counted, listed, not_measured, sentence
 from exitramp.report.text import NO_BREAK, number_text
 
 _LINES: Final = {
@@ -111,7 +111,7 @@ def _compared(comparison: Data) -> Iterator[Block]:
         note="" if word(comparison, "verdict") == "pass" else sentence(word(comparison, "reason")),
     )
     requests = count(comparison, "monthly_requests")
-    volume = f" at {number_text(requests)} requests" if requests is not None else ""
+    volume = f" at {counted(requests, 'request')}" if requests is not None else ""
     yield Table(f"By the month{volume}, in USD", _sides("What", 2), (_change("Run-rate", part(comparison, "monthly")),))
     cases = part(comparison, "use_cases")
     if cases:
