@@ -225,9 +225,8 @@ class DrillRun:
         """
         stop = self.spec.stop
         if stop.errors is not None and self.errors_seen >= stop.errors:
-            raise SpendExceeded(
-                f"stop condition: {counted(self.errors_seen, 'error')}, and {counted(stop.errors, 'ends', 'end')} the drill"
-            )
+            ends = counted(stop.errors, "ends", "end")
+            raise SpendExceeded(f"stop condition: {counted(self.errors_seen, 'error')}, and {ends} the drill")
         if stop.usd is not None and self.unpriced:
             raise SpendExceeded(
                 f"stop condition: {counted(self.unpriced, 'call has', 'calls have')} no price, so {stop.usd:g} USD "
