@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +16,10 @@ from exitramp.cli import output
 from exitramp.cli.options import json_option, open_settings, store_options
 from exitramp.errors import ExitCode
 from exitramp.wording import counted
+
+if TYPE_CHECKING:
+    from exitramp.drill.spec import DrillSpec
+    from exitramp.drill.touching import Touches
 
 
 @click.group()
@@ -62,22 +67,50 @@ def show(name: str, as_json: bool) -> int:
       exitramp drill show vendor_outage
     """
     from exitramp.drill.catalogue import STEPS, find_drill
+    from exitramp.drill.touching import touches
 
     spec = find_drill(name)
+    touched = [touches(STEPS[step.name], step, spec) for step in spec.steps]
     if as_json:
-        output.emit_json(spec.to_json())
+        output.emit_json(spec.to_json() | {"touches": [each.to_json() for each in touched]})
         return int(ExitCode.PASS)
-    output.say(f"{spec.title}  ({spec.mode}; expected to end: {spec.expected})\n\n{spec.description.strip()}\n")
-    rows = []
-    for number, step in enumerate(spec.steps, 1):
-        kind = STEPS[step.name]
-        rows.append(
-            (number, step.name, ", ".join(kind.reads), ", ".join(kind.writes), ", ".join(kind.cuts), kind.summary)
-        )
-    output.say(output.table(rows, ("", "step", "reads", "writes", "cuts", "what it does")))
+    # Only the packaged drills come with a verdict that they have to end with.
+    expected = f"; expected to end: {spec.expected}" if spec.folder is None else ""
+    output.say(f"{spec.title}  ({spec.mode}{expected})\n\n{textwrap.fill(spec.description.strip(), 100)}\n")
+    _say_steps(spec, touched)
     promised = {key: value for key, value in spec.objectives.to_json().items() if value is not None}
-    output.say("\nobjectives: " + (", ".join(f"{key} {value:g}" for key, value in promised.items()) or "none"))
+    told = ", ".join(f"{key} {value:g}" for key, value in promised.items())
+    output.say(f"\nobjectives: {told or 'none has a number, so nothing is judged'}")
     return int(ExitCode.PASS)
+
+
+def _say_steps(spec: DrillSpec, touched: list[Touches]) -> None:
+    from exitramp.drill.catalogue import STEPS
+    from exitramp.drill.touching import parts_of, writes_elsewhere
+
+    parts = list(parts_of(spec))
+    rows = []
+    for number, (step, each) in enumerate(zip(spec.steps, touched, strict=True), 1):
+        cuts = [_in_short(each.cuts, parts), *(f"{name} (simulated)" for name in each.simulates)]
+        summary = STEPS[step.name].as_in(spec, step.arguments).summary
+        told = (_in_short(each.reads, parts), _in_short(each.writes, parts), ", ".join(filter(None, cuts)))
+        rows.append((number, step.name, *told, summary))
+    output.say(output.table(rows, ("", "step", "reads", "writes", "cuts", "what it does")))
+    if any(each.simulates for each in touched):
+        output.say("\nsimulated: what the drill did not start is never cut; exitramp's own calls to it fail instead")
+    written = tuple(dict.fromkeys(name for each in touched for name in each.writes))
+    for name, address in writes_elsewhere(spec, written).items():
+        output.say(f"\n{name} is not on this machine: it is written only with --allow-writes {address}")
+
+
+def _in_short(names: tuple[str, ...], parts: list[str]) -> str:
+    """`primary` where the primary's store and chat are meant, if it has both."""
+    told: list[str] = []
+    for stack in ("primary", "substitute"):
+        whole = [name for name in parts if name.startswith(f"{stack}.")]
+        named = [name for name in whole if name in names]
+        told += [stack] if len(named) > 1 and named == whole else named
+    return ", ".join(told)
 
 
 @drill.command()

@@ -84,18 +84,10 @@ def _plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """The plan's lines, the payload keys that are kept as they are in one."""
     kept = [line for line in plan.lines if line.subject.startswith("payload.") and line.fidelity is Fidelity.EXACT]
     rows = [(line.fidelity.value, _cell(line.subject), line.how) for line in plan.lines if line not in kept]
-    return (
-        [
-            *rows,
-            (
-                "exact",
-                f"payload: {counted(len(kept), 'key')}",
-                "kept as it is" if len(kept) == 1 else "kept as they are",
-            ),
-        ]
-        if kept
-        else rows
-    )
+    if kept:
+        how = "kept as it is" if len(kept) == 1 else "kept as they are"
+        rows.append(("exact", f"payload: {counted(len(kept), 'key')}", how))
+    return rows
 
 
 def _cell(text: str, width: int = 60) -> str:

@@ -19,6 +19,7 @@ from exitramp.drill.interruption import Interruption, SignalArrived, WayBackOver
 from exitramp.drill.objectives import ObjectiveResult, Unpromised, judge_objectives, objectives_sha256, unpromised
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec, StepSpec
+from exitramp.drill.touching import touches
 from exitramp.errors import ExitrampError, SpendExceeded, UsageError
 from exitramp.records import Finding, Verdict
 from exitramp.urls import Network
@@ -204,9 +205,7 @@ class _Engine:
             {
                 "step": step.name,
                 "arguments": spec.arguments.to_json(),
-                "reads": list(step.reads),
-                "writes": list(step.writes),
-                "cuts": list(step.cuts),
+                **touches(step, spec, run.spec).to_json(),
             },
         )
         began = run.clock.monotonic()

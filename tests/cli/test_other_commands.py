@@ -95,6 +95,12 @@ def test_a_drill_of_ones_own_is_begun_and_runs(name: str, cli: Cli) -> None:
     assert found["substitute"]["records"] is None
     assert {line["class"] for line in found["plan"]} == {"exact"}
     assert cli("drill", "show", found["drill_file"], "--json", code=0).json["primary"]["store"]["address"] == primary
+    said = cli("drill", "show", found["drill_file"], code=0).out
+    assert "primary.store (simulated)" in said
+    assert "exitramp's own calls to it fail instead" in said
+    assert "play the primary's outage under load" in said
+    assert "expected to end" not in said, "nobody knows that of a drill of one's own"
+    assert "--allow-writes" not in said
     said = cli(*words, "--out", "two", code=0).out
     assert "8 records" in said
     assert "exitramp drill run two/drill.yaml" in said

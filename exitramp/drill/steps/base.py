@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.spec import DrillSpec
 from exitramp.yaml_reader import Block
 
 
@@ -26,7 +27,8 @@ class NoArguments:
 class Step:
     """A named step. `reads`, `writes` and `cuts` say which of the stacks' parts it touches, e.g. `primary.store`.
 
-    `always` marks a step that runs even after the drill was aborted: it brings things back.
+    `always` marks a step that runs even after the drill was aborted: it brings things back. `varies` gives the fields
+    that are otherwise in one drill, with the step's arguments there.
     """
 
     name: str
@@ -37,3 +39,8 @@ class Step:
     writes: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
     always: bool = False
+    varies: Callable[[DrillSpec, Any], dict[str, Any]] = lambda spec, arguments: {}
+
+    def as_in(self, spec: DrillSpec, arguments: Any) -> Step:
+        """The step as this drill and these arguments make it: what it says and touches."""
+        return replace(self, **self.varies(spec, arguments))

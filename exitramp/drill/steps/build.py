@@ -15,6 +15,7 @@ from exitramp.arrow import dense_array, stream_schema
 from exitramp.drill.inputs import load_cases, prompt_folder
 from exitramp.drill.prompts import load_prompts
 from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.errors import CollectionExists, ConfigError
 from exitramp.evals.golden import golden_coverage
@@ -232,6 +233,11 @@ def _parse_build(block: Block) -> BuildArguments:
     )
 
 
-START = Step("start", "start the services of both stacks", _start)
+def _varied(spec: DrillSpec, arguments: NoArguments) -> dict[str, Any]:
+    parts = [part for stack in (spec.primary, spec.substitute) for part in (stack.store, stack.chat)]
+    return {} if any(part and part.service for part in parts) else {"summary": "see that the two sides can be used"}
+
+
+START = Step("start", "start the services of both stacks", _start, varies=_varied)
 BUILD = Step("build_primary", "fill the primary store from the corpus", _build, _parse_build, writes=("primary.store",))
 GOLDEN = Step("load_golden", "load the golden questions and count what they need", _golden, reads=("primary.store",))

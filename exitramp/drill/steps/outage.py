@@ -16,6 +16,7 @@ from exitramp.drill.costing import attempt_price, count_request
 from exitramp.drill.measuring import PhaseMeasure, is_good, latency_figures, measure_phase, timeline
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.spec import DrillSpec
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import Step
 from exitramp.errors import ConfigError
@@ -170,16 +171,17 @@ def _findings(report: LoadReport, measured: Sequence[PhaseMeasure], reconciliati
     if report.raised is not None:
         kind = type(report.raised).__name__
         found.append(Finding("outage.raised", f"a request ended with an unexpected {kind}", Verdict.FAIL))
-    for name, text in (
-        ("unbacked", "answers are in no vendor's account"),
-        ("answered_twice", "requests were answered more than once"),
-        ("answered_unseen", "requests were answered by a vendor and that answer did not arrive"),
-        ("foreign", "answers in the vendors' accounts belong to no request of ours"),
+    for name, one, many, text in (
+        ("unbacked", "answer is", "answers are", "in no vendor's account"),
+        ("answered_twice", "request was", "requests were", "answered more than once"),
+        ("answered_unseen", "request was", "requests were", "answered by a vendor and that answer did not arrive"),
+        ("foreign", "answer belongs", "answers belong", "by a vendor's account to no request of ours"),
     ):
         ids = getattr(reconciliation, name)
         if ids:
             verdict = Verdict.FAIL if name in {"unbacked", "answered_twice"} else None
-            found.append(Finding(f"outage.{name}", f"{len(ids)} {text}", verdict, ids[:IDS_SHOWN], len(ids)))
+            said = f"{counted(len(ids), one, many)} {text}"
+            found.append(Finding(f"outage.{name}", said, verdict, ids[:IDS_SHOWN], len(ids)))
     for each in measured:
         if each.recovery_seconds is None:
             text = f"no good answer came from the substitute while '{each.fault}' lasted"
@@ -300,6 +302,14 @@ def _parse(block: Block) -> OutageArguments:
     )
 
 
+def _varied(spec: DrillSpec, arguments: OutageArguments) -> dict[str, Any]:
+    broken = list(dict.fromkeys(phase.on for phase in arguments.phases))
+    found: dict[str, Any] = {"cuts": tuple(f"primary.{part}" for part in broken)}
+    if all(part is not None and part.service is None for part in (getattr(spec.primary, each) for each in broken)):
+        found["summary"] = "play the primary's outage under load and see who notices"
+    return found
+
+
 OUTAGE = Step(
     "outage",
     "break the primary under load and see who notices",
@@ -307,4 +317,5 @@ OUTAGE = Step(
     _parse,
     reads=("primary.store", "primary.chat", "substitute.store", "substitute.chat"),
     cuts=("primary.store", "primary.chat"),
+    varies=_varied,
 )

@@ -8,6 +8,7 @@ from typing import Any
 from exitramp.drill.costing import count_request
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
+from exitramp.drill.spec import DrillSpec
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import Step
 from exitramp.drill.steps.late_writes import LateWrites
@@ -198,6 +199,12 @@ def _parse_rollback(block: Block) -> RollbackArguments:
 
 EVERYTHING = ("primary.store", "primary.chat", "substitute.store", "substitute.chat")
 HYPOTHESIS = Step("check_hypothesis", "does everything answer?", _hypothesis, _parse_hypothesis, reads=EVERYTHING)
+
+
+def _varied(spec: DrillSpec, arguments: RollbackArguments) -> dict[str, Any]:
+    return {} if arguments.sync else {"writes": (), "summary": "bring the primary back and send traffic there"}
+
+
 ROLLBACK = Step(
     "rollback",
     "bring the primary back, send traffic there, and bring over what the substitute missed",
@@ -206,4 +213,5 @@ ROLLBACK = Step(
     reads=EVERYTHING,
     writes=("substitute.store",),
     always=True,
+    varies=_varied,
 )

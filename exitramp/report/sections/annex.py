@@ -123,8 +123,8 @@ def _steps(journal: Journal) -> Table:
             Column("Events"),
         ),
         tuple(ran),
-        note="Declared: which parts of the two stacks a step reads, writes or cuts. A step that only prepares or"
-        " measures has no verdict.",
+        note="Declared: which parts of the two stacks a step reads, writes or cuts, or plays an outage of without"
+        " touching them. A step that only prepares or measures has no verdict.",
     )
 
 
@@ -142,11 +142,8 @@ def _span(step: StepRun) -> Cell:
 
 
 def _declared(step: StepRun) -> str:
-    told = [
-        f"{verb} {', '.join(named)}"
-        for verb in ("reads", "writes", "cuts")
-        if (named := words(step.started.data, verb))
-    ]
+    verbs = {"reads": "reads", "writes": "writes", "cuts": "cuts", "simulates": "simulates an outage of"}
+    told = [f"{verb} {', '.join(named)}" for key, verb in verbs.items() if (named := words(step.started.data, key))]
     return "; ".join(told) or "neither stack"
 
 
