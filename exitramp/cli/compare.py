@@ -61,7 +61,8 @@ PROPOSED_FILTERS = 3
     "--where",
     multiple=True,
     metavar="JSON",
-    help='Compare filtered neighbours too, e.g. {"eq": {"field": "package", "value": "numpy"}}. May be repeated.',
+    help='Compare filtered neighbours too, e.g. {"eq": {"field": "package", "value": "numpy"}}: see docs/filters.md. '
+    "May be repeated.",
 )
 @click.option(
     "--filters/--no-filters",
