@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, record_keys, stream_schema, vector_type
 from exitramp.codec import marker, payload, ragged, vectors
-from exitramp.codec.ids import candidate_ids
+from exitramp.codec.ids import candidate_ids, is_derived
 from exitramp.codec.layout import FieldLayout, Layout, restored_spec
+from exitramp.codec.noticed import Noticed
+from exitramp.errors import DataInvalid
 from exitramp.payloads import decoded_payloads
 from exitramp.ports import Cursor, Origin, Page, Partition, StoreIdentity, VectorSource
 from exitramp.records import CollectionSpec, DType, Finding, RecordKey, VectorKind
 
-FINDING_IDS = 20
 # As a pattern: 0.1 us for a payload of 450 bytes, as a plain text 0.7.
 _MARKED = re.escape(f'"{marker.MARKER_KEY}"')
 
@@ -36,7 +37,7 @@ class DecodingSource:
         self._source = source
         self._verbatim = verbatim
         self._layout: Layout | None = None
-        self._edits = _Edits()
+        self._noticed = Noticed()
 
     def identity(self) -> StoreIdentity:
         return self._source.identity()
@@ -79,46 +80,20 @@ class DecodingSource:
         return batch.take(pa.array(keep, pa.int64()))
 
     def _decoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return batch if self._verbatim else decode_batch(batch, self.layout, self._edits)
+        return batch if self._verbatim else decode_batch(batch, self.layout, self._noticed)
 
     def close(self) -> None:
         self._source.close()
 
     def findings(self) -> list[Finding]:
         """What was noticed in the records read so far."""
-        return self._edits.findings()
+        return self._noticed.findings()
 
 
-class _Edits:
-    """Rows in which a natively kept value is no longer the one that was written with the marker."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, int] = {}
-        self._ids: dict[str, list[str]] = {}
-
-    def note(self, field: str, key: str) -> None:
-        self._rows[field] = self._rows.get(field, 0) + 1
-        ids = self._ids.setdefault(field, [])
-        if len(ids) < FINDING_IDS and key not in ids:
-            ids.append(key)
-
-    def findings(self) -> list[Finding]:
-        return [
-            Finding(
-                "codec.edited",
-                f"{field} was changed in the store after it was written there; the store's value is the one taken",
-                ids=tuple(self._ids[field]),
-                count=rows,
-                detail={"field": field},
-            )
-            for field, rows in sorted(self._rows.items())
-        ]
-
-
-def decode_batch(batch: pa.RecordBatch, layout: Layout, edits: _Edits) -> pa.RecordBatch:
+def decode_batch(batch: pa.RecordBatch, layout: Layout, noticed: Noticed) -> pa.RecordBatch:
     """`batch` of the native collection as one of the original collection."""
     schema = stream_schema(layout.original)
-    marks = _marks(batch)
+    marks = _marks(batch, noticed)
     columns: dict[str, pa.Array] = {
         name: batch.column(name) for name in ("id", "namespace", "document", "payload") if name in batch.schema.names
     }
@@ -131,23 +106,26 @@ def decode_batch(batch: pa.RecordBatch, layout: Layout, edits: _Edits) -> pa.Rec
             columns[field.original.column] = pa.nulls(rows, vector_type(field.original))
         else:
             kept = {row for row, (entries, _) in marks.items() if field.original.column in entries.get("vec", {})}
-            columns[field.original.column] = _restore_dtype(batch, field, kept, edits)
+            columns[field.original.column] = _restore_dtype(batch, field, kept, noticed)
     if marks:
-        _apply(columns, marks, layout, batch, edits)
+        _apply(columns, marks, layout, batch, noticed)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _marks(batch: pa.RecordBatch) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
+def _marks(batch: pa.RecordBatch, noticed: Noticed) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
     """The rows that carry a marker: their entries and their native payload without it."""
     texts = batch.column("payload")
     suspects = pc.fill_null(pc.match_substring_regex(texts, _MARKED), False)
     found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
     rows = np.flatnonzero(np.asarray(suspects))
     for row, native in zip(rows.tolist(), decoded_payloads(texts.take(pa.array(rows))), strict=True):
-        entries = marker.read(native.get(marker.MARKER_KEY)) if isinstance(native, dict) else None
+        text = native.get(marker.MARKER_KEY) if isinstance(native, dict) else None
+        entries = marker.read(text)
         if entries is not None:
             del native[marker.MARKER_KEY]
             found[row] = (entries, native)
+        elif marker.is_like(text):
+            noticed.no_marker(batch.column("id")[row].as_py())
     return found
 
 
@@ -156,7 +134,7 @@ def _apply(
     marks: dict[int, tuple[dict[str, Any], dict[str, Any]]],
     layout: Layout,
     batch: pa.RecordBatch,
-    edits: _Edits,
+    noticed: Noticed,
 ) -> None:
     ids = columns["id"].to_pylist()
     payloads = columns["payload"].to_pylist()
@@ -164,14 +142,13 @@ def _apply(
     documents = columns["document"].to_pylist() if "document" in columns else None
     restored: dict[str, dict[int, Any]] = {}
     for row, (entries, native) in marks.items():
-        ids[row] = entries.get("id", ids[row])
-        if namespaces is not None and "ns" in entries:
-            namespaces[row] = entries["ns"]
-        if documents is not None and "doc" in entries:
-            documents[row] = _document(entries["doc"], native)
+        if "id" in entries:
+            _restore_key(row, entries, ids, namespaces, noticed)
+        if "doc" in entries:
+            _restore_document(row, entries["doc"], native, documents, ids[row], noticed)
         done = payload.restore_keys(native, entries.get("top", {}))
         for key in done.edited:
-            edits.note(f"payload key {key!r}", ids[row])
+            noticed.edited(f"payload key {key!r}", ids[row])
         payloads[row] = None if entries.get("p") == 0 and not done.payload else canonical.dumps(done.payload)
         for column in entries.get("null", ()):
             restored.setdefault(column, {})[row] = None
@@ -184,24 +161,57 @@ def _apply(
     if documents is not None:
         columns["document"] = pa.array(documents, pa.string())
     for field in layout.fields:
-        if field.original.column in restored:
-            column = field.original.column
+        column = field.original.column
+        if column in restored:
             found = None if field.native is None else batch.column(field.native.column)
-            columns[column] = _restore_vectors(columns[column], found, restored[column], field, ids, edits)
+            columns[column] = _restore_vectors(columns[column], found, restored.pop(column), field, ids, noticed)
+    for column, left in restored.items():
+        for place in (place for place, entry in left.items() if entry is not None):
+            noticed.unread(f"vector field {column!r}", ids[place])
 
 
-def _document(entry: dict[str, Any], native: dict[str, Any]) -> str | None:
-    if "o" in entry:
-        text: str | None = entry["o"]
-        return text
-    found = native.pop(entry["k"], None)
-    if found is None or isinstance(found, str):
-        return found
-    native[entry["k"]] = found  # the application put something else under that key: it stays the application's
-    return None
+def _restore_key(
+    row: int, entries: Mapping[str, Any], ids: list[str], namespaces: list[str | None] | None, noticed: Noticed
+) -> None:
+    """The record's own id and namespace, if the one under which it stands was made of them: an application that copies
+    a record under another id copies its marker too, and two records must not come out as one."""
+    id_, namespace = entries["id"], entries.get("ns")
+    if not is_derived(ids[row], id_, namespace):
+        noticed.edited("the id", ids[row])
+    elif namespace is None:
+        ids[row] = id_
+    elif namespaces is None:
+        noticed.unread("the namespace", ids[row])
+    elif namespaces[row] is not None:
+        noticed.edited("the namespace", ids[row])
+    else:
+        ids[row], namespaces[row] = id_, namespace
 
 
-def _restore_dtype(batch: pa.RecordBatch, field: FieldLayout, kept: set[int], edits: _Edits) -> pa.Array:
+def _restore_document(
+    row: int,
+    entry: Mapping[str, Any],
+    native: dict[str, Any],
+    documents: list[str | None] | None,
+    id_: str,
+    noticed: Noticed,
+) -> None:
+    """The document out of the marker, or out of the payload key under which the marker says that it stands."""
+    if documents is None:
+        if "o" in entry:
+            noticed.unread("the document", id_)
+        return  # what stands under a key of its own stays there
+    found = entry.get("o") if "o" in entry else native.get(entry["k"])
+    if documents[row] is not None or not isinstance(found, str):
+        # The application put something else there, which stays where it is.
+        noticed.edited("the document", id_)
+        return
+    if "k" in entry:
+        del native[entry["k"]]
+    documents[row] = found
+
+
+def _restore_dtype(batch: pa.RecordBatch, field: FieldLayout, kept: set[int], noticed: Noticed) -> pa.Array:
     """The field in its own dtype again. Rows in `kept` have their original in the marker and need no judging here."""
     original, native = field.original, field.native
     assert native is not None
@@ -223,7 +233,7 @@ def _restore_dtype(batch: pa.RecordBatch, field: FieldLayout, kept: set[int], ed
             for row in rows.tolist():
                 if valid[row] and row not in kept:
                     text = f"vector field {original.column!r} (rounded to {original.dtype})"
-                    edits.note(text, batch.column("id")[row].as_py())
+                    noticed.edited(text, batch.column("id")[row].as_py())
     if values is None:
         return dense_array(narrow, original, valid=valid)
     return ragged.column(replace(values, numbers=narrow), original)
@@ -235,17 +245,22 @@ def _restore_vectors(
     entries: dict[int, Any],
     field: FieldLayout,
     ids: Sequence[str],
-    edits: _Edits,
+    noticed: Noticed,
 ) -> pa.Array:
     """`column` in the field's own dtype with the marker's vectors in it, where `native` still is what was written."""
     original = field.original
     taken: dict[int, Any] = {}
     for row, entry in entries.items():
-        value = None if entry is None else vectors.unpack(entry, original, where=f"record {ids[row]!r}")
+        try:
+            value = None if entry is None else vectors.unpack(entry, original, where=f"record {ids[row]!r}")
+        except DataInvalid:  # of another field's length or type: nothing that was written for this one
+            notice = noticed.unread if native is None else noticed.edited
+            notice(f"vector field {original.column!r}", ids[row])
+            continue
         if native is None or _is_as_written(native, row, value, entry, field):
             taken[row] = value
         else:
-            edits.note(f"vector field {original.column!r}", ids[row])
+            noticed.edited(f"vector field {original.column!r}", ids[row])
     if not taken:
         return column
     if not vectors.is_dense(original):
@@ -266,9 +281,12 @@ def _is_as_written(native: pa.Array, row: int, value: Any, entry: dict[str, Any]
     """Whether nobody has touched what stands natively for a record whose vector the marker has (None: it has none)."""
     assert field.native is not None
     found = vectors.row_value(native, row, field.native)
-    if entry is not None and entry["n"] == vectors.ABSENT:
+    if entry is not None and entry.get("n") == vectors.ABSENT:
         return found is None
-    if found is None:
+    # Nothing is written like that for a field that the store holds: no vector where it is not dense, and one without a
+    # word on how it stands.
+    never = not vectors.is_dense(field.native) if entry is None else "n" not in entry
+    if found is None or never:
         return False
     if entry is None:
         unit = vectors.stand_in(np.zeros_like(found), vectors.PLACEHOLDER)
@@ -288,7 +306,7 @@ def _with_marks_seen(source: VectorSource, layout: Layout) -> Layout:
         return layout
     for partition in source.partitions(1)[:1]:
         for page in source.scan(partition, batch_rows=64):
-            marks = _marks(page.batch)
+            marks = _marks(page.batch, Noticed())
             documents = any("doc" in entries or "d" in entries.get("has", "") for entries, _ in marks.values())
             namespaces = any("ns" in entries or "n" in entries.get("has", "") for entries, _ in marks.values())
             return _widened(layout, documents=documents, namespaces=namespaces)

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from exitramp import canonical
 from exitramp.arrow import record_keys
 from exitramp.codec import marker
-from exitramp.codec.decoding import DecodingSource, _Edits, decode_batch
+from exitramp.codec.decoding import DecodingSource, decode_batch
 from exitramp.codec.layout import Layout
+from exitramp.codec.noticed import Noticed
 from exitramp.codec.payload import FLOAT_TOLERANCE_ULP
 from exitramp.errors import UsageError
 from exitramp.filters import And, Exists, Filter, In, Leaf, Not, Or, Range, holds, leaves, matches
@@ -141,7 +142,7 @@ def _marked(source: VectorSource, layout: Layout) -> Iterator[_Marked]:
                 continue
             columns = [name for name in page.batch.schema.names if name in ("id", "namespace", "document", "payload")]
             batch = page.batch.select(columns).take(rows)
-            decoded = decode_batch(batch, bare, _Edits())
+            decoded = decode_batch(batch, bare, Noticed())
             originals = decoded.column("payload").to_pylist()
             for key, text, original in zip(
                 record_keys(decoded), batch.column("payload").to_pylist(), originals, strict=True

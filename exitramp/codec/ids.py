@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
 from collections.abc import Iterator
 
 from exitramp.errors import DataInvalid
@@ -50,6 +49,16 @@ def candidate_ids(key: RecordKey) -> Iterator[str]:
             yield _derived(each, frozenset({kind}))
 
 
+def is_derived(native: str, id_: str, namespace: str | None) -> bool:
+    """Whether a sink that does not take this id, or has no namespaces, keeps the record as `native`."""
+    digest = _digest(id_, namespace)
+    if native.startswith("x-"):
+        return native == _as_text(digest)
+    if "-" in native:
+        return native == _as_uuid(digest)
+    return native == _as_number(digest)
+
+
 def _taken_as_is(text: str, limits: SinkLimits) -> bool:
     kinds = limits.id_kinds
     if IdKind.STRING in kinds and text and (limits.id_bytes is None or len(text.encode("utf-8")) <= limits.id_bytes):
@@ -62,17 +71,32 @@ def _taken_as_is(text: str, limits: SinkLimits) -> bool:
 
 
 def _derived(key: RecordKey, kinds: frozenset[IdKind]) -> str:
-    space = b"" if key.namespace is None else b"n" + key.namespace.encode("utf-8")
-    material = b"exitramp/id/1\0" + len(space).to_bytes(8, "little") + space + key.id.encode("utf-8")
-    digest = hashlib.sha256(material).digest()
+    digest = _digest(key.id, key.namespace)
     if IdKind.STRING in kinds:
-        return "x-" + digest[:20].hex()
-    if IdKind.UUID in kinds:
-        # RFC 9562 version 8: "custom", so that nobody mistakes it for a random or a name-based one.
-        bits = bytearray(digest[:16])
-        bits[6] = (bits[6] & 0x0F) | 0x80
-        bits[8] = (bits[8] & 0x3F) | 0x80
-        return str(uuid.UUID(bytes=bytes(bits)))
+        return _as_text(digest)
+    return _as_uuid(digest) if IdKind.UUID in kinds else _as_number(digest)
+
+
+def _digest(id_: str, namespace: str | None) -> bytes:
+    space = b"" if namespace is None else b"n" + namespace.encode("utf-8")
+    material = b"exitramp/id/1\0" + len(space).to_bytes(8, "little") + space + id_.encode("utf-8")
+    return hashlib.sha256(material).digest()
+
+
+def _as_text(digest: bytes) -> str:
+    return "x-" + digest[:20].hex()
+
+
+def _as_uuid(digest: bytes) -> str:
+    # RFC 9562 version 8: "custom", so that nobody mistakes it for a random or a name-based one.
+    bits = bytearray(digest[:16])
+    bits[6] = (bits[6] & 0x0F) | 0x80
+    bits[8] = (bits[8] & 0x3F) | 0x80
+    text = bits.hex()  # uuid.UUID would write the same in four times the time
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _as_number(digest: bytes) -> str:
     return str(int.from_bytes(digest[:8], "little") >> 1)
 
 

@@ -14,12 +14,16 @@ needs it, so that a store filled by exitramp can be read, copied and dumped with
            "c": what the store does to vectors}; of a sparse one "i" is the indices' bits
     null   dense fields in which the record has no vector although the store wanted one
     has    where the store cannot say it itself: "d" if the collection has documents, "n" if it has namespaces
+
+A user may keep something of his own under that key, and an application may copy or change what we wrote. Only a text of
+just this shape is read as a marker; whether what it says goes with the record is asked entry by entry (`decoding`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from exitramp import canonical
@@ -31,6 +35,11 @@ VERSION: Final = 1
 FLOAT_TOLERANT: Final = "~"
 
 _HEAD: Final = '{"$marker":1'
+_LIKE: Final = '{"$marker":'
+_HASH_DIGITS: Final = 16
+_HEX: Final = frozenset("0123456789abcdef")
+# Half a character, which only an escape can hide in a text, and which Arrow does not take; or a backslash of a user's.
+_SURROGATE: Final = re.compile(r"\\u[dD]")
 
 
 def write(entries: Mapping[str, Any]) -> str:
@@ -40,16 +49,91 @@ def write(entries: Mapping[str, Any]) -> str:
 
 
 def read(value: object) -> dict[str, Any] | None:
-    """The entries of a marker, or None if `value` is something else that a user keeps under the same key."""
-    if not isinstance(value, str) or not value.startswith(_HEAD):
+    """The entries of a marker, each of the shape that `write` is given; None if `value` is anything else, which is a
+    user's own under the same key."""
+    if not isinstance(value, str) or not value.startswith(_HEAD) or value[-1] != "}":
         return None
     try:
         entries = canonical.loads(value)
     except DataInvalid:
         return None
-    if not isinstance(entries, dict) or entries.pop("$marker", None) != VERSION:
+    if not isinstance(entries, dict) or entries.pop("$marker", None) != VERSION or not _is_ours(entries):
         return None
-    return entries
+    return None if _SURROGATE.search(value) and not _is_unicode(entries) else entries
+
+
+def is_like(value: object) -> bool:
+    """Whether `value` begins as a marker does, of this version or another one."""
+    return isinstance(value, str) and value.startswith(_LIKE)
+
+
+def _is_ours(entries: Mapping[str, Any]) -> bool:
+    for name, entry in entries.items():
+        shape = _SHAPES.get(name)
+        if shape is None or not shape(entry):
+            return False
+    # None is written of nothing, and an id in a namespace that the store lacks is always another one there.
+    return bool(entries) and ("ns" not in entries or "id" in entries)
+
+
+def _is_unicode(entries: Mapping[str, Any]) -> bool:
+    try:
+        canonical.dumps(entries)
+    except DataInvalid:
+        return False
+    return True
+
+
+def _is_text(entry: Any) -> bool:
+    return type(entry) is str
+
+
+def _is_document(entry: Any) -> bool:
+    return entry == {"k": DOCUMENT_KEY} or (type(entry) is dict and entry.keys() == {"o"} and _is_text(entry["o"]))
+
+
+def _is_top(entry: Any) -> bool:
+    return type(entry) is dict and bool(entry) and all(map(_is_key, entry.values()))
+
+
+def _is_key(entry: Any) -> bool:
+    if type(entry) is not dict or entry.keys() != {"o", "n"}:
+        return False
+    written = entry["n"]
+    if written is None:
+        return True
+    if written == FLOAT_TOLERANT:
+        return type(entry["o"]) is float
+    return type(written) is str and len(written) == _HASH_DIGITS and _HEX.issuperset(written)
+
+
+def _is_vectors(entry: Any) -> bool:
+    return type(entry) is dict and bool(entry) and all(map(_is_vector, entry.values()))
+
+
+def _is_vector(entry: Any) -> bool:
+    """Its numbers are looked at where the field is known that they belong to."""
+    if type(entry) is not dict or entry.keys() - {"n", "c"} not in ({"s", "b"}, {"i", "b"}):
+        return False
+    return ("n" in entry) is ("c" in entry) and entry.get("n", "p") in _STANDS and entry.get("c", "x") in _CHANGES
+
+
+def _is_fields(entry: Any) -> bool:
+    return type(entry) is list and bool(entry) and all(map(_is_text, entry))
+
+
+_STANDS: Final = ("p", "z", "t", "a")
+_CHANGES: Final = ("x", "r", "s")
+_SHAPES: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "id": _is_text,
+    "ns": _is_text,
+    "p": lambda entry: type(entry) is int and entry in (0, 1),
+    "doc": _is_document,
+    "top": _is_top,
+    "vec": _is_vectors,
+    "null": _is_fields,
+    "has": lambda entry: entry in ("d", "n", "dn"),
+}
 
 
 def value_hash(value: object) -> str:

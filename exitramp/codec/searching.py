@@ -7,8 +7,9 @@ import re
 from dataclasses import replace
 
 from exitramp.arrow import record_keys
-from exitramp.codec.decoding import DecodingSource, _Edits, decode_batch
+from exitramp.codec.decoding import DecodingSource, decode_batch
 from exitramp.codec.filtering import NativeFilters
+from exitramp.codec.noticed import Noticed
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.filters import Filter
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexState, Query, SearchSettings, VectorSearch, VectorSource
@@ -57,7 +58,7 @@ class DecodingSearch:
             records = self._native.fetch(hits.keys)
         if records is None:
             return hits
-        originals = decode_batch(records, layout, _Edits())
+        originals = decode_batch(records, layout, Noticed())
         names = dict(zip(record_keys(records), record_keys(originals), strict=True))
         try:
             keys = tuple(names[key] for key in hits.keys)

@@ -28,7 +28,7 @@ def stand_in(vector: npt.NDArray[Any], how: str) -> npt.NDArray[Any]:
     """What is written natively in the place of `vector`."""
     if how == PLACEHOLDER:
         unit = np.zeros_like(vector)
-        unit[0] = 1
+        unit[:1] = 1
         return unit
     return vector + vector.dtype.type(0) if how == CLEANED else vector
 
@@ -108,9 +108,15 @@ def unpack(entry: Mapping[str, Any], field: VectorField, *, where: str) -> Any:
     """The vector that `pack` was given. Raises `DataInvalid` when the entry does not hold one of this field."""
     try:
         if field.kind is VectorKind.SPARSE:
-            return _numbers(entry["i"], np.dtype("<u4")), _numbers(entry["b"], np.dtype("<f4"))
+            indices, values = _numbers(entry["i"], np.dtype("<u4")), _numbers(entry["b"], np.dtype("<f4"))
+            if len(indices) != len(values):
+                raise ValueError("as many indices as values")
+            return indices, values
+        rows = [] if field.kind is VectorKind.DENSE else entry["s"][:1]
+        if entry["s"] != [*rows, field.item_count]:
+            raise ValueError("the field's length")
         return _numbers(entry["b"], NUMPY[field.dtype]).reshape(entry["s"])
-    except (KeyError, ValueError, TypeError, binascii.Error) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, binascii.Error) as error:
         raise DataInvalid(f"{where}: the marker's entry for {field.column} does not hold a vector") from error
 
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from exitramp import canonical
 from exitramp.arrow import stream_schema
-from exitramp.codec.decoding import _Edits, decode_batch
+from exitramp.codec.decoding import decode_batch
 from exitramp.codec.encoding import encode_batch
 from exitramp.codec.layout import lay_out, restored_spec
+from exitramp.codec.noticed import Noticed
 from exitramp.ports import NameRule, Origin, PayloadLimits, SinkLimits
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 
@@ -117,7 +118,7 @@ def test_every_record_comes_back_as_it_was(limits: SinkLimits, rows: list[tuple[
     batch = _batch([_row(index, *row) for index, row in enumerate(rows)])
     layout = lay_out(SPEC, limits)
     native = encode_batch(batch, layout, limits)
-    edits = _Edits()
+    edits = Noticed()
     back = decode_batch(native, restored_spec(layout.native, Origin(SPEC, "test")), edits)
     assert edits.findings() == []
     _assert_same(back, batch)
@@ -160,7 +161,7 @@ def test_an_edit_by_the_application_wins_and_is_named() -> None:
     payload["n"] = 5.5
     index = native.schema.names.index("payload")
     native = native.set_column(index, native.schema.field(index), pa.array([canonical.dumps(payload)], pa.string()))
-    edits = _Edits()
+    edits = Noticed()
     back = decode_batch(native, restored_spec(layout.native, Origin(SPEC, "test")), edits)
     assert canonical.loads(back.column("payload")[0].as_py()) == {"n": 5.5, "s": "kept"}
     [finding] = edits.findings()
@@ -217,7 +218,7 @@ def test_a_narrow_type_comes_back_exactly_from_a_store_that_scales_or_rounds(dty
         matrix = np.nextafter(matrix, np.float32(0))
     index = native.schema.names.index("vector")
     changed = pa.array(list(matrix), native.schema.field(index).type)
-    edits = _Edits()
+    edits = Noticed()
     back = decode_batch(
         native.set_column(index, native.schema.field(index), changed),
         restored_spec(layout.native, Origin(spec, "test")),
@@ -239,7 +240,7 @@ def test_a_number_that_only_the_narrower_type_makes_subnormal_is_kept_too() -> N
     flushed = pa.array([np.array([0.0, 1.0], np.float32)], native.schema.field("vector").type)
     index = native.schema.names.index("vector")
     native = native.set_column(index, native.schema.field(index), flushed)
-    back = decode_batch(native, restored_spec(layout.native, Origin(spec, "test")), _Edits())
+    back = decode_batch(native, restored_spec(layout.native, Origin(spec, "test")), Noticed())
     assert back.column("vector").to_pylist() == [[small, 1.0]]
 
 
@@ -258,7 +259,7 @@ def test_the_one_field_that_a_store_can_hold_is_not_taken_for_another_of_the_sam
     layout = lay_out(spec, limits)
     held = {field.original.column: field.native.name if field.native else None for field in layout.fields}
     assert held == {"vector": None, "vector:b": ""}
-    edits = _Edits()
+    edits = Noticed()
     back = decode_batch(
         encode_batch(batch, layout, limits), restored_spec(layout.native, Origin(spec, "test", held)), edits
     )

@@ -12,9 +12,10 @@ import pytest
 
 from exitramp import canonical
 from exitramp.arrow import stream_schema
-from exitramp.codec.decoding import _Edits, decode_batch
+from exitramp.codec.decoding import decode_batch
 from exitramp.codec.encoding import encode_batch
 from exitramp.codec.layout import lay_out, restored_spec
+from exitramp.codec.noticed import Noticed
 from exitramp.errors import DataInvalid
 from exitramp.ports import NameRule, Origin, PayloadLimits, SinkLimits
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
@@ -63,7 +64,7 @@ class Stored:
         self.native = batch_from_rows(rows, self.layout.native)
 
     def read(self) -> tuple[list[Row], list[str]]:
-        edits = _Edits()
+        edits = Noticed()
         held = {each.original.column: each.native.name if each.native else None for each in self.layout.fields}
         layout = restored_spec(self.layout.native, Origin(self.spec, "test", held))
         back = rows_from_batch(decode_batch(self.native, layout, edits), layout.original)
