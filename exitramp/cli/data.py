@@ -54,7 +54,7 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
     Example:
       exitramp plan chroma:./db#articles qdrant:./new#articles
     """
-    from exitramp.cli.moving import say_plan, with_target
+    from exitramp.cli.moving import say_next, say_plan, with_target
     from exitramp.migration import plan_move
     from exitramp.wrappers import open_endpoint
 
@@ -67,6 +67,7 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
         output.emit_json(found.to_json() | {"digests": None})
     else:
         say_plan(found)
+        say_next(found, one.address, other.address)
     return output.exit_code(found.verdict)
 
 

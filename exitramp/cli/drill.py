@@ -216,9 +216,8 @@ def init(primary: str, substitute: str, out: Path, as_json: bool, **stores: Any)
     for name, look in (("primary", found.primary), ("substitute", found.substitute)):
         records = "no collection yet" if look.records is None else counted(look.records, "record")
         output.say(f"{name:<11} {look.address}: {records}")
-    output.say(
-        f"to copy     {counted(found.plan.rows, 'record')}, {float(found.plan.estimates['bytes'] or 0) / 1e6:,.1f} MB"
-    )
+    size = output.megabytes(found.plan.estimates["bytes"] or 0)
+    output.say(f"to copy     {counted(found.plan.rows, 'record')}, {size}")
     for note in found.notes:
         output.say(f"note        {note}")
     output.say(f"\nwritten     {found.drill_file}, {found.readme} and {found.prices}")

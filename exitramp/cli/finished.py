@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,7 @@ def _told(what: str) -> Finding:
     return Finding("target.finished_already", text, Verdict.PASS)
 
 
-def say_finished(found: FinishedAlready, target: Address) -> None:
+def say_finished(found: FinishedAlready, source: Address, target: Address) -> None:
     """The same for people."""
     stand = counted(found.rows, "record stands", "records stand")
     output.say(f"{output.verdict_word(found.verdict)}  finished already: {stand} in {target}")
@@ -145,6 +146,7 @@ def say_finished(found: FinishedAlready, target: Address) -> None:
         output.say(f"  {column:<9} {digest.hex}")
     output.say_findings(found.findings)
     if target.scheme == "dump":
-        output.say(f"  check its files again at any time: exitramp verify {target.path}")
+        output.say(f"  check its files again at any time: exitramp verify {shlex.quote(str(target.path))}")
     else:
-        output.say("  hold the two against each other at any time: exitramp compare")
+        sides = " ".join(shlex.quote(str(each)) for each in (source, target))
+        output.say(f"  hold the two against each other at any time: exitramp compare {sides}")

@@ -9,13 +9,20 @@ from exitramp.cli import output
 from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.inventory import path_text
 from exitramp.parity.alignment import read_all
-from exitramp.records import Verdict
+from exitramp.records import UNKNOWN, Verdict
 from exitramp.registry import store_adapter
 from exitramp.tally import CollectionTally
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint
 
 BATCH_ROWS = 1000
+_ODD = (
+    ("rows_missing", "record without one", "records without one"),
+    ("zero_vectors", "of zeros only", "of zeros only"),
+    ("nonfinite_values", "number that is not finite", "numbers that are not finite"),
+    ("subnormal_values", "subnormal number", "subnormal numbers"),
+    ("negative_zero_values", "negative zero", "negative zeros"),
+)
 PATHS_SHOWN = 60
 PATH_WIDTH = 60
 
@@ -70,19 +77,16 @@ def say_inspection(found: Mapping[str, Any]) -> None:
         facts = found["vectors"].get(_column(field), {})
         dimensions = "" if field["dimensions"] is None else f"{field['dimensions']} × "
         kind = f"{dimensions}{field['dtype']}, {field['kind']}, {field['metric']}"
-        model = f"{field['model']['provider']}/{field['model']['name']}"
-        output.say(f"  vector {field['name'] or '(unnamed)'}  {kind}; model {model}")
-        figures = {name: value for name, value in facts.items() if isinstance(value, int | float)}
-        output.say("      " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items()))
+        output.say(f"  vector      {field['name'] or '(unnamed)'}: {kind}; {_model(field['model'])}")
+        if facts:
+            output.say(f"              {_facts(facts)}")
     rows = []
     for field in found["inventory"].get("fields", []):
         types = ", ".join(f"{name} {count}" for name, count in sorted(field["types"].items()))
-        rows.append(
-            (field.get("text") or _path(field["path"]), types, field.get("rows", ""), field.get("rows_null", ""))
-        )
+        rows.append((_path(field["path"]), types, field["rows_missing"], field["rows_null"]))
     if rows:
         shown = rows[:PATHS_SHOWN]
-        output.say("\n" + output.table(shown, ("payload path", "types and values", "rows without it", "rows null")))
+        output.say("\n" + output.table(shown, ("payload path", "types and values", "rows without", "rows null")))
         if len(rows) > len(shown):
             output.say(f"… and {counted(len(rows) - len(shown), 'more path')}; --json has them all")
 
@@ -93,8 +97,22 @@ def _column(field: Mapping[str, Any]) -> str:
     return f"{field['kind']}:{field['name']}"
 
 
-def _short(value: float) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else f"{value:,}"
+def _model(model: Mapping[str, str]) -> str:
+    named = [model[name] for name in ("provider", "name") if model[name] != UNKNOWN]
+    return f"model {'/'.join(named)}" if named else "which model made them is not known"
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    """`200 vectors; norms 0.98 to 1.02; greatest number 0.7; 3 of all zeros`: what there is nothing of goes unsaid."""
+    told = [counted(facts["vectors"], "vector")]
+    if facts["norm_minimum"] is not None:
+        told.append(f"norms {facts['norm_minimum']:.6g} to {facts['norm_maximum']:.6g}")
+    if facts["magnitude_maximum"] is not None:
+        told.append(f"greatest number {facts['magnitude_maximum']:.6g}")
+    for name, one, many in _ODD:
+        if facts[name]:
+            told.append(counted(facts[name], one, many))
+    return "; ".join(told)
 
 
 def _path(path: Sequence[str | None]) -> str:

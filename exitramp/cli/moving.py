@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
 from exitramp.records import Finding, Verdict
 from exitramp.transfer.plan import Plan
+from exitramp.urls import Address
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
 
@@ -79,7 +81,7 @@ def move(
             if as_json:
                 output.emit_json(ready.to_json() | {"source": str(one.address), "target": str(other.address)})
             else:
-                say_finished(ready, other.address)
+                say_finished(ready, one.address, other.address)
             return output.exit_code(ready.verdict)
         except UsageError as error:
             if going_on and place is not None and error.hint is None:
@@ -109,25 +111,33 @@ def say_plan(found: Plan) -> None:
     ]
     if exact_keys:
         # Hundreds of keys that are kept as they are would hide the few that are not.
-        rows.append(
-            (
-                "exact",
-                f"payload: {counted(len(exact_keys), 'key')}",
-                "",
-                "kept as it is" if len(exact_keys) == 1 else "kept as they are",
-            )
-        )
+        how = "kept as it is" if len(exact_keys) == 1 else "kept as they are"
+        rows.append(("exact", f"payload: {counted(len(exact_keys), 'key')}", "", how))
     output.say(output.table(rows, ("class", "what", "rows", "how")))
     estimates = found.estimates
     output.say(
-        f"\n{counted(found.rows, 'record')}, {(estimates['bytes'] or 0) / 1e6:,.1f} MB, "
+        f"\n{counted(found.rows, 'record')}, {output.megabytes(estimates['bytes'] or 0)}, "
         f"{counted(int(estimates['read_requests'] or 0), 'read')}, "
         f"{counted(int(estimates['write_requests'] or 0), 'write')}; reading took {estimates['read_seconds']} s"
     )
     output.say_findings(found.findings)
     if found.lossy():
-        names = " ".join(f"--accept-loss {line.subject}" for line in found.lossy())
-        output.say(f"\nlossy lines need consent before anything is written: {names}")
+        output.say(f"lossy lines need consent by name before anything is written: {_consent(found)}")
+
+
+def _consent(found: Plan) -> str:
+    return " ".join(f"--accept-loss {shlex.quote(line.subject)}" for line in found.lossy())
+
+
+def say_next(found: Plan, source: Address, target: Address) -> None:
+    """The command that does what was planned, where nothing stands in its way."""
+    if found.verdict is not Verdict.PASS:
+        return
+    words = ["exitramp", "copy", str(source), str(target)]
+    if source.scheme == "dump":
+        words = ["exitramp", "restore", str(source.path), str(target)]
+    with_consent = f" {_consent(found)}" if found.lossy() else ""
+    output.say(f"next: {shlex.join(words)}{with_consent}")
 
 
 def _say_move(result: MoveResult, target: str) -> None:
@@ -140,7 +150,10 @@ def _say_move(result: MoveResult, target: str) -> None:
         output.say(f"  {column:<9} {digest.hex}")
     if result.target_digests is not None:
         differing = result.target_digests.differences(result.digests)
-        output.say("  read back: " + ("the same digests" if not differing else f"differs in {', '.join(differing)}"))
+        told = f"differs in {', '.join(differing)}" if differing else "the same digests"
+        if differing and result.parity is not None and result.parity.verdict is Verdict.PASS:
+            told += ", as far as the plan announced"
+        output.say(f"  read back: {told}")
     if result.parity is not None:
         output.say(f"  {result.parity.summary()}")
     output.say_findings(result.findings)

@@ -101,9 +101,23 @@ def say_findings(findings: Iterable[Finding]) -> None:
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """Columns aligned by spaces; the first line is the header."""
     text = [[visible(redact(str(cell))) for cell in row] for row in [list(header), *rows]]
-    widths = [max(len(row[column]) for row in text) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in text]
-    return "\n".join(lines)
+    widths = [max(_cells(row[column]) for row in text) for column in range(len(header))]
+    lines = [
+        "  ".join(cell + " " * (width - _cells(cell)) for cell, width in zip(row, widths, strict=True)) for row in text
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cells(text: str) -> int:
+    """How many places `text` takes on a terminal: an accent of its own takes none, and a Chinese character two."""
+    if text.isascii():
+        return len(text)
+    return sum((unicodedata.east_asian_width(each) in "WF") + (not unicodedata.combining(each)) for each in text)
+
+
+def megabytes(size: float) -> str:
+    """`12.3 MB`, in powers of ten."""
+    return "less than 0.1 MB" if 0 < size < 50_000 else f"{size / 1e6:,.1f} MB"
 
 
 class Progress:

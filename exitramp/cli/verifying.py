@@ -49,3 +49,5 @@ def _say(report: VerifyReport) -> None:
         output.say(f"  … and {counted(len(report.findings) - FINDINGS_SHOWN, 'more finding')}; --json has them all")
     for step in dict.fromkeys(str(each.detail["next"]) for each in report.findings if "next" in each.detail):
         output.say(f"  next: {step}")
+    if report.verdict is Verdict.FAIL and not any("next" in each.detail for each in report.findings):
+        output.say("  next: restore nothing from it; take it out anew, into another folder")
