@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -176,9 +177,9 @@ def _value(value: Any, kind: str, limits: PayloadLimits) -> Any:
     if kind == "int" and not -(2 ** (limits.integer_bits - 1)) <= value < 2 ** (limits.integer_bits - 1):
         return float(value)  # without a word, as has been seen
     if kind == "float" and limits.float_digits is not None:
-        short = len(repr(abs(value)).replace(".", "").split("e")[0].strip("0")) <= limits.float_digits
-        exact = not value or (short and 1e-22 <= abs(value) <= 1e22)
-        value = value if exact else math.nextafter(value, 0.0)
+        _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+        exact = len(digits) <= limits.float_digits and abs(int(exponent)) <= limits.float_exponent
+        value = value if exact or not value else math.nextafter(value, 0.0)
     return value + 0.0 if kind == "float" and not limits.negative_zero else value
 
 

@@ -16,6 +16,7 @@ from exitramp.testing.memory import MemorySearch, MemorySink, MemorySource, Memo
 from tests.adapters.test_faiss import FaissHarness
 from tests.testing.broken import Broken, Searches
 from tests.testing.broken_claims import CLAIMS
+from tests.testing.broken_limits import LIMITING, SOUND_LIMITS
 from tests.testing.broken_reading import READING
 from tests.testing.broken_rows import ROWS
 from tests.testing.broken_searching import SEARCHING, UNFILTERED, WITHOUT_FILTERS
@@ -27,7 +28,7 @@ OTHER_PROCESSES = (
     "test_a_scan_resumes_after_each_cursor_in_a_new_process",
     "test_what_was_flushed_survives_the_writer_being_killed",
 )
-BROKEN = (*READING, *WRITING, *ROWS, *SEARCHING, *SERVERS, *CLAIMS)
+BROKEN = (*READING, *WRITING, *ROWS, *SEARCHING, *SERVERS, *CLAIMS, *LIMITING)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
@@ -44,6 +45,17 @@ def test_the_same_tests_pass_on_a_server_that_is_not_broken() -> None:
     named = {test for broken in SERVERS for test in broken.caught_by}
     outcomes = run_suite(lambda folder: SOUND_SERVER.harness(), only=lambda name: name in named)
     assert {outcome.outcome for outcome in outcomes} == {"passed"}, [o for o in outcomes if o.outcome != "passed"]
+
+
+def test_the_same_tests_pass_on_a_store_that_keeps_what_it_declares() -> None:
+    named = {test for broken in LIMITING for test in broken.caught_by}
+    outcomes = [
+        outcome
+        for sound in SOUND_LIMITS
+        for outcome in run_suite(lambda folder: sound.harness(), only=lambda name: name in named)  # noqa: B023
+    ]
+    assert {outcome.outcome for outcome in outcomes} == {"passed", "skipped"}, outcomes
+    assert {outcome.test for outcome in outcomes if outcome.outcome == "passed"} == named
 
 
 class OtherFiles(FaissHarness):

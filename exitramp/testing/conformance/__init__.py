@@ -12,7 +12,7 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
-        for module in ("claims", "compare", "durability", "failures", "filters", "ids", "names", "paging")
+        for module in ("claims", "compare", "durability", "failures", "filters", "ids", "limits", "names", "paging")
     ),
     *(f"{__name__}.{module}" for module in ("payloads", "search", "steps", "truth", "vectors", "writing")),
 )
@@ -23,6 +23,7 @@ from exitramp.testing.conformance.failures import FailureConformance  # noqa: E4
 from exitramp.testing.conformance.filters import FilterConformance  # noqa: E402
 from exitramp.testing.conformance.harness import Feature, StoreHarness  # noqa: E402
 from exitramp.testing.conformance.ids import IdConformance  # noqa: E402
+from exitramp.testing.conformance.limits import LimitConformance  # noqa: E402
 from exitramp.testing.conformance.names import NameConformance  # noqa: E402
 from exitramp.testing.conformance.paging import PagingConformance  # noqa: E402
 from exitramp.testing.conformance.payloads import PayloadConformance  # noqa: E402
@@ -42,6 +43,7 @@ class StoreConformance(
     SearchConformance,
     FilterConformance,
     NameConformance,
+    LimitConformance,
     ClaimConformance,
 ):
     """Everything that a store is held to."""
