@@ -22,7 +22,7 @@ bench: $(STAMP)            ## ratios against bare clients in one run; see docs/b
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest benchmarks -q --benchmark-only $(PYTEST_ARGS)
 
 drills: $(STAMP)           ## every packaged drill, each held to its announced verdict
-	$(BIN)/python -m pytest -q tests/drills -m drills
+	$(BIN)/python -m pytest -q tests/drills
 
 docs: $(STAMP)             ## write the generated pages again
 	$(BIN)/python -m tests.tools.cli_page > docs/cli.md

@@ -12,6 +12,7 @@ from exitramp.dump.layout import JOURNAL, MANIFEST, MANIFEST_HASH, SHARDS, regul
 from exitramp.dump.progress import read_progress
 from exitramp.errors import IntegrityError, StoreRejected
 from exitramp.journal import read_journal
+from exitramp.wording import counted
 
 _TRACES: Final = (MANIFEST_HASH, JOURNAL, SHARDS)
 _MOST_NEIGHBOURS: Final = 1000
@@ -64,7 +65,7 @@ def _unfinished(folder: Path, where: str) -> Absence:
         return Absence(f"{where} holds an unfinished dump that cannot be taken up: {what}", hint, is_damage=True)
     shards = () if progress is None else (*progress.standing, *progress.uncovered)
     rows = sum(record.file.rows or 0 for record in shards)
-    stand = f"{rows:,} records stand in {len(shards):,} shards"
+    stand = f"{counted(rows, 'record stands', 'records stand')} in {counted(len(shards), 'shard')}"
     return Absence(
         f"{where} holds an unfinished dump: {stand}, and {MANIFEST}, which comes last, was never written",
         "if no process is writing to it now, run the same dump command again: it goes on where it ended",

@@ -25,6 +25,7 @@ from exitramp.inventory import Inventory
 from exitramp.ports import Origin, TransferAccount
 from exitramp.records import CollectionSpec
 from exitramp.vector_facts import VectorFacts
+from exitramp.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def require_no_doubles(closing: Closing, finder: DoubleFinder) -> None:
         listed = ", ".join(map(repr, map(str, doubled[:20])))
         more = f" and {len(doubled) - 20} more" if len(doubled) > 20 else ""
         raise DataInvalid(
-            f"the source yielded {len(doubled)} records more than once: {listed}{more}",
+            f"the source yielded {counted(len(doubled), 'record')} more than once: {listed}{more}",
             hint=f"the source changed while it was read, or does not page rightly; remove {closing.folder} "
             "and dump again",
         )

@@ -52,6 +52,7 @@ from exitramp.errors import (
 from exitramp.journal import read_journal
 from exitramp.records import Finding, Verdict
 from exitramp.tally import CollectionTally
+from exitramp.wording import counted
 
 _MOST_NAMED = 20
 CHANGED = "changed"
@@ -224,7 +225,7 @@ class _Check:
             return False
         self._bytes += size
         if size != entry.bytes:
-            self.note("dump.file_size", entry.path, f"{size} bytes, where the manifest says {entry.bytes}")
+            self.note("dump.file_size", entry.path, f"{counted(size, 'byte')}, where the manifest says {entry.bytes}")
         elif digits != entry.sha256:
             self.note("dump.file_sha256", entry.path, "does not have the SHA-256 that stands in the manifest")
         return (size, digits) == (entry.bytes, entry.sha256)
@@ -252,10 +253,12 @@ class _Check:
             self.note("dump.shard_unreadable", entry.path, error.message.removeprefix(f"{entry.path}: "))
             return None
         if faults:
-            what = f"{faults} payloads are no JSON objects in canonical form"
+            what = f"{counted(faults, 'payload is no JSON object', 'payloads are no JSON objects')} in canonical form"
             self.note("dump.payload_not_canonical", entry.path, what, ids=faulty, count=faults)
         if digests.rows != entry.rows:
-            self.note("dump.shard_rows", entry.path, f"{digests.rows} rows, where the manifest says {entry.rows}")
+            self.note(
+                "dump.shard_rows", entry.path, f"{counted(digests.rows, 'row')}, where the manifest says {entry.rows}"
+            )
         found = Measured(digests, tally.inventory(), tally.vector_facts())
         if not faults:  # of others nothing was measured that could be compared
             self._by_path[entry.path] = found
@@ -268,7 +271,7 @@ class _Check:
         paths = [entry.path for entry in manifest.shards]
         doubled = named_doubles(keys_with_leaves(self._folder, paths, manifest.collection), suspects)
         if doubled:
-            what = f"{len(doubled)} records stand in the dump more than once"
+            what = f"{counted(len(doubled), 'record stands', 'records stand')} in the dump more than once"
             self.note("dump.ids_doubled", MANIFEST, what, ids=[str(key) for key in doubled], count=len(doubled))
 
     def journal(self, manifest: Manifest) -> None:
@@ -303,7 +306,7 @@ class _Check:
             else:
                 more += 1
         if more:
-            self.note(code, file, f"{more} more contradictions", count=more)
+            self.note(code, file, f"{counted(more, 'more contradiction')}", count=more)
 
     def moment(self, manifest: Manifest) -> None:
         """Say of a whole dump that what it holds was never so at any one time. Its files are none the worse for it."""
@@ -315,7 +318,7 @@ class _Check:
         for name in names[:_MOST_NAMED]:
             self.note("dump.stray_file", name, "does not belong to the dump", verdict=None)
         if len(names) > _MOST_NAMED:
-            what = f"{len(names) - _MOST_NAMED} more files do not belong to the dump"
+            what = f"{counted(len(names) - _MOST_NAMED, 'more file does', 'more files do')} not belong to the dump"
             self.note("dump.stray_files", shown(str(self._folder)), what, verdict=None, count=len(names))
 
 

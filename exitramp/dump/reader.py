@@ -21,6 +21,7 @@ from exitramp.dump.shard import ShardReader, hash_file
 from exitramp.errors import CollectionMissing, DumpCorrupt, UsageError
 from exitramp.ports import Cursor, Origin, Page, Partition, StoreIdentity, make_cursor, read_cursor
 from exitramp.records import CollectionSpec, RecordKey
+from exitramp.wording import counted
 
 
 class DumpSource:
@@ -198,7 +199,7 @@ class DumpSource:
         reader = ShardReader(path, self._manifest.collection, name=entry.path)
         if reader.rows != entry.rows:
             reader.close()
-            raise DumpCorrupt(f"{entry.path}: {reader.rows} rows, where the manifest says {entry.rows}")
+            raise DumpCorrupt(f"{entry.path}: {counted(reader.rows, 'row')}, where the manifest says {entry.rows}")
         return reader
 
 

@@ -18,6 +18,7 @@ from exitramp.dump.limits import require_sound_columns
 from exitramp.durable import storage_errors
 from exitramp.errors import DataInvalid, DumpCorrupt
 from exitramp.records import CollectionSpec
+from exitramp.wording import counted
 
 # Of low cardinality, so that a dictionary pays; every other column would only fill one up and fall back.
 _DICTIONARY: Final = ("namespace",)
@@ -209,7 +210,7 @@ class ShardReader:
             yield batch
         if decoded != self.group_rows(group):
             raise DumpCorrupt(
-                f"{self._name}: row group {group} holds {decoded} rows and not as many as its footer says"
+                f"{self._name}: row group {group} holds {counted(decoded, 'row')} and not as many as its footer says"
             )
 
     @contextmanager

@@ -16,6 +16,7 @@ from exitramp.errors import CollectionExists, StoreProtocolError
 from exitramp.ports import Origin, Page, Partition, TransferAccount, VectorSink, VectorSource
 from exitramp.records import CollectionSpec, Finding, Verdict
 from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint, Progress, Reached
+from exitramp.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def copy_records(
         done = checkpoint.progress()
         if target_rows_before and done.is_fresh and not into_existing:
             raise CollectionExists(
-                f"the target already holds {target_rows_before} records",
+                f"the target already holds {counted(target_rows_before, 'record')}",
                 hint="choose another collection, use 'exitramp sync', or add --into-existing to write among them",
             )
         started = iso_utc(clock.now())
@@ -234,7 +235,7 @@ def _findings(account: TransferAccount, among_others: bool) -> Iterator[Finding]
     if landed is not None and not among_others and landed != account.rows_read:
         yield Finding(
             "target.count",
-            f"{account.rows_read} records were written, and the target holds {landed}",
+            f"{counted(account.rows_read, 'record was', 'records were')} written, and the target holds {landed}",
             Verdict.FAIL,
             detail={"written": account.rows_read, "landed": landed},
         )

@@ -72,7 +72,7 @@ def test_a_dump_that_is_being_written_says_what_stands_and_how_to_go_on(
     for number, batch in enumerate(plain.batches(40)):
         code, text = verify(capsys, folder)
         assert code == 4
-        assert f"{40 * number} records stand in {number} shards" in text
+        assert f"{40 * number} records stand in {number} shard{'' if number == 1 else 's'}" in text
         assert "run the same dump command again" in text
         sink.upsert(batch)
         sink.note_cursor(0, make_cursor(row=number))
