@@ -9,7 +9,7 @@ from exitramp.cli import output
 from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.inventory import path_text
 from exitramp.parity.alignment import read_all
-from exitramp.records import UNKNOWN, Verdict
+from exitramp.records import UNKNOWN, Finding, Verdict
 from exitramp.registry import store_adapter
 from exitramp.tally import CollectionTally
 from exitramp.wording import counted
@@ -39,7 +39,9 @@ def inspect_endpoint(endpoint: Endpoint, *, progress: Callable[[int], None]) -> 
         tally.add(batch)
         digests = digests.merge(digest_batch(batch, spec))
         progress(digests.rows)
-    verdict = Verdict.PASS if digests.rows == count else Verdict.INCONCLUSIVE
+    findings = source.findings()
+    verdicts = [each.verdict for each in findings if each.verdict is not None]
+    verdict = Verdict.worst([*verdicts, Verdict.PASS if digests.rows == count else Verdict.INCONCLUSIVE])
     return {
         "verdict": verdict.value,
         "address": str(endpoint.address),
@@ -58,7 +60,7 @@ def inspect_endpoint(endpoint: Endpoint, *, progress: Callable[[int], None]) -> 
         "inventory": tally.inventory().to_json(),
         "vectors": {column: facts.to_json() for column, facts in tally.vector_facts().items()},
         "calls": dict(endpoint.meter.calls),
-        "findings": [finding.to_json() for finding in source.findings()],
+        "findings": [finding.to_json() for finding in findings],
     }
 
 
@@ -89,6 +91,12 @@ def say_inspection(found: Mapping[str, Any]) -> None:
         output.say("\n" + output.table(shown, ("payload path", "types and values", "rows without", "rows null")))
         if len(rows) > len(shown):
             output.say(f"… and {counted(len(rows) - len(shown), 'more path')}; --json has them all")
+    output.say_findings(map(_finding, found["findings"]))
+
+
+def _finding(told: Mapping[str, Any]) -> Finding:
+    verdict = None if told["verdict"] is None else Verdict(told["verdict"])
+    return Finding(told["code"], told["message"], verdict, tuple(told["ids"]), told["count"])
 
 
 def _column(field: Mapping[str, Any]) -> str:

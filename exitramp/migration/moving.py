@@ -275,8 +275,7 @@ def _read_back(
                 Verdict.INCONCLUSIVE,
             )
         )
-        return
-    if result.target_digests.differences(result.digests):
+    elif result.target_digests.differences(result.digests):
         result.findings += _explain(source, target, result, progress)
     result.findings += back.findings()
 
