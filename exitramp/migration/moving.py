@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from exitramp.arrow import dense_matrix
 from exitramp.clock import Clock, SystemClock
-from exitramp.codec import Layout
+from exitramp.codec import DecodingSource, Layout
 from exitramp.codec.layout import restored_spec
 from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.dump.integrity import CHANGED, CHANGED_TEXT
@@ -151,29 +151,13 @@ def migrate(
         clock=clock,
     )
     seconds = clock.monotonic() - started
-    written = read_manifest(target.address.path).digests if isinstance(raw, DumpSink) else None
-    digests = copied.digests or written
-    assert digests is not None
-    findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else ())]
-    if source.address.scheme == "dump":
-        _require_promised(source, digests, place)
-        if read_manifest(source.address.path).consistency.state == CHANGED:
-            findings.append(Finding("source.changed", f"the dump: {CHANGED_TEXT}", Verdict.INCONCLUSIVE))
-    elif not copied.resumed:
-        text = "the source was read once: a write to it meanwhile that left its count alone would not show here"
-        findings.append(Finding("source.live", f"{text}; 'exitramp compare' afterwards tells"))
-    landed = copied.account.rows_landed
-    result = MoveResult(
-        copied.spec, copied.rows_total, landed, digests, None, plan, None, copied, seconds, None, findings
-    )
     try:
-        if written is not None:
-            result.target_digests = written
-        elif verify:
+        result = _copied(source, target, reader, copied, plan, seconds)
+        if not result.verified and verify:
             started = clock.monotonic()
             _read_back(source, target, result, into_existing, progress)
             result.verify_seconds = clock.monotonic() - started
-        else:
+        elif not result.verified:
             result.findings.append(Finding("target.unverified", "the target was not read back", Verdict.INCONCLUSIVE))
     except BaseException:
         # The place is kept: the same command again finds everything written, and goes on with the proof.
@@ -183,15 +167,42 @@ def migrate(
     return result
 
 
-def _require_promised(source: Endpoint, digests: CollectionDigests, place: Checkpoint) -> None:
-    """Raises `DumpCorrupt` where a dump gave other records than its manifest says it holds."""
-    promised = read_manifest(source.address.path).digests
-    if digests.differences(promised):
-        place.close(complete=False)
-        raise DumpCorrupt(
-            f"{source.address.path} gave other records than its manifest promises; they were written to the target",
-            hint=f"exitramp verify {source.address.path} tells what is wrong; do not use the target",
-        )
+def _copied(
+    source: Endpoint, target: Endpoint, reader: DecodingSource, copied: CopyResult, plan: Plan | None, seconds: float
+) -> MoveResult:
+    """What is known once everything is written. A dump has read back each of its shards by then, and says so itself.
+
+    Raises `DumpCorrupt` where a dump gave other records than its manifest says it holds.
+    """
+    written = read_manifest(target.address.path).digests if isinstance(target.raw_sink(), DumpSink) else None
+    digests = copied.digests or written
+    assert digests is not None
+    findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else ())]
+    if source.address.scheme == "dump":
+        manifest = read_manifest(source.address.path)
+        if digests.differences(manifest.digests):
+            raise DumpCorrupt(
+                f"{source.address.path} gave other records than its manifest promises; they were written to the target",
+                hint=f"exitramp verify {source.address.path} tells what is wrong; do not use the target",
+            )
+        if manifest.consistency.state == CHANGED:
+            findings.append(Finding("source.changed", f"the dump: {CHANGED_TEXT}", Verdict.INCONCLUSIVE))
+    elif not copied.resumed:
+        text = "the source was read once: a write to it meanwhile that left its count alone would not show here"
+        findings.append(Finding("source.live", f"{text}; 'exitramp compare' afterwards tells"))
+    return MoveResult(
+        spec=copied.spec,
+        rows=copied.rows_total,
+        rows_landed=copied.account.rows_landed,
+        digests=digests,
+        target_digests=written,
+        plan=plan,
+        parity=None,
+        copy=copied,
+        copy_seconds=seconds,
+        verify_seconds=None,
+        findings=findings,
+    )
 
 
 def synchronise_endpoints(

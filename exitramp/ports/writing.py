@@ -35,6 +35,7 @@ class PayloadLimits:
     types: the `canonical.type_name`s kept exactly as values of a top-level key.
     item_types: those kept as items of a list; `mixed_lists` whether one list may hold several of them.
     nested: whether objects inside objects and lists are kept (then `types` holds at every depth).
+    empty_lists, empty_objects: whether those come back; negative_zero: whether -0.0 does.
     integer_bits: integers in [-2^(bits-1), 2^(bits-1)-1] are kept; `integer_maximum` overrides the upper end.
     float_digits: floats of at most that many significant digits are kept exactly, the others within 4 ulp; None: all.
     float_exponent: with `float_digits`, the decimal exponent's greatest magnitude that is still exact.
@@ -64,7 +65,7 @@ class PayloadLimits:
 
 @dataclass(frozen=True, slots=True)
 class NameRule:
-    """Which collection names a store takes."""
+    """Which names a store takes: those of `minimum` to `maximum` characters that `pattern` matches from end to end."""
 
     pattern: str = r"(?s).+"
     minimum: int = 1
@@ -76,10 +77,15 @@ class SinkLimits:
     """What a sink can hold as it is, and what it changes. The plan is worked out from this and nothing else.
 
     id_kinds: kinds it takes; `id_bytes` the longest text id in UTF-8 bytes (None: no limit).
+    names: which names its collections may have.
+    metrics: what its dense and multi fields are searched by.
+    vector_kinds, dtypes: which vectors it holds; `dimensions` how many numbers in one at most (None: any number).
     unnamed_vector, named_vectors: whether a field "" or fields with names can be made; `dense_fields` how many.
     field_names: which names its vector fields may have; `shared_field_names` whether two of different kinds the same.
     sparse_metrics: what its sparse fields are searched by.
-    vectors_required: whether every record must have a value in every dense field.
+    vectors_required: whether every record must have a value in every dense field; `vector_free` whether a collection
+        may have no vector field at all.
+    namespaces: whether records stand in namespaces of its own; `documents` where their texts stand.
     normalises: metrics under which it scales vectors to unit length (magnitude is then lost).
     rounds: metrics under which vectors come back about one ulp off.
     nonfinite_vectors: whether NaN and infinities are taken and given back bit for bit.
@@ -87,12 +93,15 @@ class SinkLimits:
     vector_magnitude: the greatest magnitude of one number that is kept exactly (None: all finite ones).
     vector_magnitude_least: what the greatest number of a vector must reach for it to be kept (None: any; zeros are).
     magnitude_metrics: the metrics under which those two hold (None: all).
+    zero_vectors: whether one of zeros alone is taken and given back.
     unit_slack: under `normalises`, vectors of at most `unit_dimensions` numbers are given back bit for bit if their
         length is this near to 1.
     empty_multi: whether a list of no vectors is taken; sparse_duplicates: whether an index may stand twice.
     record_bytes: the most that one record may take (None: any), counted as JSON: its id, namespace, document and
         payload as they stand there, and 20 bytes for each number of its vectors.
+    keeps_origin: whether it gives back what `create` was told of the origin.
     adopts_empty: whether `create` tells the origin to an empty collection that somebody else made too.
+    batch_rows: the most rows of one `upsert`.
     records_least: the fewest records, where there are any at all, that what `finish` builds can be made of.
     durable: whether `flush` really makes what was written survive kill -9.
     verbatim: every record of the model is taken and given back as it is, so that nothing need be encoded.
@@ -211,4 +220,6 @@ class VectorSink(Protocol):
         """Called once after the last flush of a complete transfer: build indexes, write what closes the collection."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of everything; what was not flushed may be lost. Calling it again does nothing."""
+        ...

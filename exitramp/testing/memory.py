@@ -40,18 +40,8 @@ from exitramp.testing.rows import Vector
 from exitramp.urls import Address, Network
 
 _SCALARS = (
-    "null",
-    "bool",
-    "int",
-    "float",
-    "nonfinite",
-    "string",
-    "timestamp",
-    "date",
-    "time",
-    "decimal",
-    "uuid",
-    "bytes",
+    *("null", "bool", "int", "float", "nonfinite", "string"),
+    *("timestamp", "date", "time", "decimal", "uuid", "bytes"),
 )
 ALL_TYPES = frozenset((*_SCALARS, "list", "object"))
 LIMITS = SinkLimits(
