@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from exitramp.parity.tolerance import (
     tolerance_of,
     ulps_of,
 )
-from exitramp.ports import SinkLimits
+from exitramp.ports import IndexCoverage, IndexState, SinkLimits
 from exitramp.records import (
     CollectionSpec,
     EmbeddingModel,
@@ -42,7 +42,8 @@ class Comparison:
     """Everything that was compared. `neighbours` is None where it was not asked for or could not be;
     `further_neighbours` are those of the collection's other dense fields, one each.
 
-    `missing` are keys that B lacks, up to `MISSING_KEPT`; none where there are more.
+    `missing` are keys that B lacks, up to `MISSING_KEPT`; none where there are more. `coverage` says of A and B how
+    each finds neighbours, as far as its store tells; None for a side that has no search, or was not ready.
     """
 
     records: RecordParity
@@ -51,15 +52,20 @@ class Comparison:
     findings: list[Finding] = field(default_factory=list)
     ids_file: Path | None = None
     missing: frozenset[RecordKey] = frozenset()
+    coverage: tuple[IndexCoverage | None, IndexCoverage | None] = (None, None)
 
     def all_neighbours(self) -> list[Any]:
-        """What was found of every field that was asked."""
-        return [*([] if self.neighbours is None else [self.neighbours]), *self.further_neighbours]
+        """What was found of every field that was asked, with how the stores found it."""
+        a, b = self.coverage
+        found = [*([] if self.neighbours is None else [self.neighbours]), *self.further_neighbours]
+        return [replace(each, coverage_a=a, coverage_b=b) for each in found]
 
     def all_findings(self) -> list[Finding]:
         """In the order in which they are read: records, neighbours, the rest."""
-        of_neighbours = [finding for each in self.all_neighbours() for finding in each.findings]
-        return [*self.records.findings, *of_neighbours, *self.findings]
+        found = self.all_neighbours()
+        of_neighbours = [finding for each in found for finding in each.findings]
+        untested = _untested(self.coverage) if found else ()
+        return [*self.records.findings, *of_neighbours, *untested, *self.findings]
 
     @property
     def verdict(self) -> Verdict:
@@ -68,6 +74,7 @@ class Comparison:
         return Verdict.worst(verdicts)
 
     def to_json(self) -> dict[str, Any]:
+        first, *further = self.all_neighbours() or [None]
         return {
             "verdict": self.verdict.value,
             "summary": self.records.summary(),
@@ -76,8 +83,8 @@ class Comparison:
             "digests": self.records.digests_a.to_json(),
             "digests_b": self.records.digests_b.to_json(),
             "records": self.records.to_json(),
-            "neighbours": self.neighbours.to_json() if self.neighbours is not None else None,
-            "further_neighbours": [each.to_json() for each in self.further_neighbours],
+            "neighbours": first.to_json() if first is not None else None,
+            "further_neighbours": [each.to_json() for each in further],
             "ids_file": str(self.ids_file) if self.ids_file else None,
             "findings": [finding.to_json() for finding in self.all_findings()],
         }
@@ -151,7 +158,10 @@ def compare_endpoints(
     show_values: Collection[str] = (),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Comparison:
-    """Compare the records of two endpoints; differing ids go into `ids_file`, made only where there is one."""
+    """Compare the records of two endpoints; differing ids go into `ids_file`, made only where there is one.
+
+    One that cannot be written takes nothing from the comparison, and is told of in a finding.
+    """
     left, right = a.source(), b.source()
     spec = left.describe()
     tolerances = side_tolerances(spec.vectors, a, b, given=given)
@@ -162,11 +172,37 @@ def compare_endpoints(
         )
     finally:
         log.close()
-    result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing))
+    seen = index_coverage(a), index_coverage(b)
+    result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing), coverage=seen)
     theirs = right.describe().vectors
     result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, theirs)]
     result.findings += _metrics(spec.vectors, theirs)
     return result
+
+
+def index_coverage(endpoint: Endpoint) -> IndexCoverage | None:
+    """How the store finds neighbours; None where it has no search. Nothing is known while its index is being built."""
+    try:
+        search = endpoint.native_search()
+    except RoleUnsupported:
+        return None
+    return search.coverage() if search.index_state() is IndexState.READY else IndexCoverage()
+
+
+def _untested(coverage: Iterable[IndexCoverage | None]) -> Iterable[Finding]:
+    """What the neighbours of a store without an index do not show: they are complete by construction."""
+    for side, told in zip("AB", coverage, strict=True):
+        if told is None or told.indexed is None or not told.compared:
+            continue
+        note = f" ({told.note})" if told.note else ""
+        all_ = f"{side} compares {'its one vector' if told.compared == 1 else f'all {told.compared:,} vectors'}"
+        text = f"{all_} one by one{note}: its recall is complete by construction, and no index of it was tested"
+        if not told.is_exact:
+            text = (
+                f"{side} has {told.indexed:,} of its {told.indexed + told.compared:,} vectors in an index, by its own "
+                f"count, and compares the others one by one{note}: its index was tested by a part of them"
+            )
+        yield Finding("neighbours.exact", text, detail={"side": side, **told.to_json()})
 
 
 def dense_fields(spec: CollectionSpec) -> list[str]:
@@ -236,6 +272,7 @@ class _IdLog:
         self._path = path
         self._file: Any = None
         self.written: Path | None = None
+        self.refused: OSError | None = None
         self.missing: set[RecordKey] = set()
         self._too_many = False
 
@@ -245,14 +282,20 @@ class _IdLog:
             if len(self.missing) > MISSING_KEPT:
                 self._too_many = True
                 self.missing.clear()
-        if self._path is None:
+        if self._path is None or self.refused is not None:
             return
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8")
-            self.written = self._path
         line = {"difference": kind, "namespace": key.namespace, "id": key.id}
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        try:
+            if self._file is None:
+                self._file = self._path.open("w", encoding="utf-8")
+                self.written = self._path
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            self.refused = error
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as error:
+            self.refused = error

@@ -11,7 +11,7 @@ import numpy as np
 
 from exitramp.errors import UsageError
 from exitramp.parity.intervals import Bounds, queries_needed
-from exitramp.ports import IndexState
+from exitramp.ports import IndexCoverage, IndexState
 from exitramp.records import Finding, Metric, Verdict
 from exitramp.wording import counted
 
@@ -128,7 +128,7 @@ class NeighbourParity:
     """The result. `parts[0]` is the one without a filter, if anything was measured; no payload value is in it.
 
     metric_overlap: the share of the k nearest on which the two declared metrics agree, by the truth, where they
-    differ. `own_records` says that queries were the records' own vectors, each record left out of its own answer.
+    differ. coverage_*: how each store finds neighbours, as far as it tells; `index_*` says only that it was ready to. `own_records` says that queries were the records' own vectors, each record left out of its own answer.
     """
 
     column: str
@@ -141,6 +141,8 @@ class NeighbourParity:
     parts: tuple[NeighbourPart, ...] = ()
     index_a: IndexState | None = None
     index_b: IndexState | None = None
+    coverage_a: IndexCoverage | None = None
+    coverage_b: IndexCoverage | None = None
     metric_overlap: float | None = None
     findings: tuple[Finding, ...] = ()
     verdict: Verdict = Verdict.INCONCLUSIVE
@@ -181,6 +183,8 @@ class NeighbourParity:
             "own_records": self.own_records,
             "index_a": self.index_a.value if self.index_a else None,
             "index_b": self.index_b.value if self.index_b else None,
+            "coverage_a": self.coverage_a.to_json() if self.coverage_a else None,
+            "coverage_b": self.coverage_b.to_json() if self.coverage_b else None,
             "parts": [part.to_json() for part in self.parts],
             "findings": [finding.to_json() for finding in self.findings],
         }

@@ -17,7 +17,16 @@ from exitramp.ports.reading import (
     make_cursor,
     read_cursor,
 )
-from exitramp.ports.searching import DEFAULT_SETTINGS, Hits, IndexState, Query, SearchSettings, VectorSearch
+from exitramp.ports.searching import (
+    DEFAULT_SETTINGS,
+    Hits,
+    IndexCoverage,
+    IndexState,
+    Query,
+    SearchSettings,
+    TellsCoverage,
+    VectorSearch,
+)
 from exitramp.ports.services import Corpus, Service, ServiceAdapter
 from exitramp.ports.stores import Store, StoreAdapter
 from exitramp.ports.writing import (
@@ -42,6 +51,7 @@ __all__ = [
     "DocumentRoom",
     "Embedder",
     "Hits",
+    "IndexCoverage",
     "IndexState",
     "ModelAdapter",
     "ModelIdentity",
@@ -58,6 +68,7 @@ __all__ = [
     "Store",
     "StoreAdapter",
     "StoreIdentity",
+    "TellsCoverage",
     "TransferAccount",
     "VectorSearch",
     "VectorSink",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from exitramp.filters import Filter
 from exitramp.records import (
@@ -24,6 +24,29 @@ class IndexState(StrEnum):
     READY = "ready"
     BUILDING = "building"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCoverage:
+    """How a store finds neighbours, by its own count of vectors (of all dense and multi fields together).
+
+    indexed: those that an approximate index answers for; it may miss some. compared: those that every search compares
+    one by one, and so never misses. None is not known. note: why it is so, as the rest of a sentence; "" for nothing.
+
+    A store may well be `ready` and have no index at all: its answers are then exact and say nothing about an index.
+    """
+
+    indexed: int | None = None
+    compared: int | None = None
+    note: str = ""
+
+    @property
+    def is_exact(self) -> bool | None:
+        """Whether no approximate index takes part; None where nobody knows."""
+        return None if self.indexed is None else self.indexed == 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"indexed": self.indexed, "compared": self.compared, "note": self.note}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +99,11 @@ class VectorSearch(Protocol):
         """The `k` nearest records that match `where`; fewer only where there are fewer. Raises `UsageError` for a
         filter or a setting it cannot honour: never a silent approximation of it."""
         ...
+
+
+@runtime_checkable
+class TellsCoverage(Protocol):
+    """A `VectorSearch` that also tells whether an index answers, or a comparison with every vector. One that does not
+    know leaves the method away, and then nobody says that its index was tested."""
+
+    def coverage(self) -> IndexCoverage: ...

@@ -19,6 +19,7 @@ from exitramp.ports import (
     Cursor,
     DocumentRoom,
     Hits,
+    IndexCoverage,
     IndexState,
     Origin,
     Page,
@@ -213,6 +214,13 @@ class MemorySearch:
     def index_state(self) -> IndexState:
         self._store.collection()
         return IndexState.READY
+
+    def coverage(self) -> IndexCoverage:
+        held = self._store.collection()
+        columns = [field.column for field in held.spec.vectors if field.kind is not VectorKind.SPARSE]
+        with held.lock:
+            compared = sum(column in record.vectors for record in held.records.values() for column in columns)
+        return IndexCoverage(0, compared, "it has no index")
 
     def search(
         self,

@@ -10,6 +10,7 @@ from exitramp.ports import (
     DEFAULT_SETTINGS,
     Cursor,
     Hits,
+    IndexCoverage,
     IndexState,
     Origin,
     Page,
@@ -18,6 +19,7 @@ from exitramp.ports import (
     SearchSettings,
     SinkLimits,
     StoreIdentity,
+    TellsCoverage,
     TransferAccount,
     VectorSearch,
     VectorSink,
@@ -146,6 +148,11 @@ class SearchAround:
 
     def index_state(self) -> IndexState:
         return self._policy.run("index_state", self._search.index_state)
+
+    def coverage(self) -> IndexCoverage:
+        """As the store tells it; of one that does not tell, nothing is known."""
+        told = self._search
+        return self._policy.run("coverage", told.coverage) if isinstance(told, TellsCoverage) else IndexCoverage()
 
     def search(
         self,

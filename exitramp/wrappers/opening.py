@@ -12,7 +12,7 @@ from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
 from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
 from exitramp.errors import RoleUnsupported, StoreTimeout, WriteRefused
-from exitramp.ports import Store, VectorSearch, VectorSink, VectorSource
+from exitramp.ports import Store, VectorSink, VectorSource
 from exitramp.records import Metric, parse_metric
 from exitramp.registry import open_store
 from exitramp.urls import Address, Network
@@ -82,7 +82,7 @@ class Endpoint:
         except RoleUnsupported:
             return False
 
-    def native_search(self) -> VectorSearch:
+    def native_search(self) -> SearchAround:
         return SearchAround(self._store.search(), self._policy)
 
     def close(self) -> None:

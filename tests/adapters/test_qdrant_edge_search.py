@@ -230,7 +230,9 @@ def test_the_index_is_building_until_it_was_built(db: Path) -> None:
             rows = [row(str(number), vector=matrix[number]) for number in range(start, start + 250)]
             sink.upsert(batch_from_rows(rows, spec))
         assert search.index_state() is IndexState.BUILDING
+        assert search.coverage().is_exact, "what no index holds is compared"
         sink.flush()
         sink.finish(TransferAccount())
         assert search.index_state() is IndexState.READY
+        assert (search.coverage().indexed, search.coverage().compared) == (1500, 0)
         assert search.search(Query(dense=matrix[7] * 10), k=1).keys == (RecordKey("7"),)

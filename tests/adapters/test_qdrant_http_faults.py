@@ -182,6 +182,23 @@ def test_the_index_is_ready_only_when_the_server_says_so(changes: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"points_count": 9, "indexed_vectors_count": 0}, (0, 9)),
+        ({"points_count": 9_000_000, "indexed_vectors_count": 8_000_000}, (8_000_000, 1_000_000)),
+        ({"points_count": 9}, (None, None)),
+        ({"points_count": 9, "indexed_vectors_count": None}, (None, None)),
+    ],
+)
+def test_how_much_is_indexed_is_told_by_the_servers_own_count(
+    changes: dict[str, Any], told: tuple[int | None, int | None]
+) -> None:
+    with server(lambda method, path: (200, described(**changes))) as base, opened(base) as store:
+        found = store.search().coverage()
+    assert (found.indexed, found.compared) == told
+
+
+@pytest.mark.parametrize(
     "result",
     [
         {"points": [{"id": 5, "payload": {}, "vector": [1.0, 2.0]}], "next_page_offset": 5},

@@ -14,7 +14,7 @@ import pytest
 from exitramp.codec import EncodingSink
 from exitramp.errors import AddressError, StoreRejected, StoreUnavailable, UsageError
 from exitramp.parity.alignment import read_all
-from exitramp.ports import Origin, Query, TransferAccount
+from exitramp.ports import Origin, Query, TellsCoverage, TransferAccount
 from exitramp.records import RecordKey
 from exitramp.registry import open_store, store_adapter
 from exitramp.testing.rows import batch_from_rows
@@ -47,6 +47,8 @@ def read_everything(address: str) -> None:
     spec = source.describe()
     search = store.search()
     search.index_state()
+    if isinstance(search, TellsCoverage):
+        search.coverage()
     search.search(Query(spec.vectors[0].name, dense=np.ones(16, np.float32)), k=3)
     store.close()
 

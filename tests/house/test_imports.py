@@ -83,10 +83,10 @@ def test_the_public_names_are_these() -> None:
     ]
     assert set(ports.__all__) == {
         "CURSOR_VERSION", "DEFAULT_SETTINGS", "ChatAnswer", "ChatMessage", "ChatModel", "ChatRequest", "Corpus",
-        "Cursor", "DocumentRoom", "Embedder", "Hits", "IndexState", "ModelAdapter", "ModelIdentity", "NameRule",
-        "Origin", "Page", "Partition", "PayloadLimits", "Query", "SearchSettings", "Service", "ServiceAdapter",
-        "SinkLimits", "Store", "StoreAdapter", "StoreIdentity", "TransferAccount", "VectorSearch", "VectorSink",
-        "VectorSource", "difference_of", "make_cursor", "read_cursor",
+        "Cursor", "DocumentRoom", "Embedder", "Hits", "IndexCoverage", "IndexState", "ModelAdapter", "ModelIdentity",
+        "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Query", "SearchSettings", "Service",
+        "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter", "StoreIdentity", "TellsCoverage", "TransferAccount",
+        "VectorSearch", "VectorSink", "VectorSource", "difference_of", "make_cursor", "read_cursor",
     }  # fmt: skip
     assert set(wrappers.__all__) == {
         "Deadline", "DryRunSink", "Endpoint", "Faulty", "Meter", "Metered", "OpenSettings", "Policy", "RateLimited",

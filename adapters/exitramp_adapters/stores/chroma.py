@@ -23,6 +23,7 @@ from exitramp.ports import (
     DEFAULT_SETTINGS,
     Cursor,
     Hits,
+    IndexCoverage,
     IndexState,
     Origin,
     Page,
@@ -154,6 +155,15 @@ class ChromaSearch:
         """A single Chroma brings its index up to its log before it answers anything."""
         self._chroma.collection()
         return IndexState.READY
+
+    def coverage(self) -> IndexCoverage:
+        """HNSW answers for every record, from the first on: 40 of them, in an index of the poorest settings, were
+        found to a half (1.5.9). Another kind of index, or none that is told of, says nothing here."""
+        found = self._chroma.collection()
+        with self._chroma.calling():
+            if not found.configuration.get("hnsw"):
+                return IndexCoverage()
+            return IndexCoverage(found.count(), 0)
 
     def search(
         self,

@@ -15,6 +15,7 @@ from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
     Hits,
+    IndexCoverage,
     IndexState,
     NameRule,
     Origin,
@@ -29,6 +30,7 @@ from exitramp.records import CollectionSpec, IdKind, RecordKey, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_engine as engine_forms
 from exitramp_adapters.stores import _qdrant_forms as forms
+from exitramp_adapters.stores import _qdrant_index as index_counts
 from exitramp_adapters.stores import _qdrant_records as records_form
 from exitramp_adapters.stores import _qdrant_shards as shards
 from exitramp_adapters.stores._qdrant_filters import filter_json
@@ -137,6 +139,8 @@ class EdgeStore:
         hint = f"the collections there are: {names}"
         if shards.is_local_mode(self.root):
             hint = shards.LOCAL_MODE
+        if self.root.is_file():
+            hint = f"{self.root} is a file: name the folder that the collections are in"
         if shards.is_shard(self.root):
             root = self.root.resolve()
             hint = f"the folder is itself a collection: write qdrant:{root.parent}#{root.name}"
@@ -250,6 +254,20 @@ class EdgeSearch:
         with shards.translated(str(self._store.address)):
             pending = handle.written and engine_forms.wants_index(handle.shard, handle.config)
         return IndexState.BUILDING if pending else IndexState.READY
+
+    def coverage(self) -> IndexCoverage:
+        """By the engine's count of what is indexed: below 10 MB of vectors it is none, and every one is compared."""
+        handle = self._store.handle()
+        with shards.translated(str(self._store.address)):
+            info = handle.shard.info()
+        threshold = (handle.config.get("optimizers") or {}).get("indexing_threshold")
+        return index_counts.coverage(
+            self._store.spec().vectors,
+            points=info.points_count,
+            indexed=info.indexed_vectors_count,
+            full_scan=index_counts.full_scans(handle.config.get("vectors") or {}, handle.config.get("hnsw_config")),
+            indexing_threshold=engine_forms.INDEXING_THRESHOLD_KILOBYTES if threshold is None else threshold,
+        )
 
     def search(
         self,

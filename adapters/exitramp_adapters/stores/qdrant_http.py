@@ -16,6 +16,7 @@ from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
     Hits,
+    IndexCoverage,
     IndexState,
     NameRule,
     Origin,
@@ -29,6 +30,7 @@ from exitramp.ports import (
 from exitramp.records import CollectionSpec, RecordKey, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_forms as forms
+from exitramp_adapters.stores import _qdrant_index as index_counts
 from exitramp_adapters.stores import _qdrant_records as records_form
 from exitramp_adapters.stores._qdrant_client import ORIGIN_KEY, Connection
 from exitramp_adapters.stores._qdrant_filters import filter_json
@@ -185,6 +187,20 @@ class HttpSearch:
             return IndexState.UNKNOWN
         known = {"green": IndexState.READY, "yellow": IndexState.BUILDING, "grey": IndexState.BUILDING}
         return known.get(found["status"], IndexState.UNKNOWN)
+
+    def coverage(self) -> IndexCoverage:
+        """By the counts of the collection's description; one that leaves them out tells nothing."""
+        found = self._store.described()
+        points, indexed, config = found.get("points_count"), found.get("indexed_vectors_count"), found["config"]
+        if not isinstance(points, int) or not isinstance(indexed, int):
+            return IndexCoverage()
+        return index_counts.coverage(
+            self._store.spec().vectors,
+            points=points,
+            indexed=indexed,
+            full_scan=index_counts.full_scans(config["params"].get("vectors") or {}, config.get("hnsw_config")),
+            indexing_threshold=(config.get("optimizer_config") or {}).get("indexing_threshold"),
+        )
 
     def search(
         self,

@@ -11,7 +11,7 @@ import pytest
 
 from exitramp.codec import DecodingSearch
 from exitramp.errors import CollectionMissing, UsageError
-from exitramp.ports import Hits, IndexState, Query, SearchSettings, Store
+from exitramp.ports import Hits, IndexCoverage, IndexState, Query, SearchSettings, Store, TellsCoverage
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.testing.conformance.compare import assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need
@@ -32,6 +32,22 @@ class SearchConformance:
                 search = store.search()
                 assert search.index_state() in {IndexState.READY, IndexState.UNKNOWN}
                 assert_recall(seeded, lambda query, k, settings: search.search(query, k=k, settings=settings))  # noqa: B023
+
+    def test_a_store_that_tells_how_it_answers_tells_the_truth(self, harness: StoreHarness) -> None:
+        """`coverage` accounts for every vector, and where none is in an index, each answer is the exact one."""
+        need(harness, Feature.SEARCH)
+        for count in (0, ROWS):
+            seeded = seed_searchable(harness, f"coverage-{count}", count=count)
+            with opened(harness, seeded.spec.name) as store:
+                search = store.search()
+                told = search.coverage() if isinstance(search, TellsCoverage) else IndexCoverage()
+                assert (told.indexed is None) == (told.compared is None), f"{told}: half of it is not known"
+                if told.indexed is None or told.compared is None:
+                    return
+                assert min(told.indexed, told.compared) >= 0, f"{told}: fewer than none"
+                assert told.indexed + told.compared == count, f"{told}: of {count} records, with one vector each"
+                if told.is_exact and count:
+                    assert_recall(seeded, lambda query, k, settings: search.search(query, k=k), least=1.0)  # noqa: B023
 
     def test_metrics_are_told_apart(self, harness: StoreHarness) -> None:
         """The truth of each metric differs from that of the others on this data, so no metric can pass for another."""

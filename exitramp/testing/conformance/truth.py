@@ -110,14 +110,15 @@ def assert_recall(
     where: Filter | None = None,
     what: str = "",
     queries: int = QUERIES,
+    least: float = LEAST_RECALL,
 ) -> None:
-    """Exactly the truth where the store honours `exact`; otherwise a mean recall@10 of at least 0.95.
+    """Exactly the truth where the store honours `exact`; otherwise a mean recall@10 of at least `least`.
 
     A hit counts when it is no further than the truth's last by more than rounding, so that ties are nobody's fault.
     """
     what = f"{seeded.field.dtype} under {seeded.field.metric}: {what}"
     asked = seeded.queries(queries)
-    for settings, least in ((EXACT, 1.0), (SearchSettings(), LEAST_RECALL)):
+    for settings, demanded in ((EXACT, 1.0), (SearchSettings(), least)):
         recalls: list[float] = []
         for query in asked:
             keys, far = seeded.truth(query, where=where)
@@ -135,7 +136,7 @@ def assert_recall(
                 recalls.append(_recall(hits.keys, distance, far, wanted))
                 _assert_order(hits.keys, distance, what)
         mean = float(np.mean(recalls)) if recalls else 1.0
-        assert mean >= least, f"{what}: recall@{K} is {mean:.3f}, of at least {least} (exact={settings.exact})"
+        assert mean >= demanded, f"{what}: recall@{K} is {mean:.3f}, of at least {demanded} (exact={settings.exact})"
 
 
 def _recall(
