@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,15 @@ def test_parity_asks_every_dense_field_and_leaves_open_what_it_did_not_ask(folde
         found = [parity["neighbours"], *parity["further_neighbours"]]
         assert [each["column"] for each in found] == asked
         assert parity["verdict"] == verdict.value, parity["findings"]
+
+
+def test_the_start_writes_down_what_each_store_is_and_in_which_version(folder: Path) -> None:
+    result = _run(folder, LEAVE)
+    primary, substitute = (result.results["start"]["stacks"][name]["store"] for name in ("primary", "substitute"))
+    assert primary["summary"] == "Qdrant's engine in process, on a folder of this machine"
+    assert (primary["in_process"], substitute["in_process"]) == (True, True)
+    assert primary["library"] == {"name": "qdrant-edge-py", "version": version("qdrant-edge-py")}
+    assert primary["identity"]["server_version"] == version("qdrant-edge-py")
+    assert substitute["library"]["name"] == "faiss-cpu"
+    coverage = result.results["parity"]["neighbours"]["coverage_a"]
+    assert (coverage["indexed"], coverage["compared"]) == (0, 400)

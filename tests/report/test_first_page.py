@@ -202,4 +202,4 @@ def test_the_neighbours_of_every_vector_field_are_shown(tmp_path: Path) -> None:
     assert "**“title”: Recall of the nearest 10, against exact truth**" in text
     assert "**“body”: Recall of the nearest 5, against exact truth**" in text
     assert "**“image”: Not measured.** Nothing to find." in text
-    assert text.count("Do both indexes find the same neighbours?") == 1
+    assert text.count("Do both stores find the same neighbours?") == 1

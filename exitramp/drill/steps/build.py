@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from exitramp.drill.prompts import load_prompts
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps.base import NoArguments, Step
-from exitramp.errors import CollectionExists, ConfigError
+from exitramp.errors import CollectionExists, CollectionMissing, ConfigError, StoreError
 from exitramp.evals.golden import golden_coverage
 from exitramp.migration import count_or_none
 from exitramp.migration.moving import read_digests
@@ -39,6 +40,7 @@ from exitramp.wording import counted
 from exitramp.yaml_reader import Block
 
 EMBED_ROWS = 512
+IDENTITY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,19 @@ def _start(run: DrillRun, arguments: NoArguments) -> StepOutcome:
             if part is None:
                 continue
             describe = getattr(part.service, "describe", None)
+            adapter = _adapter(kind, part.address.scheme)
             parts[kind] = {
                 "address": str(part.address),
                 "service": part.adapter.name if part.adapter else None,
                 "mock": part.is_mock,
-                "evidence": _evidence(kind, part.address.scheme),
+                "evidence": adapter.evidence,
                 "started_by_the_drill": part.service is not None,
                 "described": dict(describe()) if callable(describe) else None,
+                "summary": adapter.summary,
+                "service_summary": part.adapter.summary if part.adapter else None,
+                "in_process": part.address.host is None if kind == "store" else None,
+                "library": _library(adapter),
+                "identity": _identity(run, name) if kind == "store" else None,
             }
         stacks[name] = parts
     folder = prompt_folder(run.spec)
@@ -93,10 +101,24 @@ def _require_room(run: DrillRun) -> None:
         )
 
 
-def _evidence(kind: str, scheme: str) -> str:
-    """What the adapter's claims rest on, as the registry has it."""
-    adapter: StoreAdapter | ModelAdapter = store_adapter(scheme) if kind == "store" else model_adapter(scheme)
-    return adapter.evidence
+def _adapter(kind: str, scheme: str) -> StoreAdapter | ModelAdapter:
+    return store_adapter(scheme) if kind == "store" else model_adapter(scheme)
+
+
+def _library(adapter: StoreAdapter | ModelAdapter) -> dict[str, str] | None:
+    """The package that the adapter speaks through, by the name that it is installed under, and its version."""
+    names = packages_distributions().get(adapter.requires[0], []) if adapter.requires else []
+    return {"name": names[0], "version": version(names[0])} if names else None
+
+
+def _identity(run: DrillRun, stack: str) -> dict[str, Any]:
+    """Which store answers, as it says itself. One that is not there, or silent, says nothing: whether all parts answer
+    is found out by a step of its own."""
+    try:
+        found = run.endpoint(stack, timeout_seconds=IDENTITY_SECONDS, tries=1).source().identity()
+    except (StoreError, CollectionMissing) as error:
+        return {"told": False, "why": error.message}
+    return {"told": True, "server_version": found.server_version, "client_version": found.client_version}
 
 
 def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:

@@ -28,7 +28,7 @@ from exitramp.report.sections.checks import in_one_line
 from exitramp.report.sections.fields import Data, count, figure, objects, part, word, words
 from exitramp.report.sections.inventory import plan_block
 from exitramp.report.sections.journal import Journal, StepRun
-from exitramp.report.sections.stacks import stack_parts
+from exitramp.report.sections.stacks import StackPart, stack_parts
 from exitramp.report.sections.words import bytes_text, not_measured
 from exitramp.report.text import seconds_text
 
@@ -196,7 +196,7 @@ def _versions(journal: Journal) -> KeyValues:
         ("Python", word(started, "python_version") or None),
         ("Platform", word(started, "platform") or None),
         *((f"Corpus: {key.removesuffix('_version')}", word(corpus, key)) for key in _PACKAGES if word(corpus, key)),
-        *((f"{each.stack.capitalize()}’s {each.kind}", code(each.address)) for each in stack_parts(journal)),
+        *(fact for each in stack_parts(journal) for fact in _software(each)),
         ("Seed of the run", _seed(started)),
     ]
     seeds = {figure(each, "seed") for each in objects(journal.data("compare_quality"), "metrics")} - {None}
@@ -207,6 +207,15 @@ def _versions(journal: Journal) -> KeyValues:
         if (seed := figure(each.described, "seed")) is not None
     ]
     return KeyValues(tuple(facts))
+
+
+def _software(each: StackPart) -> list[tuple[str, Cell]]:
+    """The part's address, what kind of thing it is, and the versions of what answered and of what it was asked with."""
+    title = f"{each.stack.capitalize()}’s {each.kind}"
+    facts: list[tuple[str, Cell]] = [(title, code(each.address))]
+    facts += [(f"{title}: kind", each.summary)] if each.summary else []
+    facts += [(f"{title}: versions", each.versions)] if each.versions else []
+    return facts
 
 
 def _seed(started: Data) -> Cell:

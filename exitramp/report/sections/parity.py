@@ -22,6 +22,7 @@ from exitramp.report.model import (
 )
 from exitramp.report.sections.charts import neighbours_chart
 from exitramp.report.sections.checks import vectors_line
+from exitramp.report.sections.coverage import how_found
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, verdict, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.words import counted, not_measured, sentence
@@ -96,12 +97,12 @@ def _cosine(value: float | None) -> Cell:
 
 
 def neighbours_parity(journal: Journal) -> Iterator[Block]:
-    """Whether the indexes answer alike, each against exact truth computed from the primary's data."""
+    """Whether the stores answer alike, each against exact truth computed from the primary's data."""
     if not journal.data("parity"):
         return
     first = part(journal.data("parity"), "neighbours")
     further = objects(journal.data("parity"), "further_neighbours")
-    yield Subheading("Do both indexes find the same neighbours?")
+    yield Subheading("Do both stores find the same neighbours?")
     for each in (first, *further):
         yield from _neighbours(each, f"“{word(each, 'column')}”: " if further else "")
 
@@ -147,9 +148,8 @@ def _how(found: Data, k: int | float | None) -> Iterator[str]:
         shared = figure(found, "metric_overlap")
         yield f"The substitute ranks by {metrics[1]}, the primary by {metrics[0]}"
         yield f": by the truth they share {shared:.2f} of the nearest {k}. " if shared is not None else ". "
-    states = [word(found, "index_a"), word(found, "index_b")]
-    if all(states):
-        yield f"The indexes were {states[0]} (primary) and {states[1]} (substitute)."
+    for each in how_found(found):
+        yield f"{each} "
 
 
 def _part(each: Data) -> Row:

@@ -26,17 +26,16 @@ from exitramp.report.model import (
 )
 from exitramp.report.sections.fields import NOTHING, Data, count, figure, objects, part, word
 from exitramp.report.sections.journal import Journal, moment
+from exitramp.report.sections.stack_table import stack_table
 from exitramp.report.sections.stacks import (
     PRIMARY,
     SUBSTITUTE,
-    StackPart,
     faults,
     mocks,
-    one_part,
     simulated_faults,
     stack_parts,
 )
-from exitramp.report.sections.words import MODES, PARTS, counted, fault_words, listed, not_measured, sentence
+from exitramp.report.sections.words import MODES, PARTS, counted, fault_words, listed, not_measured
 from exitramp.report.text import number_text
 
 NOT_RECORDED: Final = "the store does not record which model made the vectors"
@@ -89,46 +88,9 @@ def scope(journal: Journal) -> Section:
             blocks.append(prose(text.strip()))
     if not blocks:
         blocks.append(Blank("What the drill covers, and what it leaves out", 2))
-    blocks.append(_stacks(journal))
+    blocks.append(stack_table(journal))
     blocks += _data(journal)
     return Section(3, "Scope", tuple(blocks), "scope")
-
-
-def _stacks(journal: Journal) -> Table:
-    rows = []
-    for kind, title in PARTS.items():
-        sides = [one_part(journal, stack, kind) for stack in (PRIMARY, SUBSTITUTE)]
-        if not any(sides):
-            rows.append(row(sentence(title).rstrip("."), "none in this stack", "none in this stack"))
-            continue
-        rows.append(row(sentence(title).rstrip("."), *(_who(each) for each in sides)))
-        rows.append(row(f"{sentence(title).rstrip('.')}: address", *(_address(each) for each in sides)))
-        rows.append(row(f"{sentence(title).rstrip('.')}: how real", *(_how_real(each) for each in sides)))
-    return Table("The two stacks", (Column("Part"), Column("Primary"), Column("Substitute")), tuple(rows))
-
-
-def _who(each: StackPart | None) -> Cell:
-    if each is None:
-        return "none in this stack"
-    if each.kind == "chat":
-        return f"{each.service or each.scheme}{' (a mock)' if each.is_mock else ''}, model {each.model}"
-    return each.scheme
-
-
-def _address(each: StackPart | None) -> Cell:
-    return NOT_APPLICABLE if each is None else code(each.address)
-
-
-def _how_real(each: StackPart | None) -> Cell:
-    if each is None:
-        return NOT_APPLICABLE
-    told = []
-    if each.is_mock:
-        told.append("a mock")
-    elif each.evidence:
-        told.append(each.evidence)
-    told.append("started by this run" if each.is_started else "given by address")
-    return ", ".join(told)
 
 
 def _data(journal: Journal) -> list[Block]:

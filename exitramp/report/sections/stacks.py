@@ -17,7 +17,12 @@ _SAYS_MOCK = re.compile(r"[?&]mock=(?:true|1|yes)\b")
 
 @dataclass(frozen=True, slots=True)
 class StackPart:
-    """A store or chat vendor. `described` is what the service says about itself; empty for an address."""
+    """A store or chat vendor. `described` is what the service says about itself; empty for an address.
+
+    summary: what kind of thing it is, in the words of its adapter; "" in a journal that does not say. in_process: a
+    store that is a library in the drill's own process, and no server. versions: what answered and what it was asked
+    with, in words.
+    """
 
     stack: str
     kind: str
@@ -27,6 +32,9 @@ class StackPart:
     is_started: bool
     described: Data
     evidence: str
+    summary: str = ""
+    in_process: bool | None = None
+    versions: str = ""
 
     @property
     def scheme(self) -> str:
@@ -45,8 +53,10 @@ class StackPart:
 
     @property
     def short(self) -> str:
-        """`a mock vendor (mock-openai)`, `chroma`."""
-        return f"a mock vendor ({self.service or self.scheme})" if self.is_mock else self.scheme
+        """`a mock vendor (mock-openai)`, `chroma`, `qdrant (in process)`."""
+        if self.is_mock:
+            return f"a mock vendor ({self.service or self.scheme})"
+        return f"{self.scheme} (in process)" if self.in_process else self.scheme
 
     @property
     def is_emulated(self) -> bool:
@@ -119,11 +129,36 @@ def _started(stack: str, kind: str, data: Data) -> StackPart:
         bool(flag(data, "started_by_the_drill")),
         described,
         evidence,
+        word(data, "service_summary") or word(data, "summary"),
+        _in_process(kind, address, flag(data, "in_process")),
+        _versions(data),
     )
+
+
+def _in_process(kind: str, address: str, told: bool | None) -> bool | None:
+    if kind != "store":
+        return None
+    return told if told is not None else not address.partition(":")[2].startswith("//")
+
+
+def _versions(data: Data) -> str:
+    """`server 1.5.9 by its own account, asked through chromadb 1.5.9`; of one in process the library alone."""
+    library = part(data, "library")
+    client = " ".join(filter(None, (word(library, "name"), word(library, "version"))))
+    identity = part(data, "identity")
+    server = word(identity, "server_version")
+    if flag(data, "in_process"):
+        return f"{client}, engine and library in one" if client else server
+    told = f"server {server} by its own account" if server not in {"", "unknown"} else ""
+    if identity and not told:
+        told = "its server does not tell its version"
+    return ", ".join(filter(None, (told, f"asked through {client}" if client else "")))
 
 
 def _planned(stack: str, kind: str, data: Data) -> StackPart:
     service, address = word(data, "service"), word(data, "address")
     mock = service.startswith("mock") or bool(_SAYS_MOCK.search(address))
     evidence = EMULATED if "shim" in service else ""
-    return StackPart(stack, kind, address or f"{service}:", service, mock, False, part(data, "options"), evidence)
+    in_process = _in_process(kind, address, None) if address else None
+    given = address or f"{service}:"
+    return StackPart(stack, kind, given, service, mock, False, part(data, "options"), evidence, "", in_process)

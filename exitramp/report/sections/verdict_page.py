@@ -10,7 +10,6 @@ from exitramp.report.model import (
     Bullets,
     Callout,
     Column,
-    Inline,
     Notice,
     Objective,
     Section,
@@ -22,24 +21,13 @@ from exitramp.report.model import (
     strong,
 )
 from exitramp.report.sections.checks import in_one_line
-from exitramp.report.sections.doubts import unanchored
-from exitramp.report.sections.fields import Data, count, figure, flag, part, verdict, word, words
+from exitramp.report.sections.fields import figure, part, verdict, word
 from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.limits import does_not_prove
 from exitramp.report.sections.outcome import checks_against, overall
 from exitramp.report.sections.promises import unjudged
-from exitramp.report.sections.stacks import (
-    faults,
-    has_chat,
-    latency_words,
-    mocks,
-    mocks_answered,
-    simulated_faults,
-    stack_parts,
-)
-from exitramp.report.sections.words import PARTS, counted, finding_words, listed, sentence, step_words
-from exitramp.report.text import number_text, seconds_text
-
-_USUAL_STEPS = ("dump", "verify_dump", "restore", "parity", "outage", "measure_loss", "replay", "cost", "rollback")
+from exitramp.report.sections.words import counted, finding_words, sentence, step_words
+from exitramp.report.text import seconds_text
 
 
 def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
@@ -69,7 +57,7 @@ def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
             told = "It did not end so: what it was to find was not found."
         blocks.append(Callout(Notice.INFO, f"this drill is made to end as: {expected}", (prose(told),)))
     blocks.append(
-        Callout(Notice.WARNING, "What this report does not prove", (Bullets(tuple(_does_not_prove(journal))),))
+        Callout(Notice.WARNING, "What this report does not prove", (Bullets(tuple(does_not_prove(journal))),))
     )
     blocks += _checks(journal)
     return Section(1, "Verdict", tuple(blocks), "verdict")
@@ -95,131 +83,6 @@ def _although_met(journal: Journal, objectives: Sequence[Objective]) -> Iterator
     )
 
 
-Line = tuple[Inline, ...]
-
-
-def _does_not_prove(journal: Journal) -> Iterator[Line]:
-    yield from _mocks(journal)
-    if unanchored(journal):
-        yield _line(
-            "No anchor lies beside it: whoever could write to its folder could have written it anew (section 8).",
-            lead="That this is the journal which the run wrote.",
-        )
-    yield from _not_real(journal)
-    yield from _too_little(journal)
-    yield from _left_out(journal)
-    yield _line(
-        "Whether the contract allows this, in which windows, and who answers for it: sections 5, 13, 16 and 17 are for"
-        " people to fill in. Nobody has signed this report."
-    )
-
-
-def _line(text: str, *, lead: str = "") -> Line:
-    return (strong(lead), f" {text}") if lead else (text,)
-
-
-def _mocks(journal: Journal) -> Iterator[Line]:
-    if not mocks_answered(journal):
-        return
-    named = [f"{each.service or each.scheme} ({each.stack})" for each in mocks(journal)]
-    who = f"Mocks in this run: {listed(named)}. " if named else ""
-    yield _line(
-        f"{who}A mock answers by a fixed rule of its own: how good its answers are, and how many it gets right, says"
-        " nothing about any real vendor’s model.",
-        lead="The answers are mocks’.",
-    )
-    stated = [
-        f"{each.service or each.scheme} {waits}" for each in mocks(journal) if (waits := latency_words(each.described))
-    ]
-    told = f"They wait as they are set to: {listed(stated)} (section 4)" if stated else "How long is not stated"
-    yield _line(
-        f"{told}. Whatever time an answer takes in this report contains it.", lead="The mocks’ latency is simulated."
-    )
-    if flag(journal.data("cost"), "comparison", "illustrative"):
-        yield _line("Nobody charges them; the figures of section 12 show the method.", lead="Prices are illustrative.")
-
-
-def _not_real(journal: Journal) -> Iterator[Line]:
-    played = simulated_faults(journal)
-    live = len(faults(journal)) - len(played)
-    if played:
-        named = listed([f"{word(each, 'fault')} on the {_part(each)}" for each in played])
-        yield _line(
-            f"{_they(len(played))} played in exitramp’s own calls ({named}): the part itself was not touched, and how"
-            " it really fails was not seen.",
-            lead=f"{len(played)} of {counted(len(played) + live, 'fault')} {_was(len(played))} simulated.",
-        )
-    if live:
-        yield _line(
-            f"{_they(live)} done to {'a process' if live == 1 else 'processes'} that this run had started on this"
-            " machine, and not to a vendor’s own service.",
-            lead=f"{live} of {counted(len(played) + live, 'fault')} {_was(live)} live.",
-        )
-    for each in stack_parts(journal):
-        if each.is_emulated:
-            yield _line(
-                "The engine behind it is the real one; its network protocol was spoken by a stand-in on this machine.",
-                lead=f"The wire of the {each.stack}’s {PARTS.get(each.kind, each.kind)} was emulated.",
-            )
-    stores = {each.scheme for each in stack_parts(journal) if each.kind == "store"}
-    if len(stores) == 1 and journal.is_finished:
-        yield _line(f"Both stores are {stores.pop()}: leaving one kind of store for another was not tried.")
-
-
-def _part(fault: Data) -> str:
-    return PARTS.get(word(fault, "on"), word(fault, "on"))
-
-
-def _they(number: int) -> str:
-    return "It was" if number == 1 else "They were"
-
-
-def _was(number: int) -> str:
-    return "was" if number == 1 else "were"
-
-
-def _too_little(journal: Journal) -> Iterator[Line]:
-    outage = journal.data("outage")
-    rate, asked = figure(outage, "rate_per_second"), count(outage, "requests")
-    if asked is not None:
-        at = f" at {number_text(rate)} a second" if rate is not None else ""
-        yield _line(f"It was one run of {counted(asked, 'request')}{at}: neither every way to fail nor real load.")
-    yield from _lost(journal)
-    if not has_chat(journal):
-        stood = ": what was retrieved stood for the answer" if asked or count(journal.data("baseline"), "asked") else ""
-        yield _line(f"No chat vendor took part{stood}, and nothing was generated.")
-    if journal.is_finished and not count(journal.data("baseline"), "asked"):
-        yield _line("No golden questions were asked, so nothing is known of the quality of answers.")
-
-
-def _lost(journal: Journal) -> Iterator[Line]:
-    late, lost = journal.data("late_writes"), journal.data("measure_loss")
-    missing = {id_ for kind in ("missing", "stale", "undeleted") for id_ in words(lost, kind)}
-    if not late or not missing:
-        return
-    own = missing <= {*words(late, "upserted"), *words(late, "deleted")}
-    told = "The records that were missing or out of date are" + ("" if own else " partly")
-    yield _line(
-        f"{told} those that the drill itself wrote or deleted late. How many a real outage would cost depends on how"
-        " old the last export is."
-    )
-
-
-def _left_out(journal: Journal) -> Iterator[Line]:
-    if not journal.is_finished:
-        yield _line("What stands here is what was known by then, and no more.", lead="The run did not end.")
-        return
-    if journal.aborted is not None:
-        yield _line(f"It was stopped {journal.stopped_where}.", lead="The drill did not come to its end.")
-    missing = [name for name in _USUAL_STEPS if journal.step(name) is None]
-    begun = [name for name in missing if any(step.name == name for step in journal.steps)]
-    if begun:
-        yield _line(f"Begun and broken off, and so not measured: {listed([_named(name) for name in begun])}.")
-    left = [name for name in missing if name not in begun]
-    if left:
-        yield _line(f"Not done in this run, and so not shown: {listed([_named(name) for name in left])}.")
-
-
 def _checks(journal: Journal) -> Iterator[Block]:
     judged = [step for step in journal.steps if step.finished is not None and step.verdict is not None]
     if not judged:
@@ -233,7 +96,3 @@ def _checks(journal: Journal) -> Iterator[Block]:
     took = figure(journal.judged, "seconds") if journal.judged else None
     if took is not None and part(journal.drill):
         yield prose(f"The whole run took {seconds_text(took)}.")
-
-
-def _named(step: str) -> str:
-    return step.replace("_", " ")

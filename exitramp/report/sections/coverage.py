@@ -1,0 +1,73 @@
+"""Whether an approximate index answered, or a comparison with every vector: recall shows something of an index only
+where one took part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exitramp.report.sections.fields import Data, count, objects, part, word
+from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.stacks import PRIMARY, SUBSTITUTE
+from exitramp.report.sections.words import counted
+from exitramp.report.text import number_text
+
+_SIDES = ((PRIMARY, "a"), (SUBSTITUTE, "b"))
+
+
+def how_found(neighbours: Data) -> Iterator[str]:
+    """Of each side one sentence: what answered its searches."""
+    for stack, side in _SIDES:
+        state = word(neighbours, f"index_{side}")
+        if not state:
+            continue  # it was not asked
+        if state != "ready":
+            yield f"The index of the {stack} was not ready: it said “{state}”."
+        yield f"The {stack} {_answered(part(neighbours, f'coverage_{side}'))}."
+
+
+def _answered(told: Data) -> str:
+    indexed, compared = count(told, "indexed"), count(told, "compared")
+    if indexed is None or compared is None:
+        return "does not tell whether an approximate index answered or every vector was compared"
+    if not indexed:
+        return f"compared {_all(compared)} with each query, exactly, and no index took part{_note(told)}"
+    if not compared:
+        return f"answered from its approximate index of {counted(indexed, 'vector')}"
+    return (
+        f"has {number_text(indexed)} of its {counted(indexed + compared, 'vector')} in an approximate index, by its own"
+        f" count, and compared the others one by one{_note(told)}"
+    )
+
+
+def untested(journal: Journal) -> Iterator[tuple[str, str]]:
+    """The stack whose index was not tested, or not wholly, and what is to be said of it."""
+    found = part(journal.data("parity"), "neighbours")
+    if not objects(found, "parts"):
+        return
+    for stack, side in _SIDES:
+        if not word(found, f"index_{side}"):
+            continue
+        told = part(found, f"coverage_{side}")
+        indexed, compared = count(told, "indexed"), count(told, "compared")
+        text = ""
+        if indexed is None or compared is None:
+            text = "Its store does not tell whether one answered, so its recall may be that of a full comparison."
+        elif not indexed:
+            text = (
+                f"It compared {_all(compared)} with each query{_note(told)}: what it found is complete by construction,"
+            )
+            text += " and shows neither what an index of it would find, nor how quickly."
+        elif compared:
+            text = f"{number_text(indexed)} of its {counted(indexed + compared, 'vector')} stood in it, by its own"
+            text += " count; the others were compared one by one."
+        if text:
+            yield stack, text
+
+
+def _all(number: int) -> str:
+    return "its one vector" if number == 1 else f"all {counted(number, 'vector')}"
+
+
+def _note(told: Data) -> str:
+    note = word(told, "note")
+    return f" ({note})" if note else ""
