@@ -11,6 +11,7 @@
     │   ├── CollectionExists               the target holds records and nobody said what to do with them
     │   ├── DataInvalid                    a record breaks a rule: names the row
     │   ├── ConsentMissing                 a lossy step was not accepted by name
+    │   ├── PathUnusable                   a path that this user may not read or write, or that is something else
     │   └── WriteRefused                   a write to an address that is not loopback was not allowed
     ├── IntegrityError (4)                 bytes are not what was written
     │   ├── DumpCorrupt                    a file of a dump is missing, changed or unreadable: names it
@@ -117,6 +118,14 @@ class DataInvalid(UsageError):
 
 class ConsentMissing(UsageError):
     """A lossy step was not accepted by name; nothing was written."""
+
+
+class PathUnusable(UsageError):
+    """A path cannot be read or written as it stands: no right to, a disk that is read only, a file in a folder's place.
+
+    Nothing is known to be damaged, and nothing failed that might not fail again: whoever asked can mend it, or name
+    another path. A disk that is full or broken is a `StoreRejected`.
+    """
 
 
 class WriteRefused(UsageError, PermissionError):

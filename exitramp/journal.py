@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from exitramp.durable import storage_errors, sync_folder
+from exitramp.durable import READ, storage_errors, sync_folder
 from exitramp.errors import JournalCorrupt, StoreRejected, UsageError
 
 _LINE = re.compile(rb'\{"crc":"([0-9a-f]{8})",("data":\{.*)', re.DOTALL)
@@ -41,9 +41,9 @@ class Entry:
 def read_journal(path: Path) -> Iterator[Entry]:
     """The entries of the journal at `path`, first to last, a torn last line left out.
 
-    Raises `JournalCorrupt` naming file and line, and `StoreRejected` when the file cannot be read.
+    Raises `JournalCorrupt` naming file and line, `PathUnusable` or `StoreRejected` when the file cannot be read.
     """
-    with storage_errors(path), path.open("rb") as file:
+    with storage_errors(path, READ), path.open("rb") as file:
         for entry, _ in _scan(file, path):
             yield entry
 
@@ -68,7 +68,7 @@ class Journal:
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
         try:
             self._lock()
-            with storage_errors(path), path.open("rb") as file:
+            with storage_errors(path, READ), path.open("rb") as file:
                 found = list(_scan(file, path))
             self.entries = tuple(entry for entry, _ in found)
             self._cut_off_torn_line(found[-1][1] if found else 0)

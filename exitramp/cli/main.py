@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 import click
@@ -99,12 +100,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=arguments, prog_name="exitramp", standalone_mode=False)
     except ExitrampError as error:
-        from exitramp.cli.output import error_text
-
-        _complain(error_text(error))
-        if as_json:
-            _tell_machine(type(error).__name__, error.message, error.hint, int(error.exit_code))
-        return int(error.exit_code)
+        return _told(error, as_json)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _complain("interrupted: what was acknowledged is kept; run the same command again to go on")
         return int(ExitCode.INTERRUPTED)
@@ -121,14 +117,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not _has_folder():
             _complain("error: the current directory is gone\n  next: change to one that is there")
             return int(ExitCode.USAGE)
-        if error.filename is not None:
-            _complain(redact(f"error: {error.filename}: {error.strerror}"))
-            return int(ExitCode.USAGE)
+        if isinstance(error.filename, str | bytes):
+            from exitramp.durable import USED, path_error
+
+            return _told(path_error(Path(os.fsdecode(error.filename)), error, USED), as_json)
         _complain(f"error: the result could not be written ({error.strerror})")
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.REMOTE)
     return int(result) if isinstance(result, int) else int(ExitCode.PASS)
+
+
+def _told(error: ExitrampError, as_json: bool) -> int:
+    from exitramp.cli.output import error_text
+
+    _complain(error_text(error))
+    if as_json:
+        _tell_machine(type(error).__name__, error.message, error.hint, int(error.exit_code))
+    return int(error.exit_code)
 
 
 def _complain(text: str) -> None:
