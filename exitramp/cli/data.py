@@ -12,6 +12,9 @@ from exitramp.cli.options import json_option, open_settings, store_options, writ
 from exitramp.errors import ExitCode
 from exitramp.urls import path_address
 
+PLACE = click.Path(readable=False, path_type=Path)
+"""Whether it can be read is told by whoever reads it, with a next step."""
+
 
 @click.command()
 @click.argument("source", metavar="SRC")
@@ -73,7 +76,7 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
 
 @click.command()
 @click.argument("source", metavar="SRC")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=PLACE)
 @json_option
 @store_options
 def dump(source: str, folder: Path, as_json: bool, **stores: Any) -> int:
@@ -89,7 +92,7 @@ def dump(source: str, folder: Path, as_json: bool, **stores: Any) -> int:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=PLACE)
 @click.argument("target", metavar="DST")
 @click.option("--into-existing", is_flag=True, help="Write among the records that DST already holds.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Read DST back and compare digests.")
@@ -170,7 +173,7 @@ def sync(source: str, target: str, **options: Any) -> int:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=PLACE)
 @json_option
 def verify(folder: Path, as_json: bool) -> int:
     """Check the dump in DIR from its files alone: sizes, SHA-256, digests, ids, payload texts.

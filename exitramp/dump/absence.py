@@ -10,6 +10,7 @@ from typing import Final
 
 from exitramp.dump.layout import JOURNAL, MANIFEST, MANIFEST_HASH, SHARDS, regular_file, shown
 from exitramp.dump.progress import read_progress
+from exitramp.durable import READ, storage_errors
 from exitramp.errors import IntegrityError, StoreRejected
 from exitramp.journal import read_journal
 from exitramp.wording import counted
@@ -28,9 +29,12 @@ class Absence:
 
 
 def absence(folder: Path) -> Absence | None:
-    """What keeps `folder` from being a finished dump; None where a manifest is. Nothing is written or locked."""
+    """What keeps `folder` from being a finished dump; None where a manifest is. Nothing is written or locked.
+
+    Raises `PathUnusable` where nothing can be said, since this user may not look.
+    """
     where = shown(str(folder))
-    if not os.path.lexists(folder):
+    if not _is_there(folder):
         plain = str(folder).removeprefix("dump:")
         hint = f"name the folder by itself: {plain}" if plain != str(folder) else "name the folder that a dump is in"
         return Absence(f"there is no folder {where}", hint, is_damage=False)
@@ -38,13 +42,10 @@ def absence(folder: Path) -> Absence | None:
         inside_one = os.path.lexists(folder.parent / MANIFEST)
         hint = f"name the folder: {shown(str(folder.parent))}" if inside_one else "name the folder that a dump is in"
         return Absence(f"{where} is no folder", hint, is_damage=False)
-    if os.path.lexists(folder / MANIFEST):
+    if _is_there(folder / MANIFEST):
         return None
-    try:
+    with storage_errors(folder, READ):
         names = sorted(islice((entry.name for entry in os.scandir(folder)), _MOST_NEIGHBOURS))
-    except OSError as error:
-        reason = f"{where} cannot be looked into ({error.strerror})"
-        return Absence(reason, "allow yourself to read it", is_damage=False)
     if os.path.lexists(folder / JOURNAL):
         return _unfinished(folder, where)
     missing = f"there is no {MANIFEST}"
@@ -54,6 +55,16 @@ def absence(folder: Path) -> Absence | None:
     inside = next((name for name in names if os.path.lexists(folder / name / MANIFEST)), None)
     hint = f"there is one in {shown(str(folder / inside))}" if inside else "name the folder that a dump is in"
     return Absence(f"{where} holds no dump: {missing}", hint, is_damage=False)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something by that name, be it a link to nothing; not to know is no answer."""
+    with storage_errors(path, READ):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
 
 
 def _unfinished(folder: Path, where: str) -> Absence:

@@ -86,7 +86,7 @@ def require_account(closing: Closing, account: TransferAccount) -> None:
 
 
 def write_manifest(closing: Closing, account: TransferAccount) -> Manifest:
-    """Write the hash and then the manifest; the dump is one when this returns. Raises `StoreRejected`."""
+    """Write the hash and then the manifest; the dump is one when this returns. Raises as `durable.path_error` says."""
     digests = closing.digests()
     journal_bytes, journal_sha256 = hash_file(closing.folder / JOURNAL)
     manifest = Manifest(

@@ -107,8 +107,8 @@ def verify_dump(folder: Path, *, progress: Callable[[int], None] = lambda rows: 
     """Check every file of the dump in `folder`: hashes, decoding, digests, ids, payload texts, counts, and that
     manifest, journal and shards say the same. `progress` is told how many records were looked at.
 
-    Raises `CollectionMissing` when there is no dump in `folder`, nor a trace of one. Whatever is wrong inside it is a
-    finding.
+    Raises `CollectionMissing` when there is no dump in `folder`, nor a trace of one, and `PathUnusable` for a file that
+    this user may not read, which may be whole. Whatever is wrong inside it is a finding.
     """
     check = _Check(folder, progress)
     lacking = absence(folder)

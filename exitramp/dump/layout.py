@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from exitramp.durable import TEMPORARY_SUFFIX
+from exitramp.durable import READ, TEMPORARY_SUFFIX, path_error, storage_errors
 from exitramp.errors import DumpCorrupt
 
 FORMAT: Final = "exitramp-dump"
@@ -63,7 +63,8 @@ def regular_file(folder: Path, path: str) -> Path:
     """The file at the relative `path` in the dump `folder`.
 
     Raises `DumpCorrupt` naming it when it is missing, cannot be reached, is no regular file (opening a pipe would wait
-    for good), or when it or a folder on the way is a symbolic link.
+    for good), or when it or a folder on the way is a symbolic link; `PathUnusable` when this user may not look, since
+    it may be whole.
     """
     check_relative(path, where=str(folder))
     place = folder
@@ -72,6 +73,8 @@ def regular_file(folder: Path, path: str) -> Path:
         try:
             mode = place.lstat().st_mode
         except OSError as error:
+            if isinstance(error, PermissionError):
+                raise path_error(place, error, READ) from error
             missing = error.errno in {errno.ENOENT, errno.ENOTDIR}
             what = "missing from" if missing else "cannot be reached in"
             raise DumpCorrupt(f"{path}: {what} the dump {folder} ({error.strerror})") from error
@@ -83,21 +86,19 @@ def regular_file(folder: Path, path: str) -> Path:
 
 
 def read_whole(folder: Path, path: str, *, maximum_bytes: int = MANIFEST_BYTES) -> bytes:
-    """All of a small file of the dump. Raises `DumpCorrupt` like `regular_file`, and for one that cannot be read."""
+    """All of a small file of the dump. Raises like `regular_file`."""
     place = regular_file(folder, path)
-    try:
+    with storage_errors(place, READ):
         size = place.stat().st_size
         if size <= maximum_bytes:
             return place.read_bytes()
-    except OSError as error:
-        raise DumpCorrupt(f"{path}: cannot be read from the dump {folder} ({error.strerror})") from error
     raise DumpCorrupt(f"{path}: {size:,} bytes, where {maximum_bytes:,} are the most there can be")
 
 
 def stray_files(folder: Path, listed: set[str]) -> Iterator[str]:
     """Relative paths, sorted folder by folder, of what lies in `folder` and is neither in `listed` nor a folder.
 
-    Links are told of and not followed; a folder that cannot be read is told of like a file.
+    Links are told of and not followed; a folder that cannot be read, and holds nothing that is listed, like a file.
     """
     unread: list[str] = []
     for where, folders, files in os.walk(folder, onerror=lambda error: unread.append(str(error.filename))):
@@ -108,7 +109,9 @@ def stray_files(folder: Path, listed: set[str]) -> Iterator[str]:
             if path not in listed:
                 yield path
     for place in unread:
-        yield f"{Path(place).relative_to(folder).as_posix()}/"
+        name = f"{Path(place).relative_to(folder).as_posix()}/"
+        if name != f"{SHARDS}/" and not any(path.startswith(name) for path in listed):
+            yield name
 
 
 def shown(path: str) -> str:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from exitramp.arrow import stream_schema
 from exitramp.dump.limits import require_sound_columns
-from exitramp.durable import storage_errors
+from exitramp.durable import READ, path_error, storage_errors
 from exitramp.errors import DataInvalid, DumpCorrupt
 from exitramp.records import CollectionSpec
 from exitramp.wording import counted
@@ -45,7 +45,7 @@ class ShardWriter:
     """A shard being written, one row group at a time, hashed on the way.
 
     Vectors are neither compressed nor dictionary-encoded nor measured: 1.1 cpu s/GB, against 2.9 with zstd, which
-    saves 8 %. Every method raises `StoreRejected` for what the disk refuses.
+    saves 8 %. Every method raises as `durable.path_error` says for what the disk refuses.
     """
 
     def __init__(self, path: Path, spec: CollectionSpec) -> None:
@@ -140,6 +140,7 @@ class ShardReader:
 
     def __init__(self, path: Path, spec: CollectionSpec, *, name: str) -> None:
         """`name` is what errors call it. Raises `DumpCorrupt` when it is no Parquet file with the spec's columns."""
+        self._path = path
         self._spec = spec
         self._name = name
         with self._reading():
@@ -220,6 +221,8 @@ class ShardReader:
         except DataInvalid as error:
             raise DumpCorrupt(f"{self._name}: {error.message}") from error
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            if isinstance(error, PermissionError):
+                raise path_error(self._path, error, READ) from error
             raise DumpCorrupt(f"{self._name}: cannot be decoded ({type(error).__name__})") from error
 
 
@@ -230,9 +233,9 @@ def _row_bytes(schema: pa.Schema) -> int:
 
 
 def hash_file(path: Path) -> tuple[int, str]:
-    """Bytes and SHA-256 of a file. Raises `StoreRejected` when it cannot be read."""
+    """Bytes and SHA-256 of a file. Raises `PathUnusable` or `StoreRejected` when it cannot be read."""
     digest, size = hashlib.sha256(), 0
-    with storage_errors(path), path.open("rb") as file:
+    with storage_errors(path, READ), path.open("rb") as file:
         while block := file.read(_HASH_BYTES):
             digest.update(block)
             size += len(block)

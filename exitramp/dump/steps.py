@@ -23,7 +23,8 @@ from exitramp.tally import CollectionTally
 class OpenShard:
     """A shard that is filling. Nothing of it counts before `seal` has returned and the journal has it.
 
-    Every method raises `StoreRejected` when the disk refuses and `DataInvalid` for a record that breaks a rule.
+    Every method raises as `durable.path_error` says when the disk refuses, and `DataInvalid` for a record that breaks a
+    rule.
     """
 
     def __init__(self, folder: Path, number: int, spec: CollectionSpec) -> None:
