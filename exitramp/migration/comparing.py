@@ -174,6 +174,9 @@ def compare_endpoints(
         log.close()
     seen = index_coverage(a), index_coverage(b)
     result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing), coverage=seen)
+    if log.refused is not None:
+        text = f"{ids_file}: cannot be written ({log.refused.strerror}), so the differing ids are not all there"
+        result.findings.append(Finding("compare.ids_file", text, detail={"next": "give another file with --ids"}))
     theirs = right.describe().vectors
     result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, theirs)]
     result.findings += _metrics(spec.vectors, theirs)

@@ -19,8 +19,8 @@ from exitramp.errors import (
     CollectionMissing,
     FormatUnknown,
     IntegrityError,
+    PathUnusable,
     StoreRejected,
-    StoreUnavailable,
 )
 from exitramp.ports import Partition
 from exitramp.records import CollectionSpec
@@ -151,7 +151,7 @@ def test_two_writers_do_not_overwrite_each_other(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
     harness = FaissHarness(tmp_path / "no such folder")
     spec = spec_within(limits_of(harness), "articles")
-    with pytest.raises(StoreUnavailable, match="could not be written"):
+    with pytest.raises(PathUnusable, match=r"(?s)cannot be written: No such file.*make its folder first"):
         harness.open("articles").sink().create(spec, origin_of(spec))
 
 
@@ -175,7 +175,7 @@ def test_nothing_of_a_failed_write_is_left_behind(tmp_path: Path, monkeypatch: p
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(StoreUnavailable, match="No space left"):
+    with pytest.raises(StoreRejected, match=r"(?s)No space left.*make room"):
         sink.flush()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     monkeypatch.undo()

@@ -6,7 +6,9 @@ before a timeout could be set, and wraps every collection with an embedding func
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from exitramp.durable import READ, WRITTEN, path_error, storage_errors
 from exitramp.errors import (
     CollectionMissing,
     ExitrampError,
+    PathUnusable,
     StoreError,
     StoreProtocolError,
     StoreRejected,
@@ -31,6 +35,7 @@ _PORT: Final = 8000
 SQLITE_NAME: Final = "chroma.sqlite3"
 _SHOWN_CHARACTERS: Final = 200
 _LOCK_SECONDS: Final = 5.0
+_REFUSAL: Final = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 _OPENED: Final[set[Path]] = set()
 """The paths that this process has opened."""
 
@@ -64,12 +69,14 @@ class Connection:
 def open_embedded(address: Address, path: Path) -> Connection:
     """The files at `path`, made if they are not there. All opens of one path in a process share one engine.
 
-    Raises `StoreRejected` if this process has the path open with other settings already, or if the files are those of
-    an older Chroma, which opening them would change.
+    Raises `PathUnusable` where this user may not write, `StoreRejected` if this process has the path open with other
+    settings already, or if the files are those of an older Chroma, which opening them would change.
     """
     import chromadb
 
     try:
+        if path not in _OPENED:
+            _require_usable(path)
         with translated(address):
             if (path / SQLITE_NAME).is_file() and path not in _OPENED:
                 _require_unlocked(address, path)
@@ -91,6 +98,35 @@ def open_embedded(address: Address, path: Path) -> Connection:
         raise
     _OPENED.add(path)
     return Connection(client._server, address, client.close)
+
+
+def _require_usable(path: Path) -> None:
+    """Chroma cannot open its files but for writing, if only to read, and says of it no more than a code of SQLite's."""
+    file = path / SQLITE_NAME
+    with storage_errors(file, READ):
+        there = file.is_file()
+    if not there:
+        with storage_errors(path, WRITTEN):
+            path.mkdir(parents=True, exist_ok=True)
+    else:
+        with storage_errors(file, READ):
+            file.open("rb").close()
+        with storage_errors(file, WRITTEN, hint=_copy_it(path)):
+            file.open("r+b").close()
+    if not _may(path, os.W_OK | os.X_OK):  # for SQLite's journal beside the file
+        raise path_error(path, _REFUSAL, WRITTEN, hint=_copy_it(path) if there else None)
+    for index in (each for each in path.iterdir() if each.is_dir()):
+        for each in [index, *(index.iterdir() if _may(index, os.R_OK) else ())]:
+            if not _may(each, os.R_OK | (os.X_OK if each == index else 0)):
+                raise path_error(each, _REFUSAL, READ)  # Chroma would call it an index that cannot be loaded
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _copy_it(path: Path) -> str:
+    return f"Chroma writes to its files even where it only reads: copy {path} to where you may write, and name the copy"
 
 
 def _require_unlocked(address: Address, path: Path) -> None:
@@ -236,8 +272,10 @@ def translated(address: Address) -> Iterator[None]:
         raise
 
 
-def _internal(address: Address, error: Exception) -> StoreError:
+def _internal(address: Address, error: Exception) -> ExitrampError:
     said = str(error)
+    if "readonly database" in said and address.host is None:
+        return PathUnusable(f"{address}: cannot be written: {_brief(error)}", hint=_copy_it(address.path))
     if "locked" in said or "busy" in said:
         return StoreUnavailable(f"{address} is locked", hint="is another process writing to it?")
     hint = None

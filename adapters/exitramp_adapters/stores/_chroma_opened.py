@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from exitramp.durable import READ, storage_errors
 from exitramp.errors import AddressError, CollectionMissing, DataInvalid, StoreProtocolError, StoreUnavailable
 from exitramp.ports import Origin
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
@@ -54,7 +55,10 @@ class OpenedChroma:
     @property
     def exists(self) -> bool:
         """Whether there is a Chroma to look into; of a server it is taken for granted."""
-        return self.path is None or (self.path / client.SQLITE_NAME).is_file()
+        if self.path is None:
+            return True
+        with storage_errors(self.path / client.SQLITE_NAME, READ):
+            return (self.path / client.SQLITE_NAME).is_file()
 
     def connected(self, *, make: bool = False) -> client.Connection:
         """The connection. Raises `CollectionMissing` for a path that holds no Chroma, unless it is to be made."""

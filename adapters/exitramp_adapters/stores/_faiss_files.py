@@ -26,7 +26,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from exitramp.errors import CollectionMissing, DataInvalid, FormatUnknown, IntegrityError, StoreUnavailable
+from exitramp.durable import READ, WRITTEN, path_error, storage_errors
+from exitramp.errors import CollectionMissing, DataInvalid, FormatUnknown, IntegrityError, StoreRejected
 from exitramp.ports import Origin
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp_adapters.stores._faiss_index import faiss_metric, metric_of, read_index, read_rows, sdk
@@ -65,12 +66,13 @@ def signature(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
     """What changes when either file is replaced, so that a reader knows when to read again."""
     found: list[tuple[int, int, int] | None] = []
     for each in (path, side_car_path(path)):
-        try:
-            stat = each.stat()
-        except FileNotFoundError:
-            found.append(None)
-        else:
-            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        with storage_errors(each, READ):
+            try:
+                stat = each.stat()
+            except FileNotFoundError:
+                found.append(None)
+            else:
+                found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
     return tuple(found)
 
 
@@ -149,6 +151,8 @@ def _matching_side_car(path: Path) -> tuple[dict[str, Any], pa.Table]:
 
 def _about(side_car: Path) -> dict[str, Any]:
     """What a side-car says of itself, whose own hash stands beside it, since Parquet checks its pages only."""
+    with storage_errors(side_car, READ):
+        side_car.open("rb").close()  # one that may not be read is not for that damaged
     try:
         metadata = pq.read_metadata(side_car).metadata or {}
         text = metadata[METADATA_KEY]
@@ -196,10 +200,11 @@ def file_sha256(path: Path) -> str:
 
 
 def save(path: Path, loaded: Loaded) -> None:
-    """Write both files and return when they are durable. Raises `StoreUnavailable` where the disk refuses."""
+    """Write both files and return when they are durable. Raises as `durable.path_error` says where the disk refuses."""
     side_car = side_car_path(path)
     with _disk(path):
         _take_up(path)
+        _new(path).open("wb").close()  # FAISS would not say why it cannot write there
         sdk().write_index(loaded.index, str(_new(path)))
         _fsync(_new(path))
         about = {
@@ -260,11 +265,10 @@ def _disk(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if _new(path).exists():  # once the index has its name, the new side-car is the only one that fits it
+        if os.path.exists(_new(path)):  # once the index has its name, the new side-car is the only one that fits it
             for each in (_new(path), _new(side_car_path(path))):
                 with suppress(OSError):
                     each.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else "FAISS could not write the index"
-        raise StoreUnavailable(
-            f"{path} could not be written: {reason}", hint="is the folder there and writable?"
-        ) from error
+        if isinstance(error, OSError):
+            raise path_error(path, error, WRITTEN) from error
+        raise StoreRejected(f"{path}: FAISS could not write the index", hint="is there room on that disk?") from error

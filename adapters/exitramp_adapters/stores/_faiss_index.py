@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import SearchSettings
 from exitramp.records import Metric
@@ -41,8 +42,9 @@ def sdk() -> Any:
 
 
 def read_index(path: Path) -> Any:
+    """Raises `PathUnusable` for a file that this user may not read, `DataInvalid` or `IntegrityError` for no index."""
     faiss = sdk()
-    with path.open("rb") as file:
+    with storage_errors(path, READ), path.open("rb") as file:
         four = file.read(4)
     if four.startswith(b"IB"):
         raise DataInvalid(f"{path} is a binary index, which exitramp does not read", hint=f"it reads {_READS_EXACTLY}")

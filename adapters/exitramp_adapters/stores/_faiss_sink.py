@@ -14,7 +14,7 @@ from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
-from exitramp_adapters.stores._faiss_files import Loaded, save, side_car_path, signature, table_schema
+from exitramp_adapters.stores._faiss_files import Loaded, save, signature, table_schema
 from exitramp_adapters.stores._faiss_index import LARGEST, build_index, lists_of
 from exitramp_adapters.stores._faiss_records import Opened, changed
 
@@ -75,7 +75,7 @@ class FaissSink:
                 f"{self._store.address}: an index of {field.dtype} under {field.metric} is not made here"
             )
         spec = replace(spec, name=self._store.address.collection or spec.name, index={})
-        if self._store.path.exists() or side_car_path(self._store.path).exists():
+        if any(signature(self._store.path)):
             self._accept(spec)
             held = self._collection().held
             if not len(held.matrix):  # what was told of records that are gone explains no others

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from exitramp.durable import write_atomically
+from exitramp.durable import READ, WRITTEN, path_error, storage_errors, write_atomically
 from exitramp.errors import (
     AddressError,
     DataInvalid,
     ExitrampError,
-    StoreError,
+    PathUnusable,
     StoreProtocolError,
     StoreRejected,
     StoreUnavailable,
@@ -36,6 +36,12 @@ CONFIG: Final = "edge_config.json"
 LOCAL_MODE: Final = (
     "the folder is one of qdrant-client's local mode, a format of its own that no engine reads: load its records into "
     "a server and name that, qdrant+http://HOST:PORT#NAME"
+)
+
+_REFUSALS: Final = ("Permission denied", "Read-only file system", "Operation not permitted")
+_COPY_IT: Final = (
+    "Qdrant's engine writes to a collection's files even where it only reads: copy the folder to where you may write, "
+    "and name the copy"
 )
 
 
@@ -98,17 +104,18 @@ def collection_name(folder: str) -> str:
 
 def is_shard(folder: Path) -> bool:
     """Whether the folder holds a shard. The engine itself makes one of any folder that it is told to load."""
-    if (folder / CONFIG).is_file():
-        return True
-    segments = folder / "segments"
-    return segments.is_dir() and any(segments.iterdir())
+    with storage_errors(folder, READ):
+        if (folder / CONFIG).is_file():
+            return True
+        segments = folder / "segments"
+        return segments.is_dir() and any(segments.iterdir())
 
 
 def collection_names(root: Path) -> tuple[str, ...]:
     """The collections in a folder, by name."""
-    if not root.is_dir():
-        return ()
-    return tuple(sorted(collection_name(path.name) for path in root.iterdir() if is_shard(path)))
+    with storage_errors(root, READ):
+        paths = list(root.iterdir()) if root.is_dir() else []
+    return tuple(sorted(collection_name(path.name) for path in paths if is_shard(path)))
 
 
 def acquire(folder: Path, opened: Callable[[], Any]) -> Handle:
@@ -120,7 +127,8 @@ def acquire(folder: Path, opened: Callable[[], Any]) -> Handle:
             return handle
         with translated(str(folder)):
             shard = opened()
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
+        with storage_errors(folder / CONFIG, READ):
+            config = json.loads((folder / CONFIG).read_text("utf-8"))
         handle = _HANDLES[folder] = Handle(folder, shard, config)
         return handle
 
@@ -144,12 +152,14 @@ def read_sidecar(folder: Path) -> Sidecar | None:
         return Sidecar(Origin.from_json(found["origin"]), IdKind(found["id_kind"]))
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise path_error(path, error, READ) from error
     except (OSError, ValueError, KeyError, TypeError, DataInvalid) as error:
         raise StoreProtocolError(f"{path} does not say where the records came from, as it should") from error
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
-    """Write it whole or not at all. Raises `StoreRejected` where the disk refuses."""
+    """Write it whole or not at all. Raises as `durable.path_error` says where the disk refuses."""
     told = {"origin": sidecar.origin.to_json(), "id_kind": sidecar.id_kind.value}
     write_atomically(folder / SIDECAR, json.dumps(told, sort_keys=True).encode())
 
@@ -169,8 +179,13 @@ def translated(where: str) -> Iterator[None]:
         raise StoreRejected(f"{where}: the engine panicked: {_said(error)}") from error
 
 
-def _meaning(where: str, error: Exception) -> StoreError:
+def _meaning(where: str, error: Exception) -> ExitrampError:
     text = str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return path_error(Path(error.filename or where), error, WRITTEN)
+    refusal = next((word for word in _REFUSALS if word in text), None)
+    if refusal is not None:
+        return PathUnusable(f"{where}: cannot be written: {refusal}", hint=_COPY_IT)
     if "WouldBlock" in text:
         return StoreUnavailable(
             f"{where}: another process has this collection open, and the engine lets only one",

@@ -119,7 +119,8 @@ class FaissSource:
 
     def identity(self) -> StoreIdentity:
         version = self._store.version()
-        name = (self._store.opened().held.spec.name,) if self._store.path.exists() else ()
+        there = signature(self._store.path)[0] is not None
+        name = (self._store.opened().held.spec.name,) if there else ()
         return StoreIdentity("faiss", str(self._store.address), version, version, collections=name)
 
     def describe(self) -> CollectionSpec:
