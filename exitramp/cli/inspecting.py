@@ -39,7 +39,7 @@ def inspect_endpoint(endpoint: Endpoint, *, progress: Callable[[int], None]) -> 
         tally.add(batch)
         digests = digests.merge(digest_batch(batch, spec))
         progress(digests.rows)
-    findings = source.findings()
+    findings = [*identity.findings, *source.findings()]
     verdicts = [each.verdict for each in findings if each.verdict is not None]
     verdict = Verdict.worst([*verdicts, Verdict.PASS if digests.rows == count else Verdict.INCONCLUSIVE])
     return {

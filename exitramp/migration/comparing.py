@@ -178,6 +178,7 @@ def compare_endpoints(
         text = f"{ids_file}: cannot be written ({log.refused.strerror}), so the differing ids are not all there"
         result.findings.append(Finding("compare.ids_file", text, detail={"next": "give another file with --ids"}))
     theirs = right.describe().vectors
+    result.findings += [*left.identity().findings, *right.identity().findings]
     result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, theirs)]
     result.findings += _metrics(spec.vectors, theirs)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -86,15 +86,17 @@ class MoveResult:
 def plan_move(source: Endpoint, target: Endpoint, *, progress: Callable[[int], None] = lambda rows: None) -> Plan:
     """Measure the source and plan its way into the target. Nothing is written."""
     limits = target.raw_sink().limits()
+    reader = source.source()
     survey = survey_source(
-        source.source(),
+        reader,
         limits,
         batch_rows=BATCH_ROWS,
         name=target.address.collection,
         metrics=metric_overrides(target.address),
         progress=progress,
     )
-    return make_plan(survey, limits, there=_standing(target, limits, survey.layout))
+    plan = make_plan(survey, limits, there=_standing(target, limits, survey.layout))
+    return replace(plan, findings=(*reader.identity().findings, *plan.findings))
 
 
 def _standing(target: Endpoint, limits: SinkLimits, layout: Layout) -> Standing | None:
@@ -177,7 +179,8 @@ def _copied(
     written = read_manifest(target.address.path).digests if isinstance(target.raw_sink(), DumpSink) else None
     digests = copied.digests or written
     assert digests is not None
-    findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else ())]
+    known = copied.account.source.findings if copied.account.source is not None else ()
+    findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else known)]
     if source.address.scheme == "dump":
         manifest = read_manifest(source.address.path)
         if digests.differences(manifest.digests):

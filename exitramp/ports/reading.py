@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NewType, Protocol
 from exitramp.errors import UsageError
 from exitramp.records import (
     CollectionSpec,
+    Finding,
     RecordKey,
 )
 
@@ -65,7 +66,8 @@ class Page:
 class StoreIdentity:
     """Which store answered. `can_write` is None where the store does not tell. Versions are `unknown` where unknown.
 
-    `evidence` is what the adapter's claims rest on: `real`, `engine real, wire emulated`, or `wire mocked`.
+    `evidence` is what the adapter's claims rest on: `real`, `engine real, wire emulated`, or `wire mocked`. `findings`
+    are what whoever reads this collection must know of it beforehand, such as that a part of it is not there.
     """
 
     adapter: str
@@ -75,6 +77,7 @@ class StoreIdentity:
     can_write: bool | None = None
     evidence: str = "real"
     collections: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class SinkLimits:
     batch_rows: the most rows of one `upsert`.
     records_least: the fewest records, where there are any at all, that what `finish` builds can be made of.
     durable: whether `flush` really makes what was written survive kill -9.
+    files: what a collection is kept in, where that is more than one file: whoever moves one must move all.
     verbatim: every record of the model is taken and given back as it is, so that nothing need be encoded.
     """
 
@@ -144,6 +145,7 @@ class SinkLimits:
     batch_rows: int = 1000
     records_least: int = 0
     durable: bool = True
+    files: tuple[str, ...] = ()
     verbatim: bool = False
 
 

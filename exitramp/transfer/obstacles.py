@@ -73,6 +73,9 @@ def obstacles(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
         if found.zero:
             text = f"{column}: {counted(found.zero, 'vector is', 'vectors are')} all zero"
             yield Finding("vector.zero", text, count=found.zero)
+    if limits.files:
+        text = f"the target is {len(limits.files)} files, {' and '.join(limits.files)}: keep them together"
+        yield Finding("target.files", text, detail={"files": list(limits.files)})
     if not limits.durable:
         yield Finding("target.volatile", "what this target acknowledges does not survive the process")
 

@@ -14,7 +14,7 @@ from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
-from exitramp_adapters.stores._faiss_files import Loaded, save, signature, table_schema
+from exitramp_adapters.stores._faiss_files import Loaded, save, side_car_path, signature, table_schema
 from exitramp_adapters.stores._faiss_index import LARGEST, build_index, lists_of
 from exitramp_adapters.stores._faiss_records import Opened, changed
 
@@ -59,6 +59,7 @@ class FaissSink:
             keeps_origin=True,
             batch_rows=PAGE_ROWS,
             records_least=lists_of(self._store.factory or ""),
+            files=(str(self._store.path), str(side_car_path(self._store.path))),
         )
 
     @property
@@ -99,8 +100,8 @@ class FaissSink:
         held = self._store.opened().held
         if not held.has_side_car:
             raise CollectionExists(
-                f"{self._store.path} is an index without a side-car, so exitramp did not make it",
-                hint="write to another path; this one can be read",
+                f"{self._store.path} is an index without a side-car: exitramp did not make it, or its side-car is lost",
+                hint=f"put {side_car_path(self._store.path)} back if there is one, or write to another path",
             )
         different = difference_of(held.spec, spec)
         if different:

@@ -49,10 +49,10 @@ from exitramp.ports import (
     StoreIdentity,
 )
 from exitramp.ports.places import cursor_behind, parts_of, place_of, require_page_rows, span
-from exitramp.records import CollectionSpec, Metric, RecordKey
+from exitramp.records import CollectionSpec, Finding, Metric, RecordKey
 from exitramp.urls import Address, Network
-from exitramp_adapters.stores._faiss_files import load, signature
-from exitramp_adapters.stores._faiss_index import about_index, ask, sdk, unit_rows
+from exitramp_adapters.stores._faiss_files import Loaded, load, side_car_path, signature
+from exitramp_adapters.stores._faiss_index import about_index, ask, innermost, sdk, unit_rows
 from exitramp_adapters.stores._faiss_records import Opened, batch_of, keys_in
 from exitramp_adapters.stores._faiss_sink import PAGE_ROWS, FaissSink
 
@@ -101,7 +101,10 @@ class FaissStore:
             held = load(self.path, self.address.collection)
             wanted = self.address.collection
             if wanted is not None and held.spec.name != wanted:
-                raise CollectionMissing(f"{self.path} holds the collection '{held.spec.name}', not '{wanted}'")
+                raise CollectionMissing(
+                    f"{self.path} holds the collection '{held.spec.name}', not '{wanted}'",
+                    hint=f"an index file holds one collection: write faiss:{self.address.location}",
+                )
             places = [place_of(RecordKey(*key)) for key in keys_in(held.table)]
             order = sorted(range(len(places)), key=places.__getitem__)
             self._loaded = Opened(held, [places[row] for row in order], np.array(order, np.int64), now)
@@ -119,9 +122,29 @@ class FaissSource:
 
     def identity(self) -> StoreIdentity:
         version = self._store.version()
-        there = signature(self._store.path)[0] is not None
-        name = (self._store.opened().held.spec.name,) if there else ()
-        return StoreIdentity("faiss", str(self._store.address), version, version, collections=name)
+        address = str(self._store.address)
+        if signature(self._store.path)[0] is None:
+            return StoreIdentity("faiss", address, version, version)
+        held = self._store.opened().held
+        return StoreIdentity(
+            "faiss",
+            address,
+            version,
+            version,
+            collections=(held.spec.name,),
+            findings=() if held.has_side_car else (self._alone(held),),
+        )
+
+    def _alone(self, held: Loaded) -> Finding:
+        """What to know of an index by itself. Nothing in the file tells who wrote it."""
+        path = self._store.path
+        ids = "row numbers" if innermost(held.index) is held.index else "the index's own"
+        return Finding(
+            "source.no_side_car",
+            f"{path} has no side-car: ids are {ids}, the metric is the index's own (FAISS has no cosine), and there "
+            "are no documents and no payloads; if exitramp wrote this index, "
+            f"{side_car_path(path)} is missing: put it back",
+        )
 
     def describe(self) -> CollectionSpec:
         held = self._store.opened().held
