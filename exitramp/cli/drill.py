@@ -175,6 +175,9 @@ def _say_result(result: Any, reports: dict[str, Path]) -> None:
     rows += [("-", each.title, f"{each.measured:g}", f"no number ({each.unit})") for each in result.unpromised]
     if rows:
         output.say("\n" + output.table(rows, ("verdict", "objective", "measured", "promised")))
+    given_up = list(dict.fromkeys(each.message for each in result.findings if each.code == "loss.accepted"))
+    for number, text in enumerate(given_up):
+        output.say(("\n" if not number else "") + f"loss     {output.visible(text)}")
     for number, reason in enumerate(result.reasons):
         output.say(("\n" if not number else "") + f"because  {reason}")
     if not result.objectives:

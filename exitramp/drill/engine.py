@@ -16,6 +16,7 @@ from exitramp.drill.catalogue import STEPS
 from exitramp.drill.event_log import Event, EventLog
 from exitramp.drill.inputs import check_inputs
 from exitramp.drill.interruption import Interruption, SignalArrived, WayBackOverdue
+from exitramp.drill.naming import told
 from exitramp.drill.objectives import ObjectiveResult, Unpromised, judge_objectives, objectives_sha256, unpromised
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec, StepSpec
@@ -266,7 +267,7 @@ class _Engine:
         word = f"  {verdict.value}" if verdict is not None else ""
         run.say(f"  {spec.name:<18} {seconds:6.1f} s{word}")
         for finding in outcome.findings:
-            run.say(f"    · {finding.message}")
+            run.say(f"    · {told(finding, spec.name)}")
 
     def _abort(self, step: str, reason: str, hint: str | None) -> None:
         self._aborted = self._run.aborted = f"{step}: {reason}"
@@ -278,8 +279,8 @@ class _Engine:
 
 def _reasons(step: str, verdict: Verdict, findings: Iterable[Finding]) -> list[str]:
     """The findings that made a step's verdict what it is, in words."""
-    told = [finding.message for finding in findings if finding.verdict is verdict]
-    return [f"{step} ({verdict.value}): {text}" for text in told] or [f"{step} ({verdict.value})"]
+    against = [told(finding, step) for finding in findings if finding.verdict is verdict]
+    return [f"{step} ({verdict.value}): {text}" for text in against] or [f"{step} ({verdict.value})"]
 
 
 # A quality or cost verdict is that of its objective; counted twice it would say nothing more.

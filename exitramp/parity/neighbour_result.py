@@ -128,7 +128,8 @@ class NeighbourParity:
     """The result. `parts[0]` is the one without a filter, if anything was measured; no payload value is in it.
 
     metric_overlap: the share of the k nearest on which the two declared metrics agree, by the truth, where they
-    differ. coverage_*: how each store finds neighbours, as far as it tells; `index_*` says only that it was ready to. `own_records` says that queries were the records' own vectors, each record left out of its own answer.
+    differ. coverage_*: how each store finds neighbours, as far as it tells; `index_*` says only whether it was ready
+    to. `own_records` says that queries were the records' own vectors, each record left out of its own answer.
     """
 
     column: str

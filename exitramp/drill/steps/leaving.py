@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from exitramp.parity.alignment import read_all
 from exitramp.parity.neighbour_result import Demands
 from exitramp.parity.neighbours import compare_neighbours, metric_disagreement
 from exitramp.records import Finding, Metric, Verdict, parse_metric
+from exitramp.transfer.plan import Plan, PlanLine
 from exitramp.urls import path_address
 from exitramp.wording import counted
 from exitramp.wrappers import open_endpoint
@@ -71,6 +73,11 @@ class DisagreeArguments:
         return {"first": self.first, "second": self.second, "below": self.below, "k": self.k, "queries": self.queries}
 
 
+def consent_line(plan: Plan) -> str:
+    """`accept_loss: ["vector"]`: what the step 'restore' of a drill file needs before this plan can be carried out."""
+    return f"accept_loss: {json.dumps([line.subject for line in plan.lossy()])}"
+
+
 def dump_address(run: DrillRun) -> str:
     return path_address("dump", run.folder / "dump")
 
@@ -104,7 +111,34 @@ def _plan(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     with open_endpoint(dump_address(run)) as source:
         found = plan_move(source, target, progress=lambda rows: run.check_stop())
     run.shared["plan"] = found
-    return StepOutcome(found.to_json(), found.findings, found.verdict)
+    asked, agreed = _consent(run)
+    findings = [*found.findings]
+    for line in found.lossy():
+        if asked and line.subject not in agreed:
+            text = f"{line.subject} would lose something ({line.how}), and the drill file agrees to no such loss"
+            detail = {"next": f"write {consent_line(found)} under 'restore' in the drill file, or change the target"}
+            findings.append(Finding("plan.unaccepted", text, Verdict.INCONCLUSIVE, count=line.rows, detail=detail))
+    # Lossy and without consent: the plan can be made, and not carried out.
+    verdict = Verdict.worst([found.verdict, *(each.verdict for each in findings if each.verdict is not None)])
+    return StepOutcome(found.to_json() | {"accepted_loss": sorted(agreed)}, tuple(findings), verdict)
+
+
+def _consent(run: DrillRun) -> tuple[bool, set[str]]:
+    """Whether the drill restores anything, and which losses its file agrees to."""
+    restores = [step.arguments for step in run.spec.steps if step.name == "restore"]
+    return bool(restores), {name for each in restores for name in each.accept_loss}
+
+
+def _wanted_consent(run: DrillRun) -> str:
+    """The line of the drill file that agrees to every loss of the plan, where there is one already."""
+    plan: Plan | None = run.shared.get("plan")
+    return "'accept_loss' with its name" if plan is None else consent_line(plan)
+
+
+def _given_up(line: PlanLine) -> Finding:
+    text = f"{line.subject}: given up by consent: {line.how}"
+    text += f" ({counted(line.rows, 'record')})" if line.rows is not None else ""
+    return Finding("loss.accepted", text, count=line.rows, detail={"subject": line.subject})
 
 
 def _restore(run: DrillRun, arguments: RestoreArguments) -> StepOutcome:
@@ -119,11 +153,18 @@ def _restore(run: DrillRun, arguments: RestoreArguments) -> StepOutcome:
                 progress=_stoppable(run),
             )
         except ConsentMissing as error:
-            hint = "nothing was written; name it in 'accept_loss' of the step 'restore' in the drill file"
+            hint = (
+                f"nothing was written; to agree to it, write {_wanted_consent(run)} under 'restore' in the drill file"
+            )
             raise ConsentMissing(error.message, hint=hint) from error
     run.shared["plan"] = result.plan
     run.shared["accepted_loss"] = arguments.accept_loss
-    return StepOutcome(result.to_json(), tuple(result.findings), result.verdict)
+    lost = (
+        () if result.plan is None else [each for each in result.plan.lossy() if each.subject in arguments.accept_loss]
+    )
+    findings = (*map(_given_up, lost), *result.findings)
+    accepted = {"accepted_loss": [each.subject for each in lost]}
+    return StepOutcome(result.to_json() | accepted, findings, result.verdict)
 
 
 def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
@@ -166,7 +207,8 @@ def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
     result.neighbours, result.further_neighbours = asked[0], asked[1:]
     if arguments.fields is None:
         result.findings += unasked_fields(spec, chosen)
-    return StepOutcome(result.to_json(), tuple(result.all_findings()), result.verdict)
+    accepted = {"accepted_loss": list(run.shared.get("accepted_loss", ()))}
+    return StepOutcome(result.to_json() | accepted, tuple(result.all_findings()), result.verdict)
 
 
 def _lose(run: DrillRun, arguments: LoseArguments) -> StepOutcome:

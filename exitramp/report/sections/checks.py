@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from exitramp.records import Verdict
-from exitramp.report.sections.fields import Data, count, figure, flag, money, objects, part, word
+from exitramp.report.sections.fields import Data, count, figure, flag, money, objects, part, word, words
 from exitramp.report.sections.journal import StepRun
 from exitramp.report.sections.words import bytes_text, counted, finding_words, listed, metric_words
 from exitramp.report.text import number_text, seconds_text
@@ -84,20 +84,28 @@ def _verify(data: Data) -> str:
 def _plan(data: Data) -> str:
     classes = plan_classes(data)
     told = listed([f"{number} {name}" for name, number in classes.items()])
-    return f"of the plan’s {counted(sum(classes.values()), 'line')}, {told}" if told else ""
+    return f"of the plan’s {counted(sum(classes.values()), 'line')}, {told}{by_consent(data)}" if told else ""
+
+
+def by_consent(data: Data) -> str:
+    """`, where a loss of “vector” was agreed to`, so that nothing given up reads as kept; "" where nothing was."""
+    lossy = {word(line, "subject") for line in objects(data, "plan") if word(line, "class") == "lossy"}
+    agreed = [f"“{each}”" for each in words(data, "accepted_loss") if each in lossy or "plan" not in data]
+    return f", where a loss of {listed(agreed)} was agreed to" if agreed else ""
 
 
 def _restore(data: Data) -> str:
     rows = count(data, "rows_landed")
     same = same_digests(part(data, "digests"), part(data, "target_digests"))
     told = {True: ", read back with equal digests", False: ", read back with other digests", None: ""}[same]
-    return "" if rows is None else f"{counted(rows, 'record')} in the substitute{told}"
+    return "" if rows is None else f"{counted(rows, 'record')} in the substitute{told}{by_consent(data)}"
 
 
 def _parity(data: Data) -> str:
     compared = count(data, "records", "rows", "compared")
     vectors = vectors_line(data)
-    return "; ".join(filter(None, ("" if compared is None else f"{counted(compared, 'record')} compared", vectors)))
+    told = "; ".join(filter(None, ("" if compared is None else f"{counted(compared, 'record')} compared", vectors)))
+    return told and told + by_consent(data)
 
 
 def vectors_line(data: Data) -> str:

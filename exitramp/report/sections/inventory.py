@@ -20,6 +20,7 @@ from exitramp.report.model import (
     row,
 )
 from exitramp.report.sections.checks import plan_classes
+from exitramp.report.sections.consent import given_up
 from exitramp.report.sections.fields import NOTHING, Data, count, figure, objects, part, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.parity import neighbours_parity, records_parity
@@ -86,6 +87,11 @@ def _proof(journal: Journal, key: str, column: str = "") -> tuple[Cell, Verdict 
     if before == after:
         return "read back from the substitute: the same digest", Verdict.PASS
     field = next((each for each in _fields(journal) if word(each, "column") == column), None) if column else None
+    lost = [each for each in given_up(journal) if each.subject == column] if column else []
+    if lost:
+        kept = field is not None and count(field, "beyond_tolerance") == 0 and not count(field, "one_sided")
+        rest = "; what was to be kept was read back" if kept else "; read back: another digest"
+        return f"not put back as it was: given up by consent ({lost[0].how}){rest}", None if kept else Verdict.FAIL
     if field is not None and count(field, "beyond_tolerance") == 0 and not count(field, "one_sided"):
         return "read back: within the plan’s tolerance, record by record", Verdict.PASS
     return "read back: another digest", Verdict.FAIL

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from exitramp.records import Verdict
 from exitramp.report.cells import cell_text
 from exitramp.report.model import Notice, Objective, Stamp
+from exitramp.report.sections.consent import given_up, in_short
 from exitramp.report.sections.doubts import JUDGED_BY_OBJECTIVE, doubts, unanchored
 from exitramp.report.sections.fields import Data, count, figure, objects, verdict, word
 from exitramp.report.sections.flips import shown_texts
@@ -35,7 +36,7 @@ def overall(journal: Journal, objectives: Sequence[Objective]) -> Verdict:
 def reason(journal: Journal, objectives: Sequence[Objective], found: Verdict) -> str:
     """A few sentences: what came out, by which figures, and what it rests on."""
     if found is Verdict.PASS:
-        return " ".join([*_worked(journal, objectives), *_rests_on(journal)])
+        return " ".join([*_worked(journal, objectives), *_gave_up(journal), *_rests_on(journal)])
     told = [*_stopped(journal), *(sentence(each) for each in doubts(journal)[:_MOST_REASONS])]
     if unanchored(journal):
         told.append(f"{sentence(unanchored(journal))} By its own account it ended as: {_own_account(journal)}.")
@@ -49,7 +50,11 @@ def reason(journal: Journal, objectives: Sequence[Objective], found: Verdict) ->
         told.append("No objectives were set, so nothing could be met. What was measured is shown without a verdict.")
     elif journal.is_finished and journal.aborted is None:
         told += _missed(journal, objectives, Verdict.INCONCLUSIVE, "Too little was measured to say that it works")
-    return " ".join([*told, *_rests_on(journal)])
+    return " ".join([*told, *_gave_up(journal), *_rests_on(journal)])
+
+
+def _gave_up(journal: Journal) -> list[str]:
+    return [text] if (text := in_short(journal)) else []
 
 
 def _own_account(journal: Journal) -> str:
@@ -66,6 +71,8 @@ def stamps(journal: Journal) -> tuple[Stamp, ...]:
         found.append(Stamp(Notice.SIMULATED, _of_faults(played, len(faults(journal)))))
     if any(each.is_emulated for each in stack_parts(journal)):
         found.append(Stamp(Notice.SIMULATED, "wire emulated"))
+    if given_up(journal):
+        found.append(Stamp(Notice.WARNING, "loss accepted"))
     if shown_texts(journal):
         found.append(Stamp(Notice.WARNING, f"shows texts: {', '.join(shown_texts(journal))}"))
     if not journal.is_finished:

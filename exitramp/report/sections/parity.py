@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 from exitramp.report.model import (
     Block,
+    Bullets,
+    Callout,
     Cell,
     Column,
     Fold,
     KeyValues,
+    Notice,
     Quantity,
     Row,
     Subheading,
@@ -22,6 +25,7 @@ from exitramp.report.model import (
 )
 from exitramp.report.sections.charts import neighbours_chart
 from exitramp.report.sections.checks import vectors_line
+from exitramp.report.sections.consent import given_up
 from exitramp.report.sections.coverage import how_found
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, verdict, word
 from exitramp.report.sections.journal import Journal
@@ -43,6 +47,10 @@ def records_parity(journal: Journal) -> Iterator[Block]:
     both = count(rows, "compared")
     of = "" if both is None else f"Of the {counted(both, 'record')} on both sides: "
     yield prose(of, strong(vectors_line(parity) or "no vectors were compared"), ".")
+    lost = tuple((strong(f"“{each.subject}”: "), each.text) for each in given_up(journal))
+    if lost:
+        title = "what was given up by consent is granted below, and counts as no difference"
+        yield Callout(Notice.WARNING, title, (Bullets(lost),))
     yield Table(
         "Records compared, and those that differ",
         (Column("What"), numbers("Records")),

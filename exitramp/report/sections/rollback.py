@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from exitramp.records import Verdict
 from exitramp.report.model import (
@@ -21,6 +21,7 @@ from exitramp.report.model import (
     row,
     strong,
 )
+from exitramp.report.sections.consent import given_up
 from exitramp.report.sections.fields import Data, count, flag, objects, part, verdict, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.words import listed, not_measured
@@ -38,7 +39,7 @@ def rollback_section(journal: Journal) -> Section:
     found = journal.data("rollback")
     if not found:
         return Section(14, "Rollback", (not_measured(journal, "rollback"),), "rollback")
-    return Section(14, "Rollback", (*_traffic(found), *_sync(journal, found), *_digests(found)), "rollback")
+    return Section(14, "Rollback", (*_traffic(found), *_sync(journal, found), *_digests(journal, found)), "rollback")
 
 
 def _traffic(found: Data) -> Iterator[Block]:
@@ -88,7 +89,7 @@ def _sync(journal: Journal, found: Data) -> Iterator[Block]:
     )
 
 
-def _digests(found: Data) -> Iterator[Block]:
+def _digests(journal: Journal, found: Data) -> Iterator[Block]:
     yield Subheading("Digests side by side")
     sides = [(title, part(found, key)) for key, title in _SIDES]
     if not any(side for _, side in sides):
@@ -96,8 +97,9 @@ def _digests(found: Data) -> Iterator[Block]:
         return
     names = [("rows", "records"), ("ids", "ids"), ("payloads", "payloads")]
     columns = sorted({column for _, side in sides for column in part(side, "vectors")})
-    rows = [_compared(found, sides, (key,), title) for key, title in names]
-    rows += [_compared(found, sides, ("vectors", column), f"vectors: {column}") for column in columns]
+    lost = {each.subject for each in given_up(journal)}
+    rows = [_compared(found, sides, (key,), title, lost) for key, title in names]
+    rows += [_compared(found, sides, ("vectors", column), f"vectors: {column}", lost) for column in columns]
     yield Table(
         "The same data on both sides?",
         (Column("Digest of"), *(Column(title) for title, _ in sides), Column("So they are")),
@@ -116,13 +118,17 @@ def _digests(found: Data) -> Iterator[Block]:
     yield Fold("The hashes in full", (KeyValues(tuple(whole)),))
 
 
-def _compared(found: Data, sides: list[tuple[str, Data]], path: tuple[str, ...], title: str) -> Row:
+def _compared(
+    found: Data, sides: list[tuple[str, Data]], path: tuple[str, ...], title: str, lost: Collection[str]
+) -> Row:
     values = [_raw(side, path) for _, side in sides]
     told, result = _judged(found, values, path)
+    if result is Verdict.PASS and path[-1] in lost and values[-1] != values[1]:
+        told, result = "different by what was given up by consent, and by nothing else", None
     return row(title, *(_digest(side, path) for _, side in sides), told, verdict=result)
 
 
-def _judged(found: Data, values: list[str], path: tuple[str, ...]) -> tuple[Cell, Verdict]:
+def _judged(found: Data, values: list[str], path: tuple[str, ...]) -> tuple[Cell, Verdict | None]:
     """Equal on every side that has one; a vector that a store changed by design is judged by its tolerance."""
     before, after, other = values
     if not after or (not before and not other):

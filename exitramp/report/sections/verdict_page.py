@@ -21,6 +21,7 @@ from exitramp.report.model import (
     strong,
 )
 from exitramp.report.sections.checks import in_one_line
+from exitramp.report.sections.consent import given_up
 from exitramp.report.sections.fields import figure, part, verdict, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.limits import does_not_prove
@@ -31,7 +32,7 @@ from exitramp.report.text import seconds_text
 
 
 def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
-    blocks: list[Block] = [*_although_met(journal, objectives)]
+    blocks: list[Block] = [*_although_met(journal, objectives), *_given_up(journal)]
     measured = unjudged(journal)
     if objectives:
         caption = "Objectives set before the run, and how they came out"
@@ -81,6 +82,16 @@ def _although_met(journal: Journal, objectives: Sequence[Objective]) -> Iterator
         f"every objective was met, and the run {ends} all the same: a check did not pass",
         (Bullets(tuple(told)),),
     )
+
+
+def _given_up(journal: Journal) -> Iterator[Block]:
+    """What the substitute does not hold as it was, however well everything else came out."""
+    found = given_up(journal)
+    if found:
+        told = tuple((strong(f"“{each.subject}”: "), each.text) for each in found)
+        yield Callout(
+            Notice.WARNING, "given up by consent of the drill file, and not in the substitute", (Bullets(told),)
+        )
 
 
 def _checks(journal: Journal) -> Iterator[Block]:

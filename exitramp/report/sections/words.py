@@ -5,22 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
+from exitramp.drill.naming import with_sides
 from exitramp.report.model import Paragraph, prose, strong
 from exitramp.report.sections.fields import Data, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.text import MINUS, NO_BREAK, number_text, seconds_text
 
-# A letter by itself, or with a genitive's s; the group catches one that begins a sentence.
-_LETTERS: Final = tuple(
-    re.compile(rf"(?<![\w.'-])(?:(?<=\. )({letter})|(?:{letter}))(?!\w)(?!['.-](?!s\b)\w)") for letter in "AB"
-)
-_SIDES: Final = {"dump": ("primary", "dump"), "restore": ("dump", "substitute")}
-"""What a step compares with what, where it is not the primary with the substitute."""
-_COMPARED: Final = ("records.", "neighbours.")
-"""Findings of a comparison begin so: it calls its two sides A and B, and nothing else does."""
 PARTS: Final = {"store": "vector store", "chat": "chat vendor"}
 
 _LIVE: Final = {
@@ -146,14 +138,7 @@ def step_words(step: str) -> str:
 def finding_words(finding: Data, step: str) -> str:
     """The message of the step's finding, what it compares by its name in this drill."""
     message = singular(true_minus(word(finding, "message")))
-    if word(finding, "code").startswith(_COMPARED):
-        for letter, name in zip(_LETTERS, _SIDES.get(step, ("primary", "substitute")), strict=True):
-            message = letter.sub(partial(_side, name), message)
-    return message
-
-
-def _side(name: str, found: re.Match[str]) -> str:
-    return f"{'The' if found[1] else 'the'} {name}"
+    return with_sides(message, word(finding, "code"), step, word(finding, "detail", "source"))
 
 
 def counted(number: int | float, one: str, many: str = "") -> str:
