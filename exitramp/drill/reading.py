@@ -57,11 +57,23 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
         file=file,
     )
     top.finish()
+    _require_true_mode(top, spec)
     if spec.stop.usd is not None and spec.data.prices is None:
         stop = top.block("stop")
         assert stop is not None
         raise stop.error("'stop.usd' needs 'data.prices': money that nobody counts is never reached", "usd")
     return spec
+
+
+def _require_true_mode(top: Block, spec: DrillSpec) -> None:
+    """A vendor that is left in good order does not fail meanwhile: the report would say both."""
+    outages = [step for step in spec.steps if step.name == "outage"]
+    if spec.mode == "planned" and outages:
+        raise top.error(
+            f"'mode' is 'planned', an exit in good order, and the step in line {outages[0].line} is an outage",
+            "mode",
+            hint="write 'mode: stressed', or leave the outage away",
+        )
 
 
 def _name(top: Block) -> str:

@@ -37,7 +37,7 @@ def drill_text(
     """A drill file over two stores given by address, with mock chat vendors if asked for."""
     vendors = ("  chat: {service: mock-openai}\n", "  chat: {service: mock-anthropic}\n") if chat else ("", "")
     return (
-        "version: 1\nname: small\ntitle: Small\nmode: planned\n"
+        "version: 1\nname: small\ntitle: Small\nmode: stressed\n"
         f"objectives: {objectives}\nstop: {stop}\ndata: {data}\n"
         f'primary:\n  store: {{address: "{primary}"}}\n{vendors[0]}'
         f'substitute:\n  store: {{address: "{substitute}"}}\n{vendors[1]}'

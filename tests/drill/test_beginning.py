@@ -195,6 +195,14 @@ def test_what_was_written_names_places_that_hold_from_any_folder(primary: str, t
     assert not (tmp_path / "ä b").exists()
 
 
+def test_a_drill_that_is_begun_is_called_what_it_is(primary: str, tmp_path: Path) -> None:
+    spec = find_drill(
+        str(begin_drill(primary, f"faiss:{tmp_path}/new.faiss", tmp_path / "own", OpenSettings()).drill_file)
+    )
+    assert "outage" in [step.name for step in spec.steps]
+    assert spec.mode == "stressed"
+
+
 def test_a_collection_that_a_terminal_would_act_on_is_written_so_that_it_is_read_back(tmp_path: Path) -> None:
     name = 'one\ntwo \x1b[31m%41 "quoted" \\n\u2028end'
     fill(f'memory:{tmp_path.name}-odd#one%0Atwo %1B[31m%2541 "quoted" \\n%E2%80%A8end', rows=3)

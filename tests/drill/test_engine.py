@@ -25,7 +25,7 @@ HEAD = """
 version: 1
 name: small
 title: Small
-mode: planned
+mode: stressed
 objectives: {objectives}
 stop: {stop}
 primary:

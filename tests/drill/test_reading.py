@@ -14,7 +14,7 @@ from exitramp.errors import ConfigError
 GOOD = """version: 1
 name: small
 title: Small
-mode: planned
+mode: stressed
 objectives: {rto_seconds: 5}
 stop: {minutes: 5}
 primary:
@@ -44,7 +44,7 @@ MISTAKES: dict[str, tuple[str, str, int, str]] = {
     "a text": (GOOD, "hello\n", 1, "must hold keys and values"),
     "two documents": (GOOD, f"{GOOD}---\n{GOOD}", 15, "not YAML"),
     "a tab": ("  store: " + STORE, "\tstore: " + STORE, 8, "not YAML"),
-    "a key twice": ("mode: planned", "mode: planned\nname: other", 5, "'name' stands twice"),
+    "a key twice": ("mode: stressed", "mode: stressed\nname: other", 5, "'name' stands twice"),
     "a key twice within": ("{minutes: 5}", "{minutes: 5, minutes: 6}", 6, "'minutes' stands twice"),
     "an alias of nothing": ("{minutes: 5}", "*nowhere", 6, "not YAML"),
     "an alias of itself": ("{minutes: 5}", "&a {minutes: *a}", 6, "stands inside what it stands for"),
@@ -64,7 +64,7 @@ MISTAKES: dict[str, tuple[str, str, int, str]] = {
     "half a try": ("tries: 2", "tries: 2.5", 11, "must be a whole number"),
     "tries without end": ("tries: 2", "tries: 99999999999999999999", 11, "must be at most"),
     "a limit of no errors": ("minutes: 5", "errors: 0", 6, "must be at least 1"),
-    "an unknown key": ("mode: planned", "mode: planned\nmood: good", 5, "unknown key 'mood'"),
+    "an unknown key": ("mode: stressed", "mode: stressed\nmood: good", 5, "unknown key 'mood'"),
     "an unknown step": ("- start", "- strat", 13, "unknown step 'strat'"),
     "an unknown argument": ("- start: {}", "- start: {fast: true}", 13, "unknown key 'steps[0].start.fast'"),
     "an unknown fault": ("fault: refuse", "fault: sulk", 14, "is 'sulk'; it can be"),
@@ -86,7 +86,8 @@ MISTAKES: dict[str, tuple[str, str, int, str]] = {
     "an open bracket": ("{minutes: 5}", "{minutes: 5", 7, "not YAML"),
     "a NUL": ("title: Small", "title: Sm\x00all", 3, "not allowed"),
     "another version": ("version: 1", "version: 2", 1, "version 2"),
-    "an unknown mode": ("mode: planned", "mode: wild", 4, "it can be stressed, planned"),
+    "an unknown mode": ("mode: stressed", "mode: wild", 4, "it can be stressed, planned"),
+    "an outage in good order": ("mode: stressed", "mode: planned", 4, "the step in line 14 is an outage"),
     "a name that is a path": ("name: small", "name: ../../small", 2, "must be made of letters"),
     "address and service": (STORE, '{address: "memory:a#x", service: chroma-run}', 8, "needs either"),
     "no address": (STORE, "{collection: x}", 8, "needs either"),
@@ -145,7 +146,7 @@ def test_a_file_of_the_drill_that_is_missing_or_wrong_is_told_before_anything_st
 ) -> None:
     (tmp_path / "broken.jsonl").write_text("{not json\n", encoding="utf-8")
     file = tmp_path / "small.yaml"
-    file.write_text(GOOD.replace("mode: planned", f"mode: planned\ndata: {data}"), encoding="utf-8")
+    file.write_text(GOOD.replace("mode: stressed", f"mode: stressed\ndata: {data}"), encoding="utf-8")
     assert run(["drill", "run", str(file), "--out", str(tmp_path / "run")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -186,3 +186,9 @@ def test_a_report_of_the_same_journal_says_the_same_whenever_it_is_made(tmp_path
     whole = text_of(_of(tmp_path, {}))
     assert "Report written" not in whole
     assert "Made from what exitramp 0.1.0 had logged by" in whole
+
+
+def test_an_exit_in_good_order_is_not_claimed_where_a_fault_was_injected(tmp_path: Path) -> None:
+    told = section_text(_of(tmp_path, {}, drill(mode="planned")), "Mode and scenario").replace("\xa0", " ")
+    assert "called planned by the drill file; 1 fault befell the vendor all the same" in told
+    assert "in good order" not in told
