@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from exitramp.cli import output
-from exitramp.cli.options import json_option, open_settings, store_options
+from exitramp.cli.options import consent_option, json_option, open_settings, store_options
 from exitramp.errors import UsageError
 from exitramp.wording import counted
 
 if TYPE_CHECKING:
     from exitramp.migration import Comparison
-
+    from exitramp.records import Finding
 
 IDS_FILE = Path("compare-ids.jsonl")
 PROPOSED_FILTERS = 3
@@ -31,6 +32,7 @@ PROPOSED_FILTERS = 3
     metavar="COLUMN=…",
     help="How near a vector must be: exact, ulp:N, cosine:X,l2:Y or direction.  [default: what the two stores do]",
 )
+@consent_option
 @click.option(
     "--ids",
     "ids_file",
@@ -85,6 +87,7 @@ def compare(
     a: str,
     b: str,
     tolerance: tuple[str, ...],
+    accept_loss: tuple[str, ...],
     ids_file: Path,
     neighbours: bool,
     fields: tuple[str, ...],
@@ -106,12 +109,15 @@ def compare(
     three filters worked out from A's own payloads: an equality, a range, a set). "The data differ" and "the index
     answers differently" are different findings. A side that has no index (a dump) is compared by its records alone.
 
+    Where B is a copy of A that was made with --accept-loss, give the same here: a plan of the way from A to B is made
+    again, and what it announces may differ, and no more. Neighbours are judged by A's metric all the same.
+
     \b
     Example:
       exitramp compare dump:./articles-dump qdrant:./new#articles
     """
     from exitramp.cli.place import require_room
-    from exitramp.migration import compare_endpoints
+    from exitramp.migration import announced_tolerances, compare_endpoints, excused_metrics, metrics_held, plan_move
     from exitramp.parity.tolerance import parse_tolerances
     from exitramp.wrappers import open_endpoint
 
@@ -122,9 +128,14 @@ def compare(
     with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
         _require_fields(one.source().describe(), fields)
         bar = output.Progress("compare", None)
-        result = compare_endpoints(
-            one, other, given=parse_tolerances(tolerance), ids_file=ids_file, show_values=show_values, progress=bar.at
-        )
+        given, plan = parse_tolerances(tolerance), None
+        if accept_loss:
+            held = metrics_held(one.source().describe().vectors, other.source().describe().vectors)
+            plan = plan_move(one, other, metrics=held, progress=bar.at)
+            plan.require_known(accept_loss)
+            given = {**announced_tolerances(plan, accept_loss), **given}
+        result = compare_endpoints(one, other, given=given, ids_file=ids_file, show_values=show_values, progress=bar.at)
+        result.findings = excused_metrics(result.findings, plan, accept_loss, other.source().describe().vectors)
         if neighbours:
             _ask_neighbours(
                 result, one, other, fields=fields, queries=queries, k=k, recall_floor=recall_floor, filters=filters,
@@ -132,7 +143,7 @@ def compare(
             )  # fmt: skip
         bar.end()
     if as_json:
-        output.emit_json(result.to_json())
+        output.emit_json(result.to_json() | {"accepted": list(accept_loss)})
     else:
         _say(result)
     return output.exit_code(result.verdict)
@@ -231,6 +242,18 @@ def _say(result: Comparison) -> None:
     for neighbours in result.all_neighbours():
         for line in neighbours.lines():
             output.say(line)
-    output.say_findings(result.all_findings())
+    findings = result.all_findings()
+    output.say_findings(findings)
+    for step in dict.fromkeys(filter(None, map(_step, findings))):
+        output.say(f"  next: {output.visible(step)}")
     if result.ids_file is not None:
         output.note(f"every differing id is in {result.ids_file}")
+
+
+def _step(finding: Finding) -> str | None:
+    """What to do about a finding, where something can be."""
+    if finding.code == "collection.metric" and finding.verdict is not None:
+        column = finding.message.partition(": ")[0]
+        return f"if that was accepted, add --accept-loss {shlex.quote(f'metric:{column}')}"
+    step: str | None = finding.detail.get("next")
+    return step

@@ -13,7 +13,7 @@ from exitramp.dump.integrity import verify_dump
 from exitramp.dump.layout import MANIFEST
 from exitramp.dump.manifest import SourceInfo, read_manifest
 from exitramp.errors import CollectionExists, DumpCorrupt
-from exitramp.migration import announced_tolerances, compare_endpoints, plan_move
+from exitramp.migration import announced_tolerances, compare_endpoints, excused_metrics, plan_move
 from exitramp.migration.moving import count_or_none, read_digests
 from exitramp.records import CollectionSpec, Finding, Verdict
 from exitramp.urls import Address
@@ -105,14 +105,7 @@ def _copied(
     plan = plan_move(one, other, progress=lambda rows: progress("measure", rows)) if planned else None
     given = announced_tolerances(plan, accepted)
     found = compare_endpoints(one, other, given=given, progress=lambda rows: progress("compare", rows))
-    wanted = {} if plan is None else {each.original.column: each.native for each in plan.layout.fields}
-    theirs = {each.column: each.metric for each in other.source().describe().vectors}
-    agreed = {
-        column
-        for column, native in wanted.items()
-        if f"metric:{column}" in accepted and native is not None and theirs.get(column) is native.metric
-    }
-    others = [each for each in found.findings if not _is_accepted(each, agreed)]
+    others = excused_metrics(found.findings, plan, accepted, other.source().describe().vectors)
     verdicts = [found.records.verdict, *(each.verdict for each in others if each.verdict is not None)]
     if Verdict.worst(verdicts) is not Verdict.PASS or not found.records.rows_a:
         raise instead_of
@@ -124,11 +117,6 @@ def _copied(
         )
     findings = (_told("the target"), *found.records.findings, *others)
     return FinishedAlready(found.records.rows_a, digests, found.records.digests_b, findings)
-
-
-def _is_accepted(finding: Finding, agreed: Collection[str]) -> bool:
-    """Whether it says that a field is searched by another metric, the very one that somebody agreed to."""
-    return finding.code == "collection.metric" and finding.message.partition(": ")[0] in agreed
 
 
 def _told(what: str) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from exitramp.cli.place import place_of
 from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
 from exitramp.records import Finding, Verdict
-from exitramp.transfer.plan import Plan
+from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan
 from exitramp.urls import Address
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
@@ -140,6 +141,24 @@ def say_next(found: Plan, source: Address, target: Address) -> None:
     output.say(f"next: {shlex.join(words)}{with_consent}")
 
 
+_WORDS = {MAGNITUDE: "magnitude", PRECISION: "precision", UNIT: "rounding", ULP: "rounding"}
+
+
+def _read_back(result: MoveResult, differing: Sequence[str]) -> str:
+    """What the target gave back: by which digests it differs, and whether that is what the plan said, and no more."""
+    if not differing:
+        return "the same digests"
+    announced = result.parity is not None and result.parity.verdict is Verdict.PASS
+    if not announced or result.plan is None:
+        return f"differs in {', '.join(differing)}"
+    columns = [name.removeprefix("vectors.") for name in differing]
+    changes = [change for line in result.plan.lines if line.subject in columns for change in line.changes]
+    words = " and ".join(dict.fromkeys(_WORDS[change] for change in changes if change in _WORDS))
+    differ = "differs" if len(columns) == 1 else "differ"
+    said = f"{' and '.join(columns)} {differ} by what the plan announced, and by no more"
+    return f"ids and payloads are the same; {said}" + (f" ({words})" if words else "")
+
+
 def _say_move(result: MoveResult, target: str) -> None:
     output.say(f"{output.verdict_word(result.verdict)}  {counted(result.rows, 'record')} → {target}")
     if result.copy.resumed:
@@ -149,11 +168,7 @@ def _say_move(result: MoveResult, target: str) -> None:
     for column, digest in result.digests.vectors.items():
         output.say(f"  {column:<9} {digest.hex}")
     if result.target_digests is not None:
-        differing = result.target_digests.differences(result.digests)
-        told = f"differs in {', '.join(differing)}" if differing else "the same digests"
-        if differing and result.parity is not None and result.parity.verdict is Verdict.PASS:
-            told += ", as far as the plan announced"
-        output.say(f"  read back: {told}")
+        output.say(f"  read back: {_read_back(result, result.target_digests.differences(result.digests))}")
     if result.parity is not None:
         output.say(f"  {result.parity.summary()}")
     output.say_findings(result.findings)

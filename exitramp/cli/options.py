@@ -54,13 +54,15 @@ store_options = _stack(
     click.option("--proxy", default=None, metavar="URL", help="Proxy for stores that are not on this machine."),
 )
 
+consent_option = click.option(
+    "--accept-loss",
+    multiple=True,
+    metavar="FIELD",
+    help="Accept that FIELD (as the plan names it) loses something. May be repeated.",
+)
+
 write_options = _stack(
-    click.option(
-        "--accept-loss",
-        multiple=True,
-        metavar="FIELD",
-        help="Accept that FIELD (as the plan names it) loses something. May be repeated.",
-    ),
+    consent_option,
     click.option(
         "--allow-writes",
         multiple=True,

@@ -8,6 +8,7 @@ from exitramp.migration.comparing import (
     side_tolerances,
     unasked_fields,
 )
+from exitramp.migration.losses import excused_metrics, metrics_held
 from exitramp.migration.moving import MoveResult, count_or_none, migrate, plan_move, synchronise_endpoints
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "compare_endpoints",
     "count_or_none",
     "dense_fields",
+    "excused_metrics",
+    "metrics_held",
     "migrate",
     "plan_move",
     "side_tolerances",

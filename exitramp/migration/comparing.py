@@ -10,6 +10,7 @@ from typing import Any
 
 from exitramp.codec import FieldLayout
 from exitramp.errors import DataInvalid, RoleUnsupported
+from exitramp.migration.losses import lost_magnitude
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.parity.tolerance import (
     ROUNDED_ULP,
@@ -181,6 +182,7 @@ def compare_endpoints(
     result.findings += [*left.identity().findings, *right.identity().findings]
     result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, theirs)]
     result.findings += _metrics(spec.vectors, theirs)
+    result.findings += lost_magnitude(records.fields, spec.vectors, theirs, (_limits(a), _limits(b)))
     return result
 
 

@@ -26,7 +26,7 @@ from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.parity.tolerance import Tolerance
 from exitramp.ports import SinkLimits, VectorSource
-from exitramp.records import CollectionSpec, Finding, VectorField, VectorKind, Verdict
+from exitramp.records import CollectionSpec, Finding, Metric, VectorField, VectorKind, Verdict
 from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint
 from exitramp.transfer.copying import CopyResult, copy_records
 from exitramp.transfer.obstacles import Standing
@@ -83,8 +83,17 @@ class MoveResult:
         }
 
 
-def plan_move(source: Endpoint, target: Endpoint, *, progress: Callable[[int], None] = lambda rows: None) -> Plan:
-    """Measure the source and plan its way into the target. Nothing is written."""
+def plan_move(
+    source: Endpoint,
+    target: Endpoint,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Plan:
+    """Measure the source and plan its way into the target. Nothing is written.
+
+    `metrics` are those of fields, by name, where they are not to be the source's own; None: what the address says.
+    """
     limits = target.raw_sink().limits()
     reader = source.source()
     survey = survey_source(
@@ -92,7 +101,7 @@ def plan_move(source: Endpoint, target: Endpoint, *, progress: Callable[[int], N
         limits,
         batch_rows=BATCH_ROWS,
         name=target.address.collection,
-        metrics=metric_overrides(target.address),
+        metrics=metric_overrides(target.address) if metrics is None else metrics,
         progress=progress,
     )
     plan = make_plan(survey, limits, there=_standing(target, limits, survey.layout))

@@ -21,7 +21,7 @@ from exitramp.parity.alignment import Aligned, aligned
 from exitramp.parity.distribution import Distribution
 from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.payloads import differing_paths
-from exitramp.parity.tolerance import Tolerance
+from exitramp.parity.tolerance import UNIT_COSINE, UNIT_L2, Tolerance
 from exitramp.ports import VectorSource
 from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField, VectorKind, Verdict
 from exitramp.wording import counted
@@ -31,7 +31,8 @@ IDS_SHOWN = 20
 
 @dataclass(slots=True)
 class FieldParity:
-    """One vector field. Rows that only one side has a vector in are `one_sided`; `beyond` are outside the tolerance.
+    """One vector field. Rows that only one side has a vector in are `one_sided`; `beyond` are outside the tolerance, of
+    which those that are `parallel` agree in direction, and B's of those that are `scaled` are of unit length.
 
     `max_abs` is infinite where a number that is not finite differs; in JSON it is then null.
     """
@@ -43,6 +44,8 @@ class FieldParity:
     one_sided: int = 0
     bit_equal: int = 0
     beyond: int = 0
+    parallel: int = 0
+    scaled: int = 0
     max_abs: float = 0.0
     ulp: Distribution = field(default_factory=Distribution)
     cosine: Distribution = field(default_factory=Distribution)
@@ -57,6 +60,7 @@ class FieldParity:
             "one_sided": self.one_sided,
             "bit_equal": self.bit_equal,
             "beyond_tolerance": self.beyond,
+            "beyond_in_magnitude_only": self.parallel,
             "max_abs": self.max_abs if math.isfinite(self.max_abs) else None,
             "ulp_of_unequal": self.ulp.to_json(),
             "cosine": self.cosine.to_json(),
@@ -348,6 +352,9 @@ def _compare_dense(
     equal = found.rows - len(found.unequal)
     result.bit_equal += equal
     result.beyond += int((~within).sum())
+    parallel = ~within & (found.cosine >= UNIT_COSINE)
+    result.parallel += int(parallel.sum())
+    result.scaled += int((parallel & (np.abs(found.length_b - 1) <= UNIT_L2)).sum())
     result.cosine.add_equal(1.0, equal)
     result.l2.add_equal(0.0, equal)
     result.cosine.add(found.cosine)

@@ -117,7 +117,8 @@ def parse_tolerances(texts: tuple[str, ...]) -> Mapping[str, Tolerance]:
         for part in body.split(","):
             name, _, number = part.partition(":")
             if name not in {"ulp", "cosine", "l2"}:
-                raise UsageError(f"--tolerance {text!r}: unknown measure {name!r}", hint="known: ulp, cosine, l2")
+                known = "known: exact, direction, ulp:N, cosine:X and l2:Y (those three also together, by commas)"
+                raise UsageError(f"--tolerance {text!r}: unknown measure {name!r}", hint=known)
             try:
                 bounds[name] = float(number)
             except ValueError:

@@ -78,12 +78,7 @@ class Plan:
             ids = f" ({', '.join(first.ids[:5])})" if first.ids else ""
             hint = first.detail.get("next", "mend the source")
             raise DataInvalid(f"{first.message}{ids}", hint=f"{hint}; nothing was written")
-        known = {line.subject for line in self.lines}
-        unknown = [name for name in accepted if name not in known]
-        if unknown:
-            raise DataInvalid(
-                f"--accept-loss {unknown[0]}: the plan has no such line", hint=f"it has: {', '.join(sorted(known))}"
-            )
+        self.require_known(accepted)
         missing = [line for line in self.lossy() if line.subject not in accepted]
         if missing:
             listed = "; ".join(f"{line.subject}: {line.how}" for line in missing)
@@ -91,6 +86,15 @@ class Plan:
             raise ConsentMissing(
                 f"this would lose something: {listed}", hint=f"nothing was written; to accept, add {consent}"
             )
+
+    def require_known(self, accepted: Collection[str]) -> None:
+        """Raises `DataInvalid` for a name that no line has: what was meant by it is not accepted."""
+        known = {line.subject for line in self.lines}
+        for name in accepted:
+            if name not in known:
+                raise DataInvalid(
+                    f"--accept-loss {name}: the plan has no such line", hint=f"it has: {', '.join(sorted(known))}"
+                )
 
     def to_json(self) -> dict[str, Any]:
         return {

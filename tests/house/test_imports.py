@@ -75,6 +75,8 @@ def test_the_public_names_are_these() -> None:
         "compare_endpoints",
         "count_or_none",
         "dense_fields",
+        "excused_metrics",
+        "metrics_held",
         "migrate",
         "plan_move",
         "side_tolerances",
