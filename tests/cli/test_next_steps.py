@@ -64,7 +64,8 @@ def test_a_finished_move_names_the_command_that_proves_it_again(source: str, cli
 def test_what_differs_as_announced_is_said_to_be_so(source: str, cli: Cli) -> None:
     losses = ("--accept-loss", "vector", "--accept-loss", "metric:vector")
     said = cli("copy", source, "qdrant:./new?metric=cosine#articles", *losses, code=0).out
-    assert "ids and payloads are the same; vector differs by what the plan announced, and by no more (magnitude)" in said
+    sentence = "ids and payloads are the same; vector differs by what the plan announced, and by no more (magnitude)"
+    assert f"  read back: {sentence}\n" in said
 
 
 def test_a_damaged_dump_says_what_to_do(source: str, cli: Cli) -> None:
