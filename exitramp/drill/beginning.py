@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from exitramp.drill.begun_files import Look, drill_text, prices_text, readme_text
+from exitramp.drill.begun_files import Look, blocked, drill_text, prices_text, readme_text
+from exitramp.drill.steps.leaving import consent_line
 from exitramp.errors import AddressError, CollectionMissing, ConfigError, UsageError
 from exitramp.migration import plan_move
 from exitramp.records import DType, VectorKind, Verdict
@@ -246,10 +247,13 @@ def _notes(primary: Look, substitute: Look, plan: Plan, rehearsed: Address | Non
             notes.append(
                 f"the {side} is not on this machine: it is never {what} without --allow-writes and its address"
             )
-    for line in plan.lossy():
+    notes += [f"{line.subject} would lose something ({line.how})" for line in plan.lossy()]
+    if plan.lossy():
         notes.append(
-            f"{line.subject} would lose something ({line.how}); accept it in the drill file or change the target"
+            f"the drill stops at 'restore' until its file agrees to that: take the # from the line {consent_line(plan)}"
         )
+    if blocked(plan):
+        notes.append(f"the drill stops at 'restore', and no consent mends it: {blocked(plan)}")
     return notes
 
 

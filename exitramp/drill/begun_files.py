@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
@@ -11,7 +10,9 @@ from typing import Any
 
 from exitramp.drill.inputs import DRILLS
 from exitramp.drill.steps.costs import STORE_ITEM
+from exitramp.drill.steps.leaving import consent_line
 from exitramp.finops.prices import Unit
+from exitramp.records import Verdict
 from exitramp.transfer.plan import Fidelity, Plan
 from exitramp.urls import Address
 from exitramp.wording import counted
@@ -36,17 +37,51 @@ class Look:
 
 
 def drill_text(primary: str, substitute: str, plan: Plan) -> str:
-    """The drill file, which runs as it is."""
-    lossy = "".join(f"\n      # {json.dumps([line.subject])}   {line.how}" for line in plan.lossy())
+    """The drill file. It runs as it is, or, where the plan has a loss, up to the step that would lose something."""
     return _filled(
         "drill.yaml.txt",
         from_scheme=primary.partition(":")[0],
         to_scheme=substitute.partition(":")[0],
         primary=_quoted(primary),
         substitute=_quoted(substitute),
-        lossy_lines=lossy,
+        runs=_runs(plan, page=False),
+        restore=_restore(plan),
         stop_minutes=max(60, round(3 * _minutes(plan))),
     )
+
+
+def blocked(plan: Plan) -> str:
+    """What no consent mends: data that cannot stand in the target at all; "" where all can."""
+    return "; ".join(each.message for each in plan.findings if each.verdict is Verdict.FAIL)
+
+
+def _runs(plan: Plan, *, page: bool) -> str:
+    """How far the drill gets: as it is, or up to the step that would lose something. In one line for the drill file."""
+    step = "`restore`" if page else "'restore'"
+    if blocked(plan):
+        return f"It stops at {step}, and writes nothing: {' '.join(blocked(plan).split())}. No consent mends that."
+    if not plan.lossy():
+        return "It runs as it is."
+    if not page:
+        return f"It stops at {step} until somebody agrees to what would be lost there."
+    return (
+        f"**It stops at the step {step}, and writes nothing, until you agree to what would be lost** (class *lossy*\n"
+        "in the plan below). To agree, take the `# ` from this line of `drill.yaml`; else change the substitute:\n\n"
+        f"      # {consent_line(plan)}"
+    )
+
+
+def _restore(plan: Plan) -> str:
+    """The arguments of the step: none, or the line that agrees to the plan's losses, to be uncommented."""
+    if not plan.lossy():
+        return " {}"
+    told = [
+        "THE DRILL STOPS HERE: something would be lost, and nobody has agreed to it yet. Take the # from the next line",
+        "to agree:",
+        consent_line(plan),
+        *(f"{' '.join(line.subject.split())}: {' '.join(line.how.split())}" for line in plan.lossy()),
+    ]
+    return "".join(f"\n      # {text}" for text in told)
 
 
 def readme_text(looks: tuple[Look, Look], plan: Plan, notes: tuple[str, ...]) -> str:
@@ -61,14 +96,15 @@ def readme_text(looks: tuple[Look, Look], plan: Plan, notes: tuple[str, ...]) ->
     )
     return _filled(
         "README.md.txt",
+        runs=_runs(plan, page=True),
         sides=sides,
         primary_provider=_provider(Address.parse(looks[0].address)),
         substitute_provider=_provider(Address.parse(looks[1].address)),
         notes="\n".join(f"- {note}" for note in notes) or "- nothing stands in the way",
         rows=f"{plan.rows:,}",
         megabytes=f"{float(estimates['bytes'] or 0) / 1e6:,.1f}",
-        reads=estimates["read_requests"],
-        writes=estimates["write_requests"],
+        reads=counted(int(estimates["read_requests"] or 0), "read"),
+        writes=counted(int(estimates["write_requests"] or 0), "write"),
         read_seconds=f"{read_seconds:.1f}",
         minutes="a minute" if minutes == 1 else f"{minutes:,} minutes",
         plan="\n".join(f"| {fidelity} | {subject} | {how} |" for fidelity, subject, how in _plan_rows(plan)),

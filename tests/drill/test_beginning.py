@@ -15,8 +15,10 @@ import pytest
 from exitramp.cli.main import run
 from exitramp.drill.beginning import begin_drill
 from exitramp.drill.catalogue import find_drill
+from exitramp.drill.engine import run_drill
 from exitramp.errors import UsageError
-from exitramp.records import DType, Metric
+from exitramp.migration import plan_move
+from exitramp.records import DType, Finding, Metric, Verdict
 from exitramp.testing.memory import MemorySource
 from exitramp.wrappers import OpenSettings
 from tests.drill.small_stacks import FIELD, SPEC, fill
@@ -201,6 +203,49 @@ def test_a_drill_that_is_begun_is_called_what_it_is(primary: str, tmp_path: Path
     )
     assert "outage" in [step.name for step in spec.steps]
     assert spec.mode == "stressed"
+
+
+def test_a_drill_that_would_lose_something_says_where_it_stops_and_what_agrees_to_it(tmp_path: Path) -> None:
+    """The shown line, uncommented as the file says, is enough."""
+    scaled = f"qdrant:{tmp_path}/new?metric=cosine#articles"
+    begun = begin_drill(fill(f"memory:{tmp_path.name}-lossy#articles"), scaled, tmp_path / "own", OpenSettings())
+    lossy = [line.subject for line in begun.plan.lossy()]
+    line = f"# accept_loss: {json.dumps(lossy)}"
+    text, page = (path.read_text(encoding="utf-8") for path in (begun.drill_file, begun.readme))
+    for said in (text, page):
+        assert "It stops at" in said
+        assert "It runs as it is" not in said
+        assert said.count(line) == 1
+    assert any(f"take the # from the line {line[2:]}" in note for note in begun.notes)
+    stopped = run_drill(find_drill(str(begun.drill_file)), tmp_path / "one", seed=1)
+    assert (stopped.aborted or "").startswith("restore:")
+    for uncommented in (line[1:], line[2:]):  # with the blank, and without it
+        begun.drill_file.write_text(text.replace(line, uncommented), encoding="utf-8")
+        [restore] = [step for step in find_drill(str(begun.drill_file)).steps if step.name == "restore"]
+        assert list(restore.arguments.accept_loss) == lossy
+
+
+def test_a_drill_that_loses_nothing_runs_as_it_is_and_says_so(primary: str, tmp_path: Path) -> None:
+    begun = begin_drill(primary, f"faiss:{tmp_path}/new.faiss", tmp_path / "own", OpenSettings())
+    for path in (begun.drill_file, begun.readme):
+        assert "It runs as it is." in path.read_text(encoding="utf-8")
+        assert "accept_loss" not in path.read_text(encoding="utf-8")
+    assert "exitramp[evals]" in begun.readme.read_text(encoding="utf-8")
+
+
+def test_data_that_no_consent_mends_stop_the_drill_and_it_says_so(
+    primary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(*sides: Any, **more: Any) -> Any:
+        found = plan_move(*sides, **more)
+        return replace(found, findings=(Finding("plan.too_large", "one record is too large", Verdict.FAIL),))
+
+    monkeypatch.setattr("exitramp.drill.beginning.plan_move", plan)
+    begun = begin_drill(primary, f"faiss:{tmp_path}/new.faiss", tmp_path / "own", OpenSettings())
+    assert "one record is too large. No consent mends that." in begun.readme.read_text(encoding="utf-8")
+    assert "one record is too large. No consent mends that." in begun.drill_file.read_text(encoding="utf-8")
+    assert any("no consent mends it: one record is too large" in note for note in begun.notes)
+    assert find_drill(str(begun.drill_file)).name == "own_stack"
 
 
 def test_a_collection_that_a_terminal_would_act_on_is_written_so_that_it_is_read_back(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from exitramp.arrow import dense_matrix
+from exitramp.cli.main import run
 from exitramp.drill.beginning import begin_drill
 from exitramp.drill.catalogue import find_drill
 from exitramp.drill.engine import run_drill
@@ -139,3 +141,17 @@ def test_prices_that_are_missing_are_named(tmp_path: Path, primary: str) -> None
     [finding] = [each for each in result.findings if each.code == "cost.missing_prices"]
     for unit in ("usd_per_query", "usd_per_gb_egress", "usd_per_million_vector_writes", "usd_per_month"):
         assert f"few has no {unit} for qdrant/vector_store" in finding.message
+
+
+@pytest.mark.parametrize("module", ["scipy", "ir_measures"])
+def test_golden_questions_that_could_not_be_judged_are_found_out_before_anything_starts(
+    module: str, tmp_path: Path, primary: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden(tmp_path, primary)
+    file = drill(tmp_path, "{golden: golden.jsonl}")
+    monkeypatch.setitem(sys.modules, module, None)
+    assert run(["drill", "run", str(file), "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert module in said
+    assert "exitramp[evals]" in said
+    assert not (tmp_path / "run").exists()
