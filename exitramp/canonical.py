@@ -8,7 +8,7 @@ The rules (docs/format.md states them for other languages):
 * what JSON cannot hold is an object with one key `$exitramp:TYPE` (`int`, `float` for NaN and the infinities,
   `bytes` in base64, `timestamp`, `date`, `time`, `decimal`, `uuid`);
 * a key of the user's own that begins with `$exitramp:` is written with `$exitramp:esc:` in place of that prefix;
-* lone surrogates and duplicate keys are errors.
+* lone surrogates and duplicate keys are errors; so is nesting beyond 400 levels.
 
 This is not RFC 8785, which writes 1 and 1.0 alike and so loses which of them a store held.
 """
@@ -31,6 +31,8 @@ from exitramp.errors import DataInvalid
 TAG_PREFIX = "$exitramp:"
 ESCAPED_PREFIX = "$exitramp:esc:"
 INTEGER_LIMIT = 2**53
+MOST_DEPTH = 400
+"""Objects and lists within one another. Python's own limit, which depends on who asks, is met at some 470."""
 
 # A run of sixteen digits is the shortest that can pass 2^53; only such texts need the slow look at every value. In the
 # encoder's text an integer stands behind one of these marks, the digits of an ordinary float behind its point. Begun
@@ -52,17 +54,35 @@ def dumps(value: object, *, keys_are_text: bool = False) -> str:
         text = fast_text(value)
         if TAG_PREFIX not in text and not _LONG_INTEGER(text) and (keys_are_text or _only_text_keys(value)):
             text.encode("utf-8")
+            if len(text) <= 2 * MOST_DEPTH:  # every level takes two characters
+                return text
+            if text.count("[") + text.count("{") > MOST_DEPTH:
+                require_depth(value)
             return text
+    except DataInvalid:
+        raise
     except (TypeError, ValueError, RecursionError):
         pass  # the walk below either finds a form for it or names the path
     return _walked(value)
 
 
 def _walked(value: object) -> str:
+    require_depth(value)
     try:
         return _SLOW.encode(_tagged(value, "$"))
     except RecursionError:
         raise DataInvalid("nested too deeply to be written as canonical JSON") from None
+
+
+def require_depth(value: object) -> None:
+    """Raises `DataInvalid` where objects and lists stand more than `MOST_DEPTH` deep in one another."""
+    depth = 0
+    level = [value]
+    while inner := [part for part in level if isinstance(part, Mapping | list | tuple)]:
+        depth += 1
+        if depth > MOST_DEPTH:
+            raise DataInvalid(f"nested more than {MOST_DEPTH} deep")
+        level = [item for part in inner for item in (part.values() if isinstance(part, Mapping) else part)]
 
 
 def loads(text: str) -> Any:
@@ -95,7 +115,7 @@ def is_canonical(text: str) -> bool:
     """Whether `text` is the canonical text of the value it holds."""
     try:
         return dumps(parse(text)) == text
-    except DataInvalid:
+    except (DataInvalid, RecursionError):
         return False
 
 

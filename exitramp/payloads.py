@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,12 +27,25 @@ def payload_array(values: Sequence[object | None]) -> pa.Array:
     try:
         texts = [None if value is None else canonical.fast_text(value) for value in values]
         joined = _NEWLINE.join([text for text in texts if text is not None])
+        for value in _nested(values, texts):
+            canonical.require_depth(value)
         if canonical.TAG_PREFIX not in joined and not _has_long_integer(joined.encode("utf-8")):
             return pa.array(texts, pa.string())
+    except DataInvalid:
+        raise
     except (TypeError, ValueError, RecursionError):
         pass  # one of them needs the slow look, which also finds the words for what has no form
     dumps = canonical.dumps
     return pa.array([None if value is None else dumps(value, keys_are_text=True) for value in values], pa.string())
+
+
+def _nested(values: Sequence[object | None], texts: Sequence[str | None]) -> Iterator[object]:
+    """Those that may be nested too deep: so many brackets are opened in their texts, 0.1 us for 450 bytes."""
+    for value, text in zip(values, texts, strict=True):
+        if text is None or len(text) <= 2 * canonical.MOST_DEPTH:  # every level takes two characters
+            continue
+        if text.count("[") + text.count("{") > canonical.MOST_DEPTH:
+            yield value
 
 
 def _has_long_integer(text: bytes) -> bool:

@@ -110,3 +110,21 @@ def test_a_payload_that_is_no_json_is_named_and_one_that_is_null_in_json_is_none
     ]
     with pytest.raises(DataInvalid, match="'b'"):
         parsed_payloads(pa.record_batch([pa.array(["a", "b"]), pa.array(["{}", "{"])], names))
+
+
+@pytest.mark.parametrize("depth", [canonical.MOST_DEPTH, canonical.MOST_DEPTH + 1, 600, 990, 1500])
+@pytest.mark.parametrize("as_object", [False, True])
+def test_what_is_written_of_nested_payloads_is_what_is_read(depth: int, as_object: bool) -> None:
+    value: object = 1
+    for _ in range(depth):
+        value = {"a": value} if as_object else [value]
+    head, foot = ('{"a":', "}") if as_object else ("[", "]")
+    text = head * depth + "1" + foot * depth
+    if depth > canonical.MOST_DEPTH:
+        for write in (canonical.dumps, lambda each: payload_array([each])):
+            with pytest.raises(DataInvalid, match="nested"):
+                write(value)
+        assert canonical_faults(pa.array([text])) == [0]
+    else:
+        assert canonical.dumps(value) == payload_array([value])[0].as_py() == text
+        assert canonical_faults(pa.array([text])) == []

@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +82,15 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with the documented exit code."""
     sys.excepthook = _show_fault
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if any(thread.daemon for thread in threading.enumerate()):
+        # A call that was given up on may still be inside a store's own code, which Python's way out would pull from
+        # under it: with Chroma, every third dump onto a full disk then ended in a segmentation fault.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -70,6 +70,7 @@ class Gathering:
             self._begin_scribe()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exitramp-shard")
         self._jobs: deque[Future[None]] = deque()
+        self._due = 0  # how many of them must be done before more is gathered
         self._failed = self._closed = False
         self._stopped = False  # set by the worker: nothing that was handed over behind a failed job is done
         self._last: pa.RecordBatch | None = None
@@ -83,6 +84,8 @@ class Gathering:
         self._require_whole()
         if not len(batch) or self._is_repeated(batch):
             return
+        while self._due > 0:
+            self._settle()
         self._last = batch
         self._all_covered = False
         self._submit(lambda: self._digest(batch))
@@ -128,6 +131,7 @@ class Gathering:
     def _settle(self) -> None:
         self._failed = True
         self._jobs.popleft().result()
+        self._due -= 1
         self._failed = False
 
     def close(self) -> None:
@@ -157,9 +161,9 @@ class Gathering:
         self._open_bytes += self._gathered_bytes
         self._handed_bytes += self._gathered_bytes
         self._gathered_bytes = 0
-        # The group before this one must be written by now, so that no third comes to stand in memory.
-        while len(self._jobs) > len(batches):
-            self._settle()
+        # The group before this one must be written before the next is gathered, so that no third comes to stand in
+        # memory. Not waited for here: a cursor is noted under no deadline.
+        self._due = max(self._due, len(self._jobs) - len(batches))
         self._submit(lambda: self._write_group(batches))
 
     def _submit(self, job: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -194,6 +195,7 @@ class _Desk:
 def main(arguments: Sequence[str]) -> None:
     """Serve the parent, whose process id is the only argument, until it lets go of the pipe."""
     _end_with_parent(int(arguments[0]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whatever else may send it here
     commands, answers = sys.stdin.buffer, sys.stdout.buffer
     first = _receive(commands)
     if first is None:
@@ -209,7 +211,6 @@ def main(arguments: Sequence[str]) -> None:
 def _end_with_parent(parent: int) -> None:
     """Linux kills this process when its parent ends, so that nothing is written behind a later run's back."""
     import ctypes
-    import signal
 
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:

@@ -11,6 +11,7 @@ from typing import Any
 from exitramp.codec import FieldLayout
 from exitramp.errors import DataInvalid, RoleUnsupported
 from exitramp.migration.losses import lost_magnitude
+from exitramp.migration.promises import require_promised
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.parity.tolerance import (
     ROUNDED_ULP,
@@ -161,7 +162,8 @@ def compare_endpoints(
 ) -> Comparison:
     """Compare the records of two endpoints; differing ids go into `ids_file`, made only where there is one.
 
-    One that cannot be written takes nothing from the comparison, and is told of in a finding.
+    One that cannot be written takes nothing from the comparison, and is told of in a finding. Raises `DumpCorrupt` for
+    a dump that gave other records than its manifest promises.
     """
     left, right = a.source(), b.source()
     spec = left.describe()
@@ -173,6 +175,8 @@ def compare_endpoints(
         )
     finally:
         log.close()
+    require_promised(a, records.digests_a)
+    require_promised(b, records.digests_b)
     seen = index_coverage(a), index_coverage(b)
     result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing), coverage=seen)
     if log.refused is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,23 @@ from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.dump.integrity import CHANGED, CHANGED_TEXT
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.writer import DumpSink
-from exitramp.errors import CollectionMissing, DumpCorrupt, RoleUnsupported
+from exitramp.errors import CollectionMissing, DumpCorrupt, IntegrityError, RoleUnsupported
 from exitramp.migration.comparing import announced_tolerances, side_tolerances
 from exitramp.migration.dump_checkpoint import checkpoint_of
+from exitramp.migration.promises import require_promised
 from exitramp.parity.alignment import read_all
 from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.parity.tolerance import Tolerance
 from exitramp.ports import SinkLimits, VectorSource
 from exitramp.records import CollectionSpec, Finding, Metric, VectorField, VectorKind, Verdict
-from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint
+from exitramp.transfer.checkpoint import Checkpoint, FileCheckpoint, NoCheckpoint
 from exitramp.transfer.copying import CopyResult, copy_records
 from exitramp.transfer.obstacles import Standing
 from exitramp.transfer.plan import Plan, make_plan
 from exitramp.transfer.survey import survey_source
 from exitramp.transfer.sync import SyncResult, synchronise
+from exitramp.wording import counted
 from exitramp.wrappers import DryRunSink, Endpoint, metric_overrides
 
 BATCH_ROWS = 1000
@@ -146,6 +149,9 @@ def migrate(
     if plan is not None:
         plan.require_consent(accept_loss)
     place = kept_by_sink or checkpoint or NoCheckpoint()
+    there = count_or_none(target) or 0
+    if isinstance(place, FileCheckpoint):
+        _require_acknowledged(target, place, there)
     reader = source.source()
     started = clock.monotonic()
     copied = copy_records(
@@ -154,10 +160,11 @@ def migrate(
         batch_rows=BATCH_ROWS,
         checkpoint=place,
         landed=lambda: target.source().count(),
-        target_rows_before=count_or_none(target) or 0,
+        target_rows_before=there,
         into_existing=into_existing,
         # A dump digests what it writes and again what it reads back from each shard; a third time adds nothing.
         with_digests=kept_by_sink is None,
+        check=partial(_require_promised, source, target),
         progress=lambda rows: progress("copy", rows),
         clock=clock,
     )
@@ -178,13 +185,21 @@ def migrate(
     return result
 
 
+def _require_acknowledged(target: Endpoint, place: FileCheckpoint, there: int) -> None:
+    """Raises `IntegrityError` where a target holds less than an earlier run was told it would keep."""
+    done = place.progress().rows
+    if there < done:
+        raise IntegrityError(
+            f"{target.address} holds {counted(there, 'record')}, and an interrupted run of this move was told that "
+            f"{counted(done, 'record')} of it would stay: they were removed since, or the store lost them",
+            hint=f"remove what is left of the collection, and {place.path}, and run the same command again",
+        )
+
+
 def _copied(
     source: Endpoint, target: Endpoint, reader: DecodingSource, copied: CopyResult, plan: Plan | None, seconds: float
 ) -> MoveResult:
-    """What is known once everything is written. A dump has read back each of its shards by then, and says so itself.
-
-    Raises `DumpCorrupt` where a dump gave other records than its manifest says it holds.
-    """
+    """What is known once everything is written. A dump has read back each of its shards by then, and says so itself."""
     written = read_manifest(target.address.path).digests if isinstance(target.raw_sink(), DumpSink) else None
     digests = copied.digests or written
     assert digests is not None
@@ -192,11 +207,6 @@ def _copied(
     findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else known)]
     if source.address.scheme == "dump":
         manifest = read_manifest(source.address.path)
-        if digests.differences(manifest.digests):
-            raise DumpCorrupt(
-                f"{source.address.path} gave other records than its manifest promises; they were written to the target",
-                hint=f"exitramp verify {source.address.path} tells what is wrong; do not use the target",
-            )
         if manifest.consistency.state == CHANGED:
             findings.append(Finding("source.changed", f"the dump: {CHANGED_TEXT}", Verdict.INCONCLUSIVE))
     elif not copied.resumed:
@@ -215,6 +225,16 @@ def _copied(
         verify_seconds=None,
         findings=findings,
     )
+
+
+def _require_promised(source: Endpoint, target: Endpoint, found: CollectionDigests) -> None:
+    try:
+        require_promised(source, found)
+    except DumpCorrupt as error:
+        raise DumpCorrupt(
+            f"{error.message}; they were written to {target.address}",
+            hint=f"{error.hint}; do not use the target: remove what was written, and begin anew with a whole dump",
+        ) from error
 
 
 def synchronise_endpoints(
@@ -259,6 +279,7 @@ def synchronise_endpoints(
         delete=delete,
         maximum_deletes=maximum_deletes,
         same_vectors=same_vectors,
+        check=partial(require_promised, source),
         progress=progress,
     )
 

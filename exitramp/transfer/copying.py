@@ -45,14 +45,17 @@ def copy_records(
     target_rows_before: int = 0,
     into_existing: bool = False,
     with_digests: bool = True,
+    check: Callable[[CollectionDigests], None] = lambda found: None,
     progress: Callable[[int], None] = lambda rows: None,
     clock: Clock | None = None,
 ) -> CopyResult:
     """Copy everything from `source` to `sink`, going on where `checkpoint` says an earlier run was acknowledged.
 
     `landed` counts what the target holds afterwards. A target that already holds records is refused unless this is
-    a resumed run or `into_existing` says that theirs may stay. The checkpoint stays open for the caller, who closes
-    it as complete when the copy was verified too. Raises `StoreProtocolError` when the source's scan
+    a resumed run or `into_existing` says that theirs may stay. `check` is given the digests of everything that was
+    read, by all runs together, before the sink may call it complete; where it raises, the place is forgotten, since
+    going on from there could only end in the same way. The checkpoint stays open for the caller, who closes it as
+    complete when the copy was verified too. Raises `StoreProtocolError` when the source's scan
     stops without its end signal: then what was read is not everything, and nothing is finished.
     """
     clock = clock or SystemClock()
@@ -84,6 +87,7 @@ def copy_records(
         )
         if not done.is_fresh:
             account = replace(account, source_changed=_changed_between_runs(source, spec, loop, batch_rows))
+        _check(loop, checkpoint, check)
         sink.finish(account)
         account = replace(account, rows_landed=landed() if landed is not None else None)
     except BaseException:
@@ -91,6 +95,17 @@ def copy_records(
         raise
     findings = tuple(_findings(account, into_existing and target_rows_before > 0))
     return CopyResult(spec, account, loop.rows_read, loop.rows_total, not done.is_fresh, loop.digests, findings)
+
+
+def _check(loop: _Loop, checkpoint: Checkpoint, check: Callable[[CollectionDigests], None]) -> None:
+    known = loop.known_digests()
+    if known is None:
+        return
+    try:
+        check(known)
+    except BaseException:
+        checkpoint.close(complete=True)
+        raise
 
 
 class _Loop:

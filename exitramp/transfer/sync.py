@@ -94,16 +94,19 @@ def synchronise(
     delete: bool = False,
     maximum_deletes: int | None = None,
     same_vectors: SameVectors | None = None,
+    check: Callable[[CollectionDigests], None] = lambda found: None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> SyncResult:
     """Make `target` (written through `sink`) hold what `source` holds.
 
     Deletes only with `delete`, after both scans signalled their end, after each id was looked for in the source once
     more, and at most `maximum_deletes` (default: a tenth of the target). Raises `DataInvalid` for an empty source and
-    `ConsentMissing` when the brake holds; nothing is deleted then, nor written.
+    `ConsentMissing` when the brake holds; nothing is deleted then, nor written. `check` is given the digests of all
+    that the source holds before anything is written, and may raise.
     """
     spec = source.describe()
     found = difference(source, target, batch_rows=batch_rows, same_vectors=same_vectors, progress=progress)
+    check(found.source)
     if not found.source.rows:
         raise DataInvalid(
             "the source is empty; a target is never brought to nothing",

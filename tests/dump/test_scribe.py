@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from exitramp.dump.gathering import Gathering
 from exitramp.dump.integrity import verify_dump
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.reader import DumpSource
@@ -168,6 +169,29 @@ sink = own.write(Path(sys.argv[1]), Collection(PLAIN, plain_rows(60)), scribe_by
 print(sink._run._scribe._process.pid, flush=True)
 sys.stdin.read()
 """
+
+
+def test_nothing_is_waited_for_where_a_cursor_is_noted(
+    plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing and flushing have deadlines, which end a run whose process does not answer; noting a cursor has none."""
+    within: list[str] = []
+    waited: list[str] = []
+    note, settle = Gathering.note, Gathering._settle
+
+    def noting(self: Gathering, *arguments: Any) -> None:
+        within.append("note")
+        note(self, *arguments)
+        within.pop()
+
+    def settling(self: Gathering) -> None:
+        waited.append("in a note" if within else "elsewhere")
+        settle(self)
+
+    monkeypatch.setattr(Gathering, "note", noting)
+    monkeypatch.setattr(Gathering, "_settle", settling)
+    write(tmp_path / "dump", plain, scribe_bytes=1 << 40)
+    assert set(waited) == {"elsewhere"}
 
 
 def test_a_scribe_ends_with_its_parent_whatever_ends_that(plain: Any, tmp_path: Path) -> None:

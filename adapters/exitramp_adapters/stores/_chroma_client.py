@@ -281,7 +281,10 @@ def _internal(address: Address, error: Exception) -> ExitrampError:
     hint = None
     if "hnsw segment" in said or "log store" in said:
         # Seen in 3 of 25 runs that were killed with SIGKILL in the middle of a write: it rewrites the index in place.
-        hint = "its index or its log is damaged, as a kill in the middle of a write leaves it: restore from a dump"
+        hint = (
+            "its index or its log is damaged, as a kill in the middle of a write leaves it: remove the folder and"
+            " restore a dump from the beginning"
+        )
     return StoreError(f"{address} failed: {_brief(error)}", hint=hint)
 
 

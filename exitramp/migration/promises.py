@@ -1,0 +1,23 @@
+"""What a dump says that it holds, held against what it gave: its files may all be whole and tell different things."""
+
+from __future__ import annotations
+
+from exitramp.digests import CollectionDigests
+from exitramp.dump.manifest import read_manifest
+from exitramp.errors import DumpCorrupt
+from exitramp.wrappers import Endpoint
+
+
+def promised_digests(endpoint: Endpoint) -> CollectionDigests | None:
+    """The digests in a dump's manifest; None for a store, which promises nothing."""
+    return read_manifest(endpoint.address.path).digests if endpoint.address.scheme == "dump" else None
+
+
+def require_promised(endpoint: Endpoint, found: CollectionDigests) -> None:
+    """Raises `DumpCorrupt` where `endpoint` is a dump and a whole scan of it gave something else than `found`."""
+    promised = promised_digests(endpoint)
+    if promised is not None and promised.differences(found):
+        raise DumpCorrupt(
+            f"{endpoint.address.path} gave other records than its manifest promises",
+            hint=f"exitramp verify {endpoint.address.path} tells what is wrong",
+        )
