@@ -114,6 +114,7 @@ def test_an_interrupted_restore_of_a_dump_that_was_replaced_says_what_to_do(
     """The place that is kept is one in the dump that is gone."""
     cli("dump", primary, "out", code=0)
     target = f"memory:{name}-new#articles"
+    cli("restore", "out", target, code=0)
     with open_endpoint("dump:out") as one, open_endpoint(target) as other:
         source = one.source()
         [page, *_] = source.scan(source.partitions(1)[0], batch_rows=5)
