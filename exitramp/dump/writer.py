@@ -210,8 +210,9 @@ class DumpSink:
         and a second beside it would write every record twice."""
         if not self._busy.acquire(blocking=False):
             raise StoreRejected(
-                f"{self._folder}: still busy with an earlier call",
-                hint="run the same command again to go on from there",
+                f"{self._folder}: an earlier write to it did not return in time and is still at work",
+                hint="is the disk slow, or the process that writes shards stopped? run the same command again to go on "
+                "from there",
             )
         try:
             yield
