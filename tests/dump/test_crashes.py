@@ -304,7 +304,7 @@ def test_a_call_beside_one_that_was_given_up_on_is_refused(
     given_up = threading.Thread(target=sink.flush)
     given_up.start()
     assert inside.wait(30)
-    with pytest.raises(StoreRejected, match="still busy"):
+    with pytest.raises(StoreRejected, match="still at work"):
         sink.upsert(plain.batch())
     leave.set()
     given_up.join()
