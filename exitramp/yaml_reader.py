@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ import yaml
 from exitramp.errors import ConfigError
 
 _MISSING: Final = object()
+_SURELY_MEANT: Final = 0.8
+"""How like a key that is missing another must be to be taken for it, e.g. `fautl` for `fault`."""
 LARGEST_INTEGER: Final = 2**53
 LARGEST_NUMBER: Final = 1e9
 """As seconds 31 years. Beyond it waiting fails in the system's own arithmetic, long after the file was read."""
@@ -49,6 +51,23 @@ class Block:
     def error(self, message: str, key: str | None = None, *, hint: str | None = None) -> ConfigError:
         """An error at `key`, or at the block's beginning."""
         return ConfigError(message, file=self.file, line=self._lines.get(key or "", self.line), hint=hint)
+
+    def line_of(self, key: str) -> int:
+        """Where `key` stands, or else the block."""
+        return self._lines.get(key, self.line)
+
+    def expect(self, *known: str) -> None:
+        """Raises `ConfigError` for the first key that is not among `known`: before anything is called missing that was
+        only misspelt."""
+        for key in self._values:
+            if key not in known:
+                raise self._unknown(key, known)
+
+    def _unknown(self, key: str, known: Iterable[str]) -> ConfigError:
+        names = list(known)
+        near = difflib.get_close_matches(key, names, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(names) or 'none'}"
+        return self.error(f"unknown key '{self._name(key)}'", key, hint=hint)
 
     def keys(self) -> list[str]:
         return list(self._values)
@@ -125,11 +144,7 @@ class Block:
 
     def finish(self) -> None:
         """Raises `ConfigError` for the first key that nobody asked for."""
-        for key in self._values:
-            if key not in self._asked:
-                near = difflib.get_close_matches(key, self._asked, n=1)
-                known = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(self._asked) or 'none'}"
-                raise self.error(f"unknown key '{self._name(key)}'", key, hint=known)
+        self.expect(*self._asked)
 
     def _name(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
@@ -139,6 +154,9 @@ class Block:
         node = self._values.get(key)
         if node is None or _is_null(node):
             if default is _MISSING:
+                others = [each for each in self._values if each not in self._asked]
+                if near := difflib.get_close_matches(key, others, n=1, cutoff=_SURELY_MEANT):
+                    raise self._unknown(near[0], [key])
                 raise self.error(f"'{self._name(key)}' is missing")
             return None
         return node
@@ -213,8 +231,12 @@ def read_file(path: Path) -> Block:
     """`read_block` of a file. Raises `ConfigError` where it cannot be read."""
     try:
         return read_block(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read ({type(error).__name__})", file=str(path)) from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("cannot be read: it is no text in UTF-8", file=str(path)) from error
 
 
 def _is_null(node: yaml.Node) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from exitramp.drill.begun_files import Look, blocked, drill_text, prices_text, readme_text
+from exitramp.drill.inputs import DRILL_FILE
 from exitramp.drill.steps.leaving import consent_line
 from exitramp.errors import AddressError, CollectionMissing, ConfigError, UsageError
 from exitramp.migration import plan_move
@@ -22,7 +23,6 @@ from exitramp.urls import Address, path_address, same_place
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint
 
-DRILL_FILE = "drill.yaml"
 README_FILE = "README.md"
 PRICES_FILE = "prices.yaml"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from exitramp.drill.inputs import packaged_drills
+from exitramp.drill.inputs import DRILL_FILE, packaged_drills
 from exitramp.drill.reading import parse_drill
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps import build, costs, judging, late_writes, leaving, outage, returning
@@ -46,13 +46,26 @@ def read_drill(text: str, file: str, folder: Path | None) -> DrillSpec:
 def find_drill(name_or_path: str) -> DrillSpec:
     """The drill file at a path, or the packaged drill of that name. Raises `UsageError` naming the packaged ones."""
     path = Path(name_or_path)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: cannot be read ({type(error).__name__})") from error
-        return read_drill(text, str(path), path.resolve().parent)
     packaged = packaged_drills()
-    if name_or_path not in packaged:
-        raise UsageError(f"no drill '{name_or_path}'", hint=f"packaged are: {', '.join(packaged) or 'none'}")
-    return read_drill(packaged[name_or_path], f"{name_or_path}.yaml", None)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        return read_drill(_text(path), str(path), path.resolve().parent)
+    if name_or_path in packaged:
+        return read_drill(packaged[name_or_path], f"{name_or_path}.yaml", None)
+    if path.is_dir():
+        inside = path / DRILL_FILE
+        hint = f"its drill is {inside}" if inside.is_file() else f"it holds no {DRILL_FILE}; name the drill file"
+        raise UsageError(f"no drill '{name_or_path}': it is a folder", hint=hint)
+    raise UsageError(f"no drill '{name_or_path}'", hint=f"packaged are: {', '.join(packaged) or 'none'}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no file {path}", hint="'exitramp drill list' names the packaged drills; 'drill init' begins one"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: cannot be read: it is no text in UTF-8") from error

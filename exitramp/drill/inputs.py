@@ -16,20 +16,22 @@ from exitramp.urls import Address
 
 FIXTURES = "exitramp_fixtures"
 DRILLS = "exitramp_drills"
+DRILL_FILE = "drill.yaml"
+"""What `drill init` calls the file that it writes."""
 
 
 def load_cases(spec: DrillSpec) -> tuple[GoldenCase, ...]:
     """The golden questions of a drill; none where it names none."""
     if spec.data.golden is None:
         return ()
-    return load_golden(_found(spec, spec.data.golden, "golden", ".jsonl"), name=spec.data.golden)
+    return load_golden(_found(spec, "golden", spec.data.golden, "golden", ".jsonl"), name=spec.data.golden)
 
 
 def load_prices(spec: DrillSpec) -> PriceBook | None:
     """The price book of a drill; None where it names none."""
     if spec.data.prices is None:
         return None
-    return load_price_book(_found(spec, spec.data.prices, "pricebooks", ".yaml"), name=spec.data.prices)
+    return load_price_book(_found(spec, "prices", spec.data.prices, "pricebooks", ".yaml"), name=spec.data.prices)
 
 
 def prompt_folder(spec: DrillSpec) -> Traversable | Path | None:
@@ -41,7 +43,7 @@ def prompt_folder(spec: DrillSpec) -> Traversable | Path | None:
         return files(FIXTURES) / "prompts"
     folder = (spec.folder or Path()) / name
     if not folder.is_dir():
-        raise ConfigError(f"data.prompts: there is no folder {folder}", file=spec.file)
+        raise ConfigError(f"data.prompts: there is no folder {folder}", file=spec.file, line=_line(spec, "prompts"))
     return folder
 
 
@@ -65,6 +67,7 @@ def check_inputs(spec: DrillSpec) -> None:
             raise ConfigError(
                 f"data.embedder: '{scheme}' is no embedding model",
                 file=spec.file,
+                line=_line(spec, "embedder"),
                 hint="'exitramp models' lists them; or give each golden question its 'vector' and name no embedder",
             )
     elif (bare := next((case for case in cases if case.vector is None), None)) is not None:
@@ -99,11 +102,16 @@ def packaged_drills() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _found(spec: DrillSpec, name: str, folder: str, ending: str) -> Traversable | Path:
+def _line(spec: DrillSpec, key: str) -> int | None:
+    return spec.lines.get(f"data.{key}")
+
+
+def _found(spec: DrillSpec, key: str, name: str, folder: str, ending: str) -> Traversable | Path:
     beside = (spec.folder or Path()) / name
     if spec.folder is not None and beside.is_file():
         return beside
     packaged = files(FIXTURES) / folder / (name + ending)
     if packaged.is_file():
         return packaged
-    raise ConfigError(f"data: there is neither a file {beside} nor a packaged {folder} named '{name}'", file=spec.file)
+    there = f"there is neither a file {beside} nor a packaged {folder} named '{name}'"
+    raise ConfigError(f"data.{key}: {there}", file=spec.file, line=_line(spec, key))

@@ -26,6 +26,10 @@ from exitramp.urls import Address
 from exitramp.yaml_reader import Block, read_block
 
 ROLES: Final = ("owner", "coordinator", "reporter", "observer")
+_KEYS: Final = (
+    "version", "name", "title", "description", "scope", "mode", "expected", "roles", "objectives", "stop", "data",
+    "primary", "substitute", "orchestration", "steps",
+)  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -35,6 +39,7 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
     Raises `ConfigError` with file and line for anything that is not known.
     """
     top = read_block(text, file)
+    top.expect(*_KEYS)
     version = top.integer("version")
     if version != VERSION:
         raise top.error(f"drill files of version {version} are not known to this program", "version")
@@ -55,6 +60,7 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
         steps=_steps(top, steps),
         folder=folder,
         file=file,
+        lines=_lines(top),
     )
     top.finish()
     _require_true_mode(top, spec)
@@ -63,6 +69,19 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
         assert stop is not None
         raise stop.error("'stop.usd' needs 'data.prices': money that nobody counts is never reached", "usd")
     return spec
+
+
+def _lines(top: Block) -> dict[str, int]:
+    """Where what names a file or an address stands; of blocks that were read without a mistake before."""
+    found = {}
+    for path in ("data.golden", "data.prompts", "data.prices", "data.embedder", "primary.store.address"):
+        block: Block | None = top
+        *outer, key = path.split(".")
+        for name in outer:
+            block = block.block(name, required=False) if block is not None else None
+        if block is not None and block.has(key):
+            found[path] = block.line_of(key)
+    return found
 
 
 def _require_true_mode(top: Block, spec: DrillSpec) -> None:
@@ -142,6 +161,7 @@ def _data(top: Block) -> DataSpec:
 def _stack(top: Block, name: str) -> StackSpec:
     block = top.block(name)
     assert block is not None
+    block.expect("store", "chat")
     store = block.block("store")
     assert store is not None
     chat = block.block("chat", required=False)
@@ -151,6 +171,7 @@ def _stack(top: Block, name: str) -> StackSpec:
 
 
 def _part(block: Block, group: str) -> Part:
+    block.expect(*Part.__slots__)
     found = Part(
         address=block.text("address", None),
         service=block.text("service", None),

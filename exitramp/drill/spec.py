@@ -117,7 +117,8 @@ class StepSpec:
 
 @dataclass(frozen=True, slots=True)
 class DrillSpec:
-    """The whole drill. `folder` is where relative names start; None for packaged drills."""
+    """The whole drill. `folder` is where relative names start; None for packaged drills. `lines` says where in `file`
+    what names a file or an address stands, e.g. `data.golden`."""
 
     name: str
     title: str
@@ -135,6 +136,7 @@ class DrillSpec:
     steps: tuple[StepSpec, ...]
     folder: Path | None
     file: str
+    lines: Mapping[str, int] = field(default_factory=dict, hash=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Everything that defines the run, for the journal and the report."""

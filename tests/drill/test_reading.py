@@ -65,6 +65,9 @@ MISTAKES: dict[str, tuple[str, str, int, str]] = {
     "tries without end": ("tries: 2", "tries: 99999999999999999999", 11, "must be at most"),
     "a limit of no errors": ("minutes: 5", "errors: 0", 6, "must be at least 1"),
     "an unknown key": ("mode: stressed", "mode: stressed\nmood: good", 5, "unknown key 'mood'"),
+    "a key misspelt": ("objectives:", "objektives:", 5, "unknown key 'objektives'"),
+    "a block misspelt": ("store: " + STORE, "stoer: " + STORE, 8, "unknown key 'primary.stoer'"),
+    "an argument misspelt": ("fault: refuse", "fautl: refuse", 14, "unknown key 'steps[1].outage.phases[0].fautl'"),
     "an unknown step": ("- start", "- strat", 13, "unknown step 'strat'"),
     "an unknown argument": ("- start: {}", "- start: {fast: true}", 13, "unknown key 'steps[0].start.fast'"),
     "an unknown fault": ("fault: refuse", "fault: sulk", 14, "is 'sulk'; it can be"),
@@ -114,6 +117,26 @@ def test_a_mistake_is_one_error_with_file_and_line(name: str) -> None:
     assert "hunter22" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("was", "instead", "meant"),
+    [
+        ("objectives:", "objektives:", "objectives"),
+        ("steps:", "step:", "steps"),
+        ("fault: refuse", "fautl: x", "fault"),
+    ],
+)
+def test_what_was_meant_is_asked_before_anything_is_called_missing(was: str, instead: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_drill(GOOD.replace(was, instead), "small.yaml", None)
+    assert "is missing" not in caught.value.message
+    assert caught.value.hint == f"did you mean '{meant}'?"
+
+
+def test_what_is_missing_and_like_nothing_there_is_missing() -> None:
+    with pytest.raises(ConfigError, match="'objectives' is missing"):
+        read_drill(GOOD.replace("objectives: {rto_seconds: 5}\n", ""), "small.yaml", None)
+
+
 @pytest.mark.parametrize("ends", ["\r\n", "\r"])
 def test_line_ends_and_a_byte_order_mark_of_other_systems_are_read(ends: str) -> None:
     assert read_drill("\ufeff" + GOOD.replace("\n", ends), "small.yaml", None).name == "small"
@@ -134,9 +157,10 @@ def test_a_broken_file_ends_the_command_with_2_and_begins_nothing(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("{golden: nowhere.jsonl}", "there is neither a file"),
-        ("{prices: nowhere}", "there is neither a file"),
-        ("{prompts: nowhere}", "there is no folder"),
+        ("{golden: nowhere.jsonl}", "small.yaml:6: data.golden: there is neither a file"),
+        ("{prices: nowhere}", "small.yaml:6: data.prices: there is neither a file"),
+        ("{prompts: nowhere}", "small.yaml:6: data.prompts: there is no folder"),
+        ("{embedder: 'openai:x'}", "small.yaml:6: data.embedder: 'openai' is no embedding model"),
         ("{golden: broken.jsonl}", "broken.jsonl:1"),
         ("{prices: broken.jsonl}", "broken.jsonl"),
     ],
@@ -146,7 +170,48 @@ def test_a_file_of_the_drill_that_is_missing_or_wrong_is_told_before_anything_st
 ) -> None:
     (tmp_path / "broken.jsonl").write_text("{not json\n", encoding="utf-8")
     file = tmp_path / "small.yaml"
-    file.write_text(GOOD.replace("mode: stressed", f"mode: stressed\ndata: {data}"), encoding="utf-8")
+    file.write_text(GOOD.replace("mode: stressed", f"mode: stressed\ndata:\n  {data[1:-1]}"), encoding="utf-8")
     assert run(["drill", "run", str(file), "--out", str(tmp_path / "run")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+# ------------------------------------------------------------------------------ which file is meant
+
+
+def test_a_file_that_is_not_there_is_said_not_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["drill", "run", "nope.yaml"]) == 2
+    assert "error: there is no file nope.yaml\n" in capsys.readouterr().err
+
+
+def test_a_file_that_is_a_folder_or_no_text_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    for name, said in (("folder.yaml", "Is a directory"), ("bytes.yaml", "no text in UTF-8")):
+        assert run(["drill", "show", str(tmp_path / name)]) == 2
+        shown = capsys.readouterr().err
+        assert f"{name}: cannot be read: " in shown
+        assert said in shown
+        assert "Error" not in shown
+
+
+def test_a_folder_with_a_drill_in_it_is_answered_with_the_drills_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own-drill").mkdir()
+    assert run(["drill", "run", "own-drill"]) == 2
+    assert "it holds no drill.yaml" in capsys.readouterr().err
+    (tmp_path / "own-drill" / "drill.yaml").write_text(GOOD, encoding="utf-8")
+    assert run(["drill", "run", "own-drill"]) == 2
+    shown = capsys.readouterr().err
+    assert "no drill 'own-drill': it is a folder" in shown
+    assert "next: its drill is own-drill/drill.yaml" in shown
+
+
+def test_a_folder_that_is_called_like_a_packaged_drill_does_not_stand_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "silent_loss").mkdir()
+    assert run(["drill", "show", "silent_loss"]) == 0
