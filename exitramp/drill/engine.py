@@ -16,8 +16,9 @@ from exitramp.drill.catalogue import STEPS
 from exitramp.drill.event_log import Event, EventLog
 from exitramp.drill.inputs import check_inputs
 from exitramp.drill.interruption import Interruption, SignalArrived, WayBackOverdue
-from exitramp.drill.naming import told
+from exitramp.drill.naming import told, without_classes
 from exitramp.drill.objectives import ObjectiveResult, Unpromised, judge_objectives, objectives_sha256, unpromised
+from exitramp.drill.reaching import require_primary
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec, StepSpec
 from exitramp.drill.touching import touches
@@ -90,9 +91,10 @@ def run_drill(
     clock = clock or SystemClock()
     interruption = interruption or Interruption()
     check_inputs(spec)
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", hint="give another folder with --out; a run is never overwritten")
+    require_primary(spec, clock, network or Network())
+    folder.mkdir(parents=True, exist_ok=True)
     run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     with _WholeEvents.create(folder / LOG_NAME, clock) as log:
         log.interruption = interruption
@@ -221,20 +223,18 @@ class _Engine:
         except WayBackOverdue:
             seconds = self._interruption.way_back_seconds
             self._end(spec, f"it was not done {seconds:g} s after {self._signal}", None)
-        except SpendExceeded as error:
-            self._end(spec, error.message, error.hint)
         except ExitrampError as error:
-            self._end(spec, f"{type(error).__name__}: {error.message}", error.hint)
+            self._end(spec, without_classes(error.message), error.hint, error)
         except Exception as error:  # noqa: BLE001  (a fault of ours: bring everything back first, then raise it)
             self._bug = self._bug or error
-            self._end(spec, f"unexpected {type(error).__name__}", "this is a fault of exitramp, please report it")
+            self._end(spec, "a fault of exitramp itself", "please report it, with what is shown last", error)
         else:
             self._take(spec, outcome, run.clock.monotonic() - began)
 
-    def _end(self, spec: StepSpec, reason: str, hint: str | None) -> None:
+    def _end(self, spec: StepSpec, reason: str, hint: str | None, error: Exception | None = None) -> None:
         """A step that did not end by itself: the reason why the drill stops, or a way back that did not lead there."""
         if self._aborted is None:
-            self._abort(spec.name, reason, hint)
+            self._abort(spec.name, reason, hint, error)
             return
         text = f"the way back was not walked to its end: {reason}"
         finding = Finding("drill.way_back", text, Verdict.INCONCLUSIVE, detail={"hint": hint})
@@ -269,11 +269,13 @@ class _Engine:
         for finding in outcome.findings:
             run.say(f"    · {told(finding, spec.name)}")
 
-    def _abort(self, step: str, reason: str, hint: str | None) -> None:
+    def _abort(self, step: str, reason: str, hint: str | None, error: Exception | None = None) -> None:
+        """`error` is named for programs alone: the name of its class says nothing to a reader."""
         self._aborted = self._run.aborted = f"{step}: {reason}"
         text = f"the drill was stopped in '{step}': {reason}"
         self._findings.append(Finding("drill.aborted", text, Verdict.INCONCLUSIVE, detail={"hint": hint}))
-        self._run.log.append("run.aborted", {"step": step, "reason": reason, "hint": hint})
+        kind = {} if error is None else {"error": type(error).__name__}
+        self._run.log.append("run.aborted", {"step": step, "reason": reason, "hint": hint, **kind})
         self._run.say(f"  {step}: stopped: {reason}" + (f" (next: {hint})" if hint else ""))
 
 

@@ -14,7 +14,7 @@ from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
 from exitramp.drill.event_log import EventLog
 from exitramp.drill.spec import DrillSpec, Part, StackSpec
-from exitramp.errors import ConfigError, SpendExceeded
+from exitramp.errors import ConfigError, ExitrampError, SpendExceeded
 from exitramp.faults import NO_FAULT, Fault, FaultSchedule
 from exitramp.ports import Embedder, ModelIdentity, Service, ServiceAdapter
 from exitramp.records import Finding, TraceRecord, Verdict
@@ -256,7 +256,7 @@ class DrillRun:
             try:
                 close()
             except Exception as error:  # noqa: BLE001  (all must be tried; the failures are told together)
-                problems.append(f"{type(error).__name__}: {error}")
+                problems.append(error.message if isinstance(error, ExitrampError) else str(error) or "a fault")
         self._endpoints.clear()
         self._closers.clear()
         if problems:

@@ -169,8 +169,8 @@ def _outcome(
 def _findings(report: LoadReport, measured: Sequence[PhaseMeasure], reconciliation: Reconciliation) -> list[Finding]:
     found: list[Finding] = []
     if report.raised is not None:
-        kind = type(report.raised).__name__
-        found.append(Finding("outage.raised", f"a request ended with an unexpected {kind}", Verdict.FAIL))
+        detail = {"error": type(report.raised).__name__}
+        found.append(Finding("outage.raised", "a request ended with a fault of exitramp", Verdict.FAIL, detail=detail))
     for name, one, many, text in (
         ("unbacked", "answer is", "answers are", "in no vendor's account"),
         ("answered_twice", "request was", "requests were", "answered more than once"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exitramp.drill.costing import count_request
+from exitramp.drill.naming import error_words
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
@@ -73,9 +74,9 @@ def _ask_store(run: DrillRun, name: str) -> dict[str, Any]:
     except CollectionMissing:
         rows = None  # the store answered, and said that there is nothing there yet
     except ExitrampError as error:
-        return {"answers": False, "records": None, "error": type(error).__name__}
+        return {"answers": False, "records": None, "error": error_words(error)}
     if rows is None and name == "primary":
-        return {"answers": False, "records": None, "error": "CollectionMissing"}
+        return {"answers": False, "records": None, "error": "there is no such collection"}
     return {"answers": True, "records": rows, "error": None}
 
 
@@ -84,7 +85,7 @@ def _ask_chat(run: DrillRun, name: str) -> dict[str, Any]:
         model = build_stack(run, name, query_vectors(run), timeout_seconds=10.0).model
         answer = model.answer(ChatRequest((ChatMessage("user", PROBE),), 64), timeout_seconds=10.0)
     except ExitrampError as error:
-        return {"answers": False, "error": getattr(error, "error_class", type(error).__name__)}
+        return {"answers": False, "error": error_words(error)}
     return {"answers": True, "finish_reason": answer.finish_reason, "model": answer.model_id, "error": None}
 
 

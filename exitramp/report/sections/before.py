@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exitramp.drill.naming import without_classes
 from exitramp.records import Verdict
 from exitramp.report.model import (
     Block,
@@ -81,7 +82,7 @@ def _hypotheses(journal: Journal) -> list[Block]:
         rows = [
             row(
                 f"{sentence(word(check, 'stack')).rstrip('.')}: {PARTS.get(word(check, 'part'), word(check, 'part'))}",
-                "answers" if flag(check, "answers") else f"silent ({word(check, 'error')})",
+                "answers" if flag(check, "answers") else f"silent ({without_classes(word(check, 'error'))})",
                 _held(check),
                 verdict=Verdict.PASS if flag(check, "answers") else Verdict.FAIL,
             )

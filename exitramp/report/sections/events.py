@@ -28,7 +28,7 @@ from exitramp.report.model import (
 )
 from exitramp.report.sections.checks import in_one_line
 from exitramp.report.sections.fields import Data, figure, objects, part, word
-from exitramp.report.sections.journal import Journal, StepRun, moment
+from exitramp.report.sections.journal import Journal, StepRun, in_words, moment
 from exitramp.report.sections.words import PARTS, ROUTER, STEPS, counted, fault_words
 from exitramp.report.text import seconds_text
 
@@ -115,8 +115,9 @@ def _moments(journal: Journal) -> Iterator[Placed]:
         if event.kind == "fault.healed":
             yield _at(event, f"The {_part(event.data)} is healed")
         elif event.kind == "run.aborted":
-            where = journal.stopped_where if event.data == journal.aborted else f"in “{word(event.data, 'step')}”"
-            yield _at(event, f"Stopped {where}", word(event.data, "reason"), True)
+            told = in_words(event.data)
+            where = journal.stopped_where if told == journal.aborted else f"in “{word(event.data, 'step')}”"
+            yield _at(event, f"Stopped {where}", word(told, "reason"), True)
         elif event.kind == "run.judged":
             yield _at(event, f"Judged: {word(event.data, 'verdict')}", milestone=True)
         elif event.kind == "router" and word(event.data, "kind") == "breaker_closed":
@@ -200,7 +201,7 @@ def _event_row(event: Event) -> Row:
 
 
 def _what(event: Event) -> str:
-    data = event.data
+    data = in_words(event.data)
     if event.kind == "step.finished":
         step = StepRun(word(data, "step"), event, event)
         return ": ".join(filter(None, (step.name, word(data, "verdict"), in_one_line(step))))

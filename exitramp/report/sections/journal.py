@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from exitramp.drill.event_log import FINISHED, Event
+from exitramp.drill.naming import without_classes
 from exitramp.errors import DataInvalid
 from exitramp.records import Verdict
 from exitramp.report.sections.fields import NOTHING, Data, objects, part, verdict, word
@@ -75,7 +76,7 @@ class Journal:
 
     @property
     def aborts(self) -> tuple[Data, ...]:
-        return tuple(event.data for event in self.of_kind("run.aborted"))
+        return tuple(in_words(event.data) for event in self.of_kind("run.aborted"))
 
     @property
     def aborted(self) -> Data | None:
@@ -152,6 +153,11 @@ class Journal:
     def _last(self, kind: str) -> Data | None:
         found = self.of_kind(kind)
         return found[-1].data if found else None
+
+
+def in_words(data: Data) -> Data:
+    """What an event says, its reason without a class of the program's."""
+    return {**data, **{key: without_classes(word(data, key)) for key in ("reason", "because") if word(data, key)}}
 
 
 def moment(event: Event) -> datetime:
