@@ -18,12 +18,19 @@ PLACE = click.Path(readable=False, path_type=Path)
 
 @click.command()
 @click.argument("source", metavar="SRC")
+@click.option(
+    "--show-values",
+    multiple=True,
+    metavar="KEY",
+    help="Show the value of this key of the collection's own metadata. May be repeated.  [default: none is shown]",
+)
 @json_option
 @store_options
-def inspect(source: str, as_json: bool, **stores: Any) -> int:
+def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: Any) -> int:
     """What the collection at SRC holds: fields, metric, model, count, payload inventory, norms. Reads everything once.
 
-    No payload value is shown: the inventory names keys, types and how many rows have them.
+    No payload value is shown: the inventory names keys, types and how many rows have them. Of what the store's user
+    wrote down of the collection itself, the keys are shown.
 
     \b
     Example:
@@ -34,7 +41,7 @@ def inspect(source: str, as_json: bool, **stores: Any) -> int:
 
     with open_endpoint(source, open_settings(**stores)) as endpoint:
         bar = output.Progress("inspect", None)
-        found = inspect_endpoint(endpoint, progress=bar.at)
+        found = inspect_endpoint(endpoint, show_values=show_values, progress=bar.at)
         bar.end()
     if as_json:
         output.emit_json(found)

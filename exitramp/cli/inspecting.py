@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from exitramp.canonical import type_name
 from exitramp.cli import output
 from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.inventory import path_text
 from exitramp.parity.alignment import read_all
-from exitramp.records import UNKNOWN, Finding, Verdict
+from exitramp.ports import Origin
+from exitramp.ports.collection_metadata import own_metadata, shown
+from exitramp.records import UNKNOWN, CollectionSpec, Finding, Verdict
 from exitramp.registry import store_adapter
 from exitramp.tally import CollectionTally
 from exitramp.wording import counted
@@ -27,8 +31,13 @@ PATHS_SHOWN = 60
 PATH_WIDTH = 60
 
 
-def inspect_endpoint(endpoint: Endpoint, *, progress: Callable[[int], None]) -> dict[str, Any]:
-    """One complete read: spec, count, inventory, vector facts, digests, and who answered."""
+def inspect_endpoint(
+    endpoint: Endpoint, *, show_values: Collection[str] = (), progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """One complete read: spec, count, inventory, vector facts, digests, and who answered.
+
+    `show_values` names keys of the collection's own metadata whose values somebody asked to see.
+    """
     source = endpoint.source()
     identity = source.identity()
     spec = source.describe()
@@ -53,7 +62,8 @@ def inspect_endpoint(endpoint: Endpoint, *, progress: Callable[[int], None]) -> 
             "evidence": identity.evidence,
             "opening": store_adapter(endpoint.address.scheme).opening or None,
         },
-        "collection": spec.to_json(),
+        "collection": shown(spec).to_json(),
+        "metadata": _metadata(spec, source.origin(), show_values),
         "count": count,
         "rows": digests.rows,
         "digests": digests.to_json(),
@@ -75,6 +85,12 @@ def say_inspection(found: Mapping[str, Any]) -> None:
     output.say(f"  may write   {can_write}")
     if store["opening"]:
         output.say(f"  on opening  {store['opening']}")
+    for told in found["metadata"]:
+        keys = ", ".join(
+            f"{key} = {json.dumps(told['values'][key], ensure_ascii=False)}" if key in told["values"] else key
+            for key in told["keys"]
+        )
+        output.say(f"  metadata    {output.visible(keys)}{'' if told['own'] else ' (kept of where it came from)'}")
     for field in spec["vectors"]:
         facts = found["vectors"].get(_column(field), {})
         dimensions = "" if field["dimensions"] is None else f"{field['dimensions']} × "
@@ -87,11 +103,26 @@ def say_inspection(found: Mapping[str, Any]) -> None:
         types = ", ".join(f"{name} {count}" for name, count in sorted(field["types"].items()))
         rows.append((_path(field["path"]), types, field["rows_missing"], field["rows_null"]))
     if rows:
-        shown = rows[:PATHS_SHOWN]
-        output.say("\n" + output.table(shown, ("payload path", "types and values", "rows without", "rows null")))
-        if len(rows) > len(shown):
-            output.say(f"… and {counted(len(rows) - len(shown), 'more path')}; --json has them all")
+        first = rows[:PATHS_SHOWN]
+        output.say("\n" + output.table(first, ("payload path", "types and values", "rows without", "rows null")))
+        if len(rows) > len(first):
+            output.say(f"… and {counted(len(rows) - len(first), 'more path')}; --json has them all")
     output.say_findings(map(_finding, found["findings"]))
+
+
+def _metadata(spec: CollectionSpec, origin: Origin | None, show_values: Collection[str]) -> list[dict[str, Any]]:
+    """Of each place, the keys of the collection's own metadata with the types of their values; `own` says whether it is
+    the store's own, or what was kept of the origin."""
+    here = own_metadata(spec, None)
+    return [
+        {
+            "place": list(place),
+            "own": place in here,
+            "keys": {key: type_name(value) for key, value in sorted(values.items())},
+            "values": {key: value for key, value in sorted(values.items()) if key in show_values},
+        }
+        for place, values in own_metadata(spec, origin).items()
+    ]
 
 
 def _finding(told: Mapping[str, Any]) -> Finding:

@@ -18,6 +18,7 @@ from exitramp.codec.layout import FieldLayout, Layout, layout_for
 from exitramp.codec.odd import judge
 from exitramp.errors import DataInvalid
 from exitramp.ports import DocumentRoom, Origin, SinkLimits, TransferAccount, VectorSink
+from exitramp.ports.collection_metadata import own_metadata, with_metadata
 from exitramp.records import CollectionSpec, Metric, RecordKey, VectorKind
 
 _DOCUMENT_TEXT = json.dumps(marker.DOCUMENT_KEY) + ":"
@@ -47,10 +48,14 @@ class EncodingSink:
         if self._limits.verbatim:
             self._sink.create(self._layout.native, replace(origin, fields={}))
             return
+        # Metadata goes where the sink has a place for it, from the origin too, and what it has none for stays known.
+        known = own_metadata(spec, origin)
+        at_home = {place: values for place, values in known.items() if place == self._limits.metadata}
+        native = with_metadata(self._layout.native, at_home) if self._limits.metadata else self._layout.native
         held = {field.original.column: field.native.name if field.native else None for field in self._layout.fields}
         # What the first source did not have, and its user added since, is as much part of the way back.
         first = origin.spec if _is_same(origin.spec, spec) else spec.renamed(origin.spec.name)
-        self._sink.create(self._layout.native, replace(origin, spec=first, fields=held))
+        self._sink.create(native, replace(origin, spec=with_metadata(first, known), fields=held))
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         """Write `batch`, whose schema is the original collection's, in pieces that the sink takes."""

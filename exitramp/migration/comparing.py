@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exitramp.codec import FieldLayout
+from exitramp.codec import DecodingSource, FieldLayout
 from exitramp.errors import DataInvalid, RoleUnsupported
 from exitramp.migration.losses import lost_magnitude
 from exitramp.migration.promises import require_promised
@@ -23,6 +23,7 @@ from exitramp.parity.tolerance import (
     ulps_of,
 )
 from exitramp.ports import IndexCoverage, IndexState, SinkLimits
+from exitramp.ports.collection_metadata import differing_keys, own_metadata
 from exitramp.records import (
     CollectionSpec,
     EmbeddingModel,
@@ -32,6 +33,7 @@ from exitramp.records import (
     VectorKind,
     Verdict,
 )
+from exitramp.transfer.metadata import named
 from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan, PlanLine
 from exitramp.wrappers import Endpoint
 
@@ -185,7 +187,7 @@ def compare_endpoints(
     theirs = right.describe().vectors
     result.findings += [*left.identity().findings, *right.identity().findings]
     result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, theirs)]
-    result.findings += _metrics(spec.vectors, theirs)
+    result.findings += [*_metrics(spec.vectors, theirs), *_metadata(left, right)]
     result.findings += lost_magnitude(records.fields, spec.vectors, theirs, (_limits(a), _limits(b)))
     return result
 
@@ -252,6 +254,14 @@ def _metrics(a: Iterable[VectorField], b: Iterable[VectorField]) -> Iterable[Fin
         if other is not each.metric:
             text = f"{each.column}: A is searched by {each.metric}, B by {other}: the same records, other neighbours"
             yield Finding("collection.metric", text, Verdict.FAIL, detail={"a": each.metric, "b": other})
+
+
+def _metadata(a: DecodingSource, b: DecodingSource) -> Iterable[Finding]:
+    """No record says what the user wrote down of a collection, so that it is information beside them."""
+    differing = differing_keys(own_metadata(a.describe(), a.origin()), own_metadata(b.describe(), b.origin()))
+    if differing:
+        text = f"the two sides' own metadata differs: {named(differing)}"
+        yield Finding("collection.metadata", text, count=len(differing), detail={"keys": differing})
 
 
 def _models(a: Iterable[VectorField], b: Iterable[VectorField]) -> Iterable[Finding]:

@@ -19,7 +19,7 @@ from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.dump.integrity import CHANGED, CHANGED_TEXT
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.writer import DumpSink
-from exitramp.errors import CollectionMissing, DumpCorrupt, IntegrityError, RoleUnsupported
+from exitramp.errors import CollectionMissing, DataInvalid, DumpCorrupt, IntegrityError, RoleUnsupported
 from exitramp.migration.comparing import announced_tolerances, side_tolerances
 from exitramp.migration.dump_checkpoint import checkpoint_of
 from exitramp.migration.promises import require_promised
@@ -28,6 +28,7 @@ from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.parity.tolerance import Tolerance
 from exitramp.ports import SinkLimits, VectorSource
+from exitramp.ports.collection_metadata import own_metadata
 from exitramp.records import CollectionSpec, Finding, Metric, VectorField, VectorKind, Verdict
 from exitramp.transfer.checkpoint import Checkpoint, FileCheckpoint, NoCheckpoint
 from exitramp.transfer.copying import CopyResult, copy_records
@@ -112,16 +113,22 @@ def plan_move(
 
 
 def _standing(target: Endpoint, limits: SinkLimits, layout: Layout) -> Standing | None:
-    """The collection that is there already; None where there is none, or it will be told what it holds."""
+    """The collection that is there already; None where there is none."""
     try:
         reader = target.source()
-        empty, told = not reader.count(), reader.origin() is not None
+        empty, origin = not reader.count(), reader.origin()
     except (CollectionMissing, RoleUnsupported):
         return None
-    if limits.verbatim or (empty and limits.keeps_origin and (told or limits.adopts_empty)):
+    if limits.verbatim:
         return None
-    # An empty one may not even know how long its vectors will be, but for them it has no other word than the store's.
-    return Standing(restored_spec(layout.native, None) if empty else reader.layout, empty)
+    told = empty and limits.keeps_origin and (origin is not None or limits.adopts_empty)
+    try:
+        metadata = own_metadata(reader.describe(), origin)
+    except DataInvalid:  # an empty one may not even know how long its vectors will be
+        metadata = {}
+    # But for them it has no other word than the store's.
+    there = restored_spec(layout.native, None) if empty else reader.layout
+    return Standing(there, empty, told, metadata)
 
 
 def migrate(

@@ -104,6 +104,8 @@ class SinkLimits:
     batch_rows: the most rows of one `upsert`.
     records_least: the fewest records, where there are any at all, that what `finish` builds can be made of.
     durable: whether `flush` really makes what was written survive kill -9.
+    metadata: where in a spec's `index` it finds what it keeps as the collection's own metadata (None: it has no room
+        for such a thing); see `ports.collection_metadata`.
     files: what a collection is kept in, where that is more than one file: whoever moves one must move all.
     verbatim: every record of the model is taken and given back as it is, so that nothing need be encoded.
     """
@@ -145,6 +147,7 @@ class SinkLimits:
     batch_rows: int = 1000
     records_least: int = 0
     durable: bool = True
+    metadata: tuple[str, ...] | None = None
     files: tuple[str, ...] = ()
     verbatim: bool = False
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from exitramp.codec import Layout
 from exitramp.ports import SinkLimits
+from exitramp.ports.collection_metadata import OwnMetadata
 from exitramp.records import Finding, Verdict
 from exitramp.transfer.survey import Survey
 from exitramp.wording import counted
@@ -16,11 +17,13 @@ ANEW = "choose another collection, or remove this one and let it be made anew"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A collection that is in the sink already and keeps its own word on where its records came from: how they are read
-    back from it, and whether it has any."""
+    """A collection that is in the sink already: how its records are read back from it, whether it has any, whether it
+    will be told where they come from (and so keeps no word of its own), and what its user wrote down of it."""
 
     layout: Layout
     empty: bool
+    told: bool
+    metadata: OwnMetadata
 
 
 def obstacles(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:

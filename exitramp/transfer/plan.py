@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from exitramp.codec import FieldLayout, Layout
 from exitramp.errors import ConsentMissing, DataInvalid
 from exitramp.ports import DocumentRoom, SinkLimits
+from exitramp.ports.collection_metadata import shown
 from exitramp.records import DType, EmbeddingModel, Finding, VectorKind, Verdict
+from exitramp.transfer.metadata import Kept, kept, named
 from exitramp.transfer.obstacles import ANEW, Standing, obstacles, unexplained
 from exitramp.transfer.survey import Survey, VectorSurvey
 from exitramp.wording import counted
@@ -100,7 +102,7 @@ class Plan:
         return {
             "verdict": self.verdict.value,
             "rows": self.rows,
-            "target": self.layout.native.to_json(),
+            "target": shown(self.layout.native).to_json(),
             "plan": [line.to_json() for line in self.lines],
             "estimates": dict(self.estimates),
             "findings": [finding.to_json() for finding in self.findings],
@@ -114,8 +116,12 @@ def make_plan(survey: Survey, limits: SinkLimits, *, there: Standing | None = No
     for field in layout.fields:
         lines += _vector(field, survey.vectors[field.original.column], limits)
     lines += _model(survey, limits)
-    findings = list(obstacles(survey, limits))
-    unsaid = [] if there is None else unexplained(survey, there.layout, limits)
+    held = kept(
+        survey.metadata, limits, there=None if there is None else there.metadata, told=there is None or there.told
+    )
+    lines += _metadata(held)
+    findings = [*obstacles(survey, limits), *_unwritten(held)]
+    unsaid = [] if there is None or there.told else unexplained(survey, there.layout, limits)
     if unsaid and there is not None:
         text = f"the collection that is there does not say how {', '.join(unsaid)} would be read back from it"
         if there.empty:
@@ -269,6 +275,27 @@ def _model(survey: Survey, limits: SinkLimits) -> Iterator[PlanLine]:
             yield PlanLine("model", Fidelity.REVERSIBLE, "kept beside the collection")
         else:
             yield PlanLine("model", Fidelity.LOSSY, f"no room to say which model made {', '.join(known)}")
+
+
+def _metadata(held: Kept) -> Iterator[PlanLine]:
+    parts = []
+    if held.lost:
+        parts.append(f"no room for the collection's own {named(held.lost)}")
+    if held.beside:
+        parts.append(f"{named(held.beside)} kept beside the collection, for the way back")
+    if held.exact:
+        parts.append(f"{named(held.exact)} kept as the collection's own")
+    if parts:
+        worst = Fidelity.LOSSY if held.lost else Fidelity.REVERSIBLE if held.beside else Fidelity.EXACT
+        yield PlanLine("metadata", worst, "; ".join(parts))
+
+
+def _unwritten(held: Kept) -> Iterator[Finding]:
+    if held.unwritten:
+        text = (
+            f"the collection that is there keeps its own metadata: {named(held.unwritten)} would not be written to it"
+        )
+        yield Finding("target.metadata", text, detail={"keys": list(held.unwritten)})
 
 
 def _estimates(survey: Survey, limits: SinkLimits) -> dict[str, int | float | None]:

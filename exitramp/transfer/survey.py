@@ -23,6 +23,7 @@ from exitramp.codec.payload import keeps_all_json, project_key
 from exitramp.codec.sizes import rows_over
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.ports import SinkLimits, VectorSource
+from exitramp.ports.collection_metadata import OwnMetadata, own_metadata
 from exitramp.records import CollectionSpec, DType, Metric, RecordKey, VectorField, VectorKind
 
 IDS_SHOWN = 20
@@ -64,6 +65,7 @@ class Survey:
     """What was measured, and the layout it was measured for; `seconds` and `pages` are those of the read itself.
 
     `too_large` are the records that the sink would not take, for their size, and `record_bytes` the largest of those.
+    `metadata` is what the source's user wrote down of the collection itself.
     """
 
     layout: Layout
@@ -84,6 +86,7 @@ class Survey:
     too_large: int = 0
     too_large_ids: tuple[str, ...] = ()
     record_bytes: int = 0
+    metadata: OwnMetadata = field(default_factory=dict)
 
     @property
     def spec(self) -> CollectionSpec:
@@ -112,6 +115,7 @@ def survey_source(
     survey = Survey(
         layout_for(spec, limits, name=name, metrics=metrics),
         vectors={each.column: VectorSurvey() for each in spec.vectors},
+        metadata=own_metadata(spec, source.origin()),
     )
     ids = _IdCheck(limits)
     for partition in source.partitions(1):

@@ -6,8 +6,11 @@ import re
 from typing import Final
 
 from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits
+from exitramp.ports.collection_metadata import KEY
 from exitramp.records import IdKind, Metric
 
+INDEX_KEY: Final = "chroma"
+"""The key in a spec's `index` under which Chroma's own settings and the user's collection metadata stand."""
 METRICS: Final = {"cosine": Metric.COSINE, "l2": Metric.EUCLIDEAN, "ip": Metric.DOT}
 SPACES: Final = {metric: space for space, metric in METRICS.items()}
 
@@ -43,6 +46,7 @@ LIMITS: Final = SinkLimits(
     vector_magnitude_least=1e-21,
     magnitude_metrics=frozenset({Metric.COSINE}),
     keeps_origin=True,
+    metadata=(INDEX_KEY, KEY),
     adopts_empty=False,  # what an application made stays its own
     batch_rows=WRITE_ROWS,
     durable=True,

@@ -17,14 +17,11 @@ from exitramp.ports import Origin
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _chroma_client as client
-from exitramp_adapters.stores._chroma_limits import METRICS, is_name
+from exitramp_adapters.stores._chroma_limits import INDEX_KEY, METRICS, is_name
 from exitramp_adapters.stores._chroma_records import embedding_model
 
 ORIGIN_KEY: Final = "_exitramp_origin"
 """The key in a collection's own metadata under which `create` keeps what it was told."""
-INDEX_KEY: Final = "chroma"
-"""The key in a spec's `index` under which Chroma's own settings and the user's collection metadata stand."""
-
 
 _LIST_ROWS: Final = 10_000
 
@@ -135,7 +132,7 @@ class OpenedChroma:
         field = VectorField(
             "", VectorKind.DENSE, DType.FLOAT32, self.metric(found), dimensions, embedding_model(function)
         )
-        metadata = {key: value for key, value in (found.metadata or {}).items() if key != ORIGIN_KEY}
+        metadata = {key: value for key, value in user_metadata(found.metadata or {}).items() if key != ORIGIN_KEY}
         told = {"hnsw": config.get("hnsw"), "spann": config.get("spann"), "embedding_function": function.get("name")}
         return CollectionSpec(
             found.name, IdKind.STRING, (field,), has_documents=True, index={INDEX_KEY: told | {"metadata": metadata}}
@@ -201,7 +198,7 @@ class OpenedChroma:
     def keep_note(self, found: Any, note: Mapping[str, Any]) -> None:
         """Write down what `create` was told beside what the collection's own user keeps there."""
         with self.calling():
-            found.modify(metadata=user_metadata({"metadata": found.metadata}) | {ORIGIN_KEY: json.dumps(note)})
+            found.modify(metadata=user_metadata(found.metadata or {}) | {ORIGIN_KEY: json.dumps(note)})
 
     def note(self, found: Any) -> dict[str, Any] | None:
         """What `create` kept, if the collection was made by it."""
@@ -225,9 +222,8 @@ def index_settings(told: Mapping[str, Any]) -> dict[str, int]:
     return {name: hnsw[name] for name in names if isinstance(hnsw.get(name), int)}
 
 
-def user_metadata(told: Mapping[str, Any]) -> dict[str, Any]:
+def user_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The collection's own metadata; what says `hnsw:` in it is an older way to write the index settings."""
-    metadata = told.get("metadata") or {}
     plain = {key: value for key, value in metadata.items() if isinstance(value, bool | int | float | str)}
     return {key: value for key, value in plain.items() if not key.startswith("hnsw:")}
 

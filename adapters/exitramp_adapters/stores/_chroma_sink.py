@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from exitramp.errors import CollectionExists, CollectionMissing, UsageError
 from exitramp.ports import Origin, SinkLimits, TransferAccount
+from exitramp.ports.collection_metadata import KEY
 from exitramp.records import CollectionSpec, RecordKey, VectorField
-from exitramp_adapters.stores._chroma_limits import LIMITS, SPACES, WRITE_ROWS, is_name
-from exitramp_adapters.stores._chroma_opened import INDEX_KEY, ORIGIN_KEY, OpenedChroma, index_settings, user_metadata
+from exitramp_adapters.stores._chroma_limits import INDEX_KEY, LIMITS, SPACES, WRITE_ROWS, is_name
+from exitramp_adapters.stores._chroma_opened import ORIGIN_KEY, OpenedChroma, index_settings, user_metadata
 from exitramp_adapters.stores._chroma_records import columns_of, native_ids
 
 _WRITE_BYTES: Final = 16 * 2**20  # a server takes 40 MB a request, in which vectors are a third longer
@@ -58,7 +59,8 @@ class ChromaSink:
         if chroma.path is not None:
             hnsw["sync_threshold"] = _LOADING_SYNC_ROWS
         chroma.make(
-            {"hnsw": {"space": SPACES[field.metric], **hnsw}}, user_metadata(told) | {ORIGIN_KEY: json.dumps(note)}
+            {"hnsw": {"space": SPACES[field.metric], **hnsw}},
+            user_metadata(told.get(KEY) or {}) | {ORIGIN_KEY: json.dumps(note)},
         )
         self._field = field
         self._behind = 0

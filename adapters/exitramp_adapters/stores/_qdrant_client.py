@@ -20,6 +20,7 @@ from exitramp.errors import (
     UsageError,
 )
 from exitramp.ports import Origin
+from exitramp.ports.collection_metadata import KEY
 from exitramp.ports.transport import client_options, status_error, transport_error, uses_tls
 from exitramp.records import CollectionSpec, IdKind
 from exitramp.secrets import redact
@@ -100,8 +101,9 @@ class Connection:
         if self._spec is None or fresh:
             config = self.described()["config"]
             fields = forms.fields_from_params(config["params"], where=str(self.address))
-            metadata = {key: value for key, value in config.pop("metadata", {}).items() if key != ORIGIN_KEY}
-            index = config | ({"metadata": metadata} if metadata else {})
+            told = config.pop(KEY, None)  # a server before 1.16 has none, and then there is no place for it
+            own = {} if told is None else {KEY: {key: value for key, value in told.items() if key != ORIGIN_KEY}}
+            index = config | own
             self._spec = CollectionSpec(self.name, IdKind.UINT64, fields, index=index)
         return self._spec
 

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from exitramp.ports import (
     StoreIdentity,
     TransferAccount,
 )
+from exitramp.ports.collection_metadata import KEY
 from exitramp.records import CollectionSpec, RecordKey, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_forms as forms
@@ -110,9 +112,11 @@ class HttpSink:
         self._store = store
 
     def limits(self) -> SinkLimits:
-        return forms.sink_limits(
-            names=_NAMES, dimensions=_DIMENSIONS, batch_rows=_BATCH_ROWS, keeps_origin=self._has_metadata()
+        has_metadata = self._has_metadata()
+        limits = forms.sink_limits(
+            names=_NAMES, dimensions=_DIMENSIONS, batch_rows=_BATCH_ROWS, keeps_origin=has_metadata
         )
+        return replace(limits, metadata=(KEY,)) if has_metadata else limits
 
     def _has_metadata(self) -> bool:
         numbers = re.match(r"(\d+)\.(\d+)", self._store.info().version)
@@ -125,6 +129,7 @@ class HttpSink:
         params = forms.params_from_spec(spec)
         note = {ORIGIN_KEY: json.dumps({"origin": origin.to_json(), "id_kind": spec.id_kind.value}, sort_keys=True)}
         metadata = note if self._has_metadata() else None
+        own = dict(spec.index.get(KEY) or {})
         with store.calling() as client:
             there = client.collection_exists(store.name)
             if not there:
@@ -133,7 +138,7 @@ class HttpSink:
                     store.name,
                     vectors_config=vectors[""] if list(vectors) == [""] else vectors,
                     sparse_vectors_config={name: models.SparseVectorParams() for name in params["sparse_vectors"]},
-                    metadata=metadata,
+                    metadata=None if metadata is None else own | metadata,
                 )
                 return
         different = forms.difference(store.described()["config"]["params"], params)
