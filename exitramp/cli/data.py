@@ -168,7 +168,8 @@ def sync(source: str, target: str, **options: Any) -> int:
     """Bring DST up to date with SRC: only what is missing, changed or (with consent) deleted is touched.
 
     SRC is measured first, and what DST would lose of it needs --accept-loss, as for a copy. Then both sides are scanned
-    completely. An empty SRC is refused.
+    completely. An empty SRC is refused. Without --delete, records that only DST holds are left there and told of; the
+    verdict is on the others.
 
     \b
     Example:

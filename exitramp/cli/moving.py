@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from exitramp.cli.place import place_of
 from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
 from exitramp.records import Finding, Verdict
-from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan
+from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan, PlanLine
 from exitramp.urls import Address
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
@@ -60,7 +60,7 @@ def move(
             if as_json:
                 output.emit_json(found.to_json() | {"dry_run": True, "digests": None})
             else:
-                say_plan(found)
+                say_plan(found, accept_loss)
                 output.say("dry run: nothing was written")
             return output.exit_code(found.verdict)
         place = place_of(one, other, state)
@@ -101,7 +101,8 @@ def move(
     return output.exit_code(result.verdict)
 
 
-def say_plan(found: Plan) -> None:
+def say_plan(found: Plan, accepted: Collection[str] = ()) -> None:
+    """The plan for people; `accepted` are the lossy lines that somebody has agreed to."""
     exact_keys = [
         line for line in found.lines if line.subject.startswith("payload.") and line.fidelity.value == "exact"
     ]
@@ -122,12 +123,16 @@ def say_plan(found: Plan) -> None:
         f"{counted(int(estimates['write_requests'] or 0), 'write')}; reading took {estimates['read_seconds']} s"
     )
     output.say_findings(found.findings)
-    if found.lossy():
-        output.say(f"lossy lines need consent by name before anything is written: {_consent(found)}")
+    agreed = [line for line in found.lossy() if line.subject in accepted]
+    if agreed:
+        output.say(f"lossy, and accepted by name: {', '.join(line.subject for line in agreed)}")
+    if len(agreed) < len(found.lossy()):
+        consent = _consent(line for line in found.lossy() if line not in agreed)
+        output.say(f"lossy lines need consent by name before anything is written: {consent}")
 
 
-def _consent(found: Plan) -> str:
-    return " ".join(f"--accept-loss {shlex.quote(line.subject)}" for line in found.lossy())
+def _consent(lines: Iterable[PlanLine]) -> str:
+    return " ".join(f"--accept-loss {shlex.quote(line.subject)}" for line in lines)
 
 
 def say_next(found: Plan, source: Address, target: Address) -> None:
@@ -137,7 +142,7 @@ def say_next(found: Plan, source: Address, target: Address) -> None:
     words = ["exitramp", "copy", str(source), str(target)]
     if source.scheme == "dump":
         words = ["exitramp", "restore", str(source.path), str(target)]
-    with_consent = f" {_consent(found)}" if found.lossy() else ""
+    with_consent = f" {_consent(found.lossy())}" if found.lossy() else ""
     output.say(f"next: {shlex.join(words)}{with_consent}")
 
 

@@ -10,7 +10,8 @@ from exitramp.cli.moving import say_plan
 from exitramp.migration import announced_tolerances, compare_endpoints, plan_move, synchronise_endpoints
 from exitramp.records import Finding, Verdict
 from exitramp.transfer.plan import Plan
-from exitramp.transfer.sync import SyncResult
+from exitramp.transfer.sync import SyncResult, left_there
+from exitramp.wording import counted
 from exitramp.wrappers import OpenSettings, open_endpoint, require_write_allowed
 
 
@@ -50,8 +51,10 @@ def bring_up_to_date(
             measuring.end()
             scanning.end()
     if dry_run:
-        return _say_dry_run(plan, done, as_json=as_json)
-    left_over = [_said_already(each) if not delete else each for each in after.records.findings]
+        return _say_dry_run(plan, done, accept_loss, as_json=as_json)
+    left_over = [_left_there(each) if not delete else each for each in after.records.findings]
+    # How many those are was looked at once more, and their ids are known by now.
+    done.findings = [each for each in done.findings if each.code != "sync.extra"]
     # What was read as something else than it may be; that a metric or a model differs is no matter of records.
     left_over += [each for each in after.findings if each.code.startswith("codec.")]
     verdict = Verdict.worst([Verdict.PASS, *_verdicts(left_over)])
@@ -71,19 +74,21 @@ def bring_up_to_date(
             }
         )
     else:
-        output.say(f"{output.verdict_word(verdict)}  {done.upserted} written, {done.deleted} deleted")
+        extra = sum(each.count or 0 for each in left_over if each.code == "sync.extra")
+        left = f"; {counted(extra, 'record stands', 'records stand')} only at the target" if extra else ""
+        output.say(f"{output.verdict_word(verdict)}  {done.upserted} written, {done.deleted} deleted{left}")
         output.say_findings(findings)
     return output.exit_code(verdict)
 
 
-def _say_dry_run(plan: Plan, done: SyncResult, *, as_json: bool) -> int:
+def _say_dry_run(plan: Plan, done: SyncResult, accept_loss: Sequence[str], *, as_json: bool) -> int:
     """The plan, and what would have been touched."""
     findings = [*plan.findings, *(each for each in done.findings if each.code != "sync.deleted")]
     if as_json:
         told = {"dry_run": True, "digests": None, **_counts(done), "to_write": done.upserted, "to_delete": done.deleted}
         output.emit_json(plan.to_json() | told | {"findings": [each.to_json() for each in findings]})
     else:
-        say_plan(plan)
+        say_plan(plan, accept_loss)
         output.say_findings(done.findings)
         output.say(f"dry run: nothing was written; {done.upserted} would be written, {done.deleted} deleted")
     return output.exit_code(plan.verdict)
@@ -93,11 +98,11 @@ def _counts(done: SyncResult) -> dict[str, int]:
     return {"missing": done.missing, "changed": done.changed, "extra": done.extra}
 
 
-def _said_already(finding: Finding) -> Finding:
-    """What the target has too much is no fault of a run that was not to delete it."""
+def _left_there(finding: Finding) -> Finding:
+    """What the target has too much is no fault of a run that was not to delete it: it did what it was asked."""
     if finding.code != "records.extra":
         return finding
-    return Finding("sync.extra", finding.message, None, finding.ids, finding.count)
+    return left_there(finding.count or 0, finding.ids)
 
 
 def _verdicts(findings: Sequence[Finding]) -> list[Any]:

@@ -15,6 +15,7 @@ from exitramp.digests import CollectionDigests, leaf_digests
 from exitramp.errors import ConsentMissing, DataInvalid, StoreProtocolError
 from exitramp.ports import Origin, TransferAccount, VectorSink, VectorSource
 from exitramp.records import CollectionSpec, Finding, RecordKey, VectorField
+from exitramp.wording import counted
 
 IDS_SHOWN = 20
 DELETES_SHARE = 0.1
@@ -244,14 +245,21 @@ def _note(ids: list[str], key: str) -> None:
 
 def _findings(result: SyncResult, delete: bool) -> Iterator[Finding]:
     for code, text, ids, count in (
-        ("sync.missing", "records were missing", result.missing_ids, result.missing),
-        ("sync.changed", "records were different", result.changed_ids, result.changed),
-        ("sync.deleted", "records were deleted", result.deleted_ids, result.deleted),
+        ("sync.missing", ("record was missing", "records were missing"), result.missing_ids, result.missing),
+        ("sync.changed", ("record was different", "records were different"), result.changed_ids, result.changed),
+        ("sync.deleted", ("record was deleted", "records were deleted"), result.deleted_ids, result.deleted),
     ):
         if count:
-            yield Finding(code, f"{count} {text}", ids=tuple(ids), count=count)
+            yield Finding(code, counted(count, *text), ids=tuple(ids), count=count)
     if result.kept:
-        yield Finding("sync.kept", f"{result.kept} records appeared in the source meanwhile and were kept")
+        nouns = "record appeared in the source meanwhile and was", "records appeared in the source meanwhile and were"
+        yield Finding("sync.kept", f"{counted(result.kept, *nouns)} kept", count=result.kept)
     if result.extra and not delete:
-        text = f"{result.extra} records of the target are not in the source; --delete would remove them"
-        yield Finding("sync.extra", text, count=result.extra)
+        yield left_there(result.extra)
+
+
+def left_there(count: int, ids: tuple[str, ...] = ()) -> Finding:
+    """What is to be said of records that only the target holds, and that nobody asked to be deleted."""
+    stand, them = counted(count, "record stands", "records stand"), "it" if count == 1 else "them"
+    text = f"{stand} only at the target and {'was' if count == 1 else 'were'} left there; --delete would remove {them}"
+    return Finding("sync.extra", text, ids=ids, count=count)

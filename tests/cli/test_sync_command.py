@@ -117,3 +117,38 @@ def test_numbers_that_were_rounded_with_consent_are_not_taken_for_changed(wide: 
         sink.upsert(batch_from_rows([Row(row.id, None, None, {"n": 99}, {"vector": np.full(4, 7.5)})], spec))
     done = cli("sync", wide, target, *consent, "--json", code=0).json
     assert (done["verdict"], done["changed"], done["upserted"]) == ("pass", 1, 1)
+
+
+def test_a_dry_run_with_consent_says_that_it_was_given_and_asks_no_more(
+    source: str, behind: list[str], cli: Cli
+) -> None:
+    for command in (("sync", source, LOSSY), ("copy", source, "qdrant:./other?metric=cosine#articles")):
+        said = cli(*command, *LOSSES, "--dry-run", code=0).out
+        assert "lossy, and accepted by name: metric:vector, vector" in said
+        assert "need consent" not in said
+    said = cli("plan", source, "qdrant:./other?metric=cosine#articles", code=0).out
+    assert "lossy lines need consent by name before anything is written: --accept-loss metric:vector" in said
+    assert "accepted by name:" not in said
+
+
+@pytest.mark.parametrize(
+    ("extra", "stand"), [(1, "1 record stands only at the target"), (3, "3 records stand only at the target")]
+)
+def test_what_only_the_target_holds_is_told_once_and_is_no_fault_of_a_run_that_was_not_to_delete(
+    extra: int, stand: str, source: str, cli: Cli
+) -> None:
+    cli("copy", source, "faiss:./new.faiss", code=0)
+    gone = sorted(ids_of(source))[:extra]
+    lose(source, gone)
+    ended = cli("sync", source, "faiss:./new.faiss", code=0)
+    assert f"PASS  0 written, 0 deleted; {stand}\n" in ended.out
+    assert ended.out.count("sync.extra") == 1
+    assert f"{stand} and {'was' if extra == 1 else 'were'} left there; --delete would remove" in ended.out
+    found = cli("sync", source, "faiss:./new.faiss", "--json", code=0).json
+    [told] = [each for each in found["findings"] if each["code"] == "sync.extra"]
+    assert (told["verdict"], told["count"], sorted(told["ids"])) == (None, extra, gone)
+    dry = cli("sync", source, "faiss:./new.faiss", "--dry-run", code=0)
+    assert dry.out.count("sync.extra") == 1
+    done = cli("sync", source, "faiss:./new.faiss", "--delete", "--max-deletes", extra, code=0)
+    assert f"PASS  0 written, {extra} deleted\n" in done.out
+    assert "only at the target" not in done.out
