@@ -150,7 +150,8 @@ def compare(
 
 
 def _filter(number: int, text: str) -> tuple[str, Any]:
-    from exitramp.filters import parse_filter
+    from exitramp.filters import And, Not, Or, leaves, parse_filter
+    from exitramp.migration import key_text
 
     try:
         data = json.loads(text)
@@ -158,8 +159,10 @@ def _filter(number: int, text: str) -> tuple[str, Any]:
         raise UsageError(
             "--where is not JSON", hint='write e.g. --where \'{"eq": {"field": "package", "value": "numpy"}}\''
         ) from error
-    operator = next(iter(data), "") if isinstance(data, dict) else ""
-    return f"where-{number}:{operator}", parse_filter(data)
+    where = parse_filter(data)
+    operator = next(iter(data))
+    keys = [] if isinstance(where, And | Or | Not) else [key_text(leaf.field) for leaf in leaves(where)]
+    return output.visible(":".join([f"where-{number}", operator, *keys])), where
 
 
 def _require_fields(spec: Any, fields: tuple[str, ...]) -> None:
@@ -173,7 +176,7 @@ def _require_fields(spec: Any, fields: tuple[str, ...]) -> None:
 
 def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) -> None:
     from exitramp.errors import RoleUnsupported
-    from exitramp.migration import dense_fields, unasked_fields
+    from exitramp.migration import dense_fields, unasked_fields, unmatched
     from exitramp.parity.neighbour_result import Demands
     from exitramp.parity.neighbours import compare_neighbours
     from exitramp.ports import SearchSettings
@@ -211,6 +214,7 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
         for name in chosen
     ]
     result.neighbours, result.further_neighbours = found[0], found[1:]
+    result.findings += unmatched(one.source(), dict(options["filters"]), found[0])
     if not options["fields"]:
         result.findings += unasked_fields(spec, chosen)
 

@@ -10,6 +10,7 @@ from exitramp.migration.comparing import (
 )
 from exitramp.migration.losses import excused_metrics, metrics_held
 from exitramp.migration.moving import MoveResult, count_or_none, migrate, plan_move, synchronise_endpoints
+from exitramp.migration.unmatched import key_text, unmatched
 
 __all__ = [
     "Comparison",
@@ -19,10 +20,12 @@ __all__ = [
     "count_or_none",
     "dense_fields",
     "excused_metrics",
+    "key_text",
     "metrics_held",
     "migrate",
     "plan_move",
     "side_tolerances",
     "synchronise_endpoints",
     "unasked_fields",
+    "unmatched",
 ]

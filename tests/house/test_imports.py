@@ -76,12 +76,14 @@ def test_the_public_names_are_these() -> None:
         "count_or_none",
         "dense_fields",
         "excused_metrics",
+        "key_text",
         "metrics_held",
         "migrate",
         "plan_move",
         "side_tolerances",
         "synchronise_endpoints",
         "unasked_fields",
+        "unmatched",
     ]
     assert set(ports.__all__) == {
         "CURSOR_VERSION", "DEFAULT_SETTINGS", "ChatAnswer", "ChatMessage", "ChatModel", "ChatRequest", "Corpus",
