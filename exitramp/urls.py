@@ -24,6 +24,11 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]|%(?=[0-9A-Fa-f]{2})")
 REFERENCE_KINDS = ("env:", "file:", "cmd:")
 
 
+def is_scheme(text: str) -> bool:
+    """Whether an address may begin with it."""
+    return _SCHEME.match(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A parsed address. `location` is a path for embedded stores and `//host:port/…` for servers.
@@ -40,7 +45,7 @@ class Address:
     def parse(cls, text: str) -> Self:
         """Raises `AddressError` saying what is wrong; a password in the address is one of those things."""
         scheme, separator, rest = text.partition(":")
-        if not separator or not _SCHEME.match(scheme):
+        if not separator or not is_scheme(scheme):
             raise AddressError(
                 f"'{redact(text)}' is not an address",
                 hint="write SCHEME:LOCATION#COLLECTION, e.g. chroma:./db#articles, or dump:./articles-dump for a dump",
@@ -70,7 +75,8 @@ class Address:
         if parts.password is not None:
             remember(unquote(parts.password))
             raise AddressError(
-                f"'{redact(text)}' holds a password", hint="leave it out and add ?password=env:NAME instead"
+                f"'{redact(text)}' holds a password",
+                hint="leave it out, and give it by reference: ?OPTION=env:NAME ('exitramp stores' shows which option)",
             )
         if not parts.hostname:
             raise AddressError(f"'{redact(text)}' names no host")

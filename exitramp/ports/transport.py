@@ -5,6 +5,7 @@ httpx is imported when it is needed; a store that has no server loads none of it
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 
@@ -52,10 +53,25 @@ def transport_error(address: Address, error: Exception, *, default_port: int) ->
     name = type(error).__name__
     if isinstance(error, httpx.TimeoutException):
         return StoreTimeout(f"{address} did not answer in time ({name})", hint="is it stopped or overloaded?")
+    if isinstance(error, httpx.TransportError) and _is_unresolved(error):
+        hint = (
+            "is it spelled right, and the name of the proxy, if there is one? does this machine know it (DNS, hosts)?"
+        )
+        return StoreUnavailable(f"{address} cannot be reached: the name {address.host!r} cannot be resolved", hint=hint)
     if isinstance(error, httpx.TransportError):
         hint = f"is it running on {address.host}:{address.port or default_port}?"
         return StoreUnavailable(f"{address} cannot be reached ({name})", hint=hint)
     return StoreProtocolError(f"{address} gave an answer that is not a store's ({name})")
+
+
+def _is_unresolved(error: BaseException) -> bool:
+    """Whether what failed was looking up a name: httpx says no more than that it could not connect."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, socket.gaierror):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def status_error(address: Address, status: int, *, secret: str, said: str = "") -> StoreError | None:

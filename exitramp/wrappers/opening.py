@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
 from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
-from exitramp.errors import RoleUnsupported, StoreTimeout, WriteRefused
+from exitramp.errors import AddressError, RoleUnsupported, StoreTimeout, WriteRefused
 from exitramp.ports import Store, VectorSink, VectorSource
 from exitramp.records import Metric, parse_metric
-from exitramp.registry import open_store
-from exitramp.urls import Address, Network
+from exitramp.registry import STORES, listed, open_store, store_adapter
+from exitramp.urls import Address, Network, is_scheme, path_address
 from exitramp.wrappers.around import Policy, SearchAround, SinkAround, SourceAround, Stacked
 from exitramp.wrappers.deadline import Deadline
 from exitramp.wrappers.metered import Meter, Metered
 from exitramp.wrappers.rate_limited import RateLimited
 from exitramp.wrappers.retrying import Retrying
 from exitramp.wrappers.sized import SizedSink
+
+_MANIFEST = "manifest.json"
+"""What a dump's folder is known by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,22 @@ class Endpoint:
         self.close()
 
 
+def parse_address(text: str) -> Address:
+    """`Address.parse`, with what only the installed stores and the files of this machine tell of a text that is none.
+
+    Raises `AdapterUnknown` for a kind of store that is not installed, whatever else is wrong with its address.
+    """
+    try:
+        return Address.parse(text)
+    except AddressError as error:
+        scheme, separator, _ = text.partition(":")
+        if separator and is_scheme(scheme) and scheme not in {each.name for each in listed(STORES)}:
+            store_adapter(scheme)
+        if not separator and os.path.isfile(os.path.join(text, _MANIFEST)):
+            error.hint = f"it is the folder of a dump: write {path_address('dump', Path(text))}"
+        raise
+
+
 def metric_overrides(address: Address) -> Mapping[str, Metric] | None:
     """`?metric=dot` (the unnamed field) or `?metric=title:dot,body:cosine` as a mapping by field name."""
     text = address.option("metric")
@@ -122,7 +143,7 @@ def open_endpoint(
 ) -> Endpoint:
     """Open `address`; `extra` is a policy put innermost (faults). The caller closes what it gets."""
     settings = settings or OpenSettings()
-    parsed = Address.parse(address) if isinstance(address, str) else address
+    parsed = parse_address(address) if isinstance(address, str) else address
     # `metric` is for the layout, whatever the store; the adapter gets to see its own options only.
     options = {name: value for name, value in parsed.options.items() if name != "metric"}
     return Endpoint(parsed, opener(replace(parsed, options=options), settings.network), settings, extra)

@@ -229,7 +229,7 @@ EMBEDDED: Final = StoreAdapter(
 HTTP: Final = StoreAdapter(
     scheme="chroma+http",
     summary="A Chroma server",
-    address_form="chroma+http://HOST:PORT#COLLECTION",
+    address_form="chroma+http://HOST:PORT[?token=env:NAME&tls=true]#COLLECTION",
     open=_open_http,
     extra="chroma",
     requires=("chromadb",),
