@@ -110,6 +110,10 @@ class EventLog:
     def event_count(self) -> int:
         return self._seq
 
+    def elapsed(self, monotonic: float) -> float:
+        """A moment of the clock as `elapsed_seconds` has it: for what happened before it is written down."""
+        return round(float(monotonic - self._start_seconds), 6)
+
     def append(self, kind: str, data: Mapping[str, object]) -> Event:
         """Write one event, durable on return (0.1 to 1 ms on a local disk; summarise load, do not log requests).
 
@@ -125,7 +129,7 @@ class EventLog:
                 raise JournalCorrupt(f"{self.path}: {self._closed_because}; no more events can be written")
             body = {
                 "data": masked,
-                "elapsed_seconds": round(float(self._clock.monotonic() - self._start_seconds), 6),
+                "elapsed_seconds": self.elapsed(self._clock.monotonic()),
                 "kind": kind,
                 "prev": self._head,
                 "seq": self._seq + 1,

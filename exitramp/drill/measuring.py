@@ -19,6 +19,7 @@ class PhaseMeasure:
 
     recovery_seconds: until the first request that was due after the injection had a complete answer, with a finish
     reason and passages, from the substitute. failures: attempts on the primary that failed while it lasted.
+    late_failures: those that began while it lasted and failed only after it: a vendor's account counts them too.
     """
 
     fault: str
@@ -34,6 +35,7 @@ class PhaseMeasure:
     answered_by_substitute: int
     failed: int
     failures: int
+    late_failures: int
     healed: bool | None
 
     def to_json(self) -> dict[str, Any]:
@@ -67,7 +69,8 @@ def measure_phase(
         for request in within
         if request.ended is not None and request.end is LoadEnd.ANSWERED and is_good(request, SUBSTITUTE)
     ]
-    errors = _primary_errors(report, began, injected, ended)
+    failed = _primary_errors(report, began)
+    errors = [at for _, at in failed if injected <= at <= ended]
     return PhaseMeasure(
         fault=str(phase["fault"]),
         on=str(phase["on"]),
@@ -82,6 +85,7 @@ def measure_phase(
         answered_by_substitute=sum(is_good(request, SUBSTITUTE) for request in within),
         failed=sum(request.end is not LoadEnd.ANSWERED for request in within),
         failures=len(errors),
+        late_failures=sum(injected <= start <= ended < at for start, at in failed),
         healed=healed,
     )
 
@@ -117,16 +121,16 @@ def is_good(request: LoadRequest, stack: str | None = None) -> bool:
     )
 
 
-def _primary_errors(report: LoadReport, began: float, injected: float, ended: float) -> list[float]:
-    """When attempts on the primary ended in an error, in seconds after `began`, while the fault lasted."""
+def _primary_errors(report: LoadReport, began: float) -> list[tuple[float, float]]:
+    """When attempts on the primary that ended in an error began and ended, in seconds after `began`."""
     found = []
     for request in report.requests:
         if request.outcome is None or request.began is None:
             continue
         for attempt in request.outcome.attempts:
-            at = request.began - began + attempt.began_seconds + attempt.duration_seconds
-            if attempt.stack == PRIMARY and attempt.error_class is not None and injected <= at <= ended:
-                found.append(at)
+            if attempt.stack == PRIMARY and attempt.error_class is not None:
+                start = request.began - began + attempt.began_seconds
+                found.append((start, start + attempt.duration_seconds))
     return found
 
 

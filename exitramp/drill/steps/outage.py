@@ -7,12 +7,14 @@ take over for good.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from exitramp.backoff import Backoff
 from exitramp.drill.costing import attempt_price, count_request
+from exitramp.drill.heard import WATCH_SECONDS, Heard
 from exitramp.drill.measuring import PhaseMeasure, is_good, latency_figures, measure_phase, timeline
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
@@ -22,7 +24,6 @@ from exitramp.drill.steps.base import Step
 from exitramp.errors import ConfigError
 from exitramp.faults import NO_FAULT, PROCESS_FAULTS, VENDOR_FAULTS, Fault
 from exitramp.orchestration.breaker import BreakerSettings, BreakerState
-from exitramp.orchestration.events import RouterEvent
 from exitramp.orchestration.load import LoadEnd, LoadReport, SteadyLoad
 from exitramp.orchestration.reconcile import Reconciliation, reconcile
 from exitramp.orchestration.router import Policy, Router
@@ -69,9 +70,9 @@ class OutageArguments:
 
 def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     questions = load_questions(run)
-    events: list[RouterEvent] = []
-    router = _router(run, events.append)
-    run.shared["router"] = router
+    heard = Heard(run.log)
+    router = _router(run, heard.add)
+    run.shared["router"], run.shared["heard"] = router, heard
     accounts = _Accounts(run)
     load = SteadyLoad(
         router.ask,
@@ -85,37 +86,39 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     load.start()
     phases: list[tuple[Phase, float, float, str, bool | None]] = []
     try:
-        _watch(run, arguments.warm_up_seconds)
+        _watch(run, heard, arguments.warm_up_seconds)
         for number, phase in enumerate(arguments.phases):
             run.check_stop()
+            heard.write()  # what came before a fault stands before it
             is_last = number == len(arguments.phases) - 1
             run.say(f"    {phase.on}: {phase.fault} for {phase.seconds:g} s")
             injected = clock.monotonic()
             how = run.inject("primary", phase.on, Fault(phase.fault))
             run.log.append("fault.injected", {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how})
-            _watch(run, phase.seconds)
+            _watch(run, heard, phase.seconds)
             ended = clock.monotonic()
             back: bool | None = None  # the last fault stays
             if not is_last:
                 _heal(run, phase)
-                back = _wait_until_back(run, router, arguments.heal_seconds)
+                back = _wait_until_back(run, router, heard, arguments.heal_seconds)
             phases.append((phase, injected, ended, how, back))
         router.hold()
-        _watch(run, arguments.after_seconds)
+        _watch(run, heard, arguments.after_seconds)
     except BaseException:
         load.stop(drain_seconds=ABORTED_DRAIN_SECONDS)
+        heard.write()
         raise
     report = load.stop(drain_seconds=run.spec.orchestration.deadline_seconds + 5.0)
     ended_at = clock.now()
+    heard.write()
     measured = [
-        measure_phase(phase.to_json(), how, injected - began, ended - began, back, events, report, began)
+        measure_phase(phase.to_json(), how, injected - began, ended - began, back, heard.events, report, began)
         for phase, injected, ended, how, back in phases
     ]
-    reconciliation = reconcile(report.requests, accounts.since(), slow_seconds=arguments.slow_seconds)
-    for event in events:
-        run.log.append("router", event.to_json())
+    told = accounts.since()
+    reconciliation = reconcile(report.requests, told, slow_seconds=arguments.slow_seconds)
     _remember(run, report)
-    return _outcome(run, report, measured, reconciliation, accounts, (began, began_at, ended_at), arguments)
+    return _outcome(run, report, measured, reconciliation, told, (began, began_at, ended_at), arguments)
 
 
 def _outcome(
@@ -123,7 +126,7 @@ def _outcome(
     report: LoadReport,
     measured: Sequence[PhaseMeasure],
     reconciliation: Reconciliation,
-    accounts: _Accounts,
+    accounts: Mapping[str, Sequence[Mapping[str, Any]]],
     span: tuple[float, Any, Any],
     arguments: OutageArguments,
 ) -> StepOutcome:
@@ -156,7 +159,8 @@ def _outcome(
         "latency_ms_on_substitute": latency_figures(after_switch),
         "reconciliation": {
             "adds_up": reconciliation.adds_up,
-            "vendor_accounts": sorted(accounts.names()),
+            "vendor_accounts": sorted(accounts),
+            "unanswered": {stack: _unanswered(entries) for stack, entries in sorted(accounts.items())},
             **{name: len(getattr(reconciliation, name)) for name in Reconciliation.__slots__},
         },
         "timeline": timeline(report, began),
@@ -164,6 +168,11 @@ def _outcome(
     }
     verdict = Verdict.worst([Verdict.PASS, *(each.verdict for each in findings if each.verdict is not None)])
     return StepOutcome(data, tuple(findings), verdict)
+
+
+def _unanswered(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """By fault, the requests that a vendor's own account has without an answer."""
+    return dict(sorted(Counter(str(entry["kind"]) for entry in entries if entry["outcome"] != "answered").items()))
 
 
 def _findings(report: LoadReport, measured: Sequence[PhaseMeasure], reconciliation: Reconciliation) -> list[Finding]:
@@ -227,12 +236,13 @@ def _question(run: DrillRun, questions: Sequence[tuple[str, str]], number: int) 
     return Question(f"outage/{number:06d}", text, use_case, run.spec.orchestration.depth_k, tags=("outage",))
 
 
-def _watch(run: DrillRun, seconds: float) -> None:
-    """Wait while the stream runs, with an eye on the stop conditions."""
+def _watch(run: DrillRun, heard: Heard, seconds: float) -> None:
+    """Wait while the stream runs, with an eye on the stop conditions; write down what the router says meanwhile."""
     ends = run.clock.monotonic() + seconds
     while (left := ends - run.clock.monotonic()) > 0:
         run.check_stop()
-        run.clock.sleep(min(left, 0.25))
+        heard.write()
+        run.clock.sleep(min(left, WATCH_SECONDS))
 
 
 def _heal(run: DrillRun, phase: Phase) -> None:
@@ -243,9 +253,10 @@ def _heal(run: DrillRun, phase: Phase) -> None:
     run.log.append("fault.healed", {"stack": "primary", "on": phase.on, "fault": phase.fault})
 
 
-def _wait_until_back(run: DrillRun, router: Router, seconds: float) -> bool:
+def _wait_until_back(run: DrillRun, router: Router, heard: Heard, seconds: float) -> bool:
     ends = run.clock.monotonic() + seconds
     while run.clock.monotonic() < ends:
+        heard.write()
         if router.state("primary") is BreakerState.CLOSED:
             return True
         run.check_stop()
@@ -267,9 +278,6 @@ class _Accounts:
             if stack.chat is not None and callable(getattr(stack.chat.service, "account", None)):
                 self._services[name] = stack.chat.service
                 self._before[name] = max((int(entry["number"]) for entry in self._entries(name)), default=0)
-
-    def names(self) -> list[str]:
-        return list(self._services)
 
     def since(self) -> dict[str, list[Mapping[str, Any]]]:
         return {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exitramp.drill.costing import count_request
+from exitramp.drill.heard import Heard
 from exitramp.drill.naming import error_words
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
@@ -105,8 +106,13 @@ def _rollback(run: DrillRun, arguments: RollbackArguments) -> StepOutcome:
     # A drill that was stopped before it left has nothing to bring over, and must not begin to write now.
     synced = arguments.sync and (run.aborted is None or "restore" in run.results)
     data["sync"] = _bring_over(run, synced, findings)
-    data |= _compared(run, synced, findings)
+    compared = _compared(run, synced, findings)
+    data |= compared
     verdict = Verdict.worst([Verdict.PASS, *(each.verdict for each in findings if each.verdict is not None)])
+    measured = data["traffic"] is not None or "parity" in compared or "primary_unchanged" in compared
+    if verdict is Verdict.PASS and not measured:
+        # Nothing had been moved yet, so nothing shows that it came back: that is no pass, and no fault either.
+        return StepOutcome(data, tuple(findings))
     return StepOutcome(data, tuple(findings), verdict)
 
 
@@ -128,6 +134,9 @@ def _traffic_back(run: DrillRun, seconds: float, findings: list[Finding]) -> dic
         clock=run.clock,
         on_end=lambda request: count_request(run, request),
     ).run(seconds)
+    heard: Heard | None = run.shared.get("heard")
+    if heard is not None:
+        heard.write()
     by_stack: dict[str, int] = {}
     for request in report.requests:
         if request.outcome is not None and request.outcome.stack is not None:

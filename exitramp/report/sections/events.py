@@ -156,15 +156,25 @@ def _faults(journal: Journal) -> Iterator[Placed]:
 
 
 def _serves_again(journal: Journal, event: Event) -> Iterator[Placed]:
-    """Router events are written down together after the outage; each says itself when it was."""
-    try:
-        at = (datetime.fromisoformat(word(event.data, "at")) - moment(journal.events[0])).total_seconds()
-    except (ValueError, TypeError):
+    """Router events are written down a little after they happen; each says itself when it was."""
+    at = _happened(journal, event)
+    if at is None:
         return
-    at += journal.events[0].elapsed_seconds
     stack = word(event.data, "stack")
     title = f"The {stack} serves again: traffic goes back"
     yield (at, event.seq * 10), Moment(at, title, reference=f"#{event.seq}")
+
+
+def _happened(journal: Journal, event: Event) -> float | None:
+    """By the log's own clock; in a journal that does not say, by the wall's."""
+    told = figure(event.data, "elapsed_seconds")
+    if told is not None:
+        return told
+    try:
+        at = (datetime.fromisoformat(word(event.data, "at")) - moment(journal.events[0])).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return at + journal.events[0].elapsed_seconds
 
 
 def _at(event: Event, title: str, detail: str = "", milestone: bool = False) -> Placed:
@@ -210,7 +220,9 @@ def _what(event: Event) -> str:
     if event.kind == "router":
         kind, detail = word(data, "kind"), part(data, "detail")
         told = word(detail, "reason") or word(detail, "error_class")
-        return f"{word(data, 'stack')}: {ROUTER.get(kind, kind)}" + (f" ({told})" if told else "")
+        at = figure(data, "elapsed_seconds")
+        when = "" if at is None else f", at {seconds_text(at, 3)}"
+        return f"{word(data, 'stack')}: {ROUTER.get(kind, kind)}" + (f" ({told})" if told else "") + when
     if event.kind in {"run.judged", FINISHED}:
         return word(data, "verdict")
     if event.kind == "run.started":

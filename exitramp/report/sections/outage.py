@@ -7,10 +7,12 @@ from typing import Final
 
 from exitramp.report.model import (
     Block,
+    Bullets,
     Callout,
     Cell,
     Column,
     Fold,
+    Inline,
     KeyValues,
     Notice,
     Objective,
@@ -82,6 +84,9 @@ def _outage(outage: Data) -> Iterator[Block]:
     phases = objects(outage, "phases")
     if phases:
         yield _by_fault(phases)
+        told = tuple(_after_the_fault(phases, part(outage, "reconciliation", "unanswered", "primary")))
+        if told:
+            yield Bullets(told)
     yield KeyValues(
         (
             ("Requests in all", count(outage, "requests")),
@@ -115,9 +120,34 @@ def _by_fault(phases: Sequence[Data]) -> Table:
         tuple(_fault(each) for each in phases),
         note="Detected: the first attempt on the primary ends in an error. Decided: the breaker opens, and no more"
         " requests go to the primary. First good answer: complete, with a finish reason and passages, from the"
-        " substitute. Failed: requests that nobody answered. Failed attempts: on the primary; a request then goes to"
-        " the substitute by itself, even before the breaker opens for all.",
+        " substitute. Failed: requests that nobody answered. Failed attempts: on the primary, while the fault"
+        " lasted; a request then goes to the substitute by itself, even before the breaker opens for all.",
     )
+
+
+def _after_the_fault(phases: Sequence[Data], account: Data) -> Iterator[tuple[Inline, ...]]:
+    """Why a fault's failed attempts and the vendor's own account of it are not the same number, where they are not."""
+    by_fault: dict[tuple[str, str], list[Data]] = {}
+    for each in phases:
+        by_fault.setdefault((word(each, "fault"), word(each, "on")), []).append(each)
+    for (fault, on), ones in by_fault.items():
+        within = [count(each, "failures") for each in ones]
+        later = [count(each, "late_failures") for each in ones]
+        # A vendor that refuses connections never sees what it refuses, and no store keeps an account.
+        counted_there = count(account, fault) if on == "chat" else None
+        if None in within or None in later:
+            continue  # an older journal
+        failed, late = sum(filter(None, within)), sum(filter(None, later))
+        if not late and counted_there in {None, failed}:
+            continue
+        told = f" {counted(failed, 'attempt')} failed while it lasted"
+        if late:
+            told += f", and {number_text(late)} that began before it ended failed after it"
+        if counted_there is not None:
+            told += f"; the vendor’s own account has {counted(counted_there, 'request')} without an answer"
+            differ = counted_there - failed - late
+            told += f", {number_text(abs(differ))} {'more' if differ > 0 else 'fewer'} than these" if differ else ""
+        yield code(fault), f" on the {PARTS.get(on, on)}:{told}."
 
 
 def _fault(each: Data) -> Row:
