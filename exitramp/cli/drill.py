@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from exitramp.drill.touching import Touches
 
 
+NO_BREAK = "\u00a0"
+"""A blank at which a report's line does not end; a terminal has no use for it."""
+
+
 @click.group()
 def drill() -> None:
     """Rehearse leaving a vendor, for real, and measure it.
@@ -168,20 +172,28 @@ def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tup
 
 
 def _say_result(result: Any, reports: dict[str, Path]) -> None:
+    from exitramp.report.cells import cell_text
+    from exitramp.report.sections.promises import measured_cell, target_text
+
+    def figure(each: Any, target: float | None = None) -> str:
+        """As the report has it: rounded for a reader, with its unit, and never onto the other side of the target."""
+        return cell_text(measured_cell(each.name, each.unit, each.measured, target)).replace(NO_BREAK, " ")
+
     rows = []
     for each in result.objectives:
-        measured = "not measured" if each.measured is None else f"{each.measured:g}"
-        rows.append((each.verdict.value.upper(), each.title, measured, f"at most {each.target:g} {each.unit}"))
-    rows += [("-", each.title, f"{each.measured:g}", f"no number ({each.unit})") for each in result.unpromised]
+        promised = target_text(each.name, each.unit, each.target).replace(NO_BREAK, " ")
+        rows.append((each.verdict.value.upper(), each.title, figure(each, each.target), f"at most {promised}"))
+    rows += [("-", each.title, figure(each), "no number") for each in result.unpromised]
     if rows:
         output.say("\n" + output.table(rows, ("verdict", "objective", "measured", "promised")))
     given_up = list(dict.fromkeys(each.message for each in result.findings if each.code == "loss.accepted"))
     for number, text in enumerate(given_up):
         output.say(("\n" if not number else "") + f"loss     {output.visible(text)}")
-    for number, reason in enumerate(result.reasons):
-        output.say(("\n" if not number else "") + f"because  {reason}")
+    reasons = list(result.reasons)
     if not result.objectives:
-        output.say("because  no objective has a number in the drill file, so nothing was promised")
+        reasons.append("no objective has a number in the drill file, so nothing was promised")
+    for number, reason in enumerate(reasons):
+        output.say(("\n" if not number else "") + f"because  {output.visible(reason)}")
     output.say(f"\n{output.verdict_word(result.verdict)}  in {result.seconds:.0f} s, run {result.run_id}")
     if result.aborted:
         output.say(f"stopped: {output.visible(result.aborted)}")

@@ -36,6 +36,7 @@ from exitramp.report.model import (
     KeyValues,
     Notice,
     Paragraph,
+    Quantity,
     Span,
     Style,
     Subheading,
@@ -95,7 +96,16 @@ def cell(value: Cell, column: Column | None = None) -> Markup:
         return tag("code", _isolated(text), class_="whole" if len(visible(text)) <= _UNBROKEN else None)
     if isinstance(value, Span):
         return tag(_STYLE_TAGS[value.style], _isolated(text))
+    if isinstance(value, Quantity):
+        return _unparted(text)
     return _isolated(text)
+
+
+def _unparted(text: str) -> Markup:
+    """A number and its interval: a line may end between the two, and never within either."""
+    number, opened, interval = text.partition(" (")
+    whole = tag("span", number, class_="quantity")
+    return Markup(f"{whole} {tag('span', f'({interval}', class_='quantity')}") if opened else whole
 
 
 class Blocks:

@@ -283,7 +283,8 @@ class Stamp:
 class Meta:
     """What identifies a run. Hashes are lower-case hex; None where there is none.
 
-    `is_anchored`: the run itself noted that head; only then may it be handed on as an anchor.
+    `is_anchored`: the run itself noted that head; only then may it be handed on as an anchor. `seconds`: how long the
+    run took by a clock that nobody sets; without it the moments' difference stands for it.
     """
 
     run_id: str
@@ -295,9 +296,12 @@ class Meta:
     event_log_head: str | None = None
     event_count: int | None = None
     is_anchored: bool = False
+    seconds: float | None = None
 
     @property
     def duration_seconds(self) -> float | None:
+        if self.seconds is not None:
+            return self.seconds
         if self.started_at is None or self.ended_at is None:
             return None
         return (self.ended_at - self.started_at).total_seconds()

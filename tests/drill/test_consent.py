@@ -50,6 +50,9 @@ def test_the_stop_says_the_line_to_write(tmp_path: Path) -> None:
     result = ran(tmp_path)
     assert result.aborted is not None
     assert "metric:vector" in result.aborted
+    events = read_events(tmp_path / "run" / "journal.jsonl")
+    [back] = [e.data for e in events if e.kind == "step.finished" and e.data["step"] == "rollback"]
+    assert back["verdict"] is None, "nothing had been moved, and nothing came back"
     [aborted] = [event.data for event in read_events(tmp_path / "run" / "journal.jsonl") if event.kind == "run.aborted"]
     assert 'write accept_loss: ["' in aborted["hint"]
     agreed = aborted["hint"].partition("write accept_loss: ")[2].partition(" under")[0]

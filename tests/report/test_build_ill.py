@@ -105,7 +105,7 @@ def test_an_aborted_drill_says_where_and_why_and_is_no_pass(tmp_path: Path) -> N
     unmeasured = judged(**{name: (None, "inconclusive") for name, goal in OBJECTIVES.items() if goal is not None})
     document = document_of_run(play.end("pass", unmeasured, "dump: StoreUnavailable"))
     assert document.verdict is Verdict.INCONCLUSIVE
-    assert "stopped in the step “dump”: StoreUnavailable" in document.verdict_reason
+    assert "stopped in the step “dump”: The store does not answer." in document.verdict_reason
     assert "stopped early" in {stamp.text for stamp in document.all_stamps}
     assert "stopped in the step “dump”" in section_text(document, "Rollback")
     assert "drill.aborted" in section_text(document, "Findings and lessons")

@@ -79,4 +79,5 @@ def _meta(journal: Journal) -> Meta:
         event_log_head=journal.head,
         event_count=len(journal.events),
         is_anchored=journal.is_anchored,
+        seconds=journal.last.elapsed_seconds - journal.events[0].elapsed_seconds if journal.is_finished else None,
     )

@@ -123,13 +123,13 @@ def recall_chart(compared: Data) -> DotChart | None:
 
 
 def neighbours_chart(found: Data) -> DotChart | None:
-    """Recall of every query on both indexes, against exact truth; of the part without a filter."""
+    """Recall of every query on both stores, against exact truth; of the part without a filter."""
     parts = objects(found, "parts")
     queries = objects(parts[0], "by_query") if parts else ()
     if not queries:
         return None
     items = [(word(each, "id"), figure(each, "recall_a"), figure(each, "recall_b")) for each in queries]
-    return _recall(items, "Recall of each query on both indexes", "Query", "Recall of the true neighbours")
+    return _recall(items, "Recall of each query on both stores", "Query", "Recall of the true neighbours")
 
 
 def _recall(items: Sequence[tuple[str, float | None, float | None]], title: str, item: str, axis: str) -> DotChart:

@@ -183,6 +183,9 @@ def _cost(data: Data) -> str:
     return f"a request costs {means[0]:.5f} USD on the primary and {means[1]:.5f} USD on the substitute"
 
 
+_NOTHING_BACK: Final = "nothing had been moved, so there was nothing to send back, to bring over or to compare"
+
+
 def _rollback(data: Data) -> str:
     told = []
     back = flag(data, "traffic", "back_on_primary")
@@ -194,7 +197,7 @@ def _rollback(data: Data) -> str:
     same = same_digests(part(data, "primary_digests"), part(data, "substitute_digests"))
     if same is not None:
         told.append("digests equal on both sides" if same else "digests differ")
-    return ", ".join(told)
+    return ", ".join(told) or (_NOTHING_BACK if data else "")
 
 
 _LINES: Final[Mapping[str, Callable[[Data], str]]] = {

@@ -1,4 +1,4 @@
-"""Parity, as part of section 11: are the records the same, and do both indexes find the same neighbours?"""
+"""Parity, as part of section 11: are the records the same, and do both stores find the same neighbours?"""
 
 from __future__ import annotations
 
@@ -156,8 +156,7 @@ def _how(found: Data, k: int | float | None) -> Iterator[str]:
         shared = figure(found, "metric_overlap")
         yield f"The substitute ranks by {metrics[1]}, the primary by {metrics[0]}"
         yield f": by the truth they share {shared:.2f} of the nearest {k}. " if shared is not None else ". "
-    for each in how_found(found):
-        yield f"{each} "
+    yield " ".join(how_found(found))
 
 
 def _part(each: Data) -> Row:

@@ -74,7 +74,7 @@ def unjudged(journal: Journal) -> tuple[tuple[str, Cell], ...]:
         key, unit, measured = word(each, "name"), word(each, "unit"), figure(each, "measured")
         if key and key not in promises and measured is not None:
             title = word(each, "title") or _TITLES.get(key, (key, ""))[0]
-            found.setdefault(key, (title, _measured(key, unit, measured, None)))
+            found.setdefault(key, (title, measured_cell(key, unit, measured, None)))
     return tuple(found.values())
 
 
@@ -87,15 +87,21 @@ def _objective(data: Data) -> Objective:
         found = Verdict.INCONCLUSIVE  # whatever a journal says: nothing passes unmeasured
     shown = "not set" if target is None else _target(key, unit, target)
     note = true_minus(word(data, "note"))
-    return Objective(key, title, shown, _measured(key, unit, measured, target), found, note)
+    return Objective(key, title, shown, measured_cell(key, unit, measured, target), found, note)
+
+
+def target_text(key: str, unit: str, value: float) -> str:
+    """`5 s`, `10%`: a target as a reader has it."""
+    factor, unit = _scale(key, unit)
+    return with_unit(number_text(_shorter(value * factor)), _one(unit, value))
 
 
 def _target(key: str, unit: str, value: float) -> str:
-    factor, unit = _scale(key, unit)
-    return f"≤{NO_BREAK}{with_unit(number_text(_shorter(value * factor)), _one(unit, value))}"
+    return f"≤{NO_BREAK}{target_text(key, unit, value)}"
 
 
-def _measured(key: str, unit: str, value: float | None, target: float | None) -> Cell:
+def measured_cell(key: str, unit: str, value: float | None, target: float | None) -> Cell:
+    """What was measured, in the unit and to the places that a reader has it in; None where nothing was."""
     if value is None:
         return None
     factor, unit = _scale(key, unit)

@@ -104,7 +104,7 @@ def _digests(journal: Journal, found: Data) -> Iterator[Block]:
         "The same data on both sides?",
         (Column("Digest of"), *(Column(title) for title, _ in sides), Column("So they are")),
         tuple(rows),
-        note=f"The first {_SHOWN} characters are shown; the whole hashes were compared.",
+        note=_compared_how(sides),
     )
     whole = [
         (f"{title}: {name}", _digest(side, path, whole=True))
@@ -116,6 +116,14 @@ def _digests(journal: Journal, found: Data) -> Iterator[Block]:
         ]
     ]
     yield Fold("The hashes in full", (KeyValues(tuple(whole)),))
+
+
+def _compared_how(sides: list[tuple[str, Data]]) -> str:
+    """What was compared: never more than what two sides have."""
+    read = [title for title, side in sides if side]
+    if len(read) < 2:
+        return f"Only one was taken ({read[0][0].lower() + read[0][1:]}), so nothing could be compared."
+    return f"The first {_SHOWN} characters are shown; the whole hashes were compared."
 
 
 def _compared(

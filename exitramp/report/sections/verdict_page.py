@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from exitramp.records import Verdict
 from exitramp.report.model import (
@@ -22,13 +23,14 @@ from exitramp.report.model import (
 )
 from exitramp.report.sections.checks import in_one_line
 from exitramp.report.sections.consent import given_up
-from exitramp.report.sections.fields import figure, part, verdict, word
+from exitramp.report.sections.fields import verdict, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.limits import does_not_prove
 from exitramp.report.sections.outcome import checks_against, overall
 from exitramp.report.sections.promises import unjudged
 from exitramp.report.sections.words import counted, finding_words, sentence, step_words
-from exitramp.report.text import seconds_text
+
+_SILENT: Final = "nothing to remark"
 
 
 def verdict_page(journal: Journal, objectives: Sequence[Objective]) -> Section:
@@ -101,9 +103,6 @@ def _checks(journal: Journal) -> Iterator[Block]:
     yield Table(
         "Checks along the way",
         (Column("Check"), Column("What it found")),
-        tuple(row(step_words(step.name), in_one_line(step), verdict=step.verdict) for step in judged),
+        tuple(row(step_words(each.name), in_one_line(each) or _SILENT, verdict=each.verdict) for each in judged),
         note="No run passes with a check that failed. Steps that only prepare or measure have no verdict.",
     )
-    took = figure(journal.judged, "seconds") if journal.judged else None
-    if took is not None and part(journal.drill):
-        yield prose(f"The whole run took {seconds_text(took)}.")
