@@ -109,7 +109,8 @@ def _copied(
     verdicts = [found.records.verdict, *(each.verdict for each in others if each.verdict is not None)]
     if Verdict.worst(verdicts) is not Verdict.PASS or not found.records.rows_a:
         raise instead_of
-    findings = (_told("the target"), *found.records.findings, *others)
+    files = [] if plan is None else [each for each in plan.findings if each.code == "target.files"]
+    findings = (_told("the target"), *found.records.findings, *others, *files)
     return FinishedAlready(found.records.rows_a, found.records.digests_a, found.records.digests_b, findings)
 
 
@@ -118,8 +119,8 @@ def _told(what: str) -> Finding:
     return Finding("target.finished_already", text, Verdict.PASS)
 
 
-def say_finished(found: FinishedAlready, source: Address, target: Address) -> None:
-    """The same for people."""
+def say_finished(found: FinishedAlready, source: Address, target: Address, accepted: Collection[str]) -> None:
+    """The same for people, with a command that ends as this one did: by the same consent."""
     stand = counted(found.rows, "record stands", "records stand")
     output.say(f"{output.verdict_word(found.verdict)}  finished already: {stand} in {target}")
     output.say(f"  ids       {found.digests.ids.hex}")
@@ -130,5 +131,6 @@ def say_finished(found: FinishedAlready, source: Address, target: Address) -> No
     if target.scheme == "dump":
         output.say(f"  check its files again at any time: exitramp verify {shlex.quote(str(target.path))}")
     else:
-        sides = " ".join(shlex.quote(str(each)) for each in (source, target))
-        output.say(f"  hold the two against each other at any time: exitramp compare {sides}")
+        losses = [word for name in accepted for word in ("--accept-loss", name)]
+        command = shlex.join(["exitramp", "compare", str(source), str(target), *losses])
+        output.say(f"  hold the two against each other at any time: {command}")

@@ -82,7 +82,7 @@ def move(
             if as_json:
                 output.emit_json(ready.to_json() | {"source": str(one.address), "target": str(other.address)})
             else:
-                say_finished(ready, one.address, other.address)
+                say_finished(ready, one.address, other.address, accept_loss)
             return output.exit_code(ready.verdict)
         except UsageError as error:
             if going_on and place is not None and error.hint is None:

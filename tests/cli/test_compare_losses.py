@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -169,3 +170,11 @@ def test_a_single_copy_that_rounds_says_so_in_its_sentence(name: str, cli: Cli) 
     one = put(f"memory:{name}-unit#articles", [_unit(row) for row in records(3.0)])
     said = cli("copy", one, NEW, code=0).out
     assert "vector differs by what the plan announced, and by no more (rounding)" in said or "the same digests" in said
+
+
+def test_a_move_that_was_finished_ends_in_a_comparison_that_passes(moved: str, cli: Cli) -> None:
+    ended = cli("copy", moved, NEW, "--accept-loss", "vector", code=0)
+    [_, command] = ended.out.strip().splitlines()[-1].split("at any time: exitramp ")
+    words = shlex.split(command)
+    assert words[-2:] == ["--accept-loss", "vector"]
+    cli(*words, "--no-neighbours", code=0)

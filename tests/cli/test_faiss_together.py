@@ -41,7 +41,8 @@ def test_the_plan_and_the_copy_name_both_files(source: str, cli: Cli) -> None:
     both = "2 files, a.faiss and a.faiss.exitramp: keep them together"
     cli("dump", source, "out", code=0)
     assert both in cli("plan", source, "faiss:./a.faiss", code=0).out
-    assert both in cli("restore", "out", "faiss:./a.faiss", code=0).out
+    for _ in range(2):  # the second time it is finished already
+        assert both in cli("restore", "out", "faiss:./a.faiss", code=0).out
     assert sorted(path.name for path in Path().glob("a.*")) == ["a.faiss", "a.faiss.exitramp"]
     [told] = [each for each in cli("plan", source, "faiss:./a.faiss", "--json").json["findings"]
               if each["code"] == "target.files"]  # fmt: skip
