@@ -235,6 +235,11 @@ def require_anchor(path: Path, reading: LogReading, anchor: Anchor) -> None:
     nothing against someone who can rewrite both.
     """
     if anchor.head == reading.head:
+        if anchor.events not in (None, len(reading.events)):
+            raise JournalCorrupt(
+                f"{path}: its head is the one that {anchor.where} says, of {counted(len(reading.events), 'event')}, and"
+                f" not of {anchor.events}: the anchor was changed"
+            )
         return
     raise JournalCorrupt(
         f"{path}:{len(reading.events)}: its head is {reading.head}, but {anchor.where} says {anchor.head};"

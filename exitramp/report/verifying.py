@@ -75,6 +75,7 @@ class JournalCheck:
                 f"that the run ended: the last line there is {last.seq}, '{last.kind}', and how many are missing is"
                 " not known"
             )
+        found.append("anything of the rendered files, which were not looked at: render them again from the journal")
         found.append("that what was written down was true when it was written")
         return tuple(found)
 

@@ -68,6 +68,15 @@ def test_a_journal_that_is_as_it_was_verifies_and_what_that_does_not_prove_is_sa
     assert "this proves" in told
     assert "this does not prove" in told
     assert "report.xml" in told
+    assert "anything of the rendered files" in told.partition("this does not prove")[2]
+
+
+def test_an_anchor_whose_count_was_changed_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    anchor = folder / "journal.anchor.json"
+    said = json.loads(anchor.read_text(encoding="utf-8"))
+    anchor.write_text(json.dumps(said | {"events": said["events"] + 5}), encoding="utf-8")
+    assert run(["report", str(folder), "--verify"]) == 4
+    assert "the anchor was changed" in capsys.readouterr().err
 
 
 def test_one_flipped_byte_anywhere_in_the_journal_is_found_with_file_and_line(
