@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +30,6 @@ class Opened:
 
 def place_of(id_: str, namespace: str | None) -> Place:
     return (namespace is not None, namespace or "", id_)
-
-
-def as_place(value: Any) -> Place | None:
-    return None if value is None else (bool(value[0]), str(value[1]), str(value[2]))
 
 
 def keys_in(table: pa.Table) -> list[tuple[str, str | None]]:

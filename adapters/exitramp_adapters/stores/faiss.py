@@ -39,6 +39,7 @@ from exitramp.ports import (
     DEFAULT_SETTINGS,
     Cursor,
     Hits,
+    IndexCoverage,
     IndexState,
     Origin,
     Page,
@@ -56,6 +57,7 @@ from exitramp_adapters.stores._faiss_index import about_index, ask, innermost, s
 from exitramp_adapters.stores._faiss_records import Opened, batch_of, keys_in
 from exitramp_adapters.stores._faiss_sink import PAGE_ROWS, FaissSink
 
+_FLAT: Final = frozenset({"IndexFlat", "IndexFlatIP", "IndexFlatL2"})
 _FACTORIES: Final = re.compile(r"Flat|HNSW[1-9]\d{0,2}(,Flat)?|IVF[1-9]\d{0,6},Flat")
 
 
@@ -196,6 +198,13 @@ class FaissSearch:
     def index_state(self) -> IndexState:
         self._store.opened()
         return IndexState.READY
+
+    def coverage(self) -> IndexCoverage:
+        opened = self._store.opened()
+        rows, kind = len(opened.places), type(innermost(opened.held.index)).__name__
+        if kind in _FLAT:
+            return IndexCoverage(0, rows, "its index is Flat")
+        return IndexCoverage(rows, 0) if "HNSW" in kind or "IVF" in kind else IndexCoverage()
 
     def search(
         self,
