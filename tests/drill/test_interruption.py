@@ -173,7 +173,7 @@ def test_a_second_signal_ends_a_drill_at_once(tmp_path: Path) -> None:
         drill.process.send_signal(signal.SIGINT)
         drill.wait_for("rollback.healed")
         drill.process.send_signal(signal.SIGTERM)
-        code, err = drill.end(5.0)
+        code, err = drill.end(15.0)  # far below the 25 s that the way back may take; a busy machine needs some
         assert code == 143, err
         assert "ended at once" in err
         assert drill.none_left()
