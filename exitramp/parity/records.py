@@ -23,7 +23,7 @@ from exitramp.parity.kernel import compare_matrices
 from exitramp.parity.payloads import differing_paths
 from exitramp.parity.tolerance import UNIT_COSINE, UNIT_L2, Tolerance
 from exitramp.ports import VectorSource
-from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField, VectorKind, Verdict
+from exitramp.records import CollectionSpec, DType, Finding, IdKind, RecordKey, VectorField, VectorKind, Verdict
 from exitramp.wording import counted
 
 IDS_SHOWN = 20
@@ -319,16 +319,19 @@ def _compare_field(each: VectorField, a: pa.Array, b: pa.Array, fields: Mapping[
     result.one_sided += len(one_sided)
     result.both_null += int((~valid_a & ~valid_b).sum())
     result.rows += len(both)
-    if each.kind is VectorKind.DENSE:
+    if each.kind is VectorKind.DENSE and each.dtype is not DType.BINARY:
         beyond = _compare_dense(result, dense_matrix(a), dense_matrix(b), both)
     else:
-        # Sparse and multi vectors have no common length; equal or not is what is asked of them. Arrow's own comparison
-        # takes NaN for unequal to itself, -0.0 for 0.0 and the order of sparse indices for a difference.
+        # Sparse and multi vectors have no common length, and of packed bits cosine and L2 mean nothing: equal or not is
+        # what is asked of them. Arrow's own comparison takes NaN for unequal to itself, -0.0 for 0.0 and the order of
+        # sparse indices for a difference.
         beyond = both[(_leaves(each, a)[both] != _leaves(each, b)[both]).any(axis=1)]
         result.bit_equal += len(both) - len(beyond)
         result.beyond += len(beyond)
         result.cosine.add_equal(1.0, len(both) - len(beyond))
         result.l2.add_equal(0.0, len(both) - len(beyond))
+        result.cosine.undefined += len(beyond)
+        result.l2.undefined += len(beyond)
     found: list[int] = np.sort(np.concatenate([one_sided, beyond])).tolist()
     return found
 

@@ -299,3 +299,17 @@ def test_the_result_does_not_depend_on_the_number_of_files(parity: Any, bucket_b
     assert whole.counts == parts.counts
     assert (whole.digests_a, whole.digests_b) == (parts.digests_a, parts.digests_b)
     assert [each.bit_equal for each in whole.fields] == [each.bit_equal for each in parts.fields]
+
+
+def test_packed_bits_are_equal_or_not_and_have_no_cosine(parity: Any) -> None:
+    at = next(number for number, row in enumerate(ROWS) if row.vectors.get("vector:bits") is not None)
+    bits = np.array(ROWS[at].vectors["vector:bits"])
+    bits[0] ^= 0b1000_0000
+    changed = [*ROWS[:at], replace(ROWS[at], vectors={**ROWS[at].vectors, "vector:bits": bits}), *ROWS[at + 1 :]]
+    result, named = compare(parity, ROWS, changed)
+    assert named == {("vector", ROWS[at].key)}
+    assert result.verdict is Verdict.FAIL
+    field = next(each for each in result.fields if each.column == "vector:bits")
+    assert (field.beyond, field.bit_equal) == (1, field.rows - 1)
+    assert (field.cosine.minimum, field.l2.maximum) == (1.0, 0.0), "measured of the equal rows alone"
+    assert f"undefined in 1 of {field.rows} rows" in result.summary()
