@@ -12,7 +12,7 @@ import pyarrow as pa
 from exitramp import __version__
 from exitramp.clock import Clock, SystemClock, iso_utc
 from exitramp.digests import CollectionDigests, digest_batch
-from exitramp.errors import CollectionExists, StoreProtocolError
+from exitramp.errors import CollectionExists, IntegrityError, StoreProtocolError
 from exitramp.ports import Origin, Page, Partition, TransferAccount, VectorSink, VectorSource
 from exitramp.records import CollectionSpec, Finding, Verdict
 from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint, Progress, Reached
@@ -53,8 +53,8 @@ def copy_records(
 
     `landed` counts what the target holds afterwards. A target that already holds records is refused unless this is
     a resumed run or `into_existing` says that theirs may stay. `check` is given the digests of everything that was
-    read, by all runs together, before the sink may call it complete; where it raises, the place is forgotten, since
-    going on from there could only end in the same way. The checkpoint stays open for the caller, who closes it as
+    read, by all runs together, before the sink may call it complete; where it raises `IntegrityError`, the place is
+    forgotten, since going on from there could only end in the same way. The checkpoint stays open for the caller, who closes it as
     complete when the copy was verified too. Raises `StoreProtocolError` when the source's scan
     stops without its end signal: then what was read is not everything, and nothing is finished.
     """
@@ -103,7 +103,7 @@ def _check(loop: _Loop, checkpoint: Checkpoint, check: Callable[[CollectionDiges
         return
     try:
         check(known)
-    except BaseException:
+    except IntegrityError:
         checkpoint.close(complete=True)
         raise
 

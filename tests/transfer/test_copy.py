@@ -11,7 +11,14 @@ import pytest
 from exitramp import canonical
 from exitramp.arrow import stream_schema
 from exitramp.clock import SystemClock
-from exitramp.errors import CollectionExists, ConsentMissing, StoreProtocolError, StoreUnavailable, UsageError
+from exitramp.errors import (
+    CollectionExists,
+    ConsentMissing,
+    IntegrityError,
+    StoreProtocolError,
+    StoreUnavailable,
+    UsageError,
+)
 from exitramp.faults import Fault, FaultSchedule, ScheduledFault
 from exitramp.ports import Cursor, Page, Partition
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, Verdict
@@ -169,3 +176,19 @@ def test_a_source_that_was_written_to_between_two_runs_is_not_called_copied(
     assert result.resumed
     assert [finding.code for finding in result.findings] == ["source.changed"]
     assert result.findings[0].verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("raised", "kept"), [(KeyboardInterrupt(), True), (IntegrityError("broken"), False)])
+def test_only_a_source_that_broke_its_promise_makes_a_copy_forget_its_place(
+    request: pytest.FixtureRequest, tmp_path: Path, raised: BaseException, kept: bool
+) -> None:
+    source = _fill(f"{request.node.name}-a", 7)
+    target = open_endpoint(f"memory:{request.node.name}-b#articles")
+    place = FileCheckpoint(tmp_path / "state.jsonl", {"of": "this"})
+
+    def check(found: object) -> None:
+        raise raised
+
+    with pytest.raises(type(raised)):
+        copy_records(source.source(), target.sink(), batch_rows=3, checkpoint=place, check=check)
+    assert place.path.exists() is kept
