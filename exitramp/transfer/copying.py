@@ -54,9 +54,9 @@ def copy_records(
     `landed` counts what the target holds afterwards. A target that already holds records is refused unless this is
     a resumed run or `into_existing` says that theirs may stay. `check` is given the digests of everything that was
     read, by all runs together, before the sink may call it complete; where it raises `IntegrityError`, the place is
-    forgotten, since going on from there could only end in the same way. The checkpoint stays open for the caller, who closes it as
-    complete when the copy was verified too. Raises `StoreProtocolError` when the source's scan
-    stops without its end signal: then what was read is not everything, and nothing is finished.
+    forgotten, since going on from there could only end in the same way. The checkpoint stays open for the caller, who
+    closes it as complete when the copy was verified too. Raises `StoreProtocolError` when the source's scan stops
+    without its end signal: then what was read is not everything, and nothing is finished.
     """
     clock = clock or SystemClock()
     checkpoint = checkpoint or NoCheckpoint()
