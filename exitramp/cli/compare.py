@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exitramp.cli import output
-from exitramp.cli.options import consent_option, json_option, open_settings, store_options
+from exitramp.cli.options import consent_option, every_option, json_option, open_settings, store_options
 from exitramp.errors import UsageError
 from exitramp.wording import counted
 
 if TYPE_CHECKING:
     from exitramp.migration import Comparison
     from exitramp.records import Finding
+    from exitramp.wrappers import Endpoint
 
 IDS_FILE = Path("compare-ids.jsonl")
 PROPOSED_FILTERS = 3
@@ -81,11 +82,13 @@ PROPOSED_FILTERS = 3
     help="Show differing values of this payload key (or 'document') of the first 20 records. Otherwise none is shown.",
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the sample of queries.")
+@every_option
 @json_option
 @store_options
 def compare(
     a: str,
     b: str,
+    every: bool,
     tolerance: tuple[str, ...],
     accept_loss: tuple[str, ...],
     ids_file: Path,
@@ -109,6 +112,12 @@ def compare(
     three filters worked out from A's own payloads: an equality, a range, a set). "The data differ" and "the index
     answers differently" are different findings. A side that has no index (a dump) is compared by its records alone.
 
+    With what settings each side is searched stands in its address, ?search=ef:128 or ?search=exact, and in the result
+    beside what the store does by itself.
+
+    With --all, A and B are addresses without a collection, and each of A's is compared with the one that a copy of it
+    would be in B.
+
     Where B is a copy of A that was made with --accept-loss, give the same here: a plan of the way from A to B is made
     again, and what it announces may differ, and no more. Neighbours are judged by A's metric all the same.
 
@@ -116,6 +125,7 @@ def compare(
     Example:
       exitramp compare dump:./articles-dump qdrant:./new#articles
     """
+    from exitramp.cli.moving import Moved
     from exitramp.cli.place import require_room
     from exitramp.migration import announced_tolerances, compare_endpoints, excused_metrics, metrics_held, plan_move
     from exitramp.parity.tolerance import parse_tolerances
@@ -125,7 +135,8 @@ def compare(
     settings = open_settings(**stores)
     if ids_file != IDS_FILE:  # the usual one is only made where there is a difference
         require_room(ids_file, "--ids")
-    with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
+
+    def pair(one: Endpoint, other: Endpoint, ids: Path) -> Moved:
         _require_fields(one.source().describe(), fields)
         bar = output.Progress("compare", None)
         given, plan = parse_tolerances(tolerance), None
@@ -134,7 +145,7 @@ def compare(
             plan = plan_move(one, other, metrics=held, progress=bar.at)
             plan.require_known(accept_loss)
             given = {**announced_tolerances(plan, accept_loss), **given}
-        result = compare_endpoints(one, other, given=given, ids_file=ids_file, show_values=show_values, progress=bar.at)
+        result = compare_endpoints(one, other, given=given, ids_file=ids, show_values=show_values, progress=bar.at)
         result.findings = excused_metrics(result.findings, plan, accept_loss, other.source().describe().vectors)
         if neighbours:
             _ask_neighbours(
@@ -142,11 +153,20 @@ def compare(
                 proposed=PROPOSED_FILTERS if filtered and not filters else 0, exact=exact, seed=seed,
             )  # fmt: skip
         bar.end()
+        told = result.to_json() | {"accepted": list(accept_loss)}
+        return Moved(result.verdict, told, lambda: _say(result))
+
+    if every:
+        from exitramp.cli.whole import compare_every
+
+        return compare_every(a, b, lambda one, other, ids: pair(one, other, ids), ids_file, settings, as_json=as_json)
+    with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
+        done = pair(one, other, ids_file)
     if as_json:
-        output.emit_json(result.to_json() | {"accepted": list(accept_loss)})
+        output.emit_json(done.told)
     else:
-        _say(result)
-    return output.exit_code(result.verdict)
+        done.say()
+    return output.exit_code(done.verdict)
 
 
 def _filter(number: int, text: str) -> tuple[str, Any]:
@@ -176,7 +196,7 @@ def _require_fields(spec: Any, fields: tuple[str, ...]) -> None:
 
 def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) -> None:
     from exitramp.errors import RoleUnsupported
-    from exitramp.migration import dense_fields, unasked_fields, unmatched
+    from exitramp.migration import asked_settings, dense_fields, unasked_fields, unmatched
     from exitramp.parity.neighbour_result import Demands
     from exitramp.parity.neighbours import compare_neighbours
     from exitramp.ports import SearchSettings
@@ -188,6 +208,8 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
         except RoleUnsupported:
             return None
 
+    asked = SearchSettings(exact=options["exact"])
+    result.settings = asked_settings(one, asked), asked_settings(other, asked)
     search_b = search(other)
     if search_b is None:
         result.findings.append(Finding("neighbours.no_index", f"{other.address} has no index to ask; records only"))
@@ -207,7 +229,7 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
             filters=options["filters"],
             proposed=options["proposed"],
             demands=Demands(recall_floor=options["recall_floor"]),
-            settings=SearchSettings(exact=options["exact"]),
+            settings=asked,
             records=result.records.verdict,
             missing=result.missing,
         )
@@ -246,6 +268,9 @@ def _say(result: Comparison) -> None:
     for neighbours in result.all_neighbours():
         for line in neighbours.lines():
             output.say(line)
+    for side, told in zip("AB", result.settings, strict=True):
+        if result.neighbours is not None and told is not None and told.text():
+            output.say(f"  {side} was searched with {output.visible(told.text())}")
     findings = result.all_findings()
     output.say_findings(findings)
     for step in dict.fromkeys(filter(None, map(_step, findings))):

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from exitramp.cli import output
-from exitramp.cli.options import json_option, open_settings, store_options, write_options
+from exitramp.cli.options import (
+    every_option,
+    json_option,
+    move_options,
+    open_settings,
+    store_options,
+    write_options,
+)
 from exitramp.errors import ExitCode
 from exitramp.urls import path_address
 
@@ -84,67 +91,75 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
 @click.command()
 @click.argument("source", metavar="SRC")
 @click.argument("folder", metavar="DIR", type=PLACE)
+@every_option
 @json_option
 @store_options
-def dump(source: str, folder: Path, as_json: bool, **stores: Any) -> int:
+def dump(source: str, folder: Path, every: bool, as_json: bool, **stores: Any) -> int:
     """Take the collection at SRC out into DIR: Parquet shards, a manifest, digests. A killed dump goes on where it was.
+
+    With --all, SRC is an address without a collection, and DIR gets the dump of each of them, with one manifest above
+    theirs. The address dump:DIR#NAME is then one of them, and dump:DIR all.
 
     \b
     Example:
       exitramp dump chroma:./db#articles ./articles-dump
+      exitramp dump chroma:./db ./server-dump --all
     """
     from exitramp.cli.moving import move
 
+    if every:
+        from exitramp.cli.whole import dump_every
+
+        return dump_every(source, folder, as_json=as_json, settings=open_settings(**stores))
     return move(source, path_address("dump", folder), as_json=as_json, settings=open_settings(**stores))
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=PLACE)
 @click.argument("target", metavar="DST")
-@click.option("--into-existing", is_flag=True, help="Write among the records that DST already holds.")
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Read DST back and compare digests.")
-@click.option(
-    "--state",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=None,
-    help="Where an interrupted run keeps its place.",
-)
+@move_options
 @json_option
 @write_options
 @store_options
-def restore(folder: Path, target: str, **options: Any) -> int:
+def restore(folder: Path, target: str, every: bool, **options: Any) -> int:
     """Put the dump in DIR into DST, read it back, and prove that it is the same.
+
+    With --all, DIR is what 'dump --all' made, and DST an address without a collection.
 
     \b
     Example:
       exitramp restore ./articles-dump qdrant:./new#articles
+      exitramp restore ./server-dump qdrant:./new --all
     """
-    from exitramp.cli.moving import move
-
-    return move(path_address("dump", folder), target, **_split(options, _MOVE))
+    return _move(path_address("dump", folder), target, every, options)
 
 
 @click.command()
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option("--into-existing", is_flag=True, help="Write among the records that DST already holds.")
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Read DST back and compare digests.")
-@click.option(
-    "--state",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=None,
-    help="Where an interrupted run keeps its place.",
-)
+@move_options
 @json_option
 @write_options
 @store_options
-def copy(source: str, target: str, **options: Any) -> int:
+def copy(source: str, target: str, every: bool, **options: Any) -> int:
     """Copy the collection at SRC to DST, without a dump between; read it back, and prove that it is the same.
+
+    With --all, both are addresses without a collection, and each collection goes to one of its own name, or where DST
+    does not take that name, to one that is made of it and leads back to it.
 
     \b
     Example:
       exitramp copy chroma:./db#articles qdrant:./new#articles
+      exitramp copy chroma:./db qdrant:./new --all
     """
+    return _move(source, target, every, options)
+
+
+def _move(source: str, target: str, every: bool, options: dict[str, Any]) -> int:
+    if every:
+        from exitramp.cli.whole import move_every
+
+        return move_every(source, target, **_split(options, _MOVE))
     from exitramp.cli.moving import move
 
     return move(source, target, **_split(options, _MOVE))
@@ -185,6 +200,8 @@ def sync(source: str, target: str, **options: Any) -> int:
 @json_option
 def verify(folder: Path, as_json: bool) -> int:
     """Check the dump in DIR from its files alone: sizes, SHA-256, digests, ids, payload texts.
+
+    Of a whole server's dump every collection is checked, and that none is missing or was replaced.
 
     Ends with exit code 4 and names the file when anything is not as it was written.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from exitramp.cli import output
 from exitramp.cli.finished import finished_already, say_finished
@@ -33,72 +34,99 @@ def with_target(plan: Plan, target: Endpoint) -> Plan:
     return replace(plan, findings=(*plan.findings, finding))
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How one move went: its verdict, the JSON of it, and what prints it for people."""
+
+    verdict: Verdict
+    told: Mapping[str, Any]
+    say: Callable[[], None]
+
+
 def move(
     source: str,
     target: str,
     *,
     as_json: bool,
     settings: OpenSettings,
-    accept_loss: tuple[str, ...] = (),
     allow_writes: tuple[str, ...] = (),
+    **how: Any,
+) -> int:
+    """Move one collection and print how it went; returns the exit code. `how` is as `moved` takes it."""
+    with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
+        require_write_allowed(other.address, allow_writes)
+        done = moved(one, other, **how)
+    if as_json:
+        output.emit_json(done.told)
+    else:
+        done.say()
+    return output.exit_code(done.verdict)
+
+
+def moved(
+    one: Endpoint,
+    other: Endpoint,
+    *,
+    accept_loss: tuple[str, ...] = (),
     into_existing: bool = False,
     verify: bool = True,
     dry_run: bool = False,
     state: Path | None = None,
-) -> int:
-    """Move one collection and print how it went; returns the exit code."""
-    with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
-        require_write_allowed(other.address, allow_writes)
-        total = one.source().count()
-        bars = {name: output.Progress(name, total) for name in ("measure", "copy", "verify", "compare")}
-        if dry_run:
-            found = plan_move(one, other, progress=bars["measure"].at)
-            bars["measure"].end()
-            found.require_consent(accept_loss)
-            if not into_existing:
-                found = with_target(found, other)
-            if as_json:
-                output.emit_json(found.to_json() | {"dry_run": True, "digests": None})
-            else:
-                say_plan(found, accept_loss)
-                output.say("dry run: nothing was written")
-            return output.exit_code(found.verdict)
-        place = place_of(one, other, state)
-        going_on = place is not None and not place.progress().is_fresh
-        try:
-            result = migrate(
-                one,
-                other,
-                accept_loss=accept_loss,
-                checkpoint=place,
-                into_existing=into_existing,
-                verify=verify,
-                progress=lambda what, rows: bars[what].at(rows),
+) -> Moved:
+    """Move one collection, or with `dry_run` say what would become of it. A finished move is proved once more."""
+    total = one.source().count()
+    bars = {name: output.Progress(name, total) for name in ("measure", "copy", "verify", "compare")}
+    if dry_run:
+        return _dry(one, other, accept_loss, into_existing, bars["measure"])
+    place = place_of(one, other, state)
+    going_on = place is not None and not place.progress().is_fresh
+    addresses = {"source": str(one.address), "target": str(other.address)}
+    try:
+        result = migrate(
+            one,
+            other,
+            accept_loss=accept_loss,
+            checkpoint=place,
+            into_existing=into_existing,
+            verify=verify,
+            progress=lambda what, rows: bars[what].at(rows),
+        )
+    except CollectionExists as error:
+        ready = finished_already(
+            one, other, accept_loss, instead_of=error, progress=lambda what, rows: bars[what].at(rows)
+        )
+        return Moved(
+            ready.verdict,
+            ready.to_json() | addresses,
+            lambda: say_finished(ready, one.address, other.address, accept_loss),
+        )
+    except UsageError as error:
+        if going_on and place is not None and error.hint is None:
+            error.hint = (
+                f"{place.path} keeps the place of an interrupted run; if {one.address} was replaced since, remove "
+                "that file and begin anew, in a collection that is empty"
             )
-        except CollectionExists as error:
-            ready = finished_already(
-                one, other, accept_loss, instead_of=error, progress=lambda what, rows: bars[what].at(rows)
-            )
-            if as_json:
-                output.emit_json(ready.to_json() | {"source": str(one.address), "target": str(other.address)})
-            else:
-                say_finished(ready, one.address, other.address, accept_loss)
-            return output.exit_code(ready.verdict)
-        except UsageError as error:
-            if going_on and place is not None and error.hint is None:
-                error.hint = (
-                    f"{place.path} keeps the place of an interrupted run; if {one.address} was replaced since, remove "
-                    "that file and begin anew, in a collection that is empty"
-                )
-            raise
-        finally:
-            for bar in bars.values():
-                bar.end()
-    if as_json:
-        output.emit_json(result.to_json() | {"source": str(one.address), "target": str(other.address)})
-    else:
-        _say_move(result, str(other.address))
-    return output.exit_code(result.verdict)
+        raise
+    finally:
+        for bar in bars.values():
+            bar.end()
+    return Moved(result.verdict, result.to_json() | addresses, lambda: _say_move(result, str(other.address)))
+
+
+def _dry(
+    one: Endpoint, other: Endpoint, accept_loss: tuple[str, ...], into_existing: bool, bar: output.Progress
+) -> Moved:
+    found = plan_move(one, other, progress=bar.at)
+    bar.end()
+    found.require_consent(accept_loss)
+    if not into_existing:
+        found = with_target(found, other)
+
+    def say() -> None:
+        say_plan(found, accept_loss)
+        output.say("dry run: nothing was written")
+
+    return Moved(found.verdict, found.to_json() | {"dry_run": True, "digests": None}, say)
 
 
 def say_plan(found: Plan, accepted: Collection[str] = ()) -> None:
@@ -140,7 +168,7 @@ def say_next(found: Plan, source: Address, target: Address) -> None:
     if found.verdict is not Verdict.PASS:
         return
     words = ["exitramp", "copy", str(source), str(target)]
-    if source.scheme == "dump":
+    if source.scheme == "dump" and source.collection is None:
         words = ["exitramp", "restore", str(source.path), str(target)]
     with_consent = f" {_consent(found.lossy())}" if found.lossy() else ""
     output.say(f"next: {shlex.join(words)}{with_consent}")

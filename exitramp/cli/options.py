@@ -54,6 +54,20 @@ store_options = _stack(
     click.option("--proxy", default=None, metavar="URL", help="Proxy for stores that are not on this machine."),
 )
 
+every_option = click.option("--all", "every", is_flag=True, help="Every collection there is, each under its own name.")
+
+move_options = _stack(
+    every_option,
+    click.option("--into-existing", is_flag=True, help="Write among the records that DST already holds."),
+    click.option("--verify/--no-verify", default=True, show_default=True, help="Read DST back and compare digests."),
+    click.option(
+        "--state",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=None,
+        help="Where an interrupted run keeps its place.",
+    ),
+)
+
 consent_option = click.option(
     "--accept-loss",
     multiple=True,

@@ -34,7 +34,7 @@ def absence(folder: Path) -> Absence | None:
     Raises `PathUnusable` where nothing can be said, since this user may not look.
     """
     where = shown(str(folder))
-    if not _is_there(folder):
+    if not is_there(folder):
         plain = str(folder).removeprefix("dump:")
         hint = f"name the folder by itself: {plain}" if plain != str(folder) else "name the folder that a dump is in"
         return Absence(f"there is no folder {where}", hint, is_damage=False)
@@ -42,7 +42,7 @@ def absence(folder: Path) -> Absence | None:
         inside_one = os.path.lexists(folder.parent / MANIFEST)
         hint = f"name the folder: {shown(str(folder.parent))}" if inside_one else "name the folder that a dump is in"
         return Absence(f"{where} is no folder", hint, is_damage=False)
-    if _is_there(folder / MANIFEST):
+    if is_there(folder / MANIFEST):
         return None
     with storage_errors(folder, READ):
         names = sorted(islice((entry.name for entry in os.scandir(folder)), _MOST_NEIGHBOURS))
@@ -57,7 +57,7 @@ def absence(folder: Path) -> Absence | None:
     return Absence(f"{where} holds no dump: {missing}", hint, is_damage=False)
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Whether there is something by that name, be it a link to nothing; not to know is no answer."""
     with storage_errors(path, READ):
         try:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from exitramp import __version__
 from exitramp.dump.reader import DumpSource
+from exitramp.dump.server import FORMAT_VERSION, folder_in, is_server_dump, read_server
 from exitramp.dump.writer import DumpSink
 from exitramp.errors import AddressError, RoleUnsupported
-from exitramp.ports import StoreAdapter
+from exitramp.ports import Cursor, Partition, StoreAdapter, StoreIdentity, VectorSource
+from exitramp.records import RecordKey
 from exitramp.urls import Address, Network
+from exitramp.wording import counted
 
 
 class DumpStore:
@@ -22,24 +28,40 @@ class DumpStore:
         self._address = address
         self._check_shards = check == "yes"
         self._payloads_checked: set[str] = set()
-        self._opened: list[DumpSource | DumpSink] = []
+        self._opened: list[VectorSource | DumpSink] = []
 
-    def source(self) -> DumpSource:
+    def source(self) -> VectorSource:
         """Raises `CollectionMissing` where there is no finished dump, or one of another collection."""
-        source = DumpSource(
-            self._address.path,
-            address=str(self._address),
-            check_shards=self._check_shards,
-            payloads_checked=self._payloads_checked,
-        )
+        source: VectorSource
+        source = self._source_of_all() if self._holds_server() else self._source_of_one()
+        self._opened.append(source)
+        return source
+
+    def _holds_server(self) -> bool:
+        return is_server_dump(self._address.path)
+
+    def _source_of_all(self) -> DumpSource | WholeServer:
+        if self._address.collection is None:
+            return WholeServer(self._address.path, str(self._address))
+        return self._read(folder_in(self._address.path, self._address.collection))
+
+    def _source_of_one(self) -> DumpSource:
+        source = self._read(self._address.path)
         held, wanted = source.describe().name, self._address.collection
         if wanted is not None and wanted != held:
             raise AddressError(
                 f"{self._address.path} holds the collection {held!r}, not {wanted!r}",
                 hint=f"a dump holds one collection: write dump:{self._address.location}",
             )
-        self._opened.append(source)
         return source
+
+    def _read(self, folder: Path) -> DumpSource:
+        return DumpSource(
+            folder,
+            address=str(self._address),
+            check_shards=self._check_shards,
+            payloads_checked=self._payloads_checked,
+        )
 
     def sink(self) -> DumpSink:
         sink = DumpSink(self._address.path)
@@ -55,6 +77,48 @@ class DumpStore:
         for port in self._opened:
             port.close()
         self._opened.clear()
+
+
+class WholeServer:
+    """The dump of a whole server as long as none of its collections is chosen: it says which there are."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self._folder = folder
+        self._address = address
+        self._manifest = read_server(folder)
+
+    def identity(self) -> StoreIdentity:
+        names = tuple(entry.name for entry in self._manifest.collections)
+        version = f"format {FORMAT_VERSION}"
+        return StoreIdentity("dump", self._address, version, __version__, can_write=False, collections=names)
+
+    def _choose(self) -> NoReturn:
+        names = [entry.name for entry in self._manifest.collections]
+        raise AddressError(
+            f"{self._folder} holds {counted(len(names), 'collection')}, and none of them is named",
+            hint=f"write dump:{self._folder}#{names[0] if names else 'NAME'}, or take them all with --all",
+        )
+
+    def describe(self) -> NoReturn:
+        self._choose()
+
+    def origin(self) -> NoReturn:
+        self._choose()
+
+    def count(self) -> NoReturn:
+        self._choose()
+
+    def partitions(self, wanted: int) -> NoReturn:
+        self._choose()
+
+    def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> NoReturn:
+        self._choose()
+
+    def fetch(self, keys: Sequence[RecordKey]) -> NoReturn:
+        self._choose()
+
+    def close(self) -> None:
+        """Nothing is held here."""
 
 
 def _open(address: Address, network: Network) -> DumpStore:

@@ -3,6 +3,7 @@
 from exitramp.migration.comparing import (
     Comparison,
     announced_tolerances,
+    asked_settings,
     compare_endpoints,
     dense_fields,
     side_tolerances,
@@ -16,6 +17,7 @@ __all__ = [
     "Comparison",
     "MoveResult",
     "announced_tolerances",
+    "asked_settings",
     "compare_endpoints",
     "count_or_none",
     "dense_fields",

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from exitramp.codec import DecodingSource, FieldLayout
-from exitramp.errors import DataInvalid, RoleUnsupported
+from exitramp.errors import DataInvalid, RoleUnsupported, UsageError
 from exitramp.migration.losses import lost_magnitude
 from exitramp.migration.promises import require_promised
+from exitramp.parity.neighbour_result import Asked
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.parity.tolerance import (
     ROUNDED_ULP,
@@ -22,7 +23,7 @@ from exitramp.parity.tolerance import (
     tolerance_of,
     ulps_of,
 )
-from exitramp.ports import IndexCoverage, IndexState, SinkLimits
+from exitramp.ports import DEFAULT_SETTINGS, IndexCoverage, IndexState, SearchSettings, SinkLimits
 from exitramp.ports.collection_metadata import differing_keys, own_metadata
 from exitramp.records import (
     CollectionSpec,
@@ -47,7 +48,8 @@ class Comparison:
     `further_neighbours` are those of the collection's other dense fields, one each.
 
     `missing` are keys that B lacks, up to `MISSING_KEPT`; none where there are more. `coverage` says of A and B how
-    each finds neighbours, as far as its store tells; None for a side that has no search, or was not ready.
+    each finds neighbours, as far as its store tells; None for a side that has no search, or was not ready. `settings`
+    are those that its searches were asked with.
     """
 
     records: RecordParity
@@ -57,12 +59,14 @@ class Comparison:
     ids_file: Path | None = None
     missing: frozenset[RecordKey] = frozenset()
     coverage: tuple[IndexCoverage | None, IndexCoverage | None] = (None, None)
+    settings: tuple[Asked | None, Asked | None] = (None, None)
 
     def all_neighbours(self) -> list[Any]:
         """What was found of every field that was asked, with how the stores found it."""
         a, b = self.coverage
         found = [*([] if self.neighbours is None else [self.neighbours]), *self.further_neighbours]
-        return [replace(each, coverage_a=a, coverage_b=b) for each in found]
+        of_a, of_b = self.settings
+        return [replace(each, coverage_a=a, coverage_b=b, settings_a=of_a, settings_b=of_b) for each in found]
 
     def all_findings(self) -> list[Finding]:
         """In the order in which they are read: records, neighbours, the rest."""
@@ -180,7 +184,8 @@ def compare_endpoints(
     require_promised(a, records.digests_a)
     require_promised(b, records.digests_b)
     seen = index_coverage(a), index_coverage(b)
-    result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing), coverage=seen)
+    asked = asked_settings(a), asked_settings(b)
+    result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing), coverage=seen, settings=asked)
     if log.refused is not None:
         text = f"{ids_file}: cannot be written ({log.refused.strerror}), so the differing ids are not all there"
         result.findings.append(Finding("compare.ids_file", text, detail={"next": "give another file with --ids"}))
@@ -199,6 +204,21 @@ def index_coverage(endpoint: Endpoint) -> IndexCoverage | None:
     except RoleUnsupported:
         return None
     return search.coverage() if search.index_state() is IndexState.READY else IndexCoverage()
+
+
+def asked_settings(endpoint: Endpoint, settings: SearchSettings = DEFAULT_SETTINGS) -> Asked | None:
+    """With what a store is asked when a search is given `settings`; None where it has no search."""
+    try:
+        search = endpoint.native_search()
+    except RoleUnsupported:
+        return None
+    whole, known = settings.over(search.standing), search.search_options()
+    for name in whole.options if known else ():
+        if name not in known:
+            raise UsageError(
+                f"{endpoint.address}: a search there has no option {name!r}", hint=f"its options: {', '.join(known)}"
+            )
+    return Asked(whole.exact, dict(whole.options), dict(known))
 
 
 def _untested(coverage: Iterable[IndexCoverage | None]) -> Iterable[Finding]:

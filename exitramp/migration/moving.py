@@ -18,6 +18,7 @@ from exitramp.codec.layout import restored_spec
 from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.dump.integrity import CHANGED, CHANGED_TEXT
 from exitramp.dump.manifest import read_manifest
+from exitramp.dump.server import dump_folder
 from exitramp.dump.writer import DumpSink
 from exitramp.errors import CollectionMissing, DataInvalid, DumpCorrupt, IntegrityError, RoleUnsupported
 from exitramp.migration.comparing import announced_tolerances, side_tolerances
@@ -213,7 +214,7 @@ def _copied(
     known = copied.account.source.findings if copied.account.source is not None else ()
     findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else known)]
     if source.address.scheme == "dump":
-        manifest = read_manifest(source.address.path)
+        manifest = read_manifest(dump_folder(source.address))
         if manifest.consistency.state == CHANGED:
             findings.append(Finding("source.changed", f"the dump: {CHANGED_TEXT}", Verdict.INCONCLUSIVE))
     elif not copied.resumed:
@@ -238,9 +239,10 @@ def _require_promised(source: Endpoint, target: Endpoint, found: CollectionDiges
     try:
         require_promised(source, found)
     except DumpCorrupt as error:
+        first = f"{error.hint}; " if error.hint else ""
         raise DumpCorrupt(
             f"{error.message}; they were written to {target.address}",
-            hint=f"{error.hint}; do not use the target: remove what was written, and begin anew with a whole dump",
+            hint=f"{first}do not use the target: remove what was written, and begin anew with a whole dump",
         ) from error
 
 

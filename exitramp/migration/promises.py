@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from exitramp.digests import CollectionDigests
 from exitramp.dump.manifest import read_manifest
+from exitramp.dump.server import dump_folder
 from exitramp.errors import DumpCorrupt
 from exitramp.wrappers import Endpoint
 
 
 def promised_digests(endpoint: Endpoint) -> CollectionDigests | None:
     """The digests in a dump's manifest; None for a store, which promises nothing."""
-    return read_manifest(endpoint.address.path).digests if endpoint.address.scheme == "dump" else None
+    return read_manifest(dump_folder(endpoint.address)).digests if endpoint.address.scheme == "dump" else None
 
 
 def require_promised(endpoint: Endpoint, found: CollectionDigests) -> None:
     """Raises `DumpCorrupt` where `endpoint` is a dump and a whole scan of it gave something else than `found`."""
     promised = promised_digests(endpoint)
     if promised is not None and promised.differences(found):
+        folder = dump_folder(endpoint.address)
         raise DumpCorrupt(
-            f"{endpoint.address.path} gave other records than its manifest promises",
-            hint=f"exitramp verify {endpoint.address.path} tells what is wrong",
+            f"{folder} gave other records than its manifest promises",
+            hint=f"exitramp verify {folder} tells what is wrong",
         )

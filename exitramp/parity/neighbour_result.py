@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -36,6 +36,29 @@ class Demands:
                 f"a recall floor of {self.recall_floor:g} with a margin of {self.recall_margin:g}",
                 hint="the floor lies in [0, 1], the margin in (0, 1)",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """With what settings a store was searched. defaults: what it does by itself, by option; None where it keeps that
+    to itself, and empty where it tells of no options."""
+
+    exact: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def text(self) -> str:
+        """`ef 128 (by itself 64), exact`; "" where there is nothing to say."""
+        told = [f"{name} {value}{self._own(name)}" for name, value in self.options.items()]
+        own = {} if self.exact else self.defaults
+        told += [f"its own {name} {value}" for name, value in own.items() if name not in self.options and value]
+        return "; ".join(told + ["exact"] * self.exact)
+
+    def _own(self, name: str) -> str:
+        return f" (by itself {self.defaults[name]})" if self.defaults.get(name) is not None else ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"exact": self.exact, "options": dict(self.options), "defaults": dict(self.defaults)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +152,8 @@ class NeighbourParity:
 
     metric_overlap: the share of the k nearest on which the two declared metrics agree, by the truth, where they
     differ. coverage_*: how each store finds neighbours, as far as it tells; `index_*` says only whether it was ready
-    to. `own_records` says that queries were the records' own vectors, each record left out of its own answer.
+    to. settings_*: with what each was asked. `own_records` says that queries were the records' own vectors, each record
+    left out of its own answer.
     """
 
     column: str
@@ -144,6 +168,8 @@ class NeighbourParity:
     index_b: IndexState | None = None
     coverage_a: IndexCoverage | None = None
     coverage_b: IndexCoverage | None = None
+    settings_a: Asked | None = None
+    settings_b: Asked | None = None
     metric_overlap: float | None = None
     findings: tuple[Finding, ...] = ()
     verdict: Verdict = Verdict.INCONCLUSIVE
@@ -186,6 +212,8 @@ class NeighbourParity:
             "index_b": self.index_b.value if self.index_b else None,
             "coverage_a": self.coverage_a.to_json() if self.coverage_a else None,
             "coverage_b": self.coverage_b.to_json() if self.coverage_b else None,
+            "settings_a": self.settings_a.to_json() if self.settings_a else None,
+            "settings_b": self.settings_b.to_json() if self.settings_b else None,
             "parts": [part.to_json() for part in self.parts],
             "findings": [finding.to_json() for finding in self.findings],
         }

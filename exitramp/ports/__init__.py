@@ -25,6 +25,7 @@ from exitramp.ports.searching import (
     Query,
     SearchSettings,
     TellsCoverage,
+    TellsOptions,
     VectorSearch,
 )
 from exitramp.ports.services import Corpus, Service, ServiceAdapter
@@ -69,6 +70,7 @@ __all__ = [
     "StoreAdapter",
     "StoreIdentity",
     "TellsCoverage",
+    "TellsOptions",
     "TransferAccount",
     "VectorSearch",
     "VectorSink",

@@ -66,6 +66,10 @@ class SearchSettings:
     exact: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    def over(self, standing: SearchSettings) -> SearchSettings:
+        """These settings where they say something, and the standing ones where they do not."""
+        return SearchSettings(self.exact or standing.exact, {**standing.options, **self.options})
+
 
 DEFAULT_SETTINGS = SearchSettings()
 
@@ -107,3 +111,12 @@ class TellsCoverage(Protocol):
     know leaves the method away, and then nobody says that its index was tested."""
 
     def coverage(self) -> IndexCoverage: ...
+
+
+@runtime_checkable
+class TellsOptions(Protocol):
+    """A `VectorSearch` that also tells which options its searches take."""
+
+    def search_options(self) -> Mapping[str, Any]:
+        """Each with what the store does where a search says nothing; None where it does not tell."""
+        ...

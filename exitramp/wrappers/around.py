@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from exitramp.filters import Filter
 from exitramp.ports import (
@@ -20,6 +20,7 @@ from exitramp.ports import (
     SinkLimits,
     StoreIdentity,
     TellsCoverage,
+    TellsOptions,
     TransferAccount,
     VectorSearch,
     VectorSink,
@@ -140,11 +141,12 @@ class SinkAround:
 
 
 class SearchAround:
-    """`VectorSearch` whose calls run under a policy."""
+    """`VectorSearch` whose calls run under a policy, with `standing` settings where a search says nothing else."""
 
-    def __init__(self, search: VectorSearch, policy: Policy) -> None:
+    def __init__(self, search: VectorSearch, policy: Policy, standing: SearchSettings = DEFAULT_SETTINGS) -> None:
         self._search = search
         self._policy = policy
+        self.standing = standing
 
     def index_state(self) -> IndexState:
         return self._policy.run("index_state", self._search.index_state)
@@ -153,6 +155,11 @@ class SearchAround:
         """As the store tells it; of one that does not tell, nothing is known."""
         told = self._search
         return self._policy.run("coverage", told.coverage) if isinstance(told, TellsCoverage) else IndexCoverage()
+
+    def search_options(self) -> Mapping[str, Any]:
+        """As the store tells them; of one that does not tell, none are known."""
+        told = self._search
+        return self._policy.run("search_options", told.search_options) if isinstance(told, TellsOptions) else {}
 
     def search(
         self,
@@ -163,7 +170,8 @@ class SearchAround:
         settings: SearchSettings = DEFAULT_SETTINGS,
         with_records: bool = False,
     ) -> Hits:
+        asked = settings.over(self.standing)
         return self._policy.run(
             "search",
-            lambda: self._search.search(query, k=k, where=where, settings=settings, with_records=with_records),
+            lambda: self._search.search(query, k=k, where=where, settings=asked, with_records=with_records),
         )

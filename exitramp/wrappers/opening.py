@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
 from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
 from exitramp.errors import AddressError, RoleUnsupported, StoreTimeout, WriteRefused
-from exitramp.ports import Store, VectorSink, VectorSource
+from exitramp.ports import DEFAULT_SETTINGS, SearchSettings, Store, VectorSink, VectorSource
 from exitramp.records import Metric, parse_metric
 from exitramp.registry import STORES, listed, open_store, store_adapter
 from exitramp.urls import Address, Network, is_scheme, path_address
@@ -50,6 +51,7 @@ class Endpoint:
         self._store = store
         self._raw_sink: VectorSink | None = None
         self._metrics = metric_overrides(address)
+        self._standing = standing_settings(address)
         clock = settings.clock
         self.retrying = Retrying(settings.backoff, clock, random.Random(settings.seed))
         policies: list[Policy] = [self.retrying]
@@ -88,7 +90,7 @@ class Endpoint:
             return False
 
     def native_search(self) -> SearchAround:
-        return SearchAround(self._store.search(), self._policy)
+        return SearchAround(self._store.search(), self._policy, self._standing)
 
     def close(self) -> None:
         """Close the store; one that is stuck in a call that a deadline left behind is left behind as well."""
@@ -134,6 +136,37 @@ def metric_overrides(address: Address) -> Mapping[str, Metric] | None:
     return found
 
 
+def standing_settings(address: Address) -> SearchSettings:
+    """`?search=ef:128,exact`: with what every search at this address is asked, unless it says something else.
+
+    Numbers become numbers, `true` and `false` truths; the store refuses an option that it does not know.
+    """
+    text = address.option("search")
+    if text is None:
+        return DEFAULT_SETTINGS
+    exact, options = False, dict[str, Any]()
+    for part in text.split(","):
+        name, separator, value = part.partition(":")
+        if part == "exact":
+            exact = True
+        elif not separator or not name or name == "exact" or name in options:
+            raise AddressError(
+                f"{address}: search={text} is not NAME:VALUE,…", hint="write e.g. ?search=ef:128 or ?search=exact"
+            )
+        else:
+            options[name] = _plain(value)
+    return SearchSettings(exact, options)
+
+
+def _plain(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def open_endpoint(
     address: Address | str,
     settings: OpenSettings | None = None,
@@ -144,8 +177,8 @@ def open_endpoint(
     """Open `address`; `extra` is a policy put innermost (faults). The caller closes what it gets."""
     settings = settings or OpenSettings()
     parsed = parse_address(address) if isinstance(address, str) else address
-    # `metric` is for the layout, whatever the store; the adapter gets to see its own options only.
-    options = {name: value for name, value in parsed.options.items() if name != "metric"}
+    # What is for the layout or for searches, whatever the store; the adapter gets to see its own options only.
+    options = {name: value for name, value in parsed.options.items() if name not in ("metric", "search")}
     return Endpoint(parsed, opener(replace(parsed, options=options), settings.network), settings, extra)
 
 

@@ -19,28 +19,29 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = {" ".join(path): command for path, command in commands(cli)}
 
 
-def _example(command: click.Command) -> str:
+def _examples(command: click.Command) -> list[str]:
     lines = [line.strip() for line in (command.help or "").splitlines()]
     assert "Example:" in lines, "the help text has no example"
-    example = lines[lines.index("Example:") + 1]
-    assert lines[lines.index("Example:") + 2 :] in ([], [""]), "the help text does not end in its example"
-    return example
+    examples = [line for line in lines[lines.index("Example:") + 1 :] if line]
+    assert examples, "the help text does not end in its example"
+    return examples
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_help_that_ends_in_an_example_that_parses(name: str) -> None:
     command = COMMANDS[name]
     assert command.help
-    words = shlex.split(_example(command))
-    assert words[0] == "exitramp"
-    target: click.Command = cli
-    context = click.Context(target, info_name="exitramp")
-    rest = words[1:]
-    while isinstance(target, click.Group):
-        found = target.get_command(context, rest[0])
-        assert found is not None, f"{rest[0]} is no command"
-        target, rest = found, rest[1:]
-    target.make_context("exitramp", list(rest), resilient_parsing=False)
+    for example in _examples(command):
+        words = shlex.split(example)
+        assert words[0] == "exitramp", "the help text does not end in its example"
+        target: click.Command = cli
+        context = click.Context(target, info_name="exitramp")
+        rest = words[1:]
+        while isinstance(target, click.Group):
+            found = target.get_command(context, rest[0])
+            assert found is not None, f"{rest[0]} is no command"
+            target, rest = found, rest[1:]
+        target.make_context("exitramp", list(rest), resilient_parsing=False)
 
 
 def test_the_page_of_the_command_line_is_fresh() -> None:

@@ -273,3 +273,12 @@ def hnsw_ef(options: Mapping[str, Any]) -> int | None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError("qdrant: hnsw_ef is a number of candidates, at least 1")
     return options.get("hnsw_ef")
+
+
+_EF_CONSTRUCT: Final = 100
+"""What Qdrant builds a graph with where a collection says nothing."""
+
+
+def search_options(hnsw: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The search option there is, with what a walk through the graph does without it: as many as it was built with."""
+    return {"hnsw_ef": (hnsw or {}).get("ef_construct", _EF_CONSTRUCT)}

@@ -255,6 +255,9 @@ class EdgeSearch:
             pending = handle.written and engine_forms.wants_index(handle.shard, handle.config)
         return IndexState.BUILDING if pending else IndexState.READY
 
+    def search_options(self) -> Mapping[str, Any]:
+        return forms.search_options(self._store.handle().config.get("hnsw_config"))
+
     def coverage(self) -> IndexCoverage:
         """By the engine's count of what is indexed: below 10 MB of vectors it is none, and every one is compared."""
         handle = self._store.handle()

@@ -193,6 +193,9 @@ class HttpSearch:
         known = {"green": IndexState.READY, "yellow": IndexState.BUILDING, "grey": IndexState.BUILDING}
         return known.get(found["status"], IndexState.UNKNOWN)
 
+    def search_options(self) -> Mapping[str, Any]:
+        return forms.search_options(self._store.described()["config"].get("hnsw_config"))
+
     def coverage(self) -> IndexCoverage:
         """By the counts of the collection's description; one that leaves them out tells nothing."""
         found = self._store.described()

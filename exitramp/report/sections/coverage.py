@@ -23,6 +23,20 @@ def how_found(neighbours: Data) -> Iterator[str]:
         if state != "ready":
             yield f"The index of the {stack} was not ready: it said “{state}”."
         yield f"The {stack} {_answered(part(neighbours, f'coverage_{side}'))}."
+        asked = _asked(part(neighbours, f"settings_{side}"))
+        if asked:
+            yield f"It was searched with {asked}."
+
+
+def _asked(told: Data) -> str:
+    """With what settings a store was searched, beside what it does by itself; "" where nothing was said."""
+    given, own = part(told, "options"), part(told, "defaults")
+    words = [
+        f"{name} {value}" + (f" (by itself {own[name]})" if own.get(name) is not None else "")
+        for name, value in given.items()
+    ]
+    words += [f"its own {name} of {value}" for name, value in own.items() if name not in given and value is not None]
+    return ", ".join([*words, *(["exact search"] if told.get("exact") is True else [])])
 
 
 def _answered(told: Data) -> str:
