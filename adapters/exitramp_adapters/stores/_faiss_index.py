@@ -1,12 +1,14 @@
 """FAISS indexes as such: read, looked through, built and asked. Records and files are not known here.
 
-Only index types that keep vectors as they were are read; the others are refused by name.
+Only index types that keep vectors as they were are read; the others are refused by name, or asked for what they make
+of their codes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,9 @@ from exitramp.ports import SearchSettings
 from exitramp.records import Metric
 
 _READS_EXACTLY: Final = "Flat, HNSW…,Flat and IVF…,Flat, alone or in an IDMap"
+_READS_ROUGHLY: Final = "; add ?lossy=reconstruct to read what this index makes of its codes"
+_NEVER: Final = "IndexLSH"
+_CHUNK_ROWS: Final = 65_536
 LARGEST: Final = 1e15
 """The greatest number that an index other than a flat one is built over: its square, summed, stays within float32."""
 _REFUSED: Final[Mapping[str, str]] = {
@@ -61,8 +66,21 @@ def innermost(index: Any) -> Any:
     return faiss.downcast_index(index.index) if type(index).__name__ in {"IndexIDMap", "IndexIDMap2"} else index
 
 
-def read_rows(path: Path, index: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Ids, labels of the innermost index, and vectors, all in the order of the labels.
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What an index holds, all in the order of the labels: `labels` are the innermost index's, `ids` the outermost's.
+
+    rough: why the vectors are not what they were, as a part of a sentence; None where they are.
+    """
+
+    ids: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    matrix: npt.NDArray[np.float32]
+    rough: str | None = None
+
+
+def read_rows(path: Path, index: Any, *, reconstructs: bool) -> Rows:
+    """Every id and vector. With `reconstructs` also of types that keep vectors only roughly.
 
     Only types that are known to keep the numbers as they were are read at all: `reconstruct_n` on another one does
     not raise but ends the process, since FAISS's error leaves a parallel loop (seen with IDMap,Flat in FAISS 1.15).
@@ -70,6 +88,7 @@ def read_rows(path: Path, index: Any) -> tuple[npt.NDArray[np.int64], npt.NDArra
     faiss = sdk()
     inner = innermost(index)
     kind = type(inner).__name__
+    rough = None
     if kind in {"IndexFlat", "IndexFlatL2", "IndexFlatIP"}:
         labels, matrix = np.arange(inner.ntotal, dtype=np.int64), _flat(inner)
     elif kind == "IndexHNSWFlat":
@@ -77,18 +96,52 @@ def read_rows(path: Path, index: Any) -> tuple[npt.NDArray[np.int64], npt.NDArra
     elif kind == "IndexIVFFlat":
         labels, matrix = _inverted(inner)
     else:
-        why = next(
-            (why for word, why in _REFUSED.items() if word in kind), "exitramp does not know how it keeps vectors"
-        )
-        raise DataInvalid(f"{path} is an {kind}, which cannot be read: {why}", hint=f"it reads {_READS_EXACTLY}")
+        known = next((why for word, why in _REFUSED.items() if word in kind), None)
+        if known is None or not reconstructs or kind.startswith(_NEVER):
+            raise DataInvalid(
+                f"{path} is an {kind}, which cannot be read: {known or 'exitramp does not know how it keeps vectors'}",
+                hint=f"it reads {_READS_EXACTLY}"
+                + (_READS_ROUGHLY if known and not reconstructs and not kind.startswith(_NEVER) else ""),
+            )
+        labels, matrix = _reconstructed(path, inner)
+        rough = known
     if len(matrix) != index.ntotal:
         raise IntegrityError(f"{path} says that it holds {index.ntotal} vectors and holds {len(matrix)}")
     if inner is index:
-        return labels, labels, matrix
+        return Rows(labels, labels, matrix, rough)
     ids = faiss.vector_to_array(index.id_map).astype(np.int64)
     if len(ids) != len(labels) or (len(labels) and (labels[0] < 0 or labels[-1] >= len(ids))):
         raise IntegrityError(f"{path}: its map of {len(ids)} ids does not fit its {len(labels)} vectors")
-    return ids[labels], labels, matrix
+    return Rows(ids[labels], labels, matrix, rough)
+
+
+def _reconstructed(path: Path, index: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """What an index makes of its codes. The first by itself: an error in the loop over many ends the process."""
+    faiss = sdk()
+    core = index
+    while type(core).__name__ == "IndexPreTransform":
+        core = faiss.downcast_index(core.index)
+    labels = np.arange(index.ntotal, dtype=np.int64)
+    if hasattr(core, "invlists"):
+        labels = np.sort(_inverted_ids(core))
+        core.set_direct_map_type(faiss.DirectMap.Hashtable)  # in memory: ids may be any, and most files lack a map
+    matrix = np.zeros((len(labels), index.d), np.float32)
+    if len(labels):
+        try:
+            matrix[0] = index.reconstruct(int(labels[0]))
+        except RuntimeError as error:
+            raise DataInvalid(f"{path} is an {type(index).__name__}, which gives no vectors back") from error
+        for start in range(0, len(labels), _CHUNK_ROWS):
+            chunk = labels[start : start + _CHUNK_ROWS]
+            index.reconstruct_batch(chunk, matrix[start : start + _CHUNK_ROWS])
+    return labels, matrix
+
+
+def _inverted_ids(index: Any) -> npt.NDArray[np.int64]:
+    faiss, lists = sdk(), index.invlists
+    sizes = [(place, lists.list_size(place)) for place in range(index.nlist)]
+    found = [faiss.rev_swig_ptr(lists.get_ids(place), size).astype(np.int64) for place, size in sizes if size]
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def _flat(index: Any) -> npt.NDArray[np.float32]:
@@ -182,13 +235,18 @@ def lists_of(factory: str) -> int:
 
 def about_index(index: Any) -> dict[str, Any]:
     inner = innermost(index)
-    about: dict[str, Any] = {"type": type(index).__name__}
+    about: dict[str, Any] = {"type": type(index).__name__, "metric_type": int(index.metric_type)}
     if inner is not index:
         about["inner"] = type(inner).__name__
     if hasattr(inner, "hnsw"):
         about |= {"ef_construction": int(inner.hnsw.efConstruction), "ef": int(inner.hnsw.efSearch)}
+        about["links"] = int(inner.hnsw.nb_neighbors(1))
     if hasattr(inner, "nlist"):
         about |= {"lists": int(inner.nlist), "nprobe": int(inner.nprobe)}
+    if hasattr(inner, "pq"):
+        about |= {"subquantizers": int(inner.pq.M), "bits": int(inner.pq.nbits)}
+    if hasattr(inner, "sq"):
+        about["quantizer_type"] = int(inner.sq.qtype)
     return about
 
 
@@ -199,8 +257,13 @@ def ask(
     k: int,
     among: npt.NDArray[np.int64] | None,
     settings: SearchSettings,
-) -> tuple[list[float], npt.NDArray[np.int64]]:
-    """Scores and labels of the `k` nearest among these labels (None: all); what FAISS cannot compare is left out."""
+    *,
+    rough: bool = False,
+) -> tuple[list[float], npt.NDArray[np.int64]] | None:
+    """Scores and labels of the `k` nearest among these labels (None: all); what FAISS cannot compare is left out.
+
+    None where an index that is `rough` would have to look at every vector, which it does not have.
+    """
     faiss = sdk()
     inner = innermost(index)
     option = "ef" if hasattr(inner, "hnsw") else "nprobe" if hasattr(inner, "nlist") else None
@@ -211,17 +274,22 @@ def ask(
         raise UsageError("an index with the id -1 is not searched: FAISS means 'nothing found' by it")
     selector = None if among is None else faiss.IDSelectorBatch(among)
     approximate = selector is None and not settings.exact
+    if rough and not approximate:
+        return None
     if option == "ef" and approximate:
         effort = int(settings.options.get("ef", inner.hnsw.efSearch))
         scores, found = inner.search(vector, k, params=faiss.SearchParametersHNSW(efSearch=max(effort, k)))
     elif option == "nprobe" and approximate:
         effort = int(settings.options.get("nprobe", inner.nprobe))
         scores, found = inner.search(vector, k, params=faiss.SearchParametersIVF(nprobe=effort))
+    elif rough:
+        scores, found = inner.search(vector, k)
     else:
         approximate = False
-    if (
-        not approximate or not _there(scores[0], found[0], labels).all()
-    ):  # a walk or a few lists that ended before k were found
+    # A walk or a few lists may have ended before k were found.
+    if not approximate or not _there(scores[0], found[0], labels).all():
+        if rough:
+            return None
         if option == "nprobe":
             params = faiss.SearchParametersIVF(nprobe=int(inner.nlist), sel=selector)
         else:

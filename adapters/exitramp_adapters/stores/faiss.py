@@ -1,249 +1,174 @@
 """FAISS index files: `faiss:./articles.faiss`, an index with a side-car for what it has no room for.
 
-With a side-car (`_faiss_files` describes both files) any record is kept exactly, cosine included: the index holds
+With a side-car (`ports.side_car` describes both files) any record is kept exactly, cosine included: the index holds
 unit vectors then, and the side-car the originals, which doubles what is written to disk. Without one the file is a
-source of integer ids and vectors. Index types that do not give vectors back as they were are refused by name.
+source of integer ids and vectors. Index types that do not give vectors back as they were are refused by name, unless
+the address says `?lossy=reconstruct`: then their approximations are read, and a finding says so.
 
 A new collection is an `IndexFlat`, exact and bit for bit. `?factory=HNSW32` or `?factory=IVF256,Flat` builds that
 index in `finish`; until then the file holds the flat one, so that a flush costs a copy and not an index build.
 
-Everything of a collection is in memory while it is open, as FAISS wants it: ids, payloads and vectors (those of cosine
-and of inverted files twice). A sink adds at most 256 MiB of rows to that before it flushes by itself; a flush needs the
-collection a second time. It writes both files anew, whole: 100,000 x 384 took 0.9 s, three times that for cosine, so
-checkpoints should be that many rows apart. One writer at a time: a flush onto files that somebody else has replaced
-meanwhile is refused.
+Everything of a collection is in memory while it is open: vectors of cosine and of inverted files twice, and once more
+during a flush. A flush of 100,000 x 384 took 0.9 s, three times that for cosine.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 
-from exitramp.arrow import empty_batch
-from exitramp.errors import (
-    CollectionMissing,
-    DataInvalid,
-    StoreUnavailable,
-    UsageError,
-)
-from exitramp.filters import Filter, matches
-from exitramp.payloads import decoded_payloads
-from exitramp.ports import (
-    DEFAULT_SETTINGS,
-    Cursor,
-    Hits,
-    IndexCoverage,
-    IndexState,
-    Origin,
-    Page,
-    Partition,
-    Query,
-    SearchSettings,
-    StoreAdapter,
-    StoreIdentity,
-)
-from exitramp.ports.places import cursor_behind, parts_of, place_of, require_page_rows, span
-from exitramp.records import CollectionSpec, Finding, Metric, RecordKey
+from exitramp.errors import IntegrityError, UsageError
+from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
+from exitramp.ports.side_car import side_car_path
+from exitramp.ports.side_car_records import Change, Held, IndexContent
+from exitramp.ports.side_car_search import compare_all
+from exitramp.ports.side_car_store import SideCarStore
+from exitramp.records import DType, Finding, IdKind, Metric, VectorField, VectorKind
 from exitramp.urls import Address, Network
-from exitramp_adapters.stores._faiss_files import Loaded, load, side_car_path, signature
-from exitramp_adapters.stores._faiss_index import about_index, ask, innermost, sdk, unit_rows
-from exitramp_adapters.stores._faiss_records import Opened, batch_of, keys_in
-from exitramp_adapters.stores._faiss_sink import PAGE_ROWS, FaissSink
+from exitramp_adapters.stores._faiss_index import (
+    LARGEST,
+    about_index,
+    ask,
+    build_index,
+    faiss_metric,
+    innermost,
+    lists_of,
+    metric_of,
+    read_index,
+    read_rows,
+    sdk,
+    unit_rows,
+)
 
 _FLAT: Final = frozenset({"IndexFlat", "IndexFlatIP", "IndexFlatL2"})
 _FACTORIES: Final = re.compile(r"Flat|HNSW[1-9]\d{0,2}(,Flat)?|IVF[1-9]\d{0,6},Flat")
+_APPROXIMATE: Final = "source.approximate_vectors"
 
 
-class FaissStore:
-    """One index file. Its roles share what was loaded, and load again when the files were replaced."""
+class FaissEngine:
+    """What FAISS does for `SideCarStore`. It calls each record by its row."""
+
+    scheme = "faiss"
+    labelled = False
 
     def __init__(self, address: Address) -> None:
-        address.only_options("factory")
-        factory = address.option("factory")
+        address.only_options("factory", "lossy")
+        factory, lossy = address.option("factory"), address.option("lossy")
         if factory is not None and not _FACTORIES.fullmatch(factory):
             raise UsageError(
                 f"{address}: the factory '{factory}' is none of Flat, HNSW<links>,Flat and IVF<lists>,Flat",
                 hint="others do not give vectors back as they were, or are not read by exitramp",
             )
-        self.address = address
-        self.path: Path = address.path
-        self.factory = factory
-        self._loaded: Opened | None = None
-        self._closed = False
-
-    def source(self) -> FaissSource:
-        return FaissSource(self)
-
-    def sink(self) -> FaissSink:
-        return FaissSink(self)
-
-    def search(self) -> FaissSearch:
-        return FaissSearch(self)
-
-    def close(self) -> None:
-        self._loaded = None
-        self._closed = True
-
-    def require_open(self) -> None:
-        if self._closed:
-            raise StoreUnavailable(f"{self.address} was closed", hint="open it again")
-
-    def opened(self) -> Opened:
-        """What the files hold now. Raises as `load` does, and `CollectionMissing` for one of another name."""
-        self.require_open()
-        now = signature(self.path)
-        if self._loaded is None or self._loaded.signature != now:
-            held = load(self.path, self.address.collection)
-            wanted = self.address.collection
-            if wanted is not None and held.spec.name != wanted:
-                raise CollectionMissing(
-                    f"{self.path} holds the collection '{held.spec.name}', not '{wanted}'",
-                    hint=f"an index file holds one collection: write faiss:{self.address.location}",
-                )
-            places = [place_of(RecordKey(*key)) for key in keys_in(held.table)]
-            order = sorted(range(len(places)), key=places.__getitem__)
-            self._loaded = Opened(held, [places[row] for row in order], np.array(order, np.int64), now)
-        return self._loaded
+        if lossy not in (None, "reconstruct"):
+            raise UsageError(
+                f"{address}: lossy is 'reconstruct' or left away",
+                hint="lossy=reconstruct reads an index that keeps vectors only roughly",
+            )
+        self._factory = factory
+        self._reconstructs = lossy is not None
 
     def version(self) -> str:
         return str(sdk().__version__)
 
-
-class FaissSource:
-    """Reads what was loaded when the scan began: a scan sees one state of the files, whatever is written meanwhile."""
-
-    def __init__(self, store: FaissStore) -> None:
-        self._store = store
-
-    def identity(self) -> StoreIdentity:
-        version = self._store.version()
-        address = str(self._store.address)
-        if signature(self._store.path)[0] is None:
-            return StoreIdentity("faiss", address, version, version)
-        held = self._store.opened().held
-        return StoreIdentity(
-            "faiss",
-            address,
-            version,
-            version,
-            collections=(held.spec.name,),
-            findings=() if held.has_side_car else (self._alone(held),),
+    def read(self, path: Path, told: VectorField | None) -> IndexContent:
+        index = read_index(path)
+        read = read_rows(path, index, reconstructs=self._reconstructs and told is None)
+        if told is not None and (told.dimensions, faiss_metric(told.metric)) != (index.d, index.metric_type):
+            what = f"{side_car_path(path)} describes: {told.metric}, {told.dimensions}"
+            raise IntegrityError(f"{path} is not an index of what {what}")
+        metric = metric_of(path, index) if told is None else told.metric
+        field = told or VectorField("", VectorKind.DENSE, DType.FLOAT32, metric, int(index.d))
+        mapped = told is None and innermost(index) is not index
+        ids = "the index's own" if mapped else "row numbers"
+        return IndexContent(
+            index,
+            read.labels,
+            read.matrix,
+            field,
+            IdKind.INT64,
+            about_index(index),
+            f"ids are {ids}, the metric is the index's own (FAISS has no cosine)",
+            () if read.rough is None else (_approximate(path, index, read.rough),),
+            read.ids if mapped else None,
         )
 
-    def _alone(self, held: Loaded) -> Finding:
-        """What to know of an index by itself. Nothing in the file tells who wrote it."""
-        path = self._store.path
-        ids = "row numbers" if innermost(held.index) is held.index else "the index's own"
-        return Finding(
-            "source.no_side_car",
-            f"{path} has no side-car: ids are {ids}, the metric is the index's own (FAISS has no cosine), and there "
-            "are no documents and no payloads; if exitramp wrote this index, "
-            f"{side_car_path(path)} is missing: put it back",
+    def limits(self, limits: SinkLimits) -> SinkLimits:
+        metrics = {Metric.COSINE, Metric.DOT, Metric.EUCLIDEAN}
+        flat = self._factory in (None, "Flat")
+        return replace(
+            limits,
+            # The other index types take L1 only in part, so that it is left to the flat one.
+            metrics=frozenset(metrics | {Metric.MANHATTAN} if flat else metrics),
+            # Graphs and clusterings compare by squares: what overflows there ends the process inside FAISS.
+            nonfinite_vectors=flat,
+            vector_magnitude=None if flat else LARGEST,
+            records_least=lists_of(self._factory or ""),
         )
 
-    def describe(self) -> CollectionSpec:
-        held = self._store.opened().held
-        return replace(held.spec, index=about_index(held.index))
+    def gives_back(self, field: VectorField) -> bool:
+        return field.metric is not Metric.COSINE
 
-    def origin(self) -> Origin | None:
-        return self._store.opened().held.origin
+    def empty(self, field: VectorField, told: Mapping[str, Any]) -> tuple[Any, str]:
+        return build_index("Flat", field.metric, np.zeros((0, field.item_count), np.float32)), self._factory or "Flat"
 
-    def count(self) -> int:
-        return len(self._store.opened().places)
+    def follow(self, path: Path, change: Change) -> Any:
+        return build_index("Flat", change.after.field.metric, change.after.matrix)
 
-    def partitions(self, wanted: int) -> Sequence[Partition]:
-        return parts_of(self._store.opened().places, wanted)
+    def finished(self, held: Held) -> tuple[Any, str] | None:
+        factory = self._factory or held.factory
+        if factory == "Flat" or not len(held.matrix):
+            return None
+        return build_index(factory, held.field.metric, held.matrix), factory
 
-    def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
-        require_page_rows(batch_rows)
-        opened = self._store.opened()
-        low, high = span(opened.places, partition, after)
-        cursor = after or cursor_behind(None)
-        while True:
-            self._store.require_open()
-            until = min(high, low + min(batch_rows, PAGE_ROWS))
-            if until > low:
-                cursor = cursor_behind(opened.places[until - 1])
-            yield Page(batch_of(opened.held, opened.rows[low:until]), cursor, until >= high)
-            if until >= high:
-                return
-            low = until
+    def write(self, index: Any, path: Path) -> None:
+        sdk().write_index(index, str(path))
 
-    def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-        opened = self._store.opened()
-        found = []
-        for wanted in dict.fromkeys(map(place_of, keys)):
-            at = bisect_left(opened.places, wanted)
-            if at < len(opened.places) and opened.places[at] == wanted:
-                found.append(int(opened.rows[at]))
-        return batch_of(opened.held, np.array(found, np.int64))
+    def ask(
+        self,
+        held: Held,
+        vector: npt.NDArray[Any],
+        k: int,
+        rows: npt.NDArray[np.int64] | None,
+        settings: SearchSettings,
+    ) -> tuple[Sequence[float], npt.NDArray[Any]]:
+        content = held.content
+        asked = vector.reshape(1, -1)
+        if held.field.metric is Metric.COSINE:
+            asked = unit_rows(asked)
+        rough = any(finding.code == _APPROXIMATE for finding in content.findings)
+        labels = held.labels.astype(np.int64, copy=False)
+        answer = ask(content.index, labels, asked, k, None if rows is None else labels[rows], settings, rough=rough)
+        if answer is not None:
+            return answer
+        distances, found = compare_all(held, vector, k, rows)  # of what the index gave back
+        # FAISS gives inner products where `compare_all` gives distances.
+        return [1 - each for each in distances] if held.field.metric is Metric.DOT else distances, found
 
-    def close(self) -> None:
-        """Nothing is held here; the store is closed by whoever opened it."""
-
-
-class FaissSearch:
-    """Asks the index. A filter becomes a selection of rows, looked through exactly: a graph's walk would lose hits."""
-
-    def __init__(self, store: FaissStore) -> None:
-        self._store = store
-
-    def index_state(self) -> IndexState:
-        self._store.opened()
-        return IndexState.READY
-
-    def coverage(self) -> IndexCoverage:
-        opened = self._store.opened()
-        rows, kind = len(opened.places), type(innermost(opened.held.index)).__name__
+    def coverage(self, held: Held) -> IndexCoverage:
+        rows, kind = len(held.labels), type(innermost(held.content.index)).__name__
         if kind in _FLAT:
             return IndexCoverage(0, rows, "its index is Flat")
-        return IndexCoverage(rows, 0) if "HNSW" in kind or "IVF" in kind else IndexCoverage()
-
-    def search(
-        self,
-        query: Query,
-        *,
-        k: int,
-        where: Filter | None = None,
-        settings: SearchSettings = DEFAULT_SETTINGS,
-        with_records: bool = False,
-    ) -> Hits:
-        held = self._store.opened().held
-        field = held.spec.vector(query.field)
-        if query.dense is None or query.multi is not None or query.sparse is not None:
-            raise UsageError(f"{self._store.address} is searched with one dense vector")
-        if len(query.dense) != field.item_count:
-            raise DataInvalid(f"a query of {len(query.dense)} numbers for {field.item_count} dimensions")
-        if k < 1:
-            raise UsageError(f"the {k} nearest records cannot be found")
-        vector = np.asarray(query.dense, np.float32).reshape(1, -1)
-        if field.metric is Metric.COSINE:
-            vector = unit_rows(vector)
-        rows = np.arange(len(held.labels))
-        if where is not None:
-            payloads = decoded_payloads(held.table.column("payload"))
-            rows = np.array([row for row, payload in enumerate(payloads) if matches(where, payload)], np.int64)
-        k = min(k, len(rows))
-        if not k:
-            return Hits((), (), empty_batch(held.spec) if with_records else None)
-        scores, labels = ask(held.index, held.labels, vector, k, None if where is None else held.labels[rows], settings)
-        found = np.searchsorted(held.labels, labels)
-        return Hits(
-            tuple(RecordKey(*key) for key in keys_in(held.table.take(pa.array(found)))),
-            tuple(float(score) for score in scores),
-            batch_of(held, found) if with_records else None,
-        )
+        return IndexCoverage(rows, 0)
 
 
-def _open(address: Address, network: Network) -> FaissStore:
-    return FaissStore(address)
+def _approximate(path: Path, index: Any, why: str) -> Finding:
+    kind = type(innermost(index)).__name__
+    return Finding(
+        _APPROXIMATE,
+        f"{path} is an {kind}: {why}. The vectors are the index's approximation and not those that were put in; if "
+        "there are originals, copy from there",
+        detail={"index": about_index(index)},
+    )
+
+
+def _open(address: Address, network: Network) -> SideCarStore:
+    return SideCarStore(address, FaissEngine(address))
 
 
 ADAPTER = StoreAdapter(

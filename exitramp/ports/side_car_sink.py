@@ -1,111 +1,101 @@
-"""Writing a FAISS collection: rows and deletions are collected, and a flush writes both files anew."""
+"""Writing an index file with its side-car: rows and deletions are collected, and a flush writes both files anew."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from exitramp import canonical
 from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
-from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
+from exitramp.ports.reading import Origin
+from exitramp.ports.side_car import side_car_path, signature, table_schema, write_both
+from exitramp.ports.side_car_records import PAGE_ROWS, Held, IndexContent, Opened, changed, side_car_of
+from exitramp.ports.writing import DocumentRoom, NameRule, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
-from exitramp_adapters.stores._faiss_files import Loaded, save, side_car_path, signature, table_schema
-from exitramp_adapters.stores._faiss_index import LARGEST, build_index, lists_of
-from exitramp_adapters.stores._faiss_records import Opened, changed
 
 if TYPE_CHECKING:
-    from exitramp_adapters.stores.faiss import FaissStore
+    from exitramp.ports.side_car_store import SideCarStore
 
 _SCALARS: Final = ("null", "bool", "int", "float", "nonfinite", "string", "timestamp", "date", "time", "decimal")
 _ALL_TYPES: Final = frozenset((*_SCALARS, "uuid", "bytes", "list", "object"))
-PAGE_ROWS: Final = 10_000
 _BUFFER_BYTES: Final = 256 * 2**20
 
 
-class FaissSink:
+class SideCarSink:
     """Collects rows and deletions, and writes both files anew in `flush`."""
 
-    def __init__(self, store: FaissStore) -> None:
+    def __init__(self, store: SideCarStore) -> None:
         self._store = store
+        self._engine = store.engine
         self._opened: Opened | None = None
         self._forget()
 
     def limits(self) -> SinkLimits:
-        metrics = {Metric.COSINE, Metric.DOT, Metric.EUCLIDEAN}
-        return SinkLimits(
-            id_kinds=frozenset(IdKind),
-            # The other index types take L1 only in part, so that it is left to the flat one.
-            metrics=frozenset(metrics | {Metric.MANHATTAN} if self._flat else metrics),
-            payload=PayloadLimits(
-                types=_ALL_TYPES,
-                item_types=_ALL_TYPES,
-                mixed_lists=True,
-                nested=True,
-                empty_lists=True,
-                empty_objects=True,
-                integer_bits=8192,
-            ),
-            names=NameRule(maximum=10_000),
-            namespaces=True,
-            documents=DocumentRoom.NATIVE,
-            # Graphs and clusterings compare by squares: what overflows there ends the process inside FAISS.
-            nonfinite_vectors=self._flat,
-            vector_magnitude=None if self._flat else LARGEST,
-            keeps_origin=True,
-            batch_rows=PAGE_ROWS,
-            records_least=lists_of(self._store.factory or ""),
-            files=(str(self._store.path), str(side_car_path(self._store.path))),
+        path = self._store.path
+        return self._engine.limits(
+            SinkLimits(
+                id_kinds=frozenset(IdKind),
+                metrics=frozenset(),
+                payload=PayloadLimits(
+                    types=_ALL_TYPES,
+                    item_types=_ALL_TYPES,
+                    mixed_lists=True,
+                    nested=True,
+                    empty_lists=True,
+                    empty_objects=True,
+                    integer_bits=8192,
+                ),
+                names=NameRule(maximum=10_000),
+                namespaces=True,
+                documents=DocumentRoom.NATIVE,
+                keeps_origin=True,
+                batch_rows=PAGE_ROWS,
+                files=(str(path), str(side_car_path(path))),
+            )
         )
 
-    @property
-    def _flat(self) -> bool:
-        return self._store.factory in (None, "Flat")
-
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
-        self._store.require_open()
+        store = self._store
+        store.require_open()
         if len(spec.vectors) != 1 or spec.vectors[0].name or spec.vectors[0].kind is not VectorKind.DENSE:
-            raise StoreRejected(f"{self._store.address}: an index file holds one unnamed dense vector field")
+            raise StoreRejected(f"{store.address}: an index file holds one unnamed dense vector field")
         [field] = spec.vectors
-        if field.metric not in self.limits().metrics or field.dtype is not DType.FLOAT32:
-            raise StoreRejected(
-                f"{self._store.address}: an index of {field.dtype} under {field.metric} is not made here"
-            )
-        spec = replace(spec, name=self._store.address.collection or spec.name, index={})
-        if any(signature(self._store.path)):
+        limits = self.limits()
+        bits = (field.dtype is DType.BINARY) == (field.metric is Metric.HAMMING)
+        if field.metric not in limits.metrics or field.dtype not in limits.dtypes or not bits:
+            raise StoreRejected(f"{store.address}: an index of {field.dtype} under {field.metric} is not made here")
+        told = spec.index
+        spec = replace(spec, name=store.address.collection or spec.name, index={})
+        if any(signature(store.path)):
             self._accept(spec)
             held = self._collection().held
             if not len(held.matrix):  # what was told of records that are gone explains no others
-                save(self._store.path, replace(held, origin=origin))
-                self._opened = self._store.opened()
+                self._save(replace(held, origin=origin), held.content.index)
             return
-        held = Loaded(
-            spec,
-            origin,
-            self._store.factory or "Flat",
-            build_index("Flat", field.metric, np.zeros((0, field.item_count), np.float32)),
-            np.zeros(0, np.int64),
-            np.zeros((0, field.item_count), np.float32),
-            table_schema().empty_table(),
-            True,
-        )
-        save(self._store.path, held)
-        self._opened = self._store.opened()
+        index, factory = self._engine.empty(field, told)
+        matrix = np.zeros((0, field.item_count), numpy_type(field.dtype))
+        labels = np.zeros(0, np.int64)
+        content = IndexContent(index, labels, matrix, field, spec.id_kind, {}, "")
+        table = table_schema().empty_table()
+        self._save(Held(spec, origin, factory, content, labels, matrix, table, True), index)
 
     def _accept(self, spec: CollectionSpec) -> None:
+        path = self._store.path
         held = self._store.opened().held
         if not held.has_side_car:
             raise CollectionExists(
-                f"{self._store.path} is an index without a side-car: exitramp did not make it, or its side-car is lost",
-                hint=f"put {side_car_path(self._store.path)} back if there is one, or write to another path",
+                f"{path} is an index without a side-car: exitramp did not make it, or its side-car is lost",
+                hint=f"put {side_car_path(path)} back if there is one, or write to another path",
             )
         different = difference_of(held.spec, spec)
         if different:
-            raise CollectionExists(f"{self._store.path} is there already and {different}")
+            raise CollectionExists(f"{path} is there already and {different}")
         self._opened = self._store.opened()
 
     def _collection(self) -> Opened:
@@ -140,7 +130,8 @@ class FaissSink:
     def flush(self) -> None:
         opened = self._collection()
         if self._latest:
-            self._write(changed(opened, self._batches, self._latest), "Flat")
+            change = changed(opened, self._batches, self._latest, labelled=self._engine.labelled)
+            self._write(change.after, lambda: self._engine.follow(self._store.path, change))
             self._forget()
 
     def _forget(self) -> None:
@@ -149,26 +140,36 @@ class FaissSink:
         self._buffered_bytes = 0
 
     def finish(self, account: TransferAccount) -> None:
-        """Build the index that the factory names, if it is not the flat one that is there."""
+        """Build the index that is wanted in the end, if it is not the one that is there."""
         self.flush()
         held = self._collection().held
-        factory = self._store.factory or held.factory
-        if factory != "Flat" and len(held.matrix):
-            self._write(replace(held, factory=factory), factory)
+        wanted = self._engine.finished(held)
+        if wanted is not None:
+            index, factory = wanted
+            self._write(replace(held, factory=factory), lambda: index)
 
-    def _write(self, held: Loaded, factory: str) -> None:
+    def _write(self, held: Held, made: Callable[[], Any]) -> None:
         if signature(self._store.path) != self._collection().signature:
             raise StoreRejected(
                 f"{self._store.path} was written by somebody else meanwhile; nothing was overwritten",
                 hint="let one writer at a time work on an index file, then run this again",
             )
-        save(self._store.path, replace(held, index=build_index(factory, held.spec.vectors[0].metric, held.matrix)))
+        self._save(held, made())
+
+    def _save(self, held: Held, index: Any) -> None:
+        engine = self._engine
+        told = side_car_of(held, labelled=engine.labelled, originals=not engine.gives_back(held.field))
+        write_both(self._store.path, lambda path: engine.write(index, path), told)
         self._opened = self._store.opened()
 
     def close(self) -> None:
         """What was not flushed is lost."""
         self._forget()
         self._opened = None
+
+
+def numpy_type(dtype: DType) -> npt.DTypeLike:
+    return np.uint8 if dtype is DType.BINARY else np.dtype(dtype.value)
 
 
 def _with_canonical_payloads(batch: pa.RecordBatch, keys: Sequence[RecordKey]) -> pa.RecordBatch:

@@ -1,0 +1,288 @@
+"""The records of an index file with its side-car, in their order, and what becomes of them when some are written.
+
+What an index holds is looked up by label: the number that it calls a record by. With a side-car's column `label` that
+is the record's own id wherever the id is a number, so that an application that asks the index gets the ids it knows.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exitramp.arrow import dense_array, dense_matrix, empty_batch, stream_schema
+from exitramp.errors import CollectionMissing, DataInvalid, IntegrityError
+from exitramp.ports.places import Place, place_of
+from exitramp.ports.reading import Origin
+from exitramp.ports.side_car import (
+    LABEL,
+    VECTOR,
+    SideCar,
+    Signature,
+    read_side_car,
+    side_car_path,
+    signature,
+    table_schema,
+)
+from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField
+
+if TYPE_CHECKING:
+    from exitramp.ports.side_car_store import IndexEngine
+
+Labels = npt.NDArray[np.integer[Any]]
+PAGE_ROWS: Final = 10_000
+LABELS_END: Final = 2**64 - 1
+"""The first number that no record is called by: usearch marks by it what was deleted, and forgets whoever has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexContent:
+    """What an index file holds by itself.
+
+    labels [rows]: what it calls each vector; `matrix` [rows, items] the vectors in the field's dtype, in that order.
+    about: its settings as they stand in it. alone: how ids and metric are to be taken where there is no side-car, as
+    a part of a sentence. ids: what its user calls each, where that is not the label. lists: the vectors of each label
+    in Arrow, where one has several; `matrix` is empty then.
+    """
+
+    index: Any
+    labels: Labels
+    matrix: npt.NDArray[Any]
+    field: VectorField
+    id_kind: IdKind
+    about: Mapping[str, Any]
+    alone: str
+    findings: tuple[Finding, ...] = ()
+    ids: Labels | None = None
+    lists: pa.Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A collection as its files hold it: row n of `labels`, of `matrix` (the originals) and of `table` are one record.
+
+    `table` has the columns of `side_car.table_schema()`.
+    """
+
+    spec: CollectionSpec
+    origin: Origin | None
+    factory: str
+    content: IndexContent
+    labels: Labels
+    matrix: npt.NDArray[Any]
+    table: pa.Table
+    has_side_car: bool
+
+    @property
+    def field(self) -> VectorField:
+        return self.spec.vectors[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A loaded collection and the signature of the files it came from: `rows` of it are in the order of `places`, and
+    `by_label` are all of its rows in the order of their labels."""
+
+    held: Held
+    places: list[Place]
+    rows: npt.NDArray[np.int64]
+    by_label: npt.NDArray[np.int64]
+    signature: Signature
+
+    def row_of(self, key: RecordKey) -> int | None:
+        wanted = place_of(key)
+        at = bisect_left(self.places, wanted)
+        return int(self.rows[at]) if at < len(self.places) and self.places[at] == wanted else None
+
+    def rows_of(self, labels: Labels) -> npt.NDArray[np.int64]:
+        """In which row each of these labels stands, which are some of those there are."""
+        return self.by_label[np.searchsorted(self.held.labels, labels, sorter=self.by_label)]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a flush is to make of an index: `after` is the whole; `gone` the labels that it holds no more, and `fresh`
+    the rows of `after` that are new or replace what their label stood for."""
+
+    before: Held
+    after: Held
+    gone: Labels
+    fresh: npt.NDArray[np.int64]
+
+
+def load(engine: IndexEngine, path: Path, name: str | None) -> Held:
+    """Read both files, the side-car being optional.
+
+    Raises `CollectionMissing`; `IntegrityError` naming both files where they do not belong together; what the engine
+    raises of an index that it cannot read.
+    """
+    for _ in range(3):  # a writer may rename its files between our looking at one and at the other
+        before = signature(path)
+        try:
+            return _load(engine, path, name)
+        except IntegrityError:
+            if signature(path) == before:
+                raise
+    return _load(engine, path, name)
+
+
+def _load(engine: IndexEngine, path: Path, name: str | None) -> Held:
+    if not path.exists() and not side_car_path(path).exists():
+        raise CollectionMissing(f"there is no index file {path}")
+    told = read_side_car(path)
+    content = engine.read(path, None if told is None else told.spec.vectors[0])
+    if told is None:
+        return _without_side_car(path, name, content)
+    if told.table.num_rows != len(content.labels):
+        held, recorded = len(content.labels), told.table.num_rows
+        raise IntegrityError(f"{path} holds {held} vectors and {side_car_path(path)} {recorded} records")
+    columns = told.table.schema.names
+    labels, matrix = content.labels, content.matrix
+    if LABEL in columns:
+        labels, order = np.asarray(told.table.column(LABEL)), np.argsort(content.labels)
+        found = order[np.searchsorted(content.labels, labels, sorter=order).clip(max=max(0, len(order) - 1))]
+        if not np.array_equal(content.labels[found], labels):
+            raise IntegrityError(f"{path} calls its vectors by other numbers than {side_car_path(path)} says")
+        # Row by row as the side-car has them; only an index that keeps its vectors in another order is copied for it.
+        matrix = matrix if np.array_equal(found, np.arange(len(found))) else matrix[found]
+    if VECTOR in columns:
+        matrix = np.asarray(dense_matrix(told.table.column(VECTOR).combine_chunks()))
+    table = pa.Table.from_arrays([told.table.column(each) for each in table_schema().names], schema=table_schema())
+    return Held(told.spec, told.origin, told.factory, content, labels, matrix, table, True)
+
+
+def _without_side_car(path: Path, name: str | None, content: IndexContent) -> Held:
+    """What an index alone tells: ids that are numbers, vectors, the metric."""
+    numbers = content.labels if content.ids is None else content.ids
+    unique, counts = np.unique(numbers, return_counts=True)
+    if len(unique) != len(numbers):
+        raise DataInvalid(
+            f"{path} holds the id {unique[counts > 1][0]} more than once",
+            hint="such an index does not replace on adding; remove the older rows in it first",
+        )
+    spec = CollectionSpec(name or path.stem, content.id_kind, (content.field,))
+    ids = pa.array(numbers).cast(pa.string())
+    nothing = pa.nulls(len(ids), pa.string())
+    table = pa.Table.from_arrays([ids, nothing, nothing, nothing], schema=table_schema())
+    return Held(spec, None, "", content, content.labels, content.matrix, table, False)
+
+
+def in_order(held: Held, found: Signature) -> Opened:
+    """The records in the order of `places`: bytes of UTF-8 sort as code points do, so Arrow may do it."""
+    ids, spaces = held.table.column("id"), held.table.column("namespace")
+    keys = pa.table({"in": pc.is_valid(spaces), "namespace": pc.fill_null(spaces, ""), "id": ids})
+    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.schema.names])
+    columns = [keys.column(name).take(order).to_pylist() for name in keys.schema.names]
+    places: list[Place] = list(zip(*columns, strict=True))
+    by_label = np.argsort(held.labels, kind="stable")  # at once where they are in order already
+    return Opened(held, places, np.asarray(order, np.int64), by_label, found)
+
+
+def keys_in(table: pa.Table) -> list[RecordKey]:
+    ids, spaces = table.column("id").to_pylist(), table.column("namespace").to_pylist()
+    return [RecordKey(id_, space) for id_, space in zip(ids, spaces, strict=True)]
+
+
+def batch_of(held: Held, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """The records in these rows of the files, as a batch of the collection's stream."""
+    if not len(rows):
+        return empty_batch(held.spec)
+    schema = stream_schema(held.spec)
+    names = [name for name in schema.names if name != held.field.column]
+    texts = held.table.select(names).take(pa.array(rows)).combine_chunks()
+    columns = {name: texts.column(name).chunk(0) for name in names}
+    lists = held.content.lists
+    columns[held.field.column] = (
+        dense_array(held.matrix[rows], held.field) if lists is None else lists.take(pa.array(rows))
+    )
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def changed(
+    opened: Opened,
+    batches: Sequence[pa.RecordBatch],
+    latest: Mapping[RecordKey, tuple[int, int] | None],
+    *,
+    labelled: bool,
+) -> Change:
+    """The collection after the latest word on each key (batch and row, or None for a deletion); what stays keeps its
+    order, what is new follows. With `labelled`, what stays or is replaced keeps its label too."""
+    held = opened.held
+    stays = np.ones(len(held.matrix), dtype=bool)
+    former: dict[tuple[int, int], int] = {}
+    for key, where in latest.items():
+        row = opened.row_of(key)
+        if row is not None:
+            stays[row] = False
+            if where is not None:
+                former[where] = row
+    tables, matrices = [held.table], [held.matrix]
+    if not stays.all():
+        tables, matrices = [held.table.filter(pa.array(stays))], [held.matrix[stays]]
+    chosen: dict[int, list[int]] = {}
+    for where in latest.values():
+        if where is not None:
+            chosen.setdefault(where[0], []).append(where[1])
+    kept = [None if row is None else int(held.labels[row]) for row in _former(chosen, former)]
+    for number, rows in sorted(chosen.items()):
+        taken = batches[number].take(pa.array(sorted(rows), pa.int64()))
+        tables.append(_side_car_rows(taken))
+        matrices.append(np.asarray(dense_matrix(taken.column(held.field.column)), held.matrix.dtype))
+    matrix, table = np.concatenate(matrices), pa.concat_tables(tables).combine_chunks()
+    first = int(stays.sum())
+    labels: Labels = np.arange(len(matrix), dtype=np.int64)
+    gone: Labels = held.labels[~stays]
+    if labelled:
+        ids = table.column("id").slice(first).to_pylist()
+        fresh_labels = _labels(ids, kept, set(held.labels.tolist()))
+        labels = np.concatenate([held.labels[stays].astype(np.uint64), np.array(fresh_labels, np.uint64)])
+        gone = np.setdiff1d(gone, labels[first:])
+    after = replace(held, labels=labels, matrix=matrix, table=table)
+    return Change(held, after, gone, np.arange(first, len(matrix)))
+
+
+def _former(chosen: Mapping[int, list[int]], former: Mapping[tuple[int, int], int]) -> list[int | None]:
+    """The rows that the chosen ones replace, in the order in which those will follow."""
+    return [former.get((number, row)) for number, rows in sorted(chosen.items()) for row in sorted(rows)]
+
+
+def _labels(ids: Sequence[str], kept: Sequence[int | None], taken: set[int]) -> list[int]:
+    """What the index calls each record: the same as before, else its id if that is a free number, else the next one."""
+    found, free = [], len(taken)
+    for id_, label in zip(ids, kept, strict=True):
+        if label is None and len(id_) <= 20 and id_.isascii() and id_.isdigit() and (id_ == "0" or id_[0] != "0"):
+            label = int(id_)
+            label = None if label in taken or label >= LABELS_END else label
+        if label is None:
+            while free in taken:
+                free += 1
+            label = free
+        taken.add(label)
+        found.append(label)
+    return found
+
+
+def side_car_of(held: Held, *, labelled: bool, originals: bool) -> SideCar:
+    """What is to be written beside the index."""
+    table = held.table
+    if labelled:
+        table = table.append_column(LABEL, pa.array(held.labels, pa.uint64()))
+    if originals:
+        items = pa.array(np.ascontiguousarray(held.matrix).reshape(-1), pa.float32())
+        table = table.append_column(VECTOR, pa.FixedSizeListArray.from_arrays(items, held.matrix.shape[1]))
+    return SideCar(held.spec, held.origin, held.factory, table)
+
+
+def _side_car_rows(batch: pa.RecordBatch) -> pa.Table:
+    columns = [
+        batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string())
+        for name in table_schema().names
+    ]
+    return pa.Table.from_arrays(columns, schema=table_schema())
