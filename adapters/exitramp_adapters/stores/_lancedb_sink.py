@@ -1,0 +1,413 @@
+"""Writing a LanceDB table: what it can hold, whole records once each, and an index at the end where one is asked for.
+
+LanceDB's `add` keeps two rows of one id without a word, and its `merge_insert`, which replaces them in one commit, takes
+three times as long (20,000 x 384 in 0.16 s, not 0.05). So the sink knows the ids that are there, by 8 bytes of each: what
+is surely new is added, the rest is merged. Both are one commit of LanceDB's: a kill leaves the version before it or the
+one after it.
+
+LanceDB leaves its files to the operating system and syncs none of them (seen with strace), so `flush` does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exitramp.arrow import record_keys, require_schema, stream_schema, vector_type
+from exitramp.durable import make_folder, storage_errors, sync_folder
+from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
+from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
+from exitramp_adapters.stores._lancedb_tables import (
+    DISTANCES,
+    FIELD,
+    ID_KIND,
+    INDEX_KEY,
+    LAYOUT,
+    ORIGIN,
+    METRICS,
+    View,
+    index_settings,
+    origin_in,
+    translated,
+)
+
+if TYPE_CHECKING:
+    from exitramp_adapters.stores.lancedb import LanceStore
+
+_TYPES: Final = frozenset({"null", "bool", "int", "float", "string", "list", "object"})
+BATCH_ROWS: Final = 10_000
+_BUFFER_BYTES: Final = 64 * 2**20
+_DELETE_IDS: Final = 1000
+LIMITS: Final = SinkLimits(
+    id_kinds=frozenset(IdKind),
+    metrics=frozenset(METRICS.values()),
+    payload=PayloadLimits(
+        types=_TYPES,
+        item_types=_TYPES,
+        mixed_lists=True,
+        nested=True,
+        empty_lists=True,
+        empty_objects=True,
+        # Lance's JSON has integers of 64 bits; beyond 2^53 the canonical text has an object in their place.
+        integer_bits=54,
+        integer_maximum=2**53,
+    ),
+    # A table is the folder `NAME.lance`; one that begins with a dot would be hidden.
+    names=NameRule(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", maximum=200),
+    vector_kinds=frozenset({VectorKind.DENSE, VectorKind.MULTI}),
+    dtypes=frozenset(DType),
+    named_vectors=True,
+    dense_fields=None,
+    field_names=NameRule(r"(?!(id|key|namespace|document|payload)\Z)([A-Za-z][A-Za-z0-9_]*)?", 0, 200),
+    shared_field_names=False,
+    vectors_required=False,
+    vector_free=True,
+    namespaces=True,
+    documents=DocumentRoom.NATIVE,
+    nonfinite_vectors=False,  # infinities are kept, NaN is refused
+    keeps_origin=True,
+    batch_rows=BATCH_ROWS,
+    metadata=(INDEX_KEY, "metadata"),
+)
+INDEX_TYPES: Final = {
+    "IVF_FLAT": "IvfFlat",
+    "IVF_PQ": "IvfPq",
+    "IVF_SQ": "IvfSq",
+    "IVF_RQ": "IvfRq",
+    "IVF_HNSW_FLAT": "HnswFlat",
+    "IVF_HNSW_SQ": "HnswSq",
+    "IVF_HNSW_PQ": "HnswPq",
+}
+# With fewer rows in a fragment than this, on the average, `finish` puts them together: reading 20,000 x 384 out of
+# fragments of 100 rows took six times as long as out of one, of 2,000 rows half again as long.
+_SMALL_FRAGMENT_ROWS: Final = 5_000
+_MANY_FRAGMENTS: Final = 16
+
+
+class LanceSink:
+    """Collects batches; a flush adds or merges them in one commit each and syncs the files."""
+
+    def __init__(self, store: LanceStore) -> None:
+        self._store = store
+        self._view: View | None = None
+        self._table: Any = None
+        self._source_indices: Sequence[Mapping[str, Any]] = ()
+        self._known: KnownKeys | None = None
+        self._version = -1
+        self._batches: list[pa.RecordBatch] = []
+        self._buffered_bytes = 0
+        self._synced: set[tuple[str, int, int]] = set()
+
+    def limits(self) -> SinkLimits:
+        return LIMITS
+
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        store = self._store
+        store.require_writable()
+        told = spec.index.get(INDEX_KEY) or {}
+        self._source_indices = told.get("indices") or ()
+        for field in spec.vectors:
+            if (field.dtype is DType.BINARY) != (field.metric is Metric.HAMMING):
+                raise StoreRejected(f"{store.address}: LanceDB compares no {field.dtype} under {field.metric}")
+        try:
+            view = store.view()
+        except CollectionMissing:
+            make_folder(store.path)
+            with translated(str(store.address)):
+                store.database().create_table(store.name, schema=_table_schema(spec, origin, told.get("metadata")))
+            sync_folder(store.path)
+            self._opened(store.view())
+            self._sync()
+            return
+        if not view.ours:
+            raise CollectionExists(
+                f"{store.address} is a table that exitramp did not make", hint="choose another name behind the #"
+            )
+        different = difference_of(view.spec, spec)
+        if different:
+            raise CollectionExists(f"{store.address} is there already and {different}")
+        self._opened(view)
+        if not view.table.count_rows() and origin_in(view) != origin:
+            text = {ORIGIN: _json(origin.to_json()), ID_KIND: spec.id_kind.value}
+            with translated(str(store.address)):
+                self._table.update_field_metadata({"path": "id", "metadata": text})
+            self._opened(store.view())
+            self._sync()
+
+    def _opened(self, view: View) -> None:
+        self._view, self._known = view, None
+        with translated(str(self._store.address)):
+            self._table = self._store.latest()
+
+    def _ready(self) -> View:
+        self._store.require_writable()
+        if self._view is None:
+            view = self._store.view()
+            if not view.ours:
+                raise CollectionExists(f"{self._store.address} is a table that exitramp did not make")
+            self._opened(view)
+        assert self._view is not None
+        return self._view
+
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        view, where = self._ready(), str(self._store.address)
+        require_schema(batch, view.spec, where=where)
+        if batch.num_rows > BATCH_ROWS:
+            raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {BATCH_ROWS}")
+        if not batch.num_rows:
+            return
+        rows = _table_rows(batch, view)
+        keys = rows.column(view.key)
+        if pc.count_distinct(keys).as_py() != len(keys):
+            raise DataInvalid(f"{where}: an id stands twice in one batch")
+        self._batches.append(rows)
+        self._buffered_bytes += rows.nbytes
+        if self._buffered_bytes > _BUFFER_BYTES:
+            self._write()
+
+    def delete(self, keys: Sequence[RecordKey]) -> None:
+        view = self._ready()
+        self._write()
+        spaces = view.roles.namespace is not None
+        wanted = [_key_text(key) if spaces else key.id for key in keys if spaces or key.namespace is None]
+        with translated(str(self._store.address)):
+            for start in range(0, len(wanted), _DELETE_IDS):
+                self._table.delete(f"{view.key} IN ({sql_texts(wanted[start : start + _DELETE_IDS])})")
+            self._version = int(self._table.version) if self._known is not None else -1
+
+    def flush(self) -> None:
+        self._ready()
+        self._write()
+        self._sync()
+
+    def _write(self) -> None:
+        """Everything that was collected, in one commit, or two where some of it replaces older records."""
+        if not self._batches:
+            return
+        view = self._ready()
+        batches, self._batches, self._buffered_bytes = self._batches, [], 0
+        rows = pa.Table.from_batches(batches)
+        with translated(str(self._store.address)):
+            known = self._keys_there(view)
+            hashes = hashes_of(rows.column(view.key))
+            if len(np.unique(hashes)) != len(hashes):
+                last = {key: row for row, key in enumerate(rows.column(view.key).to_pylist())}
+                taken = np.array(sorted(last.values()), np.int64)
+                rows, hashes = rows.take(pa.array(taken)), hashes[taken]
+            there = known.has(hashes)
+            if there.any():
+                old = rows.filter(pa.array(there))
+                _refuse_nan(old, view)
+                merge = self._table.merge_insert(view.key).when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(old, on_bad_vectors="null")  # NaN was refused, so that null is the only bad one
+                rows = rows.filter(pa.array(~there))
+            if len(rows):
+                self._table.add(pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches()))
+            known.add(hashes[~there])
+            self._version = int(self._table.version)
+
+    def _keys_there(self, view: View) -> KnownKeys:
+        """What is in the table now; read again if anybody else has written since."""
+        if self._known is None or int(self._table.version) != self._version:
+            self._known = KnownKeys()
+            reader = self._table.search().select([view.key]).to_batches()
+            for batch in reader:
+                self._known.add(hashes_of(batch.column(view.key)))
+            self._version = int(self._table.version)
+        return self._known
+
+    def _sync(self) -> None:
+        """Bring to the disk what LanceDB wrote since the last time."""
+        folder = self._store.folder()
+        changed = set()
+        with storage_errors(folder):
+            for entry in _files_below(folder):
+                found = entry.stat()
+                mark = (entry.path, found.st_ino, found.st_mtime_ns)
+                if mark in self._synced:
+                    continue
+                handle = os.open(entry.path, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+                self._synced.add(mark)
+                changed.add(os.path.dirname(entry.path))
+        for path in sorted(changed):
+            sync_folder(Path(path))
+
+    def finish(self, account: TransferAccount) -> None:
+        """Put small fragments together, build the index that the address asks for, bring one that is there up to it."""
+        self.flush()
+        view = self._ready()
+        with translated(str(self._store.address)):
+            stats: Any = self._table.stats()
+            fragments = int(stats["fragment_stats"]["num_fragments"])
+            indices = index_settings(self._table)
+            small = fragments > _MANY_FRAGMENTS and int(stats["num_rows"]) / fragments < _SMALL_FRAGMENT_ROWS
+            if small or any(index["unindexed"] for index in indices):
+                self._table.optimize()
+            for column, config in self._wanted_indices(view):
+                self._table.create_index(column, config=config)
+            self._version = -1
+        self._sync()
+
+    def _wanted_indices(self, view: View) -> Iterator[tuple[str, Any]]:
+        wanted = self._store.index
+        if wanted is None or not self._table.count_rows():
+            return
+        by_name = {field.name: (column, field) for column, field in view.roles.vectors.items()}
+        if wanted != "source":
+            for column, field in by_name.values():
+                yield column, index_config({"type": wanted}, field, str(self._store.address))
+            return
+        for index in self._source_indices:
+            name = index["columns"][0]
+            column, field = by_name.get(name, by_name.get("", (None, None)) if len(by_name) == 1 else (None, None))
+            if index["distance"] and column is not None and field is not None:
+                yield column, index_config(index, field, str(self._store.address))
+
+    def close(self) -> None:
+        """What was not flushed is lost."""
+        self._batches, self._buffered_bytes, self._known = [], 0, None
+
+
+class KnownKeys:
+    """Which keys may be there, by 64-bit hashes in sorted runs that double in size. None that is there is missed."""
+
+    def __init__(self) -> None:
+        self._runs: list[npt.NDArray[np.int64]] = []
+
+    def add(self, hashes: npt.NDArray[np.int64]) -> None:
+        if not len(hashes):
+            return
+        run = np.sort(hashes)
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        self._runs.append(run)
+
+    def has(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        found = np.zeros(len(hashes), np.bool_)
+        for run in self._runs:
+            at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
+            found |= run[at] == hashes
+        return found
+
+
+def hashes_of(keys: Any) -> npt.NDArray[np.int64]:
+    """Python's own hashes of a column of texts: 0.15 us each, and the same only within this process."""
+    texts = keys.to_pylist()
+    return np.fromiter(map(hash, texts), np.int64, len(texts))
+
+
+def index_config(index: Mapping[str, Any], field: VectorField, where: str) -> Any:
+    """LanceDB's configuration object for an index such as this one. Raises `StoreRejected` for a kind nobody knows."""
+    import lancedb.index as kinds
+
+    made = INDEX_TYPES.get(index["type"])
+    if made is None:
+        hint = f"leave out ?index=, or choose one of {', '.join(INDEX_TYPES)}"
+        raise StoreRejected(f"{where}: the index type {index['type']!r} cannot be made again", hint=hint)
+    details = index.get("details") or {}
+    hnsw, packed = details.get("hnsw") or {}, details.get("compression") or {}
+    options = {
+        "m": hnsw.get("max_connections"),
+        "ef_construction": hnsw.get("construction_ef"),
+        "num_bits": packed.get("num_bits") if packed.get("type") != "sq" else None,
+        "num_sub_vectors": packed.get("num_sub_vectors"),
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return getattr(kinds, made)(distance_type=DISTANCES[field.metric], **given)
+
+
+def sql_texts(texts: Sequence[str]) -> str:
+    return ",".join("'" + text.replace("'", "''") + "'" for text in texts)
+
+
+def _key_text(key: RecordKey) -> str:
+    """As `_key_column` writes it: `/ID` in no namespace, else `LENGTH:NAMESPACE/ID`, which no two records share."""
+    return f"/{key.id}" if key.namespace is None else f"{len(key.namespace)}:{key.namespace}/{key.id}"
+
+
+def _key_column(namespaces: pa.Array, ids: pa.Array) -> pa.Array:
+    lengths = pc.utf8_length(namespaces).cast(pa.string())
+    spaces = pc.binary_join_element_wise(lengths, namespaces, ":")
+    return pc.binary_join_element_wise(pc.fill_null(spaces, ""), ids, "/")
+
+
+def _columns_of(spec: CollectionSpec) -> dict[str, VectorField]:
+    """The vector fields by their columns: each its own name, the unnamed one `vector`, or `vector_` where one is."""
+    names = {field.name for field in spec.vectors}
+    unnamed = "vector"
+    while unnamed in names:
+        unnamed += "_"
+    return {field.name or unnamed: field for field in spec.vectors}
+
+
+def _table_schema(spec: CollectionSpec, origin: Origin, words: Mapping[str, Any] | None) -> pa.Schema:
+    told = {LAYOUT: "1", ID_KIND: spec.id_kind.value, ORIGIN: _json(origin.to_json())}
+    fields = [pa.field("id", pa.string(), nullable=False, metadata=told)]
+    if spec.has_namespaces:
+        fields += [pa.field("key", pa.string(), nullable=False), pa.field("namespace", pa.string())]
+    if spec.has_documents:
+        fields.append(pa.field("document", pa.string()))
+    fields.append(pa.field("payload", pa.json_()))
+    for column, field in _columns_of(spec).items():
+        about = {FIELD: _json({"name": field.name, "metric": field.metric.value})}
+        fields.append(pa.field(column, _stored_type(field), metadata=about))
+    return pa.schema(fields, metadata={key: str(value) for key, value in (words or {}).items()} or None)
+
+
+def _stored_type(field: VectorField) -> pa.DataType:
+    """As the stream's, but with items that may be null: `merge_insert` refuses a missing vector otherwise."""
+    kind = vector_type(field)
+    dense = kind if field.kind is VectorKind.DENSE else kind.value_type
+    stored = pa.list_(dense.value_type, dense.list_size)
+    return stored if field.kind is VectorKind.DENSE else pa.list_(stored)
+
+
+def _table_rows(batch: pa.RecordBatch, view: View) -> pa.RecordBatch:
+    """A batch of the stream as rows of the table, without a look at any of them."""
+    columns = {name: batch.column(name) for name in stream_schema(view.spec).names}
+    columns["payload"] = pa.ExtensionArray.from_storage(pa.json_(), batch.column("payload"))
+    if view.roles.namespace is not None:
+        columns["key"] = _key_column(batch.column("namespace"), batch.column("id"))
+    columns |= {
+        column: batch.column(field.column).cast(_stored_type(field)) for column, field in view.roles.vectors.items()
+    }
+    names = [name for name in view.schema.names if name not in view.roles.values]
+    fields = [pa.field(name, columns[name].type, name not in ("id", "key")) for name in names]
+    return pa.RecordBatch.from_arrays([columns[name] for name in names], schema=pa.schema(fields))
+
+
+def _refuse_nan(rows: pa.Table, view: View) -> None:
+    for column, field in view.roles.vectors.items():
+        if field.dtype in (DType.INT8, DType.BINARY):
+            continue
+        for chunk in rows.column(column).chunks:
+            flat = chunk.flatten() if field.kind is VectorKind.DENSE else chunk.flatten().flatten()
+            if np.isnan(flat.to_numpy(zero_copy_only=False)).any():
+                raise DataInvalid(f"a vector of '{column}' holds NaN, which LanceDB refuses")
+
+
+def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_below(Path(entry.path))
+        else:
+            yield entry
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
