@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exitramp.cli import output
-from exitramp.cli.options import consent_option, every_option, json_option, open_settings, store_options
+from exitramp.cli.options import (
+    consent_option,
+    every_option,
+    json_option,
+    namespace_options,
+    namespaces_of,
+    open_settings,
+    store_options,
+)
 from exitramp.errors import UsageError
 from exitramp.wording import counted
 
@@ -83,6 +91,7 @@ PROPOSED_FILTERS = 3
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the sample of queries.")
 @every_option
+@namespace_options
 @json_option
 @store_options
 def compare(
@@ -132,11 +141,17 @@ def compare(
     from exitramp.wrappers import open_endpoint
 
     filters = [_filter(number, text) for number, text in enumerate(where, 1)]
+    namespaces = namespaces_of(stores)
     settings = open_settings(**stores)
+    if namespaces is not None and neighbours:
+        raise UsageError("a search is of all namespaces, and --namespace means some", hint="add --no-neighbours")
     if ids_file != IDS_FILE:  # the usual one is only made where there is a difference
         require_room(ids_file, "--ids")
 
     def pair(one: Endpoint, other: Endpoint, ids: Path) -> Moved:
+        one.within(namespaces)
+        one.require_records()
+        other.within(namespaces)
         _require_fields(one.source().describe(), fields)
         bar = output.Progress("compare", None)
         given, plan = parse_tolerances(tolerance), None

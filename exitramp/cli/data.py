@@ -12,6 +12,8 @@ from exitramp.cli.options import (
     every_option,
     json_option,
     move_options,
+    namespace_options,
+    namespaces_of,
     open_settings,
     store_options,
     write_options,
@@ -31,6 +33,7 @@ PLACE = click.Path(readable=False, path_type=Path)
     metavar="KEY",
     help="Show the value of this key of the collection's own metadata. May be repeated.  [default: none is shown]",
 )
+@namespace_options
 @json_option
 @store_options
 def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: Any) -> int:
@@ -46,7 +49,10 @@ def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: 
     from exitramp.cli.inspecting import inspect_endpoint, say_inspection
     from exitramp.wrappers import open_endpoint
 
+    namespaces = namespaces_of(stores)
     with open_endpoint(source, open_settings(**stores)) as endpoint:
+        endpoint.within(namespaces)
+        endpoint.require_records()
         bar = output.Progress("inspect", None)
         found = inspect_endpoint(endpoint, show_values=show_values, progress=bar.at)
         bar.end()
@@ -60,6 +66,7 @@ def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: 
 @click.command()
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
+@namespace_options
 @json_option
 @store_options
 def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
@@ -71,12 +78,14 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
     Example:
       exitramp plan chroma:./db#articles qdrant:./new#articles
     """
-    from exitramp.cli.moving import say_next, say_plan, with_target
+    from exitramp.cli.moving import say_next, say_plan, with_target, within
     from exitramp.migration import plan_move
     from exitramp.wrappers import open_endpoint
 
+    namespaces = namespaces_of(stores)
     settings = open_settings(**stores)
     with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
+        within(one, other, namespaces)
         bar = output.Progress("measure", None)
         found = with_target(plan_move(one, other, progress=bar.at), other)
         bar.end()
@@ -84,7 +93,7 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
         output.emit_json(found.to_json() | {"digests": None})
     else:
         say_plan(found)
-        say_next(found, one.address, other.address)
+        say_next(found, one, other)
     return output.exit_code(found.verdict)
 
 
@@ -92,6 +101,7 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
 @click.argument("source", metavar="SRC")
 @click.argument("folder", metavar="DIR", type=PLACE)
 @every_option
+@namespace_options
 @json_option
 @store_options
 def dump(source: str, folder: Path, every: bool, as_json: bool, **stores: Any) -> int:
@@ -107,11 +117,13 @@ def dump(source: str, folder: Path, every: bool, as_json: bool, **stores: Any) -
     """
     from exitramp.cli.moving import move
 
+    namespaces = namespaces_of(stores)
+    settings = open_settings(**stores)
     if every:
         from exitramp.cli.whole import dump_every
 
-        return dump_every(source, folder, as_json=as_json, settings=open_settings(**stores))
-    return move(source, path_address("dump", folder), as_json=as_json, settings=open_settings(**stores))
+        return dump_every(source, folder, as_json=as_json, settings=settings, namespaces=namespaces)
+    return move(source, path_address("dump", folder), as_json=as_json, settings=settings, namespaces=namespaces)
 
 
 @click.command()
@@ -156,6 +168,12 @@ def copy(source: str, target: str, every: bool, **options: Any) -> int:
 
 
 def _move(source: str, target: str, every: bool, options: dict[str, Any]) -> int:
+    split = options.pop("split_namespaces")
+    options["namespaces"] = namespaces_of(options)
+    if split:
+        from exitramp.cli.splitting import move_split
+
+        return move_split(source, target, every=every, **_split(options, _MOVE))
     if every:
         from exitramp.cli.whole import move_every
 
@@ -176,6 +194,7 @@ def _move(source: str, target: str, every: bool, options: dict[str, Any]) -> int
     metavar="N",
     help="Stop before deleting more than N records.  [default: a tenth of DST]",
 )
+@namespace_options
 @json_option
 @write_options
 @store_options
@@ -192,6 +211,7 @@ def sync(source: str, target: str, **options: Any) -> int:
     """
     from exitramp.cli.syncing import bring_up_to_date
 
+    options["namespaces"] = namespaces_of(options)
     return bring_up_to_date(source, target, **_split(options, _SYNC))
 
 
@@ -214,8 +234,9 @@ def verify(folder: Path, as_json: bool) -> int:
     return verify_folder(folder, as_json=as_json)
 
 
-_MOVE = frozenset({"into_existing", "verify", "state", "as_json", "accept_loss", "allow_writes", "dry_run"})
-_SYNC = frozenset({"delete", "max_deletes", "as_json", "accept_loss", "allow_writes", "dry_run"})
+_WRITE = frozenset({"namespaces", "as_json", "accept_loss", "allow_writes", "dry_run"})
+_MOVE = _WRITE | {"into_existing", "verify", "state"}
+_SYNC = _WRITE | {"delete", "max_deletes"}
 
 
 def _split(options: dict[str, Any], own: frozenset[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from exitramp.registry import store_adapter
 from exitramp.tally import CollectionTally
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint
+from exitramp.wrappers.namespaced import add_namespaces, namespaces_text
 
 BATCH_ROWS = 1000
 _ODD = (
@@ -44,8 +46,10 @@ def inspect_endpoint(
     count = source.count()
     tally = CollectionTally(spec)
     digests = CollectionDigests.empty(spec)
+    namespaces: Counter[str | None] = Counter()
     for batch in read_all(source, batch_rows=BATCH_ROWS):
         tally.add(batch)
+        add_namespaces(namespaces, batch)
         digests = digests.merge(digest_batch(batch, spec))
         progress(digests.rows)
     findings = [*identity.findings, *source.findings()]
@@ -66,6 +70,9 @@ def inspect_endpoint(
         "metadata": _metadata(spec, source.origin(), show_values),
         "count": count,
         "rows": digests.rows,
+        "namespaces": [{"name": name, "rows": rows} for name, rows in namespaces.most_common()]
+        if spec.has_namespaces
+        else None,
         "digests": digests.to_json(),
         "inventory": tally.inventory().to_json(),
         "vectors": {column: facts.to_json() for column, facts in tally.vector_facts().items()},
@@ -82,6 +89,9 @@ def say_inspection(found: Mapping[str, Any]) -> None:
     output.say(f"  store       {store['adapter']} {store['server_version']} ({store['evidence']})")
     output.say(f"  collection  {spec['name']}, ids are {spec['id_kind']}")
     output.say(f"  records     {found['count']:,} by the store's count, {found['rows']:,} by a complete scan")
+    if found["namespaces"] is not None:
+        held = {each["name"]: each["rows"] for each in found["namespaces"]}
+        output.say(f"  namespaces  {output.visible(namespaces_text(Counter(held)))}")
     output.say(f"  may write   {can_write}")
     if store["opening"]:
         output.say(f"  on opening  {store['opening']}")

@@ -15,7 +15,6 @@ from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
 from exitramp.records import Finding, Verdict
 from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan, PlanLine
-from exitramp.urls import Address
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
 
@@ -50,17 +49,28 @@ def move(
     as_json: bool,
     settings: OpenSettings,
     allow_writes: tuple[str, ...] = (),
+    namespaces: frozenset[str | None] | None = None,
     **how: Any,
 ) -> int:
-    """Move one collection and print how it went; returns the exit code. `how` is as `moved` takes it."""
+    """Move one collection, or `namespaces` of it, and print how it went; returns the exit code. `how` is as `moved`
+    takes it."""
     with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
         require_write_allowed(other.address, allow_writes)
+        within(one, other, namespaces)
         done = moved(one, other, **how)
     if as_json:
         output.emit_json(done.told)
     else:
         done.say()
     return output.exit_code(done.verdict)
+
+
+def within(one: Endpoint, other: Endpoint, namespaces: frozenset[str | None] | None) -> None:
+    """Of both sides only these namespaces are read: what else the target holds is no matter of this move."""
+    one.within(namespaces)
+    one.require_records()
+    if other.address.scheme != "dump":
+        other.within(namespaces)
 
 
 def moved(
@@ -163,13 +173,16 @@ def _consent(lines: Iterable[PlanLine]) -> str:
     return " ".join(f"--accept-loss {shlex.quote(line.subject)}" for line in lines)
 
 
-def say_next(found: Plan, source: Address, target: Address) -> None:
+def say_next(found: Plan, one: Endpoint, other: Endpoint) -> None:
     """The command that does what was planned, where nothing stands in its way."""
     if found.verdict is not Verdict.PASS:
         return
+    source, target = one.address, other.address
     words = ["exitramp", "copy", str(source), str(target)]
     if source.scheme == "dump" and source.collection is None:
         words = ["exitramp", "restore", str(source.path), str(target)]
+    for name in sorted(one.namespaces or (), key=str):
+        words += ["--no-namespace"] if name is None else ["--namespace", name]
     with_consent = f" {_consent(found.lossy())}" if found.lossy() else ""
     output.say(f"next: {shlex.join(words)}{with_consent}")
 

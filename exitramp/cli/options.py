@@ -54,10 +54,38 @@ store_options = _stack(
     click.option("--proxy", default=None, metavar="URL", help="Proxy for stores that are not on this machine."),
 )
 
+namespace_options = _stack(
+    click.option(
+        "--namespace",
+        "namespace",
+        multiple=True,
+        metavar="NAME",
+        help="Only the records of this namespace (tenant, partition). May be repeated.  [default: of all]",
+    ),
+    click.option(
+        "--no-namespace", is_flag=True, help="Only the records that are in no namespace; with --namespace, these too."
+    ),
+)
+
+
+def namespaces_of(options: dict[str, Any]) -> frozenset[str | None] | None:
+    """What the two options say, which are taken out of `options`; None: nothing, so all of them."""
+    named: set[str | None] = set(options.pop("namespace"))
+    if options.pop("no_namespace"):
+        named.add(None)
+    return frozenset(named) or None
+
+
 every_option = click.option("--all", "every", is_flag=True, help="Every collection there is, each under its own name.")
 
 move_options = _stack(
     every_option,
+    namespace_options,
+    click.option(
+        "--split-namespaces",
+        is_flag=True,
+        help="A collection for each namespace, COLLECTION--NAMESPACE, for stores that keep tenants apart like that.",
+    ),
     click.option("--into-existing", is_flag=True, help="Write among the records that DST already holds."),
     click.option("--verify/--no-verify", default=True, show_default=True, help="Read DST back and compare digests."),
     click.option(

@@ -23,6 +23,8 @@ def place_of(one: Endpoint, other: Endpoint, state: Path | None) -> FileCheckpoi
     if other.address.scheme == "dump":
         return None
     identity = {"source": str(one.address), "target": str(other.address)}
+    if one.namespaces is not None:
+        identity["namespaces"] = json.dumps(sorted(one.namespaces, key=lambda name: (name is not None, name)))
     if _masked(one.address) or _masked(other.address):
         before = FOLDER / _name(identity)
         identity |= {"places": _places(one.address, other.address)}

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from exitramp import __version__
 from exitramp.cli import output
-from exitramp.cli.moving import Moved, moved
+from exitramp.cli.moving import Moved, moved, within
 from exitramp.clock import SystemClock, iso_utc
 from exitramp.codec.ids import native_name
 from exitramp.dump.absence import is_there
@@ -75,6 +76,7 @@ def move_every(
     settings: OpenSettings,
     allow_writes: tuple[str, ...] = (),
     state: Path | None = None,
+    namespaces: frozenset[str | None] | None = None,
     **how: Any,
 ) -> int:
     """Copy every collection of one store into another, under their own names; returns the exit code."""
@@ -88,10 +90,11 @@ def move_every(
     def one(address: Address) -> Part:
         with open_endpoint(address, settings) as here, _counterpart(here, to, settings) as other:
             _require_own_place(here, other)
+            within(here, other, namespaces)
             return Part(address.require_collection(), str(other.address), moved(here, other, **how))
 
     parts = _each(parse_address(source), settings, one, str(to), as_json=as_json)
-    return _told(parts, str(parse_address(source)), str(to), as_json=as_json)
+    return tell(parts, str(parse_address(source)), str(to), as_json=as_json)
 
 
 def compare_every(
@@ -116,7 +119,7 @@ def compare_every(
             return Part(listed, str(other.address), done)
 
     parts = _each(parse_address(a), settings, one, str(to), as_json=as_json)
-    return _told(parts, str(parse_address(a)), str(to), as_json=as_json)
+    return tell(parts, str(parse_address(a)), str(to), as_json=as_json)
 
 
 def _missing(other: Endpoint) -> Moved:
@@ -153,7 +156,14 @@ def _is_there(endpoint: Endpoint) -> bool:
     return True
 
 
-def dump_every(source: str, folder: Path, *, as_json: bool, settings: OpenSettings) -> int:
+def dump_every(
+    source: str,
+    folder: Path,
+    *,
+    as_json: bool,
+    settings: OpenSettings,
+    namespaces: frozenset[str | None] | None = None,
+) -> int:
     """Take every collection out into one folder, with one manifest above theirs; returns the exit code.
 
     The manifest is written when the dump of each is finished, and lists those that were there at the beginning.
@@ -169,6 +179,7 @@ def dump_every(source: str, folder: Path, *, as_json: bool, settings: OpenSettin
     def one(part: Address) -> Part:
         there = Address.parse(path_address("dump", folder / collection_folder(part.require_collection())))
         with open_endpoint(part, settings) as here, open_endpoint(there, settings) as other:
+            within(here, other, namespaces)
             return Part(part.require_collection(), str(there), moved(here, other))
 
     parts = _each(address, settings, one, str(folder), as_json=as_json, known=names)
@@ -176,7 +187,7 @@ def dump_every(source: str, folder: Path, *, as_json: bool, settings: OpenSettin
         entries = tuple(_entry(folder, part.name) for part in parts)
         ended = iso_utc(SystemClock().now())
         write_server(folder, ServerManifest(__version__, SourceInfo.of(identity), started, ended, entries))
-    return _told(parts, str(address), str(folder), as_json=as_json)
+    return tell(parts, str(address), str(folder), as_json=as_json)
 
 
 def _require_same(folder: Path, identity: StoreIdentity, names: tuple[str, ...]) -> None:
@@ -204,27 +215,33 @@ def _each(
     as_json: bool,
     known: tuple[str, ...] | None = None,
 ) -> list[Part]:
-    """`one` for every collection. What ends one of them is kept, and the others have their turn."""
+    """`one` for every collection."""
     names = every_collection(source, settings)[1] if known is None else known
-    parts = []
-    for number, name in enumerate(names, start=1):
+    parts = {name: partial(one, replace(source, collection=name)) for name in names}
+    return each_part(parts, target, as_json=as_json)
+
+
+def each_part(parts: Mapping[str, Callable[[], Part]], target: str, *, as_json: bool) -> list[Part]:
+    """All of them, by name. What ends one of them is kept, and the others have their turn."""
+    done = []
+    for number, (name, one) in enumerate(parts.items(), start=1):
         if not as_json:
-            output.say(f"{'' if number == 1 else chr(10)}── {output.visible(name)} ({number} of {len(names)})")
+            output.say(f"{'' if number == 1 else chr(10)}── {output.visible(name)} ({number} of {len(parts)})")
         try:
-            part = one(replace(source, collection=name))
+            part = one()
         except ExitrampError as error:
             part = Part(name, target, None, error)
-        parts.append(part)
+        done.append(part)
         if as_json:
             continue
         if part.done is not None:
             part.done.say()
         elif part.error is not None:
             output.say(output.error_text(part.error))
-    return parts
+    return done
 
 
-def _told(parts: list[Part], source: str, target: str, *, as_json: bool) -> int:
+def tell(parts: list[Part], source: str, target: str, *, as_json: bool, what: str = "collection") -> int:
     """What is said of all together. An error weighs more than a verdict: nobody knows what it left undone."""
     failed = [part for part in parts if part.error is not None]
     verdicts = [part.done.verdict for part in parts if part.done is not None]
@@ -243,11 +260,10 @@ def _told(parts: list[Part], source: str, target: str, *, as_json: bool) -> int:
         output.say()
         if failed:
             names = ", ".join(output.visible(part.name, 60) for part in failed[:20])
-            output.say(f"{counted(len(failed), 'collection')} of {len(parts)} came to nothing: {names}")
+            output.say(f"{counted(len(failed), what)} of {len(parts)} came to nothing: {names}")
         else:
             output.say(
-                f"{output.verdict_word(verdict)}  {counted(len(parts), 'collection')}, {counted(rows, 'record')} "
-                f"→ {target}"
+                f"{output.verdict_word(verdict)}  {counted(len(parts), what)}, {counted(rows, 'record')} → {target}"
             )
     if failed:
         codes = [part.error.exit_code for part in failed if part.error is not None]

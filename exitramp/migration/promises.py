@@ -10,7 +10,9 @@ from exitramp.wrappers import Endpoint
 
 
 def promised_digests(endpoint: Endpoint) -> CollectionDigests | None:
-    """The digests in a dump's manifest; None for a store, which promises nothing."""
+    """The digests in a dump's manifest; None for a store, which promises nothing, and for a part of a dump."""
+    if endpoint.namespaces is not None:
+        return None
     return read_manifest(dump_folder(endpoint.address)).digests if endpoint.address.scheme == "dump" else None
 
 

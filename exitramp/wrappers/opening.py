@@ -22,6 +22,7 @@ from exitramp.urls import Address, Network, is_scheme, path_address
 from exitramp.wrappers.around import Policy, SearchAround, SinkAround, SourceAround, Stacked
 from exitramp.wrappers.deadline import Deadline
 from exitramp.wrappers.metered import Meter, Metered
+from exitramp.wrappers.namespaced import NamespacedSource, Namespaces
 from exitramp.wrappers.rate_limited import RateLimited
 from exitramp.wrappers.retrying import Retrying
 from exitramp.wrappers.sized import SizedSink
@@ -50,6 +51,7 @@ class Endpoint:
         self.meter = Meter()
         self._store = store
         self._raw_sink: VectorSink | None = None
+        self.namespaces: Namespaces | None = None
         self._metrics = metric_overrides(address)
         self._standing = standing_settings(address)
         clock = settings.clock
@@ -69,7 +71,19 @@ class Endpoint:
         return SourceAround(self._store.source(), self._policy)
 
     def source(self) -> DecodingSource:
+        if self.namespaces is not None:
+            return NamespacedSource(self.native_source(), self.namespaces, verbatim=self._verbatim())
         return DecodingSource(self.native_source(), verbatim=self._verbatim())
+
+    def within(self, namespaces: Namespaces | None) -> None:
+        """From now on only the records of these namespaces are read; None: of all."""
+        self.namespaces = namespaces
+
+    def require_records(self) -> None:
+        """Raises `UsageError` where one of the namespaces that are to be read has no record."""
+        source = self.source()
+        if isinstance(source, NamespacedSource):
+            source.require_records()
 
     def raw_sink(self) -> VectorSink:
         """The adapter's own sink, the same each time: for its limits, and for what only that kind of sink can do."""
