@@ -110,3 +110,16 @@ def _distances(field: VectorField, vector: npt.NDArray[Any], block: npt.NDArray[
             case _:
                 raise UsageError(f"numbers are not compared by {field.metric}")
     return found
+
+
+def unit_rows(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rows of length one; a row of zeros stays. In float64, scaled first, lest a square overflow or vanish."""
+    unit = np.zeros_like(matrix)
+    for start in range(0, len(matrix), 4096):  # in float64 the whole would take twice the memory again, and thrice
+        wide = matrix[start : start + 4096].astype(np.float64)
+        with np.errstate(all="ignore"):
+            for measure in (np.abs(wide).max(axis=1, keepdims=True, initial=0.0), None):
+                length = np.linalg.norm(wide, axis=1, keepdims=True) if measure is None else measure
+                np.divide(wide, length, out=wide, where=length != 0)
+            unit[start : start + 4096] = wide
+    return unit

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from exitramp.errors import CollectionMissing, StoreUnavailable
+from exitramp.errors import CollectionMissing, StoreUnavailable, UsageError
 from exitramp.ports.places import cursor_behind, parts_of, require_page_rows, span
 from exitramp.ports.reading import Cursor, Origin, Page, Partition, StoreIdentity
 from exitramp.ports.searching import IndexCoverage, SearchSettings
@@ -82,6 +82,14 @@ class IndexEngine(Protocol):
         ...
 
     def coverage(self, held: Held) -> IndexCoverage: ...
+
+
+def number_option(address: Address, name: str) -> int | None:
+    """The option as a number from 1 on, None where it is not given. Raises `UsageError` for anything else."""
+    text = address.option(name)
+    if text is not None and not (text.isascii() and text.isdigit() and int(text)):
+        raise UsageError(f"{address}: {name} is a whole number from 1 on, not '{text}'")
+    return None if text is None else int(text)
 
 
 class SideCarStore:

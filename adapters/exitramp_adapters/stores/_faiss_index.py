@@ -18,6 +18,7 @@ import numpy.typing as npt
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import SearchSettings
+from exitramp.ports.side_car_search import unit_rows
 from exitramp.records import Metric
 
 _READS_EXACTLY: Final = "Flat, HNSW…,Flat and IVF…,Flat, alone or in an IDMap"
@@ -185,19 +186,6 @@ def metric_of(path: Path, index: Any) -> Metric:
         if faiss_metric(metric) == index.metric_type:
             return metric
     raise DataInvalid(f"{path}: FAISS's metric type {index.metric_type} has no counterpart in exitramp")
-
-
-def unit_rows(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rows of length one; a row of zeros stays. In float64, scaled first, lest a square overflow or vanish."""
-    unit = np.zeros_like(matrix)
-    for start in range(0, len(matrix), 4096):  # in float64 the whole would take twice the memory again, and thrice
-        wide = matrix[start : start + 4096].astype(np.float64)
-        with np.errstate(all="ignore"):
-            for measure in (np.abs(wide).max(axis=1, keepdims=True, initial=0.0), None):
-                length = np.linalg.norm(wide, axis=1, keepdims=True) if measure is None else measure
-                np.divide(wide, length, out=wide, where=length != 0)
-            unit[start : start + 4096] = wide
-    return unit
 
 
 def build_index(factory: str, metric: Metric, matrix: npt.NDArray[np.float32]) -> Any:

@@ -27,7 +27,7 @@ from exitramp.errors import IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
 from exitramp.ports.side_car import side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
-from exitramp.ports.side_car_search import compare_all
+from exitramp.ports.side_car_search import compare_all, unit_rows
 from exitramp.ports.side_car_store import SideCarStore
 from exitramp.records import DType, Finding, IdKind, Metric, VectorField, VectorKind
 from exitramp.urls import Address, Network
@@ -43,7 +43,6 @@ from exitramp_adapters.stores._faiss_index import (
     read_index,
     read_rows,
     sdk,
-    unit_rows,
 )
 
 _FLAT: Final = frozenset({"IndexFlat", "IndexFlatIP", "IndexFlatL2"})
