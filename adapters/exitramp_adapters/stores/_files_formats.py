@@ -66,6 +66,7 @@ class ParquetRows:
             self.schema: pa.Schema | None = self._file.schema_arrow
             about = self._file.metadata
         self.rows: int | None = about.num_rows
+        self.metadata: Mapping[bytes, bytes] = about.metadata or {}
         sizes = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         _no_doubles(path, self._file.schema_arrow.names)

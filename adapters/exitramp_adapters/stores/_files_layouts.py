@@ -76,7 +76,8 @@ def _qdrant(address: Address, parts: Sequence[Part], root: Path) -> Table:
         config = json.loads(told.get("qdrant.collection_config", "{}"))
     except (KeyError, ValueError) as error:
         raise UsageError(
-            f"{parts[0].file.path}: its metadata does not say what its vectors are", hint="?layout=plain&id=id&vectors=…"
+            f"{parts[0].file.path}: its metadata does not say what its vectors are",
+            hint="?layout=plain&id=id&vectors=…",
         ) from error
     fields = []
     for column, about in vectors.items():
@@ -102,7 +103,9 @@ def _pinecone(address: Address, parts: Sequence[Part], root: Path) -> Table:
         if column in known:
             said = dtype_said(address, name, column)
             fields.append(Field(column, name, metric_said(address, name, column), said, said is not None))
-    findings = [Finding("source.unread", f"columns that Pinecone's layout has not: {', '.join(extra)}")] if extra else []
+    findings = (
+        [Finding("source.unread", f"columns that Pinecone's layout has not: {', '.join(extra)}")] if extra else []
+    )
     return Table(
         address.collection or root.stem,
         parts,
@@ -165,7 +168,9 @@ def _weaviate_columns(fields: Sequence[Field], times: Mapping[str, str]) -> Call
         for source in ("named_vectors", "multi_vectors"):
             wanted = [each for each in fields if each.column.startswith(f"{source}/")]
             if wanted and source in columns:
-                rows = [_vectors_in(text, lambda row=row: where(row)) for row, text in enumerate(_text(columns[source]))]
+                rows = [
+                    _vectors_in(text, lambda row=row: where(row)) for row, text in enumerate(_text(columns[source]))
+                ]
                 kind = pa.list_(pa.float64()) if source == "named_vectors" else pa.list_(pa.list_(pa.float64()))
                 for each in wanted:
                     try:
@@ -205,9 +210,7 @@ def _names(parts: Iterable[Part], column: str) -> list[str]:
 
 def _holds_any(parts: Iterable[Part], column: str) -> bool:
     return any(
-        chunk.columns[column].null_count < chunk.rows
-        for part in parts
-        for chunk in part.file.chunks((), only=[column])
+        chunk.columns[column].null_count < chunk.rows for part in parts for chunk in part.file.chunks((), only=[column])
     )
 
 

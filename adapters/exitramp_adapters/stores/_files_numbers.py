@@ -195,14 +195,10 @@ def _from_bytes(column: pa.Array, valid: npt.NDArray[np.bool_], where: Where, sa
         if len(part) % kind.itemsize:
             raise DataInvalid(f"{where(row)}: {len(part)} bytes are no whole number of {said} numbers")
     sizes = np.array([len(part) // kind.itemsize for part in parts], np.int64)
-    return Numbers(
-        VectorKind.DENSE, valid, sizes, np.frombuffer(b"".join(parts), kind), packed=said is DType.BINARY
-    )
+    return Numbers(VectorKind.DENSE, valid, sizes, np.frombuffer(b"".join(parts), kind), packed=said is DType.BINARY)
 
 
-def _bits(
-    valid: npt.NDArray[np.bool_], sizes: npt.NDArray[np.int64], flat: npt.NDArray[Any], where: Where
-) -> Numbers:
+def _bits(valid: npt.NDArray[np.bool_], sizes: npt.NDArray[np.int64], flat: npt.NDArray[Any], where: Where) -> Numbers:
     if len(sizes) and (len(np.unique(sizes)) > 1 or sizes[0] % 8):
         raise DataInvalid(f"{where(0)} or after it: vectors of bits have one length, in eights")
     items = int(sizes[0]) if len(sizes) else 8

@@ -161,9 +161,7 @@ class FilesSearch:
         return known
 
 
-def distances(
-    field: VectorField, query: npt.NDArray[Any], matrix: npt.NDArray[Any]
-) -> npt.NDArray[np.float64]:
+def distances(field: VectorField, query: npt.NDArray[Any], matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """float64[rows]: smaller is nearer, similarities being negated; cosine is 0 where either is zero."""
     found = np.zeros(len(matrix), np.float64)
     block = max(1, _BLOCK_BYTES // (8 * max(1, matrix.shape[1])))

@@ -213,7 +213,9 @@ class FilesSource:
         held.require_unchanged()
         if start < stop:
             raise StoreRejected(f"{self._store.address} holds {start} rows where {stop} were counted")
-        yield Page(empty_batch(held.spec), cursor, True) if waiting is None else Page(waiting.batch, waiting.cursor, True)
+        yield (
+            Page(empty_batch(held.spec), cursor, True) if waiting is None else Page(waiting.batch, waiting.cursor, True)
+        )
 
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
         held = self._store.snapshot()

@@ -123,9 +123,7 @@ class TableSnapshot:
             ids, spaces = _keys(self._table, part, chunk, first)
             yield [RecordKey(id_, space) for id_, space in zip(ids, spaces, strict=True)]
 
-    def _chunks(
-        self, start: int, stop: int, only: Sequence[str] | None
-    ) -> Iterator[tuple[Part, Chunk, int]]:
+    def _chunks(self, start: int, stop: int, only: Sequence[str] | None) -> Iterator[tuple[Part, Chunk, int]]:
         """The rows from `start` to `stop`, with the number of each chunk's first row among all files' rows."""
         for number, part in enumerate(self._table.parts):
             base, end = self._starts[number], self._starts[number + 1]
@@ -224,7 +222,10 @@ class _Looked:
         if not self.starts[-1]:
             name = self._table.parts[0].file.path
             raise DataInvalid(f"{name}: there are no rows, so nothing tells what its vectors are")
-        return [(each, look.field(each.name, each.metric)) for each, look in zip(self._table.fields, self._looks, strict=True)]
+        return [
+            (each, look.field(each.name, each.metric))
+            for each, look in zip(self._table.fields, self._looks, strict=True)
+        ]
 
     def id_kind(self) -> IdKind:
         if self._table.row_ids:

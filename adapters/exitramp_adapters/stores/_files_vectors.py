@@ -136,7 +136,9 @@ def stream_column(column: pa.Array, field: VectorField, where: Where, *, rounded
     sizes = found.sizes if found.inner is None else found.inner
     wrong = np.flatnonzero(sizes != items)
     if len(wrong):
-        raise DataInvalid(f"{where(0)} or after it: a vector of {sizes[wrong[0]]} numbers, of {items} in '{field.column}'")
+        raise DataInvalid(
+            f"{where(0)} or after it: a vector of {sizes[wrong[0]]} numbers, of {items} in '{field.column}'"
+        )
     matrix = flat.reshape(-1, items)
     if field.kind is VectorKind.MULTI:
         single = VectorField("", VectorKind.DENSE, field.dtype, field.metric, field.dimensions)
@@ -151,9 +153,7 @@ def stream_column(column: pa.Array, field: VectorField, where: Where, *, rounded
     return dense_array(whole, field, valid=found.valid)
 
 
-def _as(
-    flat: npt.NDArray[Any], field: VectorField, found: Numbers, where: Where, *, rounded: bool
-) -> npt.NDArray[Any]:
+def _as(flat: npt.NDArray[Any], field: VectorField, found: Numbers, where: Where, *, rounded: bool) -> npt.NDArray[Any]:
     wanted = NUMPY[field.dtype]
     if flat.dtype == wanted:
         return flat
