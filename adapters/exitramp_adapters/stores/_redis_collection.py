@@ -13,7 +13,7 @@ from exitramp.errors import DataInvalid, StoreProtocolError, StoreRejected, Stor
 from exitramp.ports import Origin
 from exitramp.records import CollectionSpec
 from exitramp_adapters.stores._redis_connection import Connection, bytes_of, exchange, pack, plain
-from exitramp_adapters.stores._redis_index import ORIGIN_PREFIX, Index, index_in
+from exitramp_adapters.stores._redis_index import MARK, ORIGIN_PREFIX, Index, index_in
 from exitramp_adapters.stores._redis_records import hash_batch, json_batch, rounded_rows
 
 # One call of SCAN walks over this many keys of the database; 2.1M keys a second here, at 1,000 1.5M.
@@ -128,6 +128,12 @@ class Collection(Connection):
                 there.append(key)
                 held.append(value)
         return there, held
+
+    def any_marked(self, keys: Sequence[bytes]) -> bool:
+        """Whether one of these hashes says which of its fields are JSON."""
+        with self.wire() as wire:
+            found = exchange(wire, [pack((b"HEXISTS", key, MARK.encode())) for key in keys], len(keys))
+        return any(each == 1 for each in found)
 
     def note_key(self) -> bytes:
         return bytes_of(ORIGIN_PREFIX + self.name)

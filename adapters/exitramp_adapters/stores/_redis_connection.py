@@ -167,7 +167,7 @@ def exchange(wire: Any, packed: Iterable[bytes], replies: int) -> list[Any]:
 
     # The commands are sent whole before an answer is read: neither side's buffers hold the other up, since the server
     # reads on while it cannot write.
-    wire.send_packed_command(list(packed), check_health=False)
+    wire.send_packed_command([b"".join(packed)], check_health=False)
     found: list[Any] = []
     for _ in range(replies):
         try:

