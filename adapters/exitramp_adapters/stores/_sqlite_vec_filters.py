@@ -2,8 +2,8 @@
 
 A filter becomes a condition, and beside it one that says of which rows the first may be wrong. Those are looked at by
 `exitramp.filters.matches`: payloads with values that stand there as a tag (big integers, NaN, timestamps) or with
-escaped characters, and numbers so near to one of the filter's that SQLite, which does not round every decimal text to
-the nearest double, may take them for it. SQLite's JSON functions were tried with each kind of value.
+escaped characters, and numbers so near to one of the filter's that SQLite may take them for it. It does not round every
+decimal text to the nearest double: of 150,000 with exponents of any size 3.51 took 24,000 for a neighbour.
 """
 
 from __future__ import annotations

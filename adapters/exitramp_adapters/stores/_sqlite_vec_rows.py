@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from exitramp import canonical
 from exitramp.arrow import dense_array, stream_schema
@@ -143,8 +144,8 @@ class Rows:
         found, names = self.found, self._names()
         roles = found.roles
         texts = None if roles.payload is None else columns[2 + names.index(roles.payload)]
-        if found.is_own:
-            return _canonical(texts or [], ids)
+        if texts is not None and not roles.values:
+            return _canonical(texts, ids)
         values: dict[str, Sequence[Any]] = {}
         for name in roles.values:
             column = columns[2 + names.index(name)]
@@ -317,20 +318,31 @@ def _canonical(texts: Sequence[Any], ids: Sequence[str]) -> pa.Array:
     texts = list(texts)
     for row, text in enumerate(texts):
         if text is not None and type(text) is not str:
-            texts[row] = canonical.dumps(_parsed(text, ids[row]))
+            raise _no_text(text, ids[row])
     column = pa.array(texts, pa.string())
-    faults = canonical_faults(column)
-    for row in faults:
+    for row in canonical_faults(column):
         texts[row] = canonical.dumps(_parsed(texts[row], ids[row]))
-    return pa.array(texts, pa.string()) if faults else column
+        column = None
+    column = pa.array(texts, pa.string()) if column is None else column
+    if not pc.all(pc.starts_with(column, "{")).as_py() and len(column) > column.null_count:
+        row = next(row for row, text in enumerate(texts) if text is not None and not text.startswith("{"))
+        raise DataInvalid(f"the payload of the record '{ids[row]}' is no object")
+    return column
 
 
 def _parsed(text: Any, id_: str) -> Any:
     if text is None:
         return None
     if type(text) is not str:
-        raise DataInvalid(f"the payload of the record '{id_}' is no JSON text but a {canonical.type_name(text)}")
+        raise _no_text(text, id_)
     try:
         return canonical.parse(text)
     except DataInvalid as error:
         raise DataInvalid(f"the payload of the record '{id_}' is {error.message}") from error
+
+
+def _no_text(value: Any, id_: str) -> DataInvalid:
+    return DataInvalid(
+        f"the payload of the record '{id_}' is no JSON text but a {canonical.type_name(value)}",
+        hint="SQLite's own binary JSON becomes text with json(COLUMN)" if isinstance(value, bytes) else None,
+    )
