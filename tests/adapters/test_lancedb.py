@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 os.environ.setdefault("LANCEDB_LOG", "error")
-import lancedb  # noqa: E402
+import lancedb
 
 from exitramp import canonical
-from exitramp.arrow import dense_matrix, vector_type
+from exitramp.arrow import vector_type
 from exitramp.records import CollectionSpec, VectorKind
 from exitramp.testing import Feature, Row, StoreConformance, StoreHarness
 from exitramp.testing.conformance.filters import FilterConformance
 from exitramp.testing.conformance.search import SearchConformance
+from exitramp.testing.conformance.vectors import VectorConformance
+from exitramp.testing.conformance.writing import WritingConformance
 from exitramp.testing.rows import column_from_values, values_from_column
 
 
@@ -129,3 +130,15 @@ class TestLance(StoreConformance):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> LanceHarness:
         return LanceHarness(tmp_path / "db")
+
+
+class TestLanceIvfFlat(VectorConformance, WritingConformance, SearchConformance, FilterConformance):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> LanceHarness:
+        return LanceHarness(tmp_path / "db", "?index=IVF_FLAT")
+
+
+class TestLanceHnsw(SearchConformance, FilterConformance):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> LanceHarness:
+        return LanceHarness(tmp_path / "db", "?index=IVF_HNSW_FLAT")

@@ -1,39 +1,41 @@
 """Writing a LanceDB table: what it can hold, whole records once each, and an index at the end where one is asked for.
 
-LanceDB's `add` keeps two rows of one id without a word, and its `merge_insert`, which replaces them in one commit, takes
-three times as long (20,000 x 384 in 0.16 s, not 0.05). So the sink knows the ids that are there, by 8 bytes of each: what
-is surely new is added, the rest is merged. Both are one commit of LanceDB's: a kill leaves the version before it or the
-one after it.
+LanceDB's `add` keeps two rows of one id without a word, and its `merge_insert`, which replaces them in one commit,
+takes three times as long (20,000 x 384 in 0.16 s, not 0.05). So the sink knows the ids that are there, by 8 bytes of
+each: what is surely new is added, the rest is merged. Both are one commit of LanceDB's: a kill leaves the version
+before it or the one after it.
 
 LanceDB leaves its files to the operating system and syncs none of them (seen with strace), so `flush` does.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exitramp.arrow import record_keys, require_schema, stream_schema, vector_type
+from exitramp.arrow import require_schema, stream_schema, vector_type
 from exitramp.durable import make_folder, storage_errors, sync_folder
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
+from exitramp_adapters.stores._lancedb_keys import KnownKeys, hashes_of, key_column, key_text, sql_texts
 from exitramp_adapters.stores._lancedb_tables import (
     DISTANCES,
     FIELD,
     ID_KIND,
     INDEX_KEY,
     LAYOUT,
-    ORIGIN,
     METRICS,
+    ORIGIN,
     View,
     index_settings,
     origin_in,
@@ -87,9 +89,9 @@ INDEX_TYPES: Final = {
     "IVF_HNSW_SQ": "HnswSq",
     "IVF_HNSW_PQ": "HnswPq",
 }
-# With fewer rows in a fragment than this, on the average, `finish` puts them together: reading 20,000 x 384 out of
-# fragments of 100 rows took six times as long as out of one, of 2,000 rows half again as long.
-_SMALL_FRAGMENT_ROWS: Final = 5_000
+# With fewer rows in a fragment than this, on the average, `finish` puts them together. To read 20,000 x 384 out of
+# fragments of 2,000 rows takes as long as out of one (10 ms), out of those of 400 half again, of 100 six times as long.
+_SMALL_FRAGMENT_ROWS: Final = 1_000
 _MANY_FRAGMENTS: Final = 16
 
 
@@ -106,9 +108,12 @@ class LanceSink:
         self._batches: list[pa.RecordBatch] = []
         self._buffered_bytes = 0
         self._synced: set[tuple[str, int, int]] = set()
+        self._syncing: ThreadPoolExecutor | None = None
 
     def limits(self) -> SinkLimits:
-        return LIMITS
+        # Indexes compare by squares in float32: where those overflow no part of the index is the nearest, and building
+        # it ends in an error.
+        return LIMITS if self._store.index is None else replace(LIMITS, vector_magnitude=1e15)
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
         store = self._store
@@ -178,7 +183,7 @@ class LanceSink:
         view = self._ready()
         self._write()
         spaces = view.roles.namespace is not None
-        wanted = [_key_text(key) if spaces else key.id for key in keys if spaces or key.namespace is None]
+        wanted = [key_text(key) if spaces else key.id for key in keys if spaces or key.namespace is None]
         with translated(str(self._store.address)):
             for start in range(0, len(wanted), _DELETE_IDS):
                 self._table.delete(f"{view.key} IN ({sql_texts(wanted[start : start + _DELETE_IDS])})")
@@ -226,24 +231,23 @@ class LanceSink:
         return self._known
 
     def _sync(self) -> None:
-        """Bring to the disk what LanceDB wrote since the last time."""
+        """Bring to the disk what LanceDB wrote since the last time, side by side: one after the other takes 8 ms."""
         folder = self._store.folder()
-        changed = set()
+        new: dict[str, tuple[str, int, int]] = {}
         with storage_errors(folder):
             for entry in _files_below(folder):
                 found = entry.stat()
                 mark = (entry.path, found.st_ino, found.st_mtime_ns)
-                if mark in self._synced:
-                    continue
-                handle = os.open(entry.path, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
-                self._synced.add(mark)
-                changed.add(os.path.dirname(entry.path))
-        for path in sorted(changed):
-            sync_folder(Path(path))
+                if mark not in self._synced:
+                    new[entry.path] = mark
+        if not new:
+            return
+        folders = {os.path.dirname(path) for path in new}
+        if self._syncing is None:
+            self._syncing = ThreadPoolExecutor(8, "exitramp-lancedb-sync")
+        for paths in (new, folders):
+            list(self._syncing.map(_sync_path, paths))
+        self._synced.update(new.values())
 
     def finish(self, account: TransferAccount) -> None:
         """Put small fragments together, build the index that the address asks for, bring one that is there up to it."""
@@ -257,7 +261,8 @@ class LanceSink:
             if small or any(index["unindexed"] for index in indices):
                 self._table.optimize()
             for column, config in self._wanted_indices(view):
-                self._table.create_index(column, config=config)
+                if self._table.count_rows(f"`{column}` IS NOT NULL"):
+                    self._table.create_index(column, config=config)
             self._version = -1
         self._sync()
 
@@ -265,48 +270,32 @@ class LanceSink:
         wanted = self._store.index
         if wanted is None or not self._table.count_rows():
             return
-        by_name = {field.name: (column, field) for column, field in view.roles.vectors.items()}
+        where = str(self._store.address)
         if wanted != "source":
-            for column, field in by_name.values():
-                yield column, index_config({"type": wanted}, field, str(self._store.address))
+            for column, field in view.roles.vectors.items():
+                if _is_indexed(field, wanted):
+                    yield column, index_config({"type": wanted}, field, where)
             return
+        by_name = {field.name: column for column, field in view.roles.vectors.items()}
         for index in self._source_indices:
-            name = index["columns"][0]
-            column, field = by_name.get(name, by_name.get("", (None, None)) if len(by_name) == 1 else (None, None))
-            if index["distance"] and column is not None and field is not None:
-                yield column, index_config(index, field, str(self._store.address))
+            found = by_name.get(index["columns"][0]) or (by_name.get("") if len(by_name) == 1 else None)
+            if index["distance"] and found is not None:
+                yield found, index_config(index, view.roles.vectors[found], where)
 
     def close(self) -> None:
         """What was not flushed is lost."""
         self._batches, self._buffered_bytes, self._known = [], 0, None
+        if self._syncing is not None:
+            self._syncing.shutdown()
+            self._syncing = None
 
 
-class KnownKeys:
-    """Which keys may be there, by 64-bit hashes in sorted runs that double in size. None that is there is missed."""
-
-    def __init__(self) -> None:
-        self._runs: list[npt.NDArray[np.int64]] = []
-
-    def add(self, hashes: npt.NDArray[np.int64]) -> None:
-        if not len(hashes):
-            return
-        run = np.sort(hashes)
-        while self._runs and len(self._runs[-1]) <= 2 * len(run):
-            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
-        self._runs.append(run)
-
-    def has(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        found = np.zeros(len(hashes), np.bool_)
-        for run in self._runs:
-            at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
-            found |= run[at] == hashes
-        return found
-
-
-def hashes_of(keys: Any) -> npt.NDArray[np.int64]:
-    """Python's own hashes of a column of texts: 0.15 us each, and the same only within this process."""
-    texts = keys.to_pylist()
-    return np.fromiter(map(hash, texts), np.int64, len(texts))
+def _is_indexed(field: VectorField, kind: str) -> bool:
+    """Whether `?index=` builds over the field. LanceDB has no index over int8, and over bytes only those that keep
+    them whole; the one over lists of vectors found 3 of the 10 nearest of 300, so that only `index=source` makes it."""
+    if field.kind is VectorKind.MULTI or field.dtype is DType.INT8:
+        return False
+    return field.dtype is not DType.BINARY or kind.endswith("FLAT")
 
 
 def index_config(index: Mapping[str, Any], field: VectorField, where: str) -> Any:
@@ -327,21 +316,6 @@ def index_config(index: Mapping[str, Any], field: VectorField, where: str) -> An
     }
     given = {name: value for name, value in options.items() if value is not None}
     return getattr(kinds, made)(distance_type=DISTANCES[field.metric], **given)
-
-
-def sql_texts(texts: Sequence[str]) -> str:
-    return ",".join("'" + text.replace("'", "''") + "'" for text in texts)
-
-
-def _key_text(key: RecordKey) -> str:
-    """As `_key_column` writes it: `/ID` in no namespace, else `LENGTH:NAMESPACE/ID`, which no two records share."""
-    return f"/{key.id}" if key.namespace is None else f"{len(key.namespace)}:{key.namespace}/{key.id}"
-
-
-def _key_column(namespaces: pa.Array, ids: pa.Array) -> pa.Array:
-    lengths = pc.utf8_length(namespaces).cast(pa.string())
-    spaces = pc.binary_join_element_wise(lengths, namespaces, ":")
-    return pc.binary_join_element_wise(pc.fill_null(spaces, ""), ids, "/")
 
 
 def _columns_of(spec: CollectionSpec) -> dict[str, VectorField]:
@@ -380,7 +354,7 @@ def _table_rows(batch: pa.RecordBatch, view: View) -> pa.RecordBatch:
     columns = {name: batch.column(name) for name in stream_schema(view.spec).names}
     columns["payload"] = pa.ExtensionArray.from_storage(pa.json_(), batch.column("payload"))
     if view.roles.namespace is not None:
-        columns["key"] = _key_column(batch.column("namespace"), batch.column("id"))
+        columns["key"] = key_column(batch.column("namespace"), batch.column("id"))
     columns |= {
         column: batch.column(field.column).cast(_stored_type(field)) for column, field in view.roles.vectors.items()
     }
@@ -399,6 +373,15 @@ def _refuse_nan(rows: pa.Table, view: View) -> None:
                 raise DataInvalid(f"a vector of '{column}' holds NaN, which LanceDB refuses")
 
 
+def _sync_path(path: str) -> None:
+    with storage_errors(Path(path)):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
@@ -408,6 +391,4 @@ def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _json(value: Any) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
