@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from exitramp.cli.checking import CHECKS, check, checked_text, newest_checks
 from exitramp.cli.options import json_option
 from exitramp.cli.output import emit_json, say, table, visible
 from exitramp.errors import ExitrampError
@@ -13,28 +14,46 @@ from exitramp.registry import MODELS, STORES, is_installed, listed, load
 from exitramp.secrets import redact
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @json_option
-def stores(as_json: bool) -> None:
+@click.pass_context
+def stores(context: click.Context, as_json: bool) -> None:
     """What kinds of store are installed, and what each can do.
 
     `evidence` says what an adapter was tested against: the real thing, the real engine behind an emulated wire, or a
-    mock of the wire. Nothing of a store's SDK is imported for this list.
+    mock of the wire; and what 'stores check' found of a server of yours, of which the newest evidence in
+    .exitramp/checks is shown. Nothing of a store's SDK is imported for this list.
 
     \b
     Example:
       exitramp stores
     """
+    if context.invoked_subcommand is not None:
+        return
     rows = [_row(STORES, item.name, item.distribution, ("vector_kinds", "fidelity")) for item in listed(STORES)]
+    checked = newest_checks(CHECKS)
+    for row in rows:
+        row["checked"] = checked.get(row["scheme"])
     if as_json:
         emit_json({"stores": rows})
         return
     shown = [
-        (row["scheme"], row["address"], row["installed"], ", ".join(row["roles"]), row["fidelity"], row["evidence"])
+        (
+            row["scheme"],
+            row["address"],
+            row["installed"],
+            ", ".join(row["roles"]),
+            ", ".join(row["vector_kinds"]) if row["vector_kinds"] != "?" else "?",
+            row["fidelity"],
+            row["evidence"] + (f"; {checked_text(row['checked'])}" if row["checked"] else ""),
+        )
         for row in rows
     ]
-    say(table(shown, ("store", "address", "installed", "roles", "fidelity", "evidence")))
+    say(table(shown, ("store", "address", "installed", "roles", "vectors", "fidelity", "evidence")))
     _say_problems(rows)
+
+
+stores.add_command(check)
 
 
 def _row(group: str, name: str, distribution: str, more: tuple[str, ...] = ()) -> dict[str, Any]:

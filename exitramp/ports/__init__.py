@@ -29,7 +29,7 @@ from exitramp.ports.searching import (
     VectorSearch,
 )
 from exitramp.ports.services import Corpus, Service, ServiceAdapter
-from exitramp.ports.stores import Store, StoreAdapter
+from exitramp.ports.stores import DropsCollection, Store, StoreAdapter
 from exitramp.ports.writing import (
     DocumentRoom,
     NameRule,
@@ -50,6 +50,7 @@ __all__ = [
     "Corpus",
     "Cursor",
     "DocumentRoom",
+    "DropsCollection",
     "Embedder",
     "Hits",
     "IndexCoverage",

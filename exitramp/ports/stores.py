@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from exitramp.ports.reading import VectorSource
 from exitramp.ports.searching import VectorSearch
 from exitramp.ports.writing import VectorSink
 from exitramp.urls import Address, Network
-
-if TYPE_CHECKING:
-    pass
 
 
 @runtime_checkable
@@ -26,6 +23,16 @@ class Store(Protocol):
     def search(self) -> VectorSearch: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class DropsCollection(Protocol):
+    """A `Store` that can also remove the collection at its address. Nothing but a check of the store asks for it, and
+    only for collections that it made itself."""
+
+    def drop(self) -> None:
+        """Remove the collection and everything in it. Raises `CollectionMissing`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

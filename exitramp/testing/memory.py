@@ -97,6 +97,10 @@ class MemoryStore:
             raise StoreUnavailable(f"{self.address} was closed", hint="open it again")
         return collections_of(self.address.location)
 
+    def drop(self) -> None:
+        self.collection()
+        del self.everything()[self.address.require_collection()]
+
     def collection(self) -> MemoryCollection:
         """Raises `CollectionMissing`; looking for a collection never makes it."""
         name = self.address.require_collection()

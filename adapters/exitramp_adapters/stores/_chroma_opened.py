@@ -24,6 +24,7 @@ ORIGIN_KEY: Final = "_exitramp_origin"
 """The key in a collection's own metadata under which `create` keeps what it was told."""
 
 _LIST_ROWS: Final = 10_000
+_DROPPED_ROWS: Final = 1000
 
 
 class OpenedChroma:
@@ -112,6 +113,21 @@ class OpenedChroma:
                 **connection.place,
             )
             self._held = connection.wrapped(model)
+
+    def drop(self) -> None:
+        """Remove the collection, its records first: Chroma's own deletion leaves their lists behind, to turn up in
+        records of others. Raises `CollectionMissing`."""
+        found = self.collection(fresh=True)
+        while True:
+            with self.calling():
+                some = found.get(include=[], limit=_DROPPED_ROWS)["ids"]
+                if not some:
+                    break
+                found.delete(ids=some)
+        connection = self.connected()
+        with self.calling():
+            connection.server.delete_collection(name=self.address.require_collection(), **connection.place)
+        self._held = None
 
     def names(self) -> tuple[str, ...]:
         connection = self.connected()

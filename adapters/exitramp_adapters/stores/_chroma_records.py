@@ -90,6 +90,26 @@ class Columns:
                 stubborn.append(row)
         return replace(self, metadatas=metadatas), stubborn
 
+    def differing_lists(self, there: Mapping[str, Any]) -> list[int]:
+        """The rows that have another list than was written, or a key that was not, by a `get` of their metadatas.
+        Numbers are not compared: Chroma rounds some by itself."""
+        found = dict(zip(there["ids"], there["metadatas"], strict=True))
+        return [
+            row
+            for row, (id_, written) in enumerate(zip(self.ids, self.metadatas, strict=True))
+            if id_ in found and _lists(found[id_]) != _lists(written)
+        ]
+
+
+def _lists(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keys of a metadata, with the values of those that are lists of anything but floats."""
+    told = metadata or {}
+    return {key: _shape(value) if isinstance(value, list) else None for key, value in told.items()}
+
+
+def _shape(values: list[Any]) -> Any:
+    return len(values) if isinstance(values[0], float) else values
+
 
 def columns_of(batch: pa.RecordBatch, field: VectorField, *, where: str) -> Columns:
     """Everything is looked at before anything is written. Raises `DataInvalid` naming the record."""

@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -15,14 +15,16 @@ from exitramp.errors import CollectionExists, CollectionMissing, UsageError
 from exitramp.ports import Origin, SinkLimits, TransferAccount
 from exitramp.ports.collection_metadata import KEY
 from exitramp.records import CollectionSpec, RecordKey, VectorField
+from exitramp_adapters.stores._chroma_leftovers import leftovers
 from exitramp_adapters.stores._chroma_limits import INDEX_KEY, LIMITS, SPACES, WRITE_ROWS, is_name
 from exitramp_adapters.stores._chroma_opened import ORIGIN_KEY, OpenedChroma, index_settings, user_metadata
-from exitramp_adapters.stores._chroma_records import columns_of, native_ids
+from exitramp_adapters.stores._chroma_records import Columns, columns_of, native_ids
 
 _WRITE_BYTES: Final = 16 * 2**20  # a server takes 40 MB a request, in which vectors are a third longer
 # After so many records Chroma rewrites its index files in place, which a kill must not meet; its own default is 1000.
 _LOADING_SYNC_ROWS: Final = 10_000
 _SYNC_ROWS: Final = 1000
+_GHOST_TRIES: Final = 5
 
 
 class ChromaSink:
@@ -31,6 +33,7 @@ class ChromaSink:
     def __init__(self, chroma: OpenedChroma) -> None:
         self._chroma = chroma
         self._field: VectorField | None = None
+        self._haunted: bool | None = None  # whether lists of deleted collections may turn up; None: not looked yet
         self._behind: int | None = None  # changes that the index files lack; None: not known
 
     def limits(self) -> SinkLimits:
@@ -100,8 +103,7 @@ class ChromaSink:
             with self._chroma.calling():
                 there = found.get(ids=part.ids, include=["metadatas", "documents", "uris"])
                 if not there["ids"]:
-                    found.add(**part.arguments())
-                    self._changed(part.ids)
+                    self._add(found, part)
                     continue
                 merging, stubborn = part.replacing(there)
                 found.upsert(**merging.arguments())
@@ -110,8 +112,32 @@ class ChromaSink:
                     again = part.only(stubborn)
                     found.delete(ids=again.ids)
                     self._changed(again.ids)
-                    found.add(**again.arguments())
-                    self._changed(again.ids)
+                    self._add(found, again)
+                others = part.only([row for row, id_ in enumerate(part.ids) if id_ not in set(there["ids"])])
+                self._free_of_ghosts(found, others)
+
+    def _add(self, found: Any, part: Columns) -> None:
+        found.add(**part.arguments())
+        self._changed(part.ids)
+        self._free_of_ghosts(found, part)
+
+    def _free_of_ghosts(self, found: Any, part: Columns) -> None:
+        """Lists that a deleted collection left behind are Chroma's for whoever gets their rows next (its issue 7594):
+        records that show what nobody wrote are deleted, which takes it away, and added again.
+
+        A look costs 3 % of adding, so that embedded, where the files tell whether there can be any, it is spared.
+        """
+        if self._haunted is None:
+            self._haunted = self._chroma.path is None or leftovers(self._chroma.path)
+        for _ in range(_GHOST_TRIES if self._haunted and part.ids else 0):
+            rows = part.differing_lists(found.get(ids=part.ids, include=["metadatas"]))
+            if not rows:
+                return
+            part = part.only(rows)
+            found.delete(ids=part.ids)
+            self._changed(part.ids)
+            found.add(**part.arguments())
+            self._changed(part.ids)
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
         found, ids = self._chroma.collection(), native_ids(keys)

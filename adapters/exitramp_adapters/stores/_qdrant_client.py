@@ -90,6 +90,13 @@ class Connection:
         with translated(self.address, closed=self._closed):
             return tuple(sorted(each.name for each in self._made_client().get_collections().collections))
 
+    def drop(self) -> None:
+        """Remove the collection. Raises `CollectionMissing`."""
+        self.described()
+        with self.calling() as client:
+            client.delete_collection(self.name)
+        self._spec = None
+
     def described(self) -> dict[str, Any]:
         """What the server says of the collection, in its own JSON. Raises `CollectionMissing`."""
         with self.calling() as client:

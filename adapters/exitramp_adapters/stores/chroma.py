@@ -64,6 +64,9 @@ class ChromaStore:
     def search(self) -> ChromaSearch:
         return ChromaSearch(self._chroma)
 
+    def drop(self) -> None:
+        self._chroma.drop()
+
     def close(self) -> None:
         self._chroma.close()
 

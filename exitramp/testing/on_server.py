@@ -1,0 +1,233 @@
+"""The suite on somebody's own server: in scratch collections that it makes and removes, and dated evidence of it.
+
+What the harness of a store's own tests does through the raw SDK is done through the adapter here, opened anew for each
+step, since nothing else is at hand: the suite then shows that what was written comes back, and not that another client
+sees the same. Names, kills and stops are left out: nobody's server is filled with strange names or cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from exitramp import __version__
+from exitramp.clock import Clock, SystemClock, iso_utc
+from exitramp.errors import CollectionExists, CollectionMissing, UsageError
+from exitramp.ports import (
+    DropsCollection,
+    Origin,
+    Store,
+    StoreIdentity,
+    TransferAccount,
+    VectorSearch,
+    VectorSink,
+    VectorSource,
+)
+from exitramp.records import CollectionSpec
+from exitramp.registry import open_store
+from exitramp.testing.conformance.harness import Feature, StoreHarness
+from exitramp.testing.conformance.steps import origin_of, upsert_rows
+from exitramp.testing.rows import Row, rows_from_batch
+from exitramp.testing.runner import Outcome, run_suite
+from exitramp.urls import Address, Network
+from exitramp.wrappers.around import SinkAround, SourceAround, Stacked
+
+LEFT_OUT = ("names_that_the_store", "a_name_outside", "rule_for_names", "longest_name", "described_as_it_was_made")
+"""Parts of the names of tests that need a raw SDK, or make collections of names which nobody chose."""
+
+
+class ScratchHarness(StoreHarness):
+    """Collections called `scratch`, `scratch-2` and so on; every one that was named is dropped at the end.
+
+    Tests go on calling them what they do. Raises `CollectionExists` where one is there before it was made here.
+    """
+
+    lacks = {
+        Feature.SERVER_KILL: "nobody's server is killed",
+        Feature.SERVER_STOP: "nobody's server is stopped",
+        Feature.RAW_EDIT: "nothing but the adapter itself is at hand",
+        Feature.RAW_COLLECTIONS: "a server may hold collections of others",
+    }
+
+    def __init__(self, base: Address, scratch: str, network: Network) -> None:
+        self._base, self._scratch, self._network = base, scratch, network
+        self._named: dict[str, str] = {}
+        if base.scheme == "memory":
+            self.lacks = {**self.lacks, Feature.NEW_PROCESS: "it lives in this process alone"}
+
+    def address(self, collection: str) -> str:
+        return self._base.with_collection(self._name(collection)).text
+
+    def _name(self, collection: str) -> str:
+        number = list(self._named).index(collection) if collection in self._named else len(self._named)
+        return self._scratch if number == 0 else f"{self._scratch}-{number + 1}"
+
+    def open(self, collection: str) -> Store:
+        address = Address.parse(self.address(collection))
+        store = open_store(address, self._network)
+        if collection not in self._named:
+            _require_absent(store, address)
+            self._named[collection] = address.require_collection()
+        return _Renamed(store, collection, self._named[collection])
+
+    def raw_seed(self, collection: str, spec: CollectionSpec, rows: Sequence[Row]) -> None:
+        store = self.open(collection)
+        try:
+            sink = store.sink()
+            sink.create(spec, origin_of(spec))
+            upsert_rows(sink, spec, rows)
+            sink.flush()
+            sink.finish(TransferAccount())
+        finally:
+            store.close()
+
+    def raw_read(self, collection: str) -> list[Row]:
+        store = self.open(collection)
+        try:
+            source = store.source()
+            spec = source.describe()
+            [partition] = source.partitions(1)
+            return [row for page in source.scan(partition, batch_rows=500) for row in rows_from_batch(page.batch, spec)]
+        finally:
+            store.close()
+
+    def remove(self) -> None:
+        """Drop every collection that was named."""
+        for name in self._named.values():
+            store = open_store(self._base.with_collection(name), self._network)
+            try:
+                drop(store)
+            finally:
+                store.close()
+        self._named.clear()
+
+
+class _Renamed:
+    """A store whose collection `native` is called `shown` by whoever reads or makes it."""
+
+    def __init__(self, store: Store, shown: str, native: str) -> None:
+        self._store, self._shown, self._native = store, shown, native
+
+    def source(self) -> VectorSource:
+        return _RenamedSource(self._store.source(), self._shown)
+
+    def sink(self) -> VectorSink:
+        return _RenamedSink(self._store.sink(), self._native)
+
+    def search(self) -> VectorSearch:
+        return self._store.search()
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class _RenamedSource(SourceAround):
+    def __init__(self, source: VectorSource, shown: str) -> None:
+        super().__init__(source, Stacked())
+        self._shown = shown
+
+    def describe(self) -> CollectionSpec:
+        return super().describe().renamed(self._shown)
+
+
+class _RenamedSink(SinkAround):
+    def __init__(self, sink: VectorSink, native: str) -> None:
+        super().__init__(sink, Stacked())
+        self._native = native
+
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        super().create(spec.renamed(self._native), origin)
+
+
+def drop(store: Store) -> None:
+    """Remove a store's collection; nothing where there is none."""
+    with suppress(CollectionMissing):
+        if isinstance(store, DropsCollection):
+            store.drop()
+
+
+def _require_absent(store: Store, address: Address) -> None:
+    try:
+        store.source().describe()
+    except CollectionMissing:
+        return
+    raise CollectionExists(
+        f"{address} is there already, and the check would remove it", hint="give another name with --scratch"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a check found, of which server, and when."""
+
+    identity: StoreIdentity
+    checked_at: str
+    outcomes: tuple[Outcome, ...]
+
+    def count(self, outcome: str) -> int:
+        return sum(each.outcome == outcome for each in self.outcomes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": "exitramp-store-check",
+            "format_version": 1,
+            "tool": {"name": "exitramp", "version": __version__},
+            "checked_at": self.checked_at,
+            "adapter": self.identity.adapter,
+            "address": self.identity.address,
+            "server_version": self.identity.server_version,
+            "client_version": self.identity.client_version,
+            "passed": self.count("passed"),
+            "failed": self.count("failed"),
+            "skipped": self.count("skipped"),
+            "tests": [{"test": each.test, "outcome": each.outcome, "reason": each.reason} for each in self.outcomes],
+        }
+
+
+def check_store(
+    address: Address,
+    scratch: str,
+    network: Network,
+    *,
+    only: str = "",
+    progress: Callable[[int], None] = lambda tests: None,
+    clock: Clock | None = None,
+) -> Evidence:
+    """Run the suite, or those of its tests whose names hold `only`, at an address without a collection.
+
+    Raises `CollectionExists` before anything is written where a scratch collection is there already. Whatever was made
+    is removed, also where the suite is interrupted.
+    """
+    moment = iso_utc((clock or SystemClock()).now())
+    store = open_store(address.with_collection(scratch), network)
+    try:
+        if not isinstance(store, DropsCollection):
+            raise UsageError(
+                f"{address}: this adapter cannot remove a collection, so it cannot be checked like this",
+                hint="the suite runs on such a store in a test of your own: docs/write-an-adapter.md",
+            )
+        _require_absent(store, address.with_collection(scratch))
+        identity = replace(store.source().identity(), address=str(address), collections=())
+    finally:
+        store.close()
+    made: list[ScratchHarness] = []
+
+    begun = 0
+
+    def fresh(folder: object) -> ScratchHarness:
+        nonlocal begun
+        begun += 1
+        progress(begun)
+        for harness in made:
+            harness.remove()
+        made[:] = [ScratchHarness(address, scratch, network)]
+        return made[0]
+
+    try:
+        outcomes = run_suite(fresh, only=lambda test: only in test and not any(part in test for part in LEFT_OUT))
+    finally:
+        for harness in made:
+            harness.remove()
+    return Evidence(identity, moment, tuple(outcomes))
