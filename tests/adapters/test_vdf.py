@@ -77,7 +77,7 @@ class VdfHarness(StoreHarness):
         for part in [] if told is None else told["parts"]:
             table, beside = pq.read_table(self.folder / part["data"]), pq.read_table(self.folder / part["records"])
             assert [str(id_) for id_ in table.column("id").to_pylist()] == beside.column("id").to_pylist()
-            vectors = self._vectors(table, told["columns"])
+            vectors = self._vectors(table, told["columns"], told["spec"]["vectors"])
             for row, each in zip(beside.to_pylist(), vectors, strict=True):
                 found[row["id"], row["namespace"]] = as_row(row, each)
         for folder in self.folder.glob(".exitramp-load-*"):
@@ -96,13 +96,16 @@ class VdfHarness(StoreHarness):
             raise LookupError(collection)
         return list(found.values())
 
-    def _vectors(self, table: pa.Table, columns: dict[str, str]) -> list[dict[str, Any]]:
+    def _vectors(self, table: pa.Table, columns: dict[str, str], fields: Any = ()) -> list[dict[str, Any]]:
+        """VDF has doubles; they must be the numbers of the field's own type, to the last."""
         found: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
+        types = {f"vector:{field['name']}" if field["name"] else "vector": field["dtype"] for field in fields}
         for name, column in columns.items():
-            kind = table.schema.field(column).type.value_type.to_pandas_dtype()
+            kind = types.get(name, table.schema.field(column).type.value_type.to_pandas_dtype())
             for row, value in enumerate(table.column(column).to_pylist()):
                 if value is not None:
-                    found[row][name] = np.array(value, kind)
+                    found[row][name] = np.array(value).astype(kind)
+                    assert np.array_equal(found[row][name].astype(float), np.array(value), equal_nan=True)
         return found
 
     def raw_edit(self, collection: str, id_: str, key: str, value: Any) -> None:

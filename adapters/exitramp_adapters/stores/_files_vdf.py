@@ -6,6 +6,7 @@
 
 A namespace is a folder of its own. A key of the payload is a column of its own type where all of its values are of one
 type that Parquet has, else one of JSON texts; that is for other readers, and exitramp reads the payload from beside it.
+Vectors are doubles, as those of vdf-io are, and become what they were again.
 Data files that were changed since are found out by their size and the hash of both their ends.
 """
 
@@ -27,7 +28,7 @@ from exitramp.durable import make_folder, sync_folder
 from exitramp.errors import IntegrityError
 from exitramp.payloads import decoded_payloads
 from exitramp.ports import Origin
-from exitramp.records import CollectionSpec, DType, Finding, IdKind, RecordKey
+from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey
 from exitramp_adapters.stores._files_formats import ParquetRows
 from exitramp_adapters.stores._files_matrix import RecordsFile, RecordsWriter, ends_of
 from exitramp_adapters.stores._files_sink import sync_file
@@ -258,8 +259,8 @@ class _Writer:
         ids = {IdKind.UINT64: pa.uint64(), IdKind.INT64: pa.int64()}.get(spec.id_kind, pa.string())
         fields = [pa.field("id", ids)]
         for field in spec.vectors:
-            number = pa.float64() if field.dtype is DType.FLOAT64 else pa.float32()
-            fields.append(pa.field(self._columns[field.column], pa.list_(number)))
+            # Doubles also for float32, as vdf-io writes them: what its importers make of float32, Chroma refuses.
+            fields.append(pa.field(self._columns[field.column], pa.list_(pa.float64())))
         if spec.has_documents:
             fields.append(pa.field("document", pa.string()))
         fields += [pa.field(self._names[key], _or_text(kind)) for key, kind in self._keys.items()]
@@ -289,7 +290,7 @@ class _Writer:
             column = batch.column(field.column)
             valid = column.is_valid().to_numpy(zero_copy_only=False)
             ends = np.concatenate([[0], np.cumsum(np.where(valid, field.item_count, 0))]).astype(np.int32)
-            flat = pa.array(dense_matrix(column)[valid].reshape(-1))
+            flat = pa.array(dense_matrix(column)[valid].reshape(-1).astype(np.float64))
             # A null in the offsets is a null row.
             places = pa.array(ends, pa.int32(), mask=np.concatenate([~valid, [False]]))
             made[self._columns[field.column]] = pa.ListArray.from_arrays(places, flat)
