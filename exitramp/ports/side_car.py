@@ -57,8 +57,12 @@ def _new(path: Path) -> Path:
 
 def signature(path: Path) -> Signature:
     """What changes when either file is replaced, so that a reader knows when to read again; None: it is not there."""
+    return _signature(path, side_car_path(path))
+
+
+def _signature(*paths: Path) -> Signature:
     found: list[tuple[int, int, int] | None] = []
-    for each in (path, side_car_path(path)):
+    for each in paths:
         with storage_errors(each, READ):
             try:
                 stat = each.stat()
@@ -136,10 +140,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar) -> None:
+def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar) -> Signature:
     """Write both files and return when they are durable; `write_index` writes the index under the path it is given.
 
-    Raises as `durable.path_error` says where the disk refuses.
+    Returns their signature, which a rename does not change, so that nobody else's can be taken for it. Raises as
+    `durable.path_error` says where the disk refuses.
     """
     side_car = side_car_path(path)
     with _disk(path):
@@ -166,10 +171,12 @@ def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar) -
         )
         _fsync(_new(side_car))
         _fsync(path.parent)
+        written = _signature(_new(path), _new(side_car))
         _new(path).replace(path)
         _fsync(path.parent)
         _new(side_car).replace(side_car)
         _fsync(path.parent)
+    return written
 
 
 def _take_up(path: Path) -> None:

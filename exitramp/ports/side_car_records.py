@@ -232,7 +232,8 @@ def changed(
             chosen.setdefault(where[0], []).append(where[1])
     kept = [None if row is None else int(held.labels[row]) for row in _former(chosen, former)]
     for number, rows in sorted(chosen.items()):
-        taken = batches[number].take(pa.array(sorted(rows), pa.int64()))
+        batch = batches[number]
+        taken = batch if len(rows) == batch.num_rows else batch.take(pa.array(sorted(rows), pa.int64()))
         tables.append(_side_car_rows(taken))
         matrices.append(np.asarray(dense_matrix(taken.column(held.field.column)), held.matrix.dtype))
     matrix, table = np.concatenate(matrices), pa.concat_tables(tables).combine_chunks()

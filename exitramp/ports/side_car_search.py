@@ -114,7 +114,7 @@ def _distances(field: VectorField, vector: npt.NDArray[Any], block: npt.NDArray[
 
 def unit_rows(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Rows of length one; a row of zeros stays. In float64, scaled first, lest a square overflow or vanish."""
-    unit = np.zeros_like(matrix)
+    unit = np.empty_like(matrix)
     for start in range(0, len(matrix), 4096):  # in float64 the whole would take twice the memory again, and thrice
         wide = matrix[start : start + 4096].astype(np.float64)
         with np.errstate(all="ignore"):

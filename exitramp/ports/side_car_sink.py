@@ -13,9 +13,10 @@ import pyarrow as pa
 from exitramp import canonical
 from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
+from exitramp.payloads import canonical_faults
 from exitramp.ports.reading import Origin
 from exitramp.ports.side_car import side_car_path, signature, table_schema, write_both
-from exitramp.ports.side_car_records import PAGE_ROWS, Held, IndexContent, Opened, changed, side_car_of
+from exitramp.ports.side_car_records import PAGE_ROWS, Held, IndexContent, Opened, changed, in_order, side_car_of
 from exitramp.ports.writing import DocumentRoom, NameRule, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
 
@@ -143,7 +144,7 @@ class SideCarSink:
         """Build the index that is wanted in the end, if it is not the one that is there."""
         self.flush()
         held = self._collection().held
-        wanted = self._engine.finished(held)
+        wanted = self._engine.finished(self._store.path, held)
         if wanted is not None:
             index, factory = wanted
             self._write(replace(held, factory=factory), lambda: index)
@@ -159,8 +160,10 @@ class SideCarSink:
     def _save(self, held: Held, index: Any) -> None:
         engine = self._engine
         told = side_car_of(held, labelled=engine.labelled, originals=not engine.gives_back(held.field))
-        write_both(self._store.path, lambda path: engine.write(index, path), told)
-        self._opened = self._store.opened()
+        written = write_both(self._store.path, lambda path: engine.write(index, path), told)
+        # Whoever reads reads the files; this one goes on from what it wrote. To read it again took half of a flush.
+        self._opened = in_order(held, written)
+        self._store.forget()
 
     def close(self) -> None:
         """What was not flushed is lost."""
@@ -173,12 +176,15 @@ def numpy_type(dtype: DType) -> npt.DTypeLike:
 
 
 def _with_canonical_payloads(batch: pa.RecordBatch, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-    """Payloads may come in any order of keys and are kept in the canonical one."""
-    texts: list[str | None] = []
-    for key, text in zip(keys, batch.column("payload").to_pylist(), strict=True):
+    """Payloads may come in any order of keys and are kept in the canonical one, in which they mostly are already."""
+    faults = canonical_faults(batch.column("payload"))
+    if not faults:
+        return batch
+    texts: list[str | None] = batch.column("payload").to_pylist()
+    for row in faults:
         try:
-            texts.append(None if text is None else canonical.dumps(canonical.parse(text)))
+            texts[row] = canonical.dumps(canonical.parse(texts[row] or ""))
         except DataInvalid as error:
-            raise DataInvalid(f"the payload of the record '{key}' is {error.message}") from error
+            raise DataInvalid(f"the payload of the record '{keys[row]}' is {error.message}") from error
     spot = batch.schema.get_field_index("payload")
     return batch.set_column(spot, batch.schema.field(spot), pa.array(texts, pa.string()))

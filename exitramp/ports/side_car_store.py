@@ -61,11 +61,15 @@ class IndexEngine(Protocol):
         ...
 
     def follow(self, path: Path, change: Change) -> Any:
-        """An index of the collection after a change, while more may come. What `change` holds is left as it is."""
+        """An index of the collection after a change, while more may come, made of the file or anew.
+
+        `path` holds what was before; `change` does not know its index, and is left as it is.
+        """
         ...
 
-    def finished(self, held: Held) -> tuple[Any, str] | None:
-        """The index that is wanted in the end and in what words it is made, or None where that is the one there is."""
+    def finished(self, path: Path, held: Held) -> tuple[Any, str] | None:
+        """The index that is wanted in the end and in what words it is made, or None where that is the one in the file.
+        As in `follow`, `held` does not know it."""
         ...
 
     def write(self, index: Any, path: Path) -> None: ...
@@ -112,8 +116,12 @@ class SideCarStore:
         return SideCarSearch(self)
 
     def close(self) -> None:
-        self._loaded = None
+        self.forget()
         self._closed = True
+
+    def forget(self) -> None:
+        """Let go of what was loaded, as other files are there now; whoever asks next loads those."""
+        self._loaded = None
 
     def require_open(self) -> None:
         if self._closed:

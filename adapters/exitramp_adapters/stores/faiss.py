@@ -119,7 +119,7 @@ class FaissEngine:
     def follow(self, path: Path, change: Change) -> Any:
         return build_index("Flat", change.after.field.metric, change.after.matrix)
 
-    def finished(self, held: Held) -> tuple[Any, str] | None:
+    def finished(self, path: Path, held: Held) -> tuple[Any, str] | None:
         factory = self._factory or held.factory
         if factory == "Flat" or not len(held.matrix):
             return None

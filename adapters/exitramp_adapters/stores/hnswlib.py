@@ -170,18 +170,22 @@ class HnswlibEngine:
         return _made(field, 0, settings), ",".join(f"{name}={value}" for name, value in settings.items())
 
     def follow(self, path: Path, change: Change) -> Any:
-        index = change.before.content.index.load(len(change.fresh))
+        """A graph in which more than a tenth would be replaced, or dragged along as deleted, is built anew: replacing
+        2,000 of 4,000 x 64 took 4.9 s, and building all of them 0.5 s."""
+        before, after = change.before, change.after
+        head = Head.read(path, np.fromfile(path, np.uint8))
+        replaced = np.intersect1d(after.labels[change.fresh], before.labels)
+        dragged = head.elements - len(before.labels) + len(change.gone) + len(replaced)
+        if dragged * 10 > len(after.labels):
+            settings = {"M": head.M, "ef_construction": head.ef_construction}
+            return _added(_made(after.field, len(after.labels), settings), after, np.arange(len(after.labels)))
+        index = Lazy(path, head, after.field.metric).load(len(change.fresh))
         for label in change.gone.tolist():
             index.mark_deleted(label)
-        return _added(index, change.after, change.fresh)
+        return _added(index, after, change.fresh)
 
-    def finished(self, held: Held) -> tuple[Any, str] | None:
-        """A graph that drags more deleted than a fourth of its records along is built anew."""
-        about = held.content.about[self.scheme]
-        if about["deleted"] * 4 <= len(held.labels):
-            return None
-        index = _made(held.field, len(held.labels), about)
-        return _added(index, held, np.arange(len(held.labels))), held.factory
+    def finished(self, path: Path, held: Held) -> tuple[Any, str] | None:
+        return None
 
     def write(self, index: Any, path: Path) -> None:
         index = index.index if isinstance(index, Lazy) else index

@@ -174,17 +174,20 @@ class UsearchEngine:
         return _made(field, settings), ",".join(f"{name}={value}" for name, value in settings.items())
 
     def follow(self, path: Path, change: Change) -> Any:
+        before, after = change.before, change.after
+        settings = _settings_in(before.factory)
+        if not len(before.labels):  # usearch does not take the settings of an empty index out of its file
+            return _added(_made(after.field, settings), after, change.fresh)
         index, _ = self._loaded(path)
-        before, fresh = change.before.labels, change.after.labels[change.fresh]
-        index.expansion_add = _settings_in(change.before.factory)["expansion_add"]
-        for labels in (change.gone, np.intersect1d(fresh, before)):
+        index.expansion_add = settings["expansion_add"]
+        for labels in (change.gone, np.intersect1d(after.labels[change.fresh], before.labels)):
             if len(labels):
                 index.remove(labels.astype(np.uint64))
-        return _added(index, change.after, change.fresh)
+        return _added(index, after, change.fresh)
 
-    def finished(self, held: Held) -> tuple[Any, str] | None:
+    def finished(self, path: Path, held: Held) -> tuple[Any, str] | None:
         """A graph that drags more deleted than a fourth of its records along is built anew."""
-        if held.content.about[self.scheme]["deleted"] * 4 <= len(held.labels):
+        if _sdk().Index.metadata(path)["count_deleted"] * 4 <= len(held.labels):
             return None
         index = _made(held.field, _settings_in(held.factory))
         return _added(index, held, np.arange(len(held.labels))), held.factory
