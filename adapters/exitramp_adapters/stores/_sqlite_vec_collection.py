@@ -106,7 +106,7 @@ def about_own(connection: Any, tables: Mapping[str, Any]) -> dict[str, dict[str,
         return {}
     found: dict[str, dict[str, Any]] = {}
     for name, text in connection.execute(f"SELECT name, about FROM {ABOUT}"):
-        if name in tables:
+        if name in tables and f"{name}_unranked" in tables:
             found[name] = json.loads(text)
             if found[name].get("format") != FORMAT:
                 raise FormatUnknown(f"the collection {name!r} is of a format that this program does not know")

@@ -29,11 +29,16 @@ from exitramp.urls import Address
 _BUSY_SECONDS: Final = 5.0
 # A chunk of 1024 vectors of 768 numbers is 3 MiB, more than SQLite's own cache of 2 MB: every row would read it anew.
 _CACHE_KIBIBYTES: Final = 65_536
-# A vector lies in pages chained to one another. At 384 numbers a load into pages of 16 kB took 0.7 of the time of one
-# into the usual 4 kB, and reading row by row half; larger ones gave no more.
+# A vector lies in pages chained to one another. At 384 numbers a load into pages of 16 kB took 0.8 of the time of one
+# into the usual 4 kB, and reading row by row half; still larger ones gave a tenth more.
 _PAGE_BYTES: Final = 16_384
-_READONLY_ROLLBACK: Final = 776
-_BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
+
+
+class _Code:
+    """What SQLite calls its refusals; the higher bits of a code say more."""
+
+    BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
+    READONLY_ROLLBACK = 776
 
 
 def quoted(name: str) -> str:
@@ -42,14 +47,12 @@ def quoted(name: str) -> str:
 
 def sdk() -> Any:
     """A module of Python's database interface whose SQLite loads extensions. Raises `DependencyMissing`."""
-    import sqlite3
-
-    if hasattr(sqlite3.Connection, "enable_load_extension"):
-        return sqlite3
-    try:
-        return import_module("pysqlite3.dbapi2")
-    except ImportError:
-        raise DependencyMissing("sqlite-vec", "sqlite-vec", module="pysqlite3") from None
+    for name in ("sqlite3", "pysqlite3.dbapi2"):
+        with suppress(ImportError):
+            module = import_module(name)
+            if hasattr(module.Connection, "enable_load_extension"):
+                return module
+    raise DependencyMissing("sqlite-vec", "sqlite-vec", module="pysqlite3")
 
 
 def versions() -> tuple[str, str]:
@@ -90,6 +93,11 @@ class Database:
     def exists(self) -> bool:
         with durable.storage_errors(self.path, durable.READ):
             return self.path.exists()
+
+    @property
+    def may_write(self) -> bool:
+        """As far as the file's and the folder's rights say: a journal stands beside the file while it is written."""
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
 
     @contextmanager
     def read(self) -> Iterator[Any]:
@@ -137,12 +145,12 @@ class Database:
         except sdk().Error as error:
             code = getattr(error, "sqlite_errorcode", 0) or 0
             stands = {suffix for suffix in ("-wal", "-journal") if Path(f"{self.path}{suffix}").exists()}
-            if code == _READONLY_ROLLBACK or "-journal" in stands:
+            if code == _Code.READONLY_ROLLBACK or "-journal" in stands:
                 # A writer was killed: whoever opens the file next must undo what it had not finished, or read nonsense.
                 connection = self._connect("mode=rw")
                 connection.execute("PRAGMA query_only=ON")
                 return connection
-            if code & 0xFF == _CANTOPEN and not stands and os.access(self.path, os.R_OK):
+            if code & 0xFF in (_Code.READONLY, _Code.CANTOPEN) and not stands and os.access(self.path, os.R_OK):
                 # Its last writer kept a log beside it, for which there is no room in a folder that is read only. As
                 # none is there, the file is complete.
                 self._frozen = _signature(self.path)
@@ -198,24 +206,24 @@ class Database:
         code = getattr(error, "sqlite_errorcode", 0) or 0
         said = str(error)
         match code & 0xFF:
-            case 5 | 6:
+            case _Code.BUSY | _Code.LOCKED:
                 hint = "let it finish, then run this again"
                 return StoreUnavailable(f"{self.address} is locked: another program is writing to it", hint=hint)
-            case 8:
+            case _Code.READONLY:
                 return PathUnusable(f"{self.path} may not be written ({said})", hint="allow yourself to write it")
-            case 11:
+            case _Code.CORRUPT:
                 return IntegrityError(f"{self.path} is damaged ({said})", hint="PRAGMA integrity_check tells more")
-            case 13:
+            case _Code.FULL:
                 return StoreRejected(f"{self.path}: its disk is full", hint="make room and run the same command again")
-            case 14:
+            case _Code.CANTOPEN:
                 return PathUnusable(f"{self.path} cannot be opened ({said})", hint="may you read it and its folder?")
-            case 26:
+            case _Code.NOTADB:
                 return StoreRejected(f"{self.path} is no SQLite file", hint="is it encrypted, or another kind of file?")
         if said.startswith("Could not decode"):  # the words go on with the text itself
             return DataInvalid(f"{self.address} holds a text that is not UTF-8")
         if "closed database" in said:
             return StoreUnavailable(f"{self.address} was closed", hint="open it again")
-        if code & 0xFF == _IOERR:
+        if code & 0xFF == _Code.IOERR:
             return StoreRejected(f"{self.path}: {said}", hint="is that disk sound?")
         return StoreProtocolError(f"{self.address}: SQLite says: {said}")
 
