@@ -11,11 +11,11 @@ import click
 
 from exitramp.cli import output
 from exitramp.cli.options import (
+    choice_of,
+    choice_options,
     consent_option,
     every_option,
     json_option,
-    namespace_options,
-    namespaces_of,
     open_settings,
     store_options,
 )
@@ -91,7 +91,7 @@ PROPOSED_FILTERS = 3
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the sample of queries.")
 @every_option
-@namespace_options
+@choice_options
 @json_option
 @store_options
 def compare(
@@ -134,24 +134,23 @@ def compare(
     Example:
       exitramp compare dump:./articles-dump qdrant:./new#articles
     """
-    from exitramp.cli.moving import Moved
+    from exitramp.cli.moving import Moved, choose
     from exitramp.cli.place import require_room
     from exitramp.migration import announced_tolerances, compare_endpoints, excused_metrics, metrics_held, plan_move
     from exitramp.parity.tolerance import parse_tolerances
     from exitramp.wrappers import open_endpoint
 
     filters = [_filter(number, text) for number, text in enumerate(where, 1)]
-    namespaces = namespaces_of(stores)
+    choice = choice_of(stores)
     settings = open_settings(**stores)
-    if namespaces is not None and neighbours:
+    if choice.namespaces is not None and neighbours:
         raise UsageError("a search is of all namespaces, and --namespace means some", hint="add --no-neighbours")
     if ids_file != IDS_FILE:  # the usual one is only made where there is a difference
         require_room(ids_file, "--ids")
 
     def pair(one: Endpoint, other: Endpoint, ids: Path) -> Moved:
-        one.within(namespaces)
-        one.require_records()
-        other.within(namespaces)
+        choose(one, choice)
+        other.within(choice.namespaces)
         _require_fields(one.source().describe(), fields)
         bar = output.Progress("compare", None)
         given, plan = parse_tolerances(tolerance), None

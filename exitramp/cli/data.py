@@ -9,11 +9,11 @@ import click
 
 from exitramp.cli import output
 from exitramp.cli.options import (
+    choice_of,
+    choice_options,
     every_option,
     json_option,
     move_options,
-    namespace_options,
-    namespaces_of,
     open_settings,
     store_options,
     write_options,
@@ -33,7 +33,7 @@ PLACE = click.Path(readable=False, path_type=Path)
     metavar="KEY",
     help="Show the value of this key of the collection's own metadata. May be repeated.  [default: none is shown]",
 )
-@namespace_options
+@choice_options
 @json_option
 @store_options
 def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: Any) -> int:
@@ -47,12 +47,12 @@ def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: 
       exitramp inspect chroma:./db#articles
     """
     from exitramp.cli.inspecting import inspect_endpoint, say_inspection
+    from exitramp.cli.moving import choose
     from exitramp.wrappers import open_endpoint
 
-    namespaces = namespaces_of(stores)
+    choice = choice_of(stores)
     with open_endpoint(source, open_settings(**stores)) as endpoint:
-        endpoint.within(namespaces)
-        endpoint.require_records()
+        choose(endpoint, choice)
         bar = output.Progress("inspect", None)
         found = inspect_endpoint(endpoint, show_values=show_values, progress=bar.at)
         bar.end()
@@ -66,7 +66,7 @@ def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: 
 @click.command()
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@namespace_options
+@choice_options
 @json_option
 @store_options
 def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
@@ -82,10 +82,10 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
     from exitramp.migration import plan_move
     from exitramp.wrappers import open_endpoint
 
-    namespaces = namespaces_of(stores)
+    choice = choice_of(stores)
     settings = open_settings(**stores)
     with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
-        within(one, other, namespaces)
+        within(one, other, choice)
         bar = output.Progress("measure", None)
         found = with_target(plan_move(one, other, progress=bar.at), other)
         bar.end()
@@ -101,7 +101,7 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
 @click.argument("source", metavar="SRC")
 @click.argument("folder", metavar="DIR", type=PLACE)
 @every_option
-@namespace_options
+@choice_options
 @json_option
 @store_options
 def dump(source: str, folder: Path, every: bool, as_json: bool, **stores: Any) -> int:
@@ -117,13 +117,13 @@ def dump(source: str, folder: Path, every: bool, as_json: bool, **stores: Any) -
     """
     from exitramp.cli.moving import move
 
-    namespaces = namespaces_of(stores)
+    choice = choice_of(stores)
     settings = open_settings(**stores)
     if every:
         from exitramp.cli.whole import dump_every
 
-        return dump_every(source, folder, as_json=as_json, settings=settings, namespaces=namespaces)
-    return move(source, path_address("dump", folder), as_json=as_json, settings=settings, namespaces=namespaces)
+        return dump_every(source, folder, as_json=as_json, settings=settings, choice=choice)
+    return move(source, path_address("dump", folder), as_json=as_json, settings=settings, choice=choice)
 
 
 @click.command()
@@ -169,7 +169,7 @@ def copy(source: str, target: str, every: bool, **options: Any) -> int:
 
 def _move(source: str, target: str, every: bool, options: dict[str, Any]) -> int:
     split = options.pop("split_namespaces")
-    options["namespaces"] = namespaces_of(options)
+    options["choice"] = choice_of(options)
     if split:
         from exitramp.cli.splitting import move_split
 
@@ -194,7 +194,7 @@ def _move(source: str, target: str, every: bool, options: dict[str, Any]) -> int
     metavar="N",
     help="Stop before deleting more than N records.  [default: a tenth of DST]",
 )
-@namespace_options
+@choice_options
 @json_option
 @write_options
 @store_options
@@ -211,7 +211,7 @@ def sync(source: str, target: str, **options: Any) -> int:
     """
     from exitramp.cli.syncing import bring_up_to_date
 
-    options["namespaces"] = namespaces_of(options)
+    options["choice"] = choice_of(options)
     return bring_up_to_date(source, target, **_split(options, _SYNC))
 
 
@@ -234,7 +234,7 @@ def verify(folder: Path, as_json: bool) -> int:
     return verify_folder(folder, as_json=as_json)
 
 
-_WRITE = frozenset({"namespaces", "as_json", "accept_loss", "allow_writes", "dry_run"})
+_WRITE = frozenset({"choice", "as_json", "accept_loss", "allow_writes", "dry_run"})
 _MOVE = _WRITE | {"into_existing", "verify", "state"}
 _SYNC = _WRITE | {"delete", "max_deletes"}
 

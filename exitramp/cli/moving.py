@@ -10,6 +10,7 @@ from typing import Any
 
 from exitramp.cli import output
 from exitramp.cli.finished import finished_already, say_finished
+from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.cli.place import place_of
 from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
@@ -49,14 +50,14 @@ def move(
     as_json: bool,
     settings: OpenSettings,
     allow_writes: tuple[str, ...] = (),
-    namespaces: frozenset[str | None] | None = None,
+    choice: Choice = EVERYTHING,
     **how: Any,
 ) -> int:
-    """Move one collection, or `namespaces` of it, and print how it went; returns the exit code. `how` is as `moved`
+    """Move one collection, or what is chosen of it, and print how it went; returns the exit code. `how` is as `moved`
     takes it."""
     with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
         require_write_allowed(other.address, allow_writes)
-        within(one, other, namespaces)
+        within(one, other, choice)
         done = moved(one, other, **how)
     if as_json:
         output.emit_json(done.told)
@@ -65,12 +66,19 @@ def move(
     return output.exit_code(done.verdict)
 
 
-def within(one: Endpoint, other: Endpoint, namespaces: frozenset[str | None] | None) -> None:
-    """Of both sides only these namespaces are read: what else the target holds is no matter of this move."""
-    one.within(namespaces)
-    one.require_records()
+def choose(endpoint: Endpoint, choice: Choice) -> None:
+    """From now on only the chosen records are read from it, under the chosen ids. Raises `UsageError` where a namespace
+    that was named has none."""
+    endpoint.within(choice.namespaces)
+    endpoint.ids = choice.ids
+    endpoint.require_records()
+
+
+def within(one: Endpoint, other: Endpoint, choice: Choice) -> None:
+    """Of both sides only the chosen namespaces are read: what else the target holds is no matter of this move."""
+    choose(one, choice)
     if other.address.scheme != "dump":
-        other.within(namespaces)
+        other.within(choice.namespaces)
 
 
 def moved(

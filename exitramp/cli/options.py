@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from exitramp.errors import UsageError
+
 if TYPE_CHECKING:
+    from exitramp.codec import IdMap
     from exitramp.wrappers import OpenSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,7 +58,7 @@ store_options = _stack(
     click.option("--proxy", default=None, metavar="URL", help="Proxy for stores that are not on this machine."),
 )
 
-namespace_options = _stack(
+choice_options = _stack(
     click.option(
         "--namespace",
         "namespace",
@@ -65,22 +69,55 @@ namespace_options = _stack(
     click.option(
         "--no-namespace", is_flag=True, help="Only the records that are in no namespace; with --namespace, these too."
     ),
+    click.option(
+        "--id-map",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=None,
+        metavar="FILE",
+        help="Other ids for the records that are read: a CSV, JSON-lines or Parquet file with columns from and to.",
+    ),
+    click.option(
+        "--id-map-back",
+        "id_map_backwards",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=None,
+        metavar="FILE",
+        help="The same, from its column to to its column from: the way back.",
+    ),
 )
 
 
-def namespaces_of(options: dict[str, Any]) -> frozenset[str | None] | None:
-    """What the two options say, which are taken out of `options`; None: nothing, so all of them."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which records are meant, and under which ids: `namespaces` None are all, `ids` None are their own."""
+
+    namespaces: frozenset[str | None] | None = None
+    ids: IdMap | None = None
+
+
+EVERYTHING = Choice()
+
+
+def choice_of(options: dict[str, Any]) -> Choice:
+    """What the options say, which are taken out of `options`. Raises `ConfigError` for a map that is none."""
     named: set[str | None] = set(options.pop("namespace"))
     if options.pop("no_namespace"):
         named.add(None)
-    return frozenset(named) or None
+    path, backwards = options.pop("id_map"), options.pop("id_map_backwards")
+    if path is None and backwards is None:
+        return Choice(frozenset(named) or None)
+    if path is not None and backwards is not None:
+        raise UsageError("--id-map and --id-map-back are two directions", hint="leave one out")
+    from exitramp.codec import read_id_map
+
+    return Choice(frozenset(named) or None, read_id_map(path or backwards, backwards=path is None))
 
 
 every_option = click.option("--all", "every", is_flag=True, help="Every collection there is, each under its own name.")
 
 move_options = _stack(
     every_option,
-    namespace_options,
+    choice_options,
     click.option(
         "--split-namespaces",
         is_flag=True,

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from exitramp.cli.moving import moved, within
+from exitramp.cli.moving import choose, moved, within
+from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.cli.whole import Part, each_part, tell
 from exitramp.codec.ids import native_name
 from exitramp.errors import UsageError
@@ -31,7 +32,7 @@ def move_split(
     settings: OpenSettings,
     allow_writes: tuple[str, ...] = (),
     state: Path | None = None,
-    namespaces: frozenset[str | None] | None = None,
+    choice: Choice = EVERYTHING,
     **how: Any,
 ) -> int:
     """Copy each namespace of `source` into a collection of its own in the store `target`; returns the exit code.
@@ -48,9 +49,8 @@ def move_split(
         spec, rule = here.source().describe(), there.raw_sink().limits().names
         if not spec.has_namespaces:
             raise UsageError(f"{from_}: the collection has no namespaces", hint="leave out --split-namespaces")
-        here.within(namespaces)
-        here.require_records()
-        found = namespaces or frozenset(count_namespaces(NamespacedSource(here.native_source(), frozenset())))
+        choose(here, choice)
+        found = choice.namespaces or frozenset(count_namespaces(NamespacedSource(here.native_source(), frozenset())))
     name = to.collection or spec.name
     natives = {each: native_name(collection_of(name, each), rule) for each in _ordered(found)}
     if len(set(natives.values())) != len(natives):
@@ -58,7 +58,7 @@ def move_split(
 
     def one(namespace: str | None) -> Part:
         with open_endpoint(from_, settings) as here, _at(natives[namespace]) as other:
-            within(here, other, frozenset({namespace}))
+            within(here, other, Choice(frozenset({namespace}), choice.ids))
             return Part(str(namespace), str(other.address), moved(here, other, **how))
 
     def _at(native: str) -> Endpoint:

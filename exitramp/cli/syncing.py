@@ -7,6 +7,7 @@ from typing import Any
 
 from exitramp.cli import output
 from exitramp.cli.moving import say_plan, within
+from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.migration import announced_tolerances, compare_endpoints, plan_move, synchronise_endpoints
 from exitramp.records import Finding, Verdict
 from exitramp.transfer.plan import Plan
@@ -23,7 +24,7 @@ def bring_up_to_date(
     settings: OpenSettings,
     accept_loss: tuple[str, ...] = (),
     allow_writes: tuple[str, ...] = (),
-    namespaces: frozenset[str | None] | None = None,
+    choice: Choice = EVERYTHING,
     delete: bool = False,
     max_deletes: int | None = None,
     dry_run: bool = False,
@@ -31,7 +32,7 @@ def bring_up_to_date(
     """Bring one collection up to date with another and print how it went; returns the exit code."""
     with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
         require_write_allowed(other.address, allow_writes)
-        within(one, other, namespaces)
+        within(one, other, choice)
         other.source().describe()  # there is nothing to bring up to date where there is no collection
         measuring, scanning = output.Progress("measure", one.source().count()), output.Progress("scan", None)
         try:

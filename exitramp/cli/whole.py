@@ -13,6 +13,7 @@ from typing import Any
 from exitramp import __version__
 from exitramp.cli import output
 from exitramp.cli.moving import Moved, moved, within
+from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.clock import SystemClock, iso_utc
 from exitramp.codec.ids import native_name
 from exitramp.dump.absence import is_there
@@ -76,7 +77,7 @@ def move_every(
     settings: OpenSettings,
     allow_writes: tuple[str, ...] = (),
     state: Path | None = None,
-    namespaces: frozenset[str | None] | None = None,
+    choice: Choice = EVERYTHING,
     **how: Any,
 ) -> int:
     """Copy every collection of one store into another, under their own names; returns the exit code."""
@@ -90,7 +91,7 @@ def move_every(
     def one(address: Address) -> Part:
         with open_endpoint(address, settings) as here, _counterpart(here, to, settings) as other:
             _require_own_place(here, other)
-            within(here, other, namespaces)
+            within(here, other, choice)
             return Part(address.require_collection(), str(other.address), moved(here, other, **how))
 
     parts = _each(parse_address(source), settings, one, str(to), as_json=as_json)
@@ -162,7 +163,7 @@ def dump_every(
     *,
     as_json: bool,
     settings: OpenSettings,
-    namespaces: frozenset[str | None] | None = None,
+    choice: Choice = EVERYTHING,
 ) -> int:
     """Take every collection out into one folder, with one manifest above theirs; returns the exit code.
 
@@ -179,7 +180,7 @@ def dump_every(
     def one(part: Address) -> Part:
         there = Address.parse(path_address("dump", folder / collection_folder(part.require_collection())))
         with open_endpoint(part, settings) as here, open_endpoint(there, settings) as other:
-            within(here, other, namespaces)
+            within(here, other, choice)
             return Part(part.require_collection(), str(there), moved(here, other))
 
     parts = _each(address, settings, one, str(folder), as_json=as_json, known=names)

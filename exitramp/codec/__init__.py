@@ -2,7 +2,17 @@
 
 from exitramp.codec.decoding import DecodingSource
 from exitramp.codec.encoding import EncodingSink
+from exitramp.codec.id_map import IdMap, read_id_map
 from exitramp.codec.layout import FieldLayout, Layout, lay_out
 from exitramp.codec.searching import DecodingSearch
 
-__all__ = ["DecodingSearch", "DecodingSource", "EncodingSink", "FieldLayout", "Layout", "lay_out"]
+__all__ = [
+    "DecodingSearch",
+    "DecodingSource",
+    "EncodingSink",
+    "FieldLayout",
+    "IdMap",
+    "Layout",
+    "lay_out",
+    "read_id_map",
+]

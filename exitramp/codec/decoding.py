@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, record_keys, stream_schema, vector_type
 from exitramp.codec import marker, payload, ragged, vectors
+from exitramp.codec.id_map import IdMap
 from exitramp.codec.ids import candidate_ids, is_derived
 from exitramp.codec.layout import FieldLayout, Layout, restored_spec
 from exitramp.codec.noticed import Noticed
@@ -30,12 +31,13 @@ class DecodingSource:
     """`VectorSource` around a `VectorSource`. `findings()` names what the application changed since it was written.
 
     `verbatim` says that the store takes every record as it is: nothing in it is a marker of ours, and a payload that
-    looks like one is the user's own.
+    looks like one is the user's own. `ids` is a map by which the records have other ids from here on.
     """
 
-    def __init__(self, source: VectorSource, *, verbatim: bool = False) -> None:
+    def __init__(self, source: VectorSource, *, verbatim: bool = False, ids: IdMap | None = None) -> None:
         self._source = source
         self._verbatim = verbatim
+        self._ids = ids
         self._layout: Layout | None = None
         self._noticed = Noticed()
 
@@ -46,7 +48,8 @@ class DecodingSource:
         return self._source.origin()
 
     def describe(self) -> CollectionSpec:
-        return self.layout.original
+        found = self.layout.original
+        return found if self._ids is None else replace(found, id_kind=self._ids.kind)
 
     @property
     def layout(self) -> Layout:
@@ -66,21 +69,27 @@ class DecodingSource:
 
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
         for page in self._source.scan(partition, batch_rows=batch_rows, after=after):
-            yield Page(self._decoded(page.batch), page.cursor, page.last)
+            yield Page(self._mapped(self._decoded(page.batch)), page.cursor, page.last)
 
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
         """The records with these keys, whatever native ids they are kept under."""
+        if self._ids is not None:
+            known = [self._ids.source_key(key) for key in keys]
+            keys = [key for key in known if key is not None]
         if self._verbatim:
-            return self._source.fetch(keys)
+            return self._mapped(self._source.fetch(keys))
         namespaces = self.layout.native.has_namespaces
         natives = [RecordKey(id_, key.namespace if namespaces else None) for key in keys for id_ in candidate_ids(key)]
         batch = self._decoded(self._source.fetch(list(dict.fromkeys(natives))))
         wanted = set(keys)
         keep = [index for index, key in enumerate(record_keys(batch)) if key in wanted]
-        return batch.take(pa.array(keep, pa.int64()))
+        return self._mapped(batch.take(pa.array(keep, pa.int64())))
 
     def _decoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch if self._verbatim else decode_batch(batch, self.layout, self._noticed)
+
+    def _mapped(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch if self._ids is None else self._ids.apply(batch)
 
     def close(self) -> None:
         self._source.close()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from exitramp.arrow import record_keys
 from exitramp.codec.decoding import DecodingSource, decode_batch
 from exitramp.codec.filtering import NativeFilters
+from exitramp.codec.id_map import IdMap
 from exitramp.codec.noticed import Noticed
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.filters import Filter
@@ -22,8 +23,11 @@ _DERIVED = re.compile(r"x-[0-9a-f]{40}|[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89a
 class DecodingSearch:
     """`VectorSearch` around a `VectorSearch`; `source` is the undecoded source of the same store."""
 
-    def __init__(self, search: VectorSearch, source: VectorSource, *, verbatim: bool = False) -> None:
+    def __init__(
+        self, search: VectorSearch, source: VectorSource, *, verbatim: bool = False, ids: IdMap | None = None
+    ) -> None:
         self._search = search
+        self._ids = ids
         self._native = source
         self._verbatim = verbatim
         self._source = DecodingSource(source, verbatim=verbatim)
@@ -42,6 +46,15 @@ class DecodingSearch:
         with_records: bool = False,
     ) -> Hits:
         """As the port says; `UsageError` as well for a filter that hangs on what the store keeps in another form."""
+        hits = self._decoded(query, k, where, settings, with_records)
+        if self._ids is None:
+            return hits
+        records = None if hits.records is None else self._ids.apply(hits.records)
+        return Hits(self._ids.target_keys(hits.keys), hits.scores, records)
+
+    def _decoded(
+        self, query: Query, k: int, where: Filter | None, settings: SearchSettings, with_records: bool
+    ) -> Hits:
         if self._verbatim:
             return self._search.search(query, k=k, where=where, settings=settings, with_records=with_records)
         query = replace(query, field=self._native_field(query))

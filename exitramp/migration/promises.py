@@ -10,8 +10,8 @@ from exitramp.wrappers import Endpoint
 
 
 def promised_digests(endpoint: Endpoint) -> CollectionDigests | None:
-    """The digests in a dump's manifest; None for a store, which promises nothing, and for a part of a dump."""
-    if endpoint.namespaces is not None:
+    """The digests in a dump's manifest; None for a store, which promises nothing, and for a part of a dump, or other ids."""
+    if endpoint.namespaces is not None or endpoint.ids is not None:
         return None
     return read_manifest(dump_folder(endpoint.address)).digests if endpoint.address.scheme == "dump" else None
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exitramp.arrow import record_keys
-from exitramp.codec import DecodingSource
+from exitramp.codec import DecodingSource, IdMap
 from exitramp.errors import UsageError
 from exitramp.ports import Cursor, Page, Partition, StoreIdentity, VectorSource
 from exitramp.records import Finding, RecordKey
@@ -30,8 +30,10 @@ class NamespacedSource(DecodingSource):
     marker. `count` is a scan of its own, and not the store's word.
     """
 
-    def __init__(self, source: VectorSource, namespaces: Namespaces, *, verbatim: bool = False) -> None:
-        super().__init__(source, verbatim=verbatim)
+    def __init__(
+        self, source: VectorSource, namespaces: Namespaces, *, verbatim: bool = False, ids: IdMap | None = None
+    ) -> None:
+        super().__init__(source, verbatim=verbatim, ids=ids)
         self._wanted = namespaces
         self._names = pa.array(sorted(name for name in namespaces if name is not None), pa.string())
 

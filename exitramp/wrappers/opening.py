@@ -13,7 +13,7 @@ from typing import Any
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
-from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink
+from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink, IdMap
 from exitramp.errors import AddressError, RoleUnsupported, StoreTimeout, WriteRefused
 from exitramp.ports import DEFAULT_SETTINGS, SearchSettings, Store, VectorSink, VectorSource
 from exitramp.records import Metric, parse_metric
@@ -52,6 +52,7 @@ class Endpoint:
         self._store = store
         self._raw_sink: VectorSink | None = None
         self.namespaces: Namespaces | None = None
+        self.ids: IdMap | None = None  # by which its records have other ids
         self._metrics = metric_overrides(address)
         self._standing = standing_settings(address)
         clock = settings.clock
@@ -71,9 +72,10 @@ class Endpoint:
         return SourceAround(self._store.source(), self._policy)
 
     def source(self) -> DecodingSource:
+        verbatim, native = self._verbatim(), self.native_source()
         if self.namespaces is not None:
-            return NamespacedSource(self.native_source(), self.namespaces, verbatim=self._verbatim())
-        return DecodingSource(self.native_source(), verbatim=self._verbatim())
+            return NamespacedSource(native, self.namespaces, verbatim=verbatim, ids=self.ids)
+        return DecodingSource(native, verbatim=verbatim, ids=self.ids)
 
     def within(self, namespaces: Namespaces | None) -> None:
         """From now on only the records of these namespaces are read; None: of all."""
@@ -95,7 +97,7 @@ class Endpoint:
         return SizedSink(SinkAround(self.raw_sink(), self._policy), metrics=self._metrics)
 
     def search(self) -> DecodingSearch:
-        return DecodingSearch(self.native_search(), self.native_source(), verbatim=self._verbatim())
+        return DecodingSearch(self.native_search(), self.native_source(), verbatim=self._verbatim(), ids=self.ids)
 
     def _verbatim(self) -> bool:
         try:
