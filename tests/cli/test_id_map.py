@@ -86,7 +86,7 @@ def test_a_record_without_a_line_ends_the_move_by_name(source: str, cli: Cli) ->
 def test_a_map_that_is_none_is_refused_with_its_file(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "ids.csv"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="ids.csv") as caught:
+    with pytest.raises(ConfigError, match=r"ids\.csv") as caught:
         read_id_map(path)
     assert said in caught.value.message
 
