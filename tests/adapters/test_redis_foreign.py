@@ -362,7 +362,7 @@ class TestApproximate:
         matrix = self.seeded(client)
         store = opened(base, "big")
         search: Any = store.search()
-        assert (search.index_state(), search.search_options()) == (IndexState.READY, {"ef": 10})
+        assert (search.index_state(), search.search_options()) == (IndexState.READY, {"ef": None})
         assert (search.coverage().indexed, search.coverage().compared) == (3000, 0)
         missed = more = 0
         for row in range(40):
@@ -382,6 +382,14 @@ class TestApproximate:
             assert [key.id for key in unindexed.keys] == ["2999"]
         assert missed > 0, "the graph is better than meant: this test tells nothing of `exact`"
         assert more < missed, "ef changes nothing"
+
+    def test_exact_needs_no_attribute_but_the_vector(self, base: str, client: Any) -> None:
+        make(client, "bare", *vector("v", 2, kind="HNSW"))
+        for place in range(30):
+            client.hset(f"doc:{place}", mapping={"v": numbers(place, 0)})
+        query = Query("v", dense=np.zeros(2, "f4"))
+        hits = opened(base, "bare").search().search(query, k=30, settings=SearchSettings(exact=True))
+        assert [key.id for key in hits.keys] == [str(place) for place in range(30)]
 
     def test_more_than_the_graph_reaches_is_asked_for_and_found(self, base: str, client: Any) -> None:
         self.seeded(client, 1000)

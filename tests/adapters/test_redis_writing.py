@@ -110,6 +110,11 @@ class TestWhere:
         with pytest.raises(CollectionExists, match="the index 'all'"):
             opened(base).sink().create(SPEC, Origin(SPEC, "1"))
 
+    def test_an_index_is_called_as_the_address_says_whatever_it_was_called_before(self, base: str, client: Any) -> None:
+        put(opened(base, "here"), rows(2), SPEC.renamed("there"))
+        assert client.execute_command("FT._LIST") == [b"here"]
+        assert sorted(client.keys("here:*")) == [b"here:r0", b"here:r1"]
+
     def test_the_algorithm_is_what_the_address_says_and_otherwise_flat(self, base: str, client: Any) -> None:
         for name, options, wanted in (("a", "", "FLAT"), ("b", "?algorithm=hnsw", "HNSW")):
             opened(base, name, options).sink().create(SPEC.renamed(name), Origin(SPEC, "1"))

@@ -16,7 +16,8 @@ from exitramp_adapters.stores._redis_connection import Connection, bytes_of, exc
 from exitramp_adapters.stores._redis_index import MARK, ORIGIN_PREFIX, Index, index_in
 from exitramp_adapters.stores._redis_records import hash_batch, json_batch, rounded_rows
 
-# One call of SCAN walks over this many keys of the database; 2.1M keys a second here, at 1,000 1.5M.
+# Keys that one call of SCAN walks over: 2 ms of the server's time. At 1,000, 5,000 and 20,000 it passed over 2.7M, 1.9M
+# and 2.7M keys a second that were others', and listed 260k, 350k and 250k of its own.
 _SCAN_KEYS: Final = 5000
 _LISTED: Final = 5000
 _GLOB: Final = b"*?[]^-\\"

@@ -1,8 +1,7 @@
 """A connection to a Redis server: made from an address and the network setting, its errors translated once.
 
-Bulk reading and writing speak the wire protocol themselves, packed here. With 384 float32 and four short fields a hash,
-redis-py's own pipelines wrote 38k hashes/s and read 51k (pure Python, one core for the server, one for the client);
-the same commands packed by hand 54-94k, and read with its own parser 76k.
+Bulk reading and writing speak the wire protocol themselves, packed here: 11 us of the client's time for a hash of 384
+float32 and five short fields, where redis-py's own pipelines take 15 (without hiredis).
 """
 
 from __future__ import annotations
