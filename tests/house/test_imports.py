@@ -67,11 +67,21 @@ def test_the_public_names_are_these() -> None:
     from exitramp import codec, migration, ports, wrappers
 
     assert exitramp.__all__ == ["ExitCode", "ExitrampError", "__version__"]
-    assert codec.__all__ == ["DecodingSearch", "DecodingSource", "EncodingSink", "FieldLayout", "Layout", "lay_out"]
+    assert codec.__all__ == [
+        "DecodingSearch",
+        "DecodingSource",
+        "EncodingSink",
+        "FieldLayout",
+        "IdMap",
+        "Layout",
+        "lay_out",
+        "read_id_map",
+    ]
     assert migration.__all__ == [
         "Comparison",
         "MoveResult",
         "announced_tolerances",
+        "asked_settings",
         "compare_endpoints",
         "count_or_none",
         "dense_fields",
@@ -87,9 +97,10 @@ def test_the_public_names_are_these() -> None:
     ]
     assert set(ports.__all__) == {
         "CURSOR_VERSION", "DEFAULT_SETTINGS", "ChatAnswer", "ChatMessage", "ChatModel", "ChatRequest", "Corpus",
-        "Cursor", "DocumentRoom", "Embedder", "Hits", "IndexCoverage", "IndexState", "ModelAdapter", "ModelIdentity",
+        "Cursor", "DocumentRoom", "DropsCollection", "Embedder", "Hits", "IndexCoverage", "IndexState", "ModelAdapter", "ModelIdentity",
         "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Query", "SearchSettings", "Service",
-        "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter", "StoreIdentity", "TellsCoverage", "TransferAccount",
+        "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter", "StoreIdentity", "TellsCoverage", "TellsOptions",
+        "TransferAccount",
         "VectorSearch", "VectorSink", "VectorSource", "difference_of", "make_cursor", "read_cursor",
     }  # fmt: skip
     assert set(wrappers.__all__) == {
