@@ -456,6 +456,24 @@ def test_a_column_that_an_application_added_is_a_key_of_the_payload(tmp_path: Pa
     assert {row.id: row.payload for row in found} == {row.id: {**row.payload, "rating": 5} for row in rows}
 
 
+def test_words_on_a_table_are_carried_over_and_what_lancedb_acts_upon_is_recorded_only(tmp_path: Path) -> None:
+    functions = '[{"name":"openai","model":{},"source_column":"text","vector_column":"v"}]'
+    make(tmp_path, "own", {"id": pa.array(["a"])}, team="search", owner="größer").to_arrow()
+    schema = pa.schema([("id", pa.string())], metadata={"team": "search", "embedding_functions": functions})
+    lancedb.connect(str(tmp_path)).create_table("embedding", schema=schema)
+    told = open_store(f"lancedb:{tmp_path}?id=id#own").source().describe().index["lancedb"]
+    assert told["metadata"] == {"team": "search", "owner": "größer"}
+    told = open_store(f"lancedb:{tmp_path}?id=id#embedding").source().describe().index["lancedb"]
+    assert (told["metadata"], told["embedding_functions"]) == ({"team": "search"}, functions)
+    spec = replace(spec_within(LIMITS, "made"), index={"lancedb": told})
+    store = open_store(f"lancedb:{tmp_path}#made")
+    store.sink().create(spec, Origin(spec, "1"))
+    made = store.source().describe().index["lancedb"]
+    assert made["metadata"] == {"team": "search"}
+    assert "embedding_functions" not in made
+    store.close()
+
+
 def test_what_somebody_else_made_is_not_written_to(tmp_path: Path) -> None:
     make(tmp_path, "own", {"id": pa.array(["a"])})
     store = open_store(f"lancedb:{tmp_path}?id=id#own")

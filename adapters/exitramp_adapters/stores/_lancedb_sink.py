@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exitramp.arrow import require_schema, stream_schema, vector_type
-from exitramp.durable import make_folder, storage_errors, sync_folder
+from exitramp.durable import make_folder, storage_errors
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
@@ -93,6 +94,7 @@ INDEX_TYPES: Final = {
 # fragments of 2,000 rows takes as long as out of one (10 ms), out of those of 400 half again, of 100 six times as long.
 _SMALL_FRAGMENT_ROWS: Final = 1_000
 _MANY_FRAGMENTS: Final = 16
+_A_CENTURY: Final = timedelta(days=36_500)  # by itself it removes the versions that are older than a week
 
 
 class LanceSink:
@@ -129,9 +131,7 @@ class LanceSink:
             make_folder(store.path)
             with translated(str(store.address)):
                 store.database().create_table(store.name, schema=_table_schema(spec, origin, told.get("metadata")))
-            sync_folder(store.path)
             self._opened(store.view())
-            self._sync()
             return
         if not view.ours:
             raise CollectionExists(
@@ -146,7 +146,6 @@ class LanceSink:
             with translated(str(store.address)):
                 self._table.update_field_metadata({"path": "id", "metadata": text})
             self._opened(store.view())
-            self._sync()
 
     def _opened(self, view: View) -> None:
         self._view, self._known = view, None
@@ -204,7 +203,8 @@ class LanceSink:
         with translated(str(self._store.address)):
             known = self._keys_there(view)
             hashes = hashes_of(rows.column(view.key))
-            if len(np.unique(hashes)) != len(hashes):
+            ordered = np.sort(hashes)
+            if (ordered[1:] == ordered[:-1]).any():
                 last = {key: row for row, key in enumerate(rows.column(view.key).to_pylist())}
                 taken = np.array(sorted(last.values()), np.int64)
                 rows, hashes = rows.take(pa.array(taken)), hashes[taken]
@@ -242,7 +242,7 @@ class LanceSink:
                     new[entry.path] = mark
         if not new:
             return
-        folders = {os.path.dirname(path) for path in new}
+        folders = {os.path.dirname(path) for path in new} | {str(folder), str(self._store.path)}
         if self._syncing is None:
             self._syncing = ThreadPoolExecutor(8, "exitramp-lancedb-sync")
         for paths in (new, folders):
@@ -259,14 +259,32 @@ class LanceSink:
             indices = index_settings(self._table)
             small = fragments > _MANY_FRAGMENTS and int(stats["num_rows"]) / fragments < _SMALL_FRAGMENT_ROWS
             if small or any(index["unindexed"] for index in indices):
-                self._table.optimize()
-            for column, config in self._wanted_indices(view):
-                if self._table.count_rows(f"`{column}` IS NOT NULL"):
+                self._optimize(view, indices)
+            made = {(index["columns"][0], index["type"]) for index in indices}
+            for column, config, kind in self._wanted_indices(view):
+                if (column, kind) not in made and self._table.count_rows(f"`{column}` IS NOT NULL"):
                     self._table.create_index(column, config=config)
             self._version = -1
         self._sync()
 
-    def _wanted_indices(self, view: View) -> Iterator[tuple[str, Any]]:
+    def _optimize(self, view: View, indices: Sequence[Mapping[str, Any]]) -> None:
+        """Put fragments together and bring indexes up to the table. LanceDB does not take it that what is new has no
+        vector in a column that has an index: that is then built anew, or dropped where there is none any more."""
+        try:
+            self._table.optimize(cleanup_older_than=_A_CENTURY)
+        except RuntimeError as error:
+            if "with 0 vectors" not in str(error):
+                raise
+            for index in indices:
+                column = index["columns"][0]
+                field = view.roles.vectors.get(column)
+                if index["distance"] and field is not None:
+                    self._table.drop_index(index["name"])
+                    if self._table.count_rows(f"`{column}` IS NOT NULL"):
+                        self._table.create_index(column, config=index_config(index, field, str(self._store.address)))
+
+    def _wanted_indices(self, view: View) -> Iterator[tuple[str, Any, str]]:
+        """Column, configuration and type of the indexes that the address asks for."""
         wanted = self._store.index
         if wanted is None or not self._table.count_rows():
             return
@@ -274,13 +292,13 @@ class LanceSink:
         if wanted != "source":
             for column, field in view.roles.vectors.items():
                 if _is_indexed(field, wanted):
-                    yield column, index_config({"type": wanted}, field, where)
+                    yield column, index_config({"type": wanted}, field, where), wanted
             return
         by_name = {field.name: column for column, field in view.roles.vectors.items()}
         for index in self._source_indices:
             found = by_name.get(index["columns"][0]) or (by_name.get("") if len(by_name) == 1 else None)
             if index["distance"] and found is not None:
-                yield found, index_config(index, view.roles.vectors[found], where)
+                yield found, index_config(index, view.roles.vectors[found], where), str(index["type"])
 
     def close(self) -> None:
         """What was not flushed is lost."""

@@ -65,6 +65,7 @@ _DTYPES: Final = {
     pa.int8(): DType.INT8,
     pa.uint8(): DType.BINARY,
 }
+_EMBEDDING: Final = "embedding_functions"
 _PRIMARY_KEY: Final = re.compile(r"lance-schema:unenforced-primary-key(:position)?")
 
 
@@ -148,6 +149,8 @@ def view_of(table: Any, address: Address) -> View:
             "?vectors=COLUMN,… leaves columns out",
         )
     told: dict[str, Any] = {"version": version, "indices": indices, "metadata": _own_words(schema)}
+    if _EMBEDDING.encode() in (schema.metadata or {}):
+        told[_EMBEDDING] = schema.metadata[_EMBEDDING.encode()].decode(errors="replace")
     if not ours:
         told["columns"] = {name: str(schema.field(name).type) for name in schema.names}
     spec = CollectionSpec(
@@ -245,7 +248,10 @@ def _told(schema: pa.Schema, name: str, key: str) -> str | None:
 
 
 def _own_words(schema: pa.Schema) -> dict[str, str]:
-    return {key.decode(): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
+    """What is written on the table as a whole, but for what LanceDB itself acts upon: it would embed what is added."""
+    words = {key.decode(): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
+    words.pop(_EMBEDDING, None)
+    return words
 
 
 def id_texts(column: pa.Array, field: pa.Field, first_row: int = 0) -> pa.Array:
