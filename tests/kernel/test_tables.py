@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -36,6 +37,8 @@ CASES: list[tuple[pa.Array, list[Any]]] = [
     (pa.array([Decimal("1.20")], pa.decimal128(9, 2)), [Decimal("1.20")]),
     (pa.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
     (pa.array([b"\x00", None]), [b"\x00", None]),
+    (pa.array([UUID(int=5).bytes, None], pa.uuid()), [UUID(int=5), None]),
+    (pa.array(['{"b": [1.0, 1]}', None, "null"], pa.json_()), [{"b": [1.0, 1]}, None, None]),
 ]
 
 
@@ -43,6 +46,25 @@ CASES: list[tuple[pa.Array, list[Any]]] = [
 def test_a_column_gives_its_values_whole_and_cut(column: pa.Array, values: list[Any]) -> None:
     assert plain_values(column) == values
     assert plain_values(column[1:]) == values[1:]
+
+
+UNIONS = [
+    pa.UnionArray.from_sparse(
+        pa.array([0, 1, 1], pa.int8()), [pa.array([7, None, None]), pa.array([None, "x", None])], ["n", "s"]
+    ),
+    pa.UnionArray.from_dense(
+        pa.array([0, 1, 1], pa.int8()),
+        pa.array([0, 0, 1], pa.int32()),
+        [pa.array([7]), pa.array(["x", None])],
+        ["n", "s"],
+    ),
+]
+
+
+@pytest.mark.parametrize("column", UNIONS, ids=["sparse", "dense"])
+def test_a_value_of_a_union_tells_which_alternative_it_is(column: pa.Array) -> None:
+    assert plain_values(column) == [{"n": 7}, {"s": "x"}, None]
+    assert plain_values(column[1:]) == [{"s": "x"}, None]
 
 
 def test_a_moment_beyond_the_calendar_is_refused() -> None:
