@@ -64,7 +64,9 @@ class Hdf5Harness(StoreHarness):
                 matrix = file["train"][:]
                 if file.attrs["point_type"] == "bit":
                     matrix = np.packbits(matrix, axis=1)
-                columns = {name: texts_of(file["exitramp"], name) for name in ("id", "namespace", "document", "payload")}
+                columns = {
+                    name: texts_of(file["exitramp"], name) for name in ("id", "namespace", "document", "payload")
+                }
             for number, vector in enumerate(matrix):
                 row = {name: texts[number] for name, texts in columns.items()}
                 found[row["id"], row["namespace"]] = as_row(row, {"vector": vector})

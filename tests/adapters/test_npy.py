@@ -82,7 +82,9 @@ class NpyHarness(StoreHarness):
         payloads[place] = canonical.dumps(canonical.loads(payloads[place] or "{}") | {key: value})
         spot = table.schema.get_field_index("payload")
         edited = table.set_column(spot, "payload", pa.array(payloads, pa.string()))
-        self.write_side_car(collection, edited, json.loads(pq.read_metadata(self.side_car(collection)).metadata[b"exitramp"])["spec"])
+        self.write_side_car(
+            collection, edited, json.loads(pq.read_metadata(self.side_car(collection)).metadata[b"exitramp"])["spec"]
+        )
 
     def raw_collections(self) -> list[str]:
         found = [pq.read_metadata(path).metadata[b"exitramp"] for path in self.folder.glob("*.npy.parquet")]

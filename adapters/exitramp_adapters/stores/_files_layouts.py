@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,9 +25,9 @@ from exitramp.errors import CollectionMissing, DataInvalid, UsageError
 from exitramp.ports.tables import Roles
 from exitramp.records import DType, Finding, Metric
 from exitramp.urls import Address
-from exitramp_adapters.stores._files_formats import Chunk
+from exitramp_adapters.stores._files_cells import Field, Part, Table, Where
+from exitramp_adapters.stores._files_chunks import Chunk
 from exitramp_adapters.stores._files_options import dtype_said, metric_said, nulls_said, yes_or_no
-from exitramp_adapters.stores._files_table import Field, Part, Table, Where
 
 LAYOUTS: Final = ("plain", "pinecone", "qdrant", "weaviate")
 WEAVIATE: Final = frozenset(
@@ -53,7 +54,7 @@ def recognised(schema: pa.Schema) -> str:
 
 
 def laid_out(layout: str, address: Address, parts: Sequence[Part], root: Path) -> Table:
-    """The table that files of this layout are. Raises `UsageError` naming a column that the layout has and they lack."""
+    """The table that files of this layout are. Raises `UsageError` naming a column of it that they lack."""
     make = {"qdrant": _qdrant, "pinecone": _pinecone, "weaviate": _weaviate}[layout]
     for option in ("id", "namespace", "document", "payload", "types"):
         if address.option(option) is not None:
@@ -168,9 +169,7 @@ def _weaviate_columns(fields: Sequence[Field], times: Mapping[str, str]) -> Call
         for source in ("named_vectors", "multi_vectors"):
             wanted = [each for each in fields if each.column.startswith(f"{source}/")]
             if wanted and source in columns:
-                rows = [
-                    _vectors_in(text, lambda row=row: where(row)) for row, text in enumerate(_text(columns[source]))
-                ]
+                rows = [_vectors_in(text, partial(where, row)) for row, text in enumerate(_text(columns[source]))]
                 kind = pa.list_(pa.float64()) if source == "named_vectors" else pa.list_(pa.list_(pa.float64()))
                 for each in wanted:
                     try:
@@ -204,8 +203,12 @@ def _names(parts: Iterable[Part], column: str) -> list[str]:
     for part in parts:
         for chunk in part.file.chunks((), only=[column]):
             for row, text in enumerate(_text(chunk.columns[column])):
-                found.update(dict.fromkeys(_vectors_in(text, lambda row=row: f"{part.file.path.name} row {row + 1}")))  # noqa: B023
+                found.update(dict.fromkeys(_vectors_in(text, partial(_row_name, part, row))))
     return sorted(found)
+
+
+def _row_name(part: Part, row: int) -> str:
+    return f"{part.file.path.name} row {row + 1}"
 
 
 def _holds_any(parts: Iterable[Part], column: str) -> bool:

@@ -136,7 +136,7 @@ def _told(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
 
 
 class RecordsWriter:
-    """Writes what `RecordsFile` reads. What is told of it comes at the end, since that may hold a hash of the vectors."""
+    """Writes what `RecordsFile` reads. What is told of it comes last, since that may hold a hash of the vectors."""
 
     def __init__(self, path: Path, spec: CollectionSpec, origin: Origin | None) -> None:
         self._told = {"format": FORMAT, "spec": spec.to_json(), "origin": None if origin is None else origin.to_json()}
@@ -239,18 +239,19 @@ def numbers_of(found: np.dtype[Any], said: DType | None, rows: Rows, count: int,
         raise DataInvalid(f"{where}: booleans are a vector of bits only where ?dtype=binary says so")
     if native.kind not in "fiu":
         raise DataInvalid(f"{where}: {found} are no numbers of a vector")
+    chosen: DType
     if said is not None:
         chosen = said
     elif native in exact:
-        chosen = exact[native]
+        chosen = DType(exact[native])
     else:
         chosen = _fitting(rows, count, where)
-    wanted = NUMPY[chosen]
+    wanted: np.dtype[Any] = NUMPY[chosen]
 
     def cast(start: int, stop: int) -> npt.NDArray[Any]:
         part = rows(start, stop)
         with np.errstate(over="ignore", invalid="ignore"):
-            made = part.astype(wanted, copy=False)
+            made: npt.NDArray[Any] = part.astype(wanted, copy=False)
             if said is not None and wanted.kind == "i" and not np.array_equal(made, part):
                 raise DataInvalid(f"{where}: there are numbers that {chosen} does not keep, from row {start + 1} on")
         return made

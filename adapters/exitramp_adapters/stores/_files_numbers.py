@@ -7,7 +7,7 @@ lists, a map of indices to values or a struct of both.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from exitramp.records import DType, VectorKind
 
 Where = Callable[[int], str]
 """How a row of a chunk is called in a message."""
-NUMPY: Final = {
+NUMPY: Final[Mapping[DType, np.dtype[Any]]] = {
     DType.FLOAT32: np.dtype("<f4"),
     DType.FLOAT16: np.dtype("<f2"),
     DType.FLOAT64: np.dtype("<f8"),

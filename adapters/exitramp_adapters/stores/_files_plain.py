@@ -13,10 +13,10 @@ from exitramp.errors import DataInvalid, UsageError
 from exitramp.ports.tables import roles_in
 from exitramp.records import DType, Metric, VectorField, VectorKind
 from exitramp.urls import Address
-from exitramp_adapters.stores._files_formats import JsonRows
+from exitramp_adapters.stores._files_cells import Field, Part, Table
+from exitramp_adapters.stores._files_json import JsonRows
 from exitramp_adapters.stores._files_numbers import is_certain, may_be
 from exitramp_adapters.stores._files_options import dtype_said, metric_said, nulls_said, types_said
-from exitramp_adapters.stores._files_table import Field, Part, Table
 
 _INDEX_COLUMN: Final = re.compile(r"__index_level_\d+__")
 """What a data frame's index is called in the files that pandas writes, where it has no name of its own."""

@@ -61,7 +61,7 @@ class StagedStore(FilesStore):
         raise NotImplementedError
 
     def require_own(self) -> None:
-        """Raises `CollectionExists` where the files were made by somebody else, so that writing would lose something."""
+        """Raises `CollectionExists` where somebody else made the files, so that writing would lose something."""
         raise NotImplementedError
 
     def write_base(self, held: Snapshot) -> tuple[Mapping[Path, Path], Sequence[Path]]:

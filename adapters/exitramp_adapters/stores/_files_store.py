@@ -40,12 +40,23 @@ class Snapshot(Protocol):
     """One state of a collection. `read` and `keys` give the rows from `start` to `stop` in order; `parts` are numbers
     of rows at which reading can begin without what stands before."""
 
-    spec: CollectionSpec
-    origin: Origin | None
-    rows: int
-    mark: str
-    findings: tuple[Finding, ...]
-    parts: Sequence[int]
+    @property
+    def spec(self) -> CollectionSpec: ...
+
+    @property
+    def origin(self) -> Origin | None: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def mark(self) -> str: ...
+
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+    @property
+    def parts(self) -> Sequence[int]: ...
 
     def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]: ...
 

@@ -13,7 +13,7 @@ Data files that were changed since are found out by their size and the hash of b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -141,7 +141,9 @@ def write_own(folder: Path, name: str, held: Snapshot) -> tuple[list[dict[str, A
     numbers = {space: number for number, space in enumerate(spaces, start=1)}
     for first in range(0, len(spaces), _OPEN_AT_ONCE):
         some = spaces[first : first + _OPEN_AT_ONCE]
-        writers = {space: _Writer(folder, home, numbers[space], len(spaces), held, columns, keys, kept) for space in some}
+        writers = {
+            space: _Writer(folder, home, numbers[space], len(spaces), held, columns, keys, kept) for space in some
+        }
         for batch in held.read(0, held.rows):
             if not held.spec.has_namespaces:
                 writers[None].add(batch)

@@ -28,7 +28,7 @@ class Look:
         self.name, self._said = name, said
         self._kind: VectorKind | None = None
         self._types: set[Any] = set()
-        self._fits = {np.dtype("f4"): True, np.dtype("f8"): True}
+        self._fits: dict[np.dtype[Any], bool] = {np.dtype("f4"): True, np.dtype("f8"): True}
         self._dimensions: dict[int, str] = {}
         self.rows = 0
         self.null = 0
@@ -99,7 +99,7 @@ class Look:
         if self._kind is VectorKind.SPARSE:
             if not self._fits[np.dtype("f4")] and self._said is not DType.FLOAT32:
                 raise DataInvalid(
-                    f"{self._unfit[np.dtype('f4')]}: the sparse vector '{self.name}' holds a number that float32 rounds",
+                    f"{self._unfit[np.dtype('f4')]}: the sparse vector '{self.name}' has a number that float32 rounds",
                     hint="sparse vectors are float32 here: ?dtype=float32 says that they may be rounded",
                 )
             return DType.FLOAT32
@@ -118,7 +118,7 @@ class Look:
 
 def stream_column(column: pa.Array, field: VectorField, where: Where, *, rounded: bool = False) -> pa.Array:
     """The column as the stream has it. `rounded`: somebody said the type, so that numbers may be rounded to it."""
-    found = take_apart(column, where, field.dtype if rounded or field.dtype is DType.BINARY else None)
+    found = take_apart(column, where, field.dtype)
     rows = len(found.valid)
     flat = _as(found.flat, field, found, where, rounded=rounded)
     if found.kind is not field.kind and len(found.sizes):
@@ -181,10 +181,10 @@ def _survives(flat: npt.NDArray[Any], kind: np.dtype[Any]) -> npt.NDArray[np.boo
             same[small] = cast[small].astype(flat.dtype) == flat[small]
             return same
         back = cast.astype(flat.dtype)
-    if flat.dtype.kind == "f":
-        same = (back == flat) | (np.isnan(flat) & (kind.kind == "f"))
-        return same
-    return np.asarray(back == flat)
+    same = np.asarray(back == flat)
+    if flat.dtype.kind == "f" and kind.kind == "f":
+        same |= np.isnan(flat)
+    return same
 
 
 def _offsets(found: Numbers) -> pa.Array:

@@ -1,9 +1,9 @@
 """Plain files as a source: `file:./articles.parquet?id=url&vectors=emb&document=body&metric=cosine`.
 
-Parquet, Arrow, CSV and JSON lines, one file, a folder of them or a pattern, read in the order of their names. Nothing is
+Parquet, Arrow, CSV and JSON, one file, a folder of them or a pattern, read in the order of their names. Nothing is
 guessed from the name of a column: the address says which one holds the ids and by which metric vectors are compared;
-every other column is a key of the payload with just the value that stands there. Lists of numbers of one fixed size are
-vectors; any other column is one where `?vectors=` names it.
+every other column is a key of the payload with just the value that stands there. Lists of numbers of one fixed size
+are vectors; any other column is one where `?vectors=` names it.
 
 Files are only read. They are looked through once when they are opened, and again to be read: 20,000 x 384 took 0.3 s of
 Parquet, 2 s of JSON lines.
@@ -18,13 +18,15 @@ from typing import NoReturn
 from exitramp.errors import AddressError, RoleUnsupported
 from exitramp.ports import StoreAdapter
 from exitramp.urls import Address, Network
+from exitramp_adapters.stores._files_cells import Part
 from exitramp_adapters.stores._files_formats import SUFFIXES, open_rows
 from exitramp_adapters.stores._files_layouts import LAYOUTS, about_layout, laid_out, recognised
 from exitramp_adapters.stores._files_options import TABLE_OPTIONS, files_meant
 from exitramp_adapters.stores._files_plain import plain_table
 from exitramp_adapters.stores._files_search import FilesSearch
 from exitramp_adapters.stores._files_store import FilesStore, Snapshot, stamp_of
-from exitramp_adapters.stores._files_table import Part, TableSnapshot
+from exitramp_adapters.stores._files_table import TableSnapshot
+
 
 class FileStore(FilesStore):
     """The files of one address."""

@@ -32,6 +32,7 @@ from exitramp.errors import (
 from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
 from exitramp.records import CollectionSpec, DType, Finding, IdKind, Metric, VectorField, VectorKind
 from exitramp.urls import Address, Network
+from exitramp_adapters.stores._files_cells import Part
 from exitramp_adapters.stores._files_formats import open_rows
 from exitramp_adapters.stores._files_matrix import (
     RecordsFile,
@@ -50,9 +51,9 @@ from exitramp_adapters.stores._files_plain import plain_table
 from exitramp_adapters.stores._files_search import FilesSearch
 from exitramp_adapters.stores._files_sink import ALL_TYPES, BATCH_ROWS, StagedStore, sync_file
 from exitramp_adapters.stores._files_store import FilesStore, Snapshot, stamp_of
-from exitramp_adapters.stores._files_table import Part, TableSnapshot
+from exitramp_adapters.stores._files_table import TableSnapshot
 
-_VECS = {".fvecs": np.dtype("<f4"), ".ivecs": np.dtype("<i4"), ".bvecs": np.dtype("u1")}
+_VECS: Mapping[str, np.dtype[Any]] = {".fvecs": np.dtype("<f4"), ".ivecs": np.dtype("<i4"), ".bvecs": np.dtype("u1")}
 
 
 class NpyStore(StagedStore):
@@ -127,7 +128,7 @@ class NpyStore(StagedStore):
         if records.about.get("matrix") != ends_of(path):
             raise IntegrityError(
                 f"{self._sidecar} belongs to another matrix than {self.path}",
-                hint="put the two files back that were written together, or move the side-car away to read vectors alone",
+                hint="put the files back that were written together, or move the side-car away to read vectors alone",
             )
         if matrix.dtype != NUMPY[field.dtype] or matrix.shape[1:] != (field.item_count,):
             raise IntegrityError(f"{self.path} is no matrix of what {self._sidecar} describes")

@@ -9,8 +9,8 @@ it is, with what its writers do to data made good or told of:
 * the metric is `Cosine` also where vdf-io did not know it: a finding says so, and `?metric=` says another;
 * fewer records than the store had are a finding that leaves a comparison inconclusive.
 
-What exitramp writes, vdf-io reads; beside it every record stands exactly (`_files_vdf`). Writing goes by way of a folder
-in the dump until the load is finished.
+What exitramp writes, vdf-io reads; beside it every record stands exactly (`_files_vdf`). Writing goes by way of a
+folder in the dump until the load is finished.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from exitramp.errors import AddressError, CollectionExists, CollectionMissing, D
 from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
 from exitramp.records import UNKNOWN, CollectionSpec, DType, EmbeddingModel, Finding, IdKind, Metric, Verdict
 from exitramp.urls import Address, Network
+from exitramp_adapters.stores._files_cells import Part
 from exitramp_adapters.stores._files_formats import open_rows
 from exitramp_adapters.stores._files_options import TABLE_OPTIONS
 from exitramp_adapters.stores._files_plain import plain_table
 from exitramp_adapters.stores._files_search import FilesSearch
 from exitramp_adapters.stores._files_sink import ALL_TYPES, BATCH_ROWS, StagedStore
-from exitramp_adapters.stores._files_store import Snapshot, stamp_of
-from exitramp_adapters.stores._files_table import Part, TableSnapshot
+from exitramp_adapters.stores._files_store import Snapshot
+from exitramp_adapters.stores._files_table import TableSnapshot
 from exitramp_adapters.stores._files_vdf import OwnParts, write_own
 
 META: Final = "VDF_META.json"
@@ -190,16 +191,14 @@ class VdfStore(StagedStore):
         text = _text_column(meta, abouts, parts)
         if text is not None:
             told["document"] = text
-        findings = []
+        findings: list[Finding] = []
         if not (self.address.option("metric") or self.address.option("metrics")):
             told["metric"] = self._metric(meta, abouts, findings).value
         address = replace(self.address, options={**told, **self.address.options})
         table = plain_table(address, parts, name)
         models = [each for about in abouts if (each := about.get("model_name")) not in (None, "", _NOT_PROVIDED)]
         index = {"vdf": {"exported_from": meta.get("exported_from"), "indexes": _brief(abouts)}}
-        table = replace(
-            table, name=name, namespaced=any(part.namespace is not None for part in parts), index=index
-        )
+        table = replace(table, name=name, namespaced=any(part.namespace is not None for part in parts), index=index)
         held = TableSnapshot(table)
         if len(set(models)) == 1:
             model = EmbeddingModel(name=str(models[0]))
@@ -213,7 +212,8 @@ class VdfStore(StagedStore):
         if unknown or len(found) > 1:
             what = f"the metric {unknown[0]}" if unknown else f"several metrics: {', '.join(sorted(map(str, found)))}"
             raise DataInvalid(
-                f"{self.folder / META} names {what}", hint=f"say which one is meant: ?metric=… (known {', '.join(METRICS)})"
+                f"{self.folder / META} names {what}",
+                hint=f"say which one is meant: ?metric=… (known {', '.join(METRICS)})",
             )
         [told] = found
         if told == "Cosine":
@@ -228,8 +228,8 @@ class VdfStore(StagedStore):
         """What the dump says of how many records there were, where it is not what is there."""
         found = []
         for key, what in (("exported_vector_count", "were written"), ("total_vector_count", "the store had")):
-            counts = [about.get(key) for about in abouts]
-            if all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) != rows:
+            counts = [count for about in abouts if isinstance(count := about.get(key), int) and count >= 0]
+            if len(counts) == len(abouts) and sum(counts) != rows:
                 text = f"{META} says that {sum(counts)} records {what}, and {rows} are in the files"
                 found.append(Finding("source.incomplete", text, Verdict.INCONCLUSIVE, count=abs(sum(counts) - rows)))
         return found[-1:]
