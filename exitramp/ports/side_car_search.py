@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -33,6 +34,9 @@ class SideCarSearch:
 
     def coverage(self) -> IndexCoverage:
         return self._store.engine.coverage(self._store.opened().held)
+
+    def search_options(self) -> Mapping[str, Any]:
+        return self._store.engine.search_options(self._store.opened().held)
 
     def search(
         self,
@@ -69,6 +73,17 @@ class SideCarSearch:
             tuple(float(score) for score in scores),
             batch_of(held, found) if with_records else None,
         )
+
+
+def effort_of(settings: SearchSettings, option: str, own: int, what: str) -> int:
+    """The one search option that `what` has, a number from 1 on; `own` where nothing is said. Raises `UsageError`."""
+    for name in settings.options:
+        if name != option:
+            raise UsageError(f"{what} has no search option '{name}'", hint=f"it has {option}" if option else None)
+    effort = settings.options.get(option, own)
+    if type(effort) is not int or effort < 1:
+        raise UsageError(f"{option} is a whole number from 1 on, not {effort!r}")
+    return effort
 
 
 def compare_all(

@@ -85,6 +85,10 @@ class IndexEngine(Protocol):
         """Scores and labels of the `k` nearest among these rows (None: all), of which there are at least `k`."""
         ...
 
+    def search_options(self, held: Held) -> Mapping[str, Any]:
+        """As in `TellsOptions`."""
+        ...
+
     def coverage(self, held: Held) -> IndexCoverage: ...
 
 

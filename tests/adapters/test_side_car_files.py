@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from tests.adapters.test_faiss_files import killed_writer
 from tests.adapters.test_hnswlib import HnswlibHarness
 from tests.adapters.test_reading_only import read_everything, snapshot
 from tests.adapters.test_usearch import UsearchHarness
+
+DOCS = Path(__file__).parents[2] / "docs" / "stores"
 
 
 @pytest.fixture(name="harness", params=[UsearchHarness, HnswlibHarness])
@@ -193,9 +196,13 @@ def test_search_options_are_the_librarys_own(harness: SideCarHarness) -> None:
     query = Query(dense=np.asarray(rows[3].vectors["vector"]))
     search = harness.open("articles").search()
     own = {"usearch": "expansion_search", "hnswlib": "ef"}[harness.scheme]
+    assert search.search_options() == {own: 64}
     assert len(search.search(query, k=40, settings=SearchSettings(options={own: 80})).keys) == 40
     with pytest.raises(UsageError, match="no search option 'nprobe'"):
         search.search(query, k=1, settings=SearchSettings(options={"nprobe": 8}))
+    for odd in (0, -1, "many", 1.5, True):
+        with pytest.raises(UsageError, match="from 1 on"):
+            search.search(query, k=1, settings=SearchSettings(options={own: odd}))
 
 
 def test_a_named_metric_is_the_only_one_that_is_taken(harness: SideCarHarness) -> None:
@@ -238,3 +245,16 @@ def test_the_hash_in_the_side_car_is_the_index_files(harness: SideCarHarness) ->
     about = json.loads(pq.read_metadata(harness.side_car("articles")).metadata[b"exitramp"])
     assert about["index_sha256"] == hashlib.sha256(harness.path("articles").read_bytes()).hexdigest()
     assert about["format"] == 1
+
+
+@pytest.mark.parametrize("harness_type", [UsearchHarness, HnswlibHarness])
+def test_the_page_reads_both_files_as_they_stand(tmp_path: Path, harness_type: type[SideCarHarness]) -> None:
+    harness = harness_type(tmp_path)
+    _, rows = made(harness, 40)
+    page = (DOCS / f"{harness.scheme}.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    for row in rows[:5]:
+        nearest = found["nearest"](str(harness.path("articles")), np.asarray(row.vectors["vector"]), 3)
+        assert nearest[0] == row.id

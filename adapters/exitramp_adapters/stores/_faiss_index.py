@@ -18,7 +18,7 @@ import numpy.typing as npt
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import SearchSettings
-from exitramp.ports.side_car_search import unit_rows
+from exitramp.ports.side_car_search import effort_of, unit_rows
 from exitramp.records import Metric
 
 _READS_EXACTLY: Final = "Flat, HNSW…,Flat and IVF…,Flat, alone or in an IDMap"
@@ -238,6 +238,14 @@ def about_index(index: Any) -> dict[str, Any]:
     return about
 
 
+def search_options(index: Any) -> dict[str, int]:
+    """The one option of a search, if there is one, with what the index does by itself."""
+    inner = innermost(index)
+    if hasattr(inner, "hnsw"):
+        return {"ef": int(inner.hnsw.efSearch)}
+    return {"nprobe": int(inner.nprobe)} if hasattr(inner, "nlist") else {}
+
+
 def ask(
     index: Any,
     labels: npt.NDArray[np.int64],
@@ -254,10 +262,9 @@ def ask(
     """
     faiss = sdk()
     inner = innermost(index)
-    option = "ef" if hasattr(inner, "hnsw") else "nprobe" if hasattr(inner, "nlist") else None
-    for name in settings.options:
-        if name != option:
-            raise UsageError(f"an index of type {type(inner).__name__} has no search option '{name}'")
+    own = search_options(index)
+    [option] = own or [""]
+    effort = effort_of(settings, option, own.get(option, 1), f"an index of type {type(inner).__name__}")
     if (labels == -1).any():
         raise UsageError("an index with the id -1 is not searched: FAISS means 'nothing found' by it")
     selector = None if among is None else faiss.IDSelectorBatch(among)
@@ -265,10 +272,8 @@ def ask(
     if rough and not approximate:
         return None
     if option == "ef" and approximate:
-        effort = int(settings.options.get("ef", inner.hnsw.efSearch))
         scores, found = inner.search(vector, k, params=faiss.SearchParametersHNSW(efSearch=max(effort, k)))
     elif option == "nprobe" and approximate:
-        effort = int(settings.options.get("nprobe", inner.nprobe))
         scores, found = inner.search(vector, k, params=faiss.SearchParametersIVF(nprobe=effort))
     elif rough:
         scores, found = inner.search(vector, k)

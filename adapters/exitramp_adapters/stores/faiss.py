@@ -43,6 +43,7 @@ from exitramp_adapters.stores._faiss_index import (
     read_index,
     read_rows,
     sdk,
+    search_options,
 )
 
 _FLAT: Final = frozenset({"IndexFlat", "IndexFlatIP", "IndexFlatL2"})
@@ -148,6 +149,9 @@ class FaissEngine:
         distances, found = compare_all(held, vector, k, rows)  # of what the index gave back
         # FAISS gives inner products where `compare_all` gives distances.
         return [1 - each for each in distances] if held.field.metric is Metric.DOT else distances, found
+
+    def search_options(self, held: Held) -> Mapping[str, Any]:
+        return search_options(held.content.index)
 
     def coverage(self, held: Held) -> IndexCoverage:
         rows, kind = len(held.labels), type(innermost(held.content.index)).__name__

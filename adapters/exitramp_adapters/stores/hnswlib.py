@@ -32,7 +32,7 @@ from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
 from exitramp.ports.side_car import side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
-from exitramp.ports.side_car_search import compare_all, unit_rows
+from exitramp.ports.side_car_search import compare_all, effort_of, unit_rows
 from exitramp.ports.side_car_store import SideCarStore, number_option
 from exitramp.records import DType, Finding, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address, Network
@@ -201,19 +201,20 @@ class HnswlibEngine:
         rows: npt.NDArray[np.int64] | None,
         settings: SearchSettings,
     ) -> tuple[Sequence[float], npt.NDArray[Any]]:
-        for name in settings.options:
-            if name != "ef":
-                raise UsageError(f"hnswlib has no search option '{name}'", hint="it has ef")
+        effort = effort_of(settings, "ef", _EF, "hnswlib")
         if settings.exact or rows is not None:
             return compare_all(held, vector, k, rows)
         asked = vector.reshape(1, -1)
         index = held.content.index.index
-        index.set_ef(max(k, int(settings.options.get("ef", _EF))))
+        index.set_ef(max(k, effort))
         try:
             labels, distances = index.knn_query(unit_rows(asked) if held.field.metric is Metric.COSINE else asked, k=k)
         except RuntimeError:  # its walk ended before k were found
             return compare_all(held, vector, k, None)
         return distances[0].tolist(), labels[0]
+
+    def search_options(self, held: Held) -> Mapping[str, Any]:
+        return {"ef": _EF}
 
     def coverage(self, held: Held) -> IndexCoverage:
         return IndexCoverage(len(held.labels), 0)

@@ -31,7 +31,7 @@ from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
 from exitramp.ports.side_car import side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
-from exitramp.ports.side_car_search import compare_all
+from exitramp.ports.side_car_search import compare_all, effort_of
 from exitramp.ports.side_car_store import SideCarStore, number_option
 from exitramp.records import DType, Finding, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address, Network
@@ -203,13 +203,11 @@ class UsearchEngine:
         rows: npt.NDArray[np.int64] | None,
         settings: SearchSettings,
     ) -> tuple[Sequence[float], npt.NDArray[Any]]:
-        for name in settings.options:
-            if name != "expansion_search":
-                raise UsageError(f"usearch has no search option '{name}'", hint="it has expansion_search")
+        effort = effort_of(settings, "expansion_search", _EXPANSION_SEARCH, "usearch")
         if settings.exact or rows is not None or not self._answers(held):
             return compare_all(held, vector, k, rows)
         index = held.content.index
-        index.expansion_search = max(k, int(settings.options.get("expansion_search", _EXPANSION_SEARCH)))
+        index.expansion_search = max(k, effort)
         found = index.search(vector, k, dtype=SCALARS[held.field.dtype].lower())
         if len(found) < k:  # its walk ended before k were found
             return compare_all(held, vector, k, None)
@@ -219,6 +217,9 @@ class UsearchEngine:
         """Whether the index compares by the collection's metric, and takes a query of its numbers for what they are."""
         about = held.content.about[self.scheme]
         return bool(about["metric"] == METRICS[held.field.metric] and about["scalar"] != "U8")
+
+    def search_options(self, held: Held) -> Mapping[str, Any]:
+        return {"expansion_search": _EXPANSION_SEARCH}
 
     def coverage(self, held: Held) -> IndexCoverage:
         count = len(held.labels)
