@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import redis
 
-from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, StoreTimeout, UsageError
+from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, StoreTimeout, UsageError
 from exitramp.faults import Fault
 from exitramp.filters import Eq
 from exitramp.ports import Origin, Partition, Query, Service, Store, TransferAccount
@@ -121,6 +121,32 @@ class TestWhere:
             assert attributes(client, name)[0]["algorithm"] == wanted
         with pytest.raises(UsageError, match="algorithm"):
             opened(base, "c", "?algorithm=ivf").sink().create(SPEC.renamed("c"), Origin(SPEC, "1"))
+
+
+class TestDropping:
+    def test_what_exitramp_made_is_removed_whole_and_nothing_beside_it(self, base: str, client: Any) -> None:
+        put(opened(base, "other"), rows(3), SPEC.renamed("other"))
+        before = set(client.scan_iter())
+        put(opened(base), rows(3))
+        client.hset("own:unindexed", "vector", "short")
+        store: Any = opened(base)
+        store.drop()
+        assert set(client.scan_iter()) == before
+        assert client.execute_command("FT._LIST") == [b"other"]
+        with pytest.raises(CollectionMissing):
+            store.drop()
+
+    def test_what_somebody_else_made_is_not_removed_although_it_was_written_to(self, base: str, client: Any) -> None:
+        pairs = ("TYPE", "FLOAT32", "DIM", 4, "DISTANCE_METRIC", "L2")
+        schema = ("SCHEMA", "vector", "VECTOR", "FLAT", 6, *pairs)
+        client.execute_command("FT.CREATE", "theirs", "ON", "HASH", "PREFIX", 1, "t:", *schema)
+        client.hset("t:1", "vector", bytes(16))
+        for _ in range(2):
+            store: Any = opened(base, "theirs")
+            with pytest.raises(UsageError, match="did not make"):
+                store.drop()
+            put(store, rows(1), SPEC.renamed("theirs"))
+        assert opened(base, "theirs").source().count() == 2
 
 
 class TestSameKind:

@@ -20,6 +20,7 @@ from exitramp_adapters.stores._redis_records import hash_batch, json_batch, roun
 # and 2.7M keys a second that were others', and listed 260k, 350k and 250k of its own.
 _SCAN_KEYS: Final = 5000
 _LISTED: Final = 5000
+_DROPPED: Final = 1000
 _GLOB: Final = b"*?[]^-\\"
 
 
@@ -158,6 +159,19 @@ class Collection(Connection):
             raise StoreProtocolError(
                 f"{self.address}: the text {name!r} does not say where records came from"
             ) from error
+
+    def drop(self) -> None:
+        """Remove the records, the index and what is kept beside it. Raises `UsageError` for an index that somebody
+        else made, unless it is empty."""
+        index = self.index()
+        keys = self.all_keys(index)
+        note = self.note(index)
+        if keys and (note is None or note["origin"] is None):
+            raise UsageError(f"{self.address}: exitramp did not make this index, and does not remove it")
+        for first in range(0, len(keys), _DROPPED):
+            self.ask("UNLINK", *keys[first : first + _DROPPED])
+        self.ask("FT.DROPINDEX", self.name)
+        self.ask("UNLINK", self.note_key())
 
     def can_write(self) -> bool | None:
         """Whether this user may write hashes, by a command that the server looks at and cannot carry out: it asks for
