@@ -16,6 +16,8 @@ from exitramp.records import DType, Metric
 DEFAULT_CHUNK_ROWS: Final = 1024
 METRICS: Final = {"cosine": Metric.COSINE, "l2": Metric.EUCLIDEAN, "l1": Metric.MANHATTAN}
 TYPES: Final = {DType.FLOAT32: "float", DType.INT8: "int8", DType.BINARY: "bit"}
+ELEMENT_SQL: Final = {DType.FLOAT32: "?", DType.INT8: "vec_int8(?)", DType.BINARY: "vec_bit(?)"}
+"""How a BLOB is given to vec0 for each type."""
 
 _SQL: Final = re.compile(
     r"""--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[(),]|[^\s'"`\[(),/-]+|\s+|.""",

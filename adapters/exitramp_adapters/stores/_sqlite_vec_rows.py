@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from exitramp import canonical
 from exitramp.arrow import dense_array, stream_schema
 from exitramp.errors import DataInvalid, StoreProtocolError
-from exitramp.payloads import canonical_faults
 from exitramp.ports.tables import payload_column
 from exitramp.records import DType, IdKind, RecordKey
 from exitramp_adapters.stores._sqlite_vec_collection import Collection, Part
 from exitramp_adapters.stores._sqlite_vec_database import quoted
+from exitramp_adapters.stores._sqlite_vec_texts import documents, parsed, payload_texts
 from exitramp_adapters.stores._sqlite_vec_vectors import TURNED, Mask, Matrix
 
 _CACHE_BYTES: Final = 48 * 2**20
@@ -36,12 +36,11 @@ _ROWIDS: Final = "(SELECT value FROM json_each(?))"
 
 
 class Rows:
-    """Reads one collection. Chunks are kept from page to page as long as nobody writes to the file."""
+    """Reads one collection. Chunks are kept from page to page, so that a write to the file makes it out of date."""
 
     def __init__(self, found: Collection) -> None:
         self.found = found
         self._chunks: OrderedDict[tuple[str, int | None, int], Matrix] = OrderedDict()
-        self._version = -1
 
     def page(
         self, connection: Any, after: int | None, until: int | None, rows: int
@@ -118,9 +117,9 @@ class Rows:
         found, spec = self.found, self.found.spec
         columns = _turned(rows, self._width())
         rowids = np.array(columns[0], np.int64)
-        is_text = found.is_own or spec.id_kind is IdKind.STRING
-        ids = columns[1] if is_text and all(type(id_) is str for id_ in columns[1]) else None
-        ids = ids or [_id(id_, rowid, found) for rowid, id_ in zip(columns[0], columns[1], strict=True)]
+        ids: Sequence[str] = columns[1]
+        if not set(map(type, ids)) <= {str}:
+            ids = [_id(id_, rowid, found) for rowid, id_ in zip(columns[0], columns[1], strict=True)]
         made: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
         names = self._names()
         if spec.has_namespaces:
@@ -128,7 +127,7 @@ class Rows:
                 map(_namespace, columns[2 + names.index(found.roles.namespace or "")]), pa.string()
             )
         if spec.has_documents:
-            made["document"] = _documents(columns[2 + names.index(found.roles.document or "")], ids)
+            made["document"] = documents(columns[2 + names.index(found.roles.document or "")], ids)
         made["payload"] = self._payloads(ids, columns)
         inline = iter(columns[2 + len(names) :])
         for part in found.parts:
@@ -145,14 +144,14 @@ class Rows:
         roles = found.roles
         texts = None if roles.payload is None else columns[2 + names.index(roles.payload)]
         if texts is not None and not roles.values:
-            return _canonical(texts, ids)
+            return payload_texts(texts, ids)
         values: dict[str, Sequence[Any]] = {}
         for name in roles.values:
             column = columns[2 + names.index(name)]
             values[name] = (
                 [None if each is None else bool(each) for each in column] if name in found.booleans else column
             )
-        objects = None if texts is None else [_parsed(text, id_) for text, id_ in zip(texts, ids, strict=True)]
+        objects = None if texts is None else [parsed(text, id_) for text, id_ in zip(texts, ids, strict=True)]
         return payload_column(ids, values, objects)
 
     def column(self, connection: Any, part: Part, rowids: npt.NDArray[np.int64]) -> tuple[Matrix, Mask]:
@@ -185,25 +184,19 @@ class Rows:
         valid[spots] = True
         chunks = np.unique(places[:, 1])
         wanted = len(places) * items * dtype.itemsize
-        self._forget_if_changed(connection)
         missing = sum((part.table, part.number, int(chunk)) not in self._chunks for chunk in chunks)
         if missing > 1 and missing * part.chunk_rows * items * dtype.itemsize > _SCATTERED * wanted:
             self._one_by_one(connection, part, asked, rowids, matrix)
         else:
-            for chunk in chunks:
-                here = places[:, 1] == chunk
-                matrix[spots[here]] = self._chunk(connection, part, int(chunk))[places[here, 2]]
+            for start, end in _runs(spots, places):
+                offset = int(places[start, 2])
+                held = self._chunk(connection, part, int(places[start, 1]))
+                matrix[spots[start] : spots[start] + end - start] = held[offset : offset + end - start]
         if self.found.is_own:
             self._take_unranked(connection, part, rowids, matrix, valid)
         if part.field.dtype is DType.BINARY and self.found.low_bit_first:
             matrix = TURNED[matrix]
         return matrix, valid
-
-    def _forget_if_changed(self, connection: Any) -> None:
-        [version] = connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version:
-            self._chunks.clear()
-            self._version = version
 
     def _chunk(self, connection: Any, part: Part, chunk: int) -> Matrix:
         """All vectors of a chunk, also those of rows that are gone."""
@@ -264,6 +257,12 @@ class Rows:
         return matrix, valid
 
 
+def _runs(spots: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """From where to where rows follow one another in the page as in their chunk: each is one copy."""
+    steps = (np.diff(places[:, 1]) != 0) | (np.diff(places[:, 2]) != 1) | (np.diff(spots) != 1)
+    yield from pairwise([*([0] if len(places) else []), *(np.flatnonzero(steps) + 1).tolist(), len(places)])
+
+
 def _numbers(value: Any, part: Part, dtype: np.dtype[Any], id_: str) -> Matrix:
     try:
         if part.stored != "json":
@@ -283,7 +282,8 @@ def _numbers(value: Any, part: Part, dtype: np.dtype[Any], id_: str) -> Matrix:
 
 
 def _turned(rows: list[tuple[Any, ...]], width: int) -> list[Sequence[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+    """Rows as columns. zip(*rows) makes an iterator of each row, which sets the garbage collector going: 3 us a row."""
+    return [list(map(itemgetter(column), rows)) for column in range(width)]
 
 
 def _id(value: Any, rowid: int, found: Collection) -> str:
@@ -304,45 +304,3 @@ def _namespace(value: Any) -> str | None:
     if type(value) is int:
         return str(value)
     raise DataInvalid("a namespace is neither text nor integer")
-
-
-def _documents(values: Sequence[Any], ids: Sequence[str]) -> pa.Array:
-    for value, id_ in zip(values, ids, strict=True):
-        if value is not None and type(value) is not str:
-            raise DataInvalid(f"the document of the record '{id_}' is no text but a {canonical.type_name(value)}")
-    return pa.array(values, pa.string())
-
-
-def _canonical(texts: Sequence[Any], ids: Sequence[str]) -> pa.Array:
-    """Payload texts as they stand; those that an application wrote in its own way are brought in order."""
-    texts = list(texts)
-    for row, text in enumerate(texts):
-        if text is not None and type(text) is not str:
-            raise _no_text(text, ids[row])
-    column = pa.array(texts, pa.string())
-    for row in canonical_faults(column):
-        texts[row] = canonical.dumps(_parsed(texts[row], ids[row]))
-        column = None
-    column = pa.array(texts, pa.string()) if column is None else column
-    if not pc.all(pc.starts_with(column, "{")).as_py() and len(column) > column.null_count:
-        row = next(row for row, text in enumerate(texts) if text is not None and not text.startswith("{"))
-        raise DataInvalid(f"the payload of the record '{ids[row]}' is no object")
-    return column
-
-
-def _parsed(text: Any, id_: str) -> Any:
-    if text is None:
-        return None
-    if type(text) is not str:
-        raise _no_text(text, id_)
-    try:
-        return canonical.parse(text)
-    except DataInvalid as error:
-        raise DataInvalid(f"the payload of the record '{id_}' is {error.message}") from error
-
-
-def _no_text(value: Any, id_: str) -> DataInvalid:
-    return DataInvalid(
-        f"the payload of the record '{id_}' is no JSON text but a {canonical.type_name(value)}",
-        hint="SQLite's own binary JSON becomes text with json(COLUMN)" if isinstance(value, bytes) else None,
-    )

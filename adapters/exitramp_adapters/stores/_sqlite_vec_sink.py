@@ -26,7 +26,7 @@ from exitramp_adapters.stores._sqlite_vec_collection import (
     tables_in,
 )
 from exitramp_adapters.stores._sqlite_vec_database import quoted
-from exitramp_adapters.stores._sqlite_vec_declared import DEFAULT_CHUNK_ROWS, METRICS, TYPES
+from exitramp_adapters.stores._sqlite_vec_declared import DEFAULT_CHUNK_ROWS, ELEMENT_SQL, METRICS, TYPES
 from exitramp_adapters.stores._sqlite_vec_found import find
 from exitramp_adapters.stores._sqlite_vec_rows import Rows
 from exitramp_adapters.stores._sqlite_vec_vectors import stored_bytes, unrankable
@@ -65,7 +65,6 @@ _LIMITS: Final = SinkLimits(
     adopts_empty=False,
     batch_rows=BATCH_ROWS,
 )
-_ELEMENT_SQL: Final = {DType.FLOAT32: "?", DType.INT8: "vec_int8(?)", DType.BINARY: "vec_bit(?)"}
 
 
 class SqliteVecSink:
@@ -265,7 +264,7 @@ def _write_vectors(connection: Any, found: Collection, part: Part, column: pa.Ar
         )
         matrix, rowids = matrix[~aside], rowids[~aside]
     connection.executemany(
-        f"INSERT INTO {quoted(part.table)} (rowid, {part.column}) VALUES (?, {_ELEMENT_SQL[part.field.dtype]})",
+        f"INSERT INTO {quoted(part.table)} (rowid, {part.column}) VALUES (?, {ELEMENT_SQL[part.field.dtype]})",
         zip(rowids.tolist(), stored_bytes(matrix, part, low_bit_first=True), strict=True),
     )
 

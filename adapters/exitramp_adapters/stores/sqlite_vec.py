@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from exitramp.arrow import empty_batch, record_keys
+from exitramp.arrow import empty_batch
 from exitramp.errors import CollectionMissing, DataInvalid, UsageError
 from exitramp.filters import Filter, matches
 from exitramp.payloads import decoded_payloads
@@ -39,6 +39,7 @@ from exitramp.records import CollectionSpec, DType, RecordKey
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores._sqlite_vec_collection import Part
 from exitramp_adapters.stores._sqlite_vec_database import Database, quoted, versions
+from exitramp_adapters.stores._sqlite_vec_declared import ELEMENT_SQL
 from exitramp_adapters.stores._sqlite_vec_filters import condition_of
 from exitramp_adapters.stores._sqlite_vec_found import collection_names, find
 from exitramp_adapters.stores._sqlite_vec_rows import Rows
@@ -51,7 +52,6 @@ _MOST_NEIGHBOURS: Final = 4096
 """vec0 refuses a greater k."""
 _LISTED: Final = "SELECT value FROM json_each(?)"
 _BLOCK_BYTES: Final = 16 * 2**20
-_ELEMENT_SQL: Final = {DType.FLOAT32: "?", DType.INT8: "vec_int8(?)", DType.BINARY: "vec_bit(?)"}
 
 
 class SqliteVecStore:
@@ -61,6 +61,7 @@ class SqliteVecStore:
         self.address = address
         self.database = Database(address)
         self._rows: Rows | None = None
+        self._version = -1
 
     def source(self) -> SqliteVecSource:
         return SqliteVecSource(self)
@@ -75,10 +76,11 @@ class SqliteVecStore:
         self.database.close()
 
     def rows(self, connection: Any) -> Rows:
-        """A reader of the collection as it is declared now; chunks that were read stay with one that did not change."""
-        found = find(connection, self.address)
-        if self._rows is None or self._rows.found != found or self._rows.found.columns != found.columns:
-            self._rows = Rows(found)
+        """A reader of the collection as it is declared now. Finding that anew for every page would cost a tenth of it,
+        so that it is kept, and the chunks that were read with it, for as long as nobody writes to the file."""
+        [version] = connection.execute("PRAGMA data_version").fetchone()
+        if self._rows is None or self._version != version:
+            self._rows, self._version = Rows(find(connection, self.address)), version
         return self._rows
 
 
@@ -162,7 +164,8 @@ class SqliteVecSearch:
 
     def __init__(self, store: SqliteVecStore) -> None:
         self._store = store
-        self._spoilt: dict[tuple[int, str], bool] = {}
+        self._spoilt: dict[str, bool] = {}
+        self._looked_at: Rows | None = None
 
     def index_state(self) -> IndexState:
         with self._store.database.read() as connection:
@@ -207,8 +210,6 @@ class SqliteVecSearch:
             keys = dict(rows.keys(connection, at, [json.dumps(rowids)]))
             records = rows.by_rowids(connection, rowids) if with_records else None
         hits = tuple(keys[rowid] for rowid in rowids)
-        if records is not None and set(record_keys(records)) != set(hits):
-            raise DataInvalid(f"{self._store.address}: a hit has no record")
         return Hits(hits, tuple(score for score, _ in scored), records)
 
     def _vector(self, query: Query, part: Part) -> Any:
@@ -266,7 +267,7 @@ class SqliteVecSearch:
     ) -> list[tuple[float, int]]:
         [raw] = stored_bytes(vector.reshape(1, -1), part, low_bit_first=rows.found.low_bit_first)
         key, rowids = quoted(part.key), quoted(part.table + "_rowids")
-        match = f"{quoted(part.column)} MATCH {_ELEMENT_SQL[part.field.dtype]}"
+        match = f"{quoted(part.column)} MATCH {ELEMENT_SQL[part.field.dtype]}"
         sql = f"SELECT {key}, distance FROM {quoted(part.table)} WHERE {match} AND k = ?"
         values: list[Any] = [raw, k]
         if among is not None:
@@ -293,8 +294,9 @@ class SqliteVecSearch:
         """Whether somebody's table holds vectors whose distance is no number: vec0's answers may then lack others."""
         if rows.found.is_own:
             return False
-        [version] = connection.execute("PRAGMA data_version").fetchone()
-        key = (version, part.field.name)
+        key = part.field.name
+        if self._looked_at is not rows:
+            self._looked_at, self._spoilt = rows, {}
         if key not in self._spoilt:
             self._spoilt[key] = any(
                 bool((unrankable(part.field.metric, matrix) & valid).any())
