@@ -116,7 +116,10 @@ def _json_column(values: list[Any], where: Any) -> pa.Array:
     try:
         return pa.array(sparse, pa.list_(pa.float64()))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise DataInvalid(f"{where(0)} and the rows after it hold values of several kinds") from error
+        kinds = [None if value is None else type(value) for value in sparse]
+        first = next((kind for kind in kinds if kind is not None), None)
+        row = next((row for row, kind in enumerate(kinds) if kind not in (None, first)), 0)
+        raise DataInvalid(f"{where(row)} is of another kind than in the rows before") from error
 
 
 def _sparse(value: dict[str, Any]) -> Any:

@@ -42,7 +42,8 @@ def may_be(kind: pa.DataType) -> bool:
     """Whether a column of this type holds vectors where somebody says so."""
     if _is_list(kind):
         inner = kind.value_type
-        return bool(pa.types.is_floating(inner) or pa.types.is_integer(inner) or may_be(inner) or inner == pa.null())
+        plain = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
+        return any(test(inner) for test in plain) or may_be(inner)
     return _is_sparse(kind) or _is_text(kind) or _is_bytes(kind) or bool(pa.types.is_null(kind))
 
 

@@ -56,8 +56,8 @@ class Look:
         if found.kind is VectorKind.SPARSE:
             return
         sizes = found.sizes if found.inner is None else found.inner
-        for size in np.unique(sizes).tolist():
-            at = int(np.flatnonzero(sizes == size)[0])
+        for at in np.sort(np.unique(sizes, return_index=True)[1]).tolist():
+            size = sizes[at]
             row = int(np.flatnonzero(found.valid)[at]) if found.inner is None else found.row_of(int(sizes[:at].sum()))
             self._dimensions.setdefault(int(size) * (8 if found.packed else 1), where(row))
         if len(self._dimensions) > 1:
