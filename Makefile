@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: drill test lint bench docs lock drills clean
+.PHONY: drill test lint bench docs stores tour lock drills clean
 
 drill: $(STAMP)            ## run the main drill on real input, to a report
 	$(BIN)/exitramp drill run vendor_outage
@@ -26,6 +26,16 @@ drills: $(STAMP)           ## every packaged drill, each held to its announced v
 
 docs: $(STAMP)             ## write the generated pages again
 	$(BIN)/python -m tests.tools.cli_page > docs/cli.md
+
+stores: $(STAMP)           ## run the suite on every store, and write the pages made of its results again
+	$(BIN)/python -m pytest tests/adapters tests/testing/test_memory.py -q -n 2 --dist loadfile \
+	  -p tests.tools.suite_results --suite-results docs/stores.json
+	$(BIN)/python -m tests.tools.stores_page
+
+tour: $(STAMP)             ## every pair of the real stores, and one hard collection through all of them
+	$(BIN)/python -m tests.tour.ring
+	$(BIN)/python -m tests.tour.matrix --out docs/tour.json
+	$(BIN)/python -m tests.tools.stores_page
 
 lock:                      ## resolve the dependencies again, with hashes and without any index's address
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
