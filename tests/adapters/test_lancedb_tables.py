@@ -22,7 +22,15 @@ import pytest
 
 from exitramp import canonical
 from exitramp.arrow import dense_matrix, record_keys
-from exitramp.errors import AddressError, CollectionExists, DataInvalid, ExitrampError, StoreRejected, UsageError
+from exitramp.errors import (
+    AddressError,
+    CollectionExists,
+    DataInvalid,
+    ExitrampError,
+    StoreRejected,
+    StoreUnavailable,
+    UsageError,
+)
 from exitramp.filters import And, Eq, Exists, Filter, In, Not, Or, Range, matches
 from exitramp.ports import (
     IndexCoverage,
@@ -38,9 +46,8 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey
 from exitramp.registry import open_store
 from exitramp.testing.rows import batch_from_rows, rows_from_batch
 from exitramp.testing.within import rows_within, spec_within
-from exitramp_adapters.stores._lancedb_keys import KnownKeys
-from exitramp_adapters.stores._lancedb_sink import LIMITS
-from exitramp_adapters.stores._lancedb_tables import canonical_texts
+from exitramp_adapters.stores._lancedb_json import canonical_texts
+from exitramp_adapters.stores._lancedb_layout import LIMITS, KnownKeys
 
 ROWS = 300
 
@@ -447,6 +454,28 @@ def test_another_writers_records_are_seen_before_the_next_are_added(tmp_path: Pa
     one.close()
     two.close()
     assert sorted(row.id for row in read(address)[1]) == sorted(row.id for row in [*rows, *more])
+
+
+def test_a_flush_that_failed_writes_everything_when_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, spec, _ = written(tmp_path, 20)
+    more = rows_within(spec, LIMITS, 40, 3)
+    store = open_store(address)
+    sink = store.sink()
+    sink.upsert(batch_from_rows(more, spec))
+    add = lancedb.table.LanceTable.add
+
+    def conflicting(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(lancedb.table.LanceTable, "add", add)
+        raise RuntimeError("lance error: Retryable commit conflict for version 7")
+
+    monkeypatch.setattr(lancedb.table.LanceTable, "add", conflicting)
+    with pytest.raises(StoreUnavailable, match="at the same time"):
+        sink.flush()
+    sink.flush()
+    store.close()
+    assert sorted(row.id for row in read(address)[1]) == sorted(row.id for row in more)
 
 
 def test_a_column_that_an_application_added_is_a_key_of_the_payload(tmp_path: Path) -> None:

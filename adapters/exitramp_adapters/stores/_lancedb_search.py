@@ -15,13 +15,13 @@ from exitramp.filters import Filter, leaves, matches
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexCoverage, IndexState, Query, SearchSettings
 from exitramp.ports.tables import plain_values
 from exitramp.records import DType, Metric, RecordKey, VectorField, VectorKind
+from exitramp_adapters.stores._lancedb_json import payload_objects
 from exitramp_adapters.stores._lancedb_tables import (
     DISTANCES,
     INDEX_KEY,
     View,
     dense_column,
     id_texts,
-    payload_objects,
     records_of,
     translated,
 )

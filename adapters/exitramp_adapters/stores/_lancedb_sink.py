@@ -10,7 +10,6 @@ LanceDB leaves its files to the operating system and syncs none of them (seen wi
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,19 +22,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exitramp.arrow import require_schema, stream_schema, vector_type
+from exitramp.arrow import require_schema
 from exitramp.durable import make_folder, storage_errors
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
-from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
-from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
-from exitramp_adapters.stores._lancedb_keys import KnownKeys, hashes_of, key_column, key_text, sql_texts
+from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
+from exitramp.records import CollectionSpec, DType, Metric, RecordKey, VectorField, VectorKind
+from exitramp_adapters.stores._lancedb_layout import (
+    BATCH_ROWS,
+    LIMITS,
+    KnownKeys,
+    hashes_of,
+    json_text,
+    key_text,
+    refuse_nan,
+    sql_texts,
+    table_rows,
+    table_schema,
+)
 from exitramp_adapters.stores._lancedb_tables import (
     DISTANCES,
-    FIELD,
     ID_KIND,
     INDEX_KEY,
-    LAYOUT,
-    METRICS,
     ORIGIN,
     View,
     index_settings,
@@ -46,41 +53,6 @@ from exitramp_adapters.stores._lancedb_tables import (
 if TYPE_CHECKING:
     from exitramp_adapters.stores.lancedb import LanceStore
 
-_TYPES: Final = frozenset({"null", "bool", "int", "float", "string", "list", "object"})
-BATCH_ROWS: Final = 10_000
-_BUFFER_BYTES: Final = 64 * 2**20
-_DELETE_IDS: Final = 1000
-LIMITS: Final = SinkLimits(
-    id_kinds=frozenset(IdKind),
-    metrics=frozenset(METRICS.values()),
-    payload=PayloadLimits(
-        types=_TYPES,
-        item_types=_TYPES,
-        mixed_lists=True,
-        nested=True,
-        empty_lists=True,
-        empty_objects=True,
-        # Lance's JSON has integers of 64 bits; beyond 2^53 the canonical text has an object in their place.
-        integer_bits=54,
-        integer_maximum=2**53,
-    ),
-    # A table is the folder `NAME.lance`; one that begins with a dot would be hidden.
-    names=NameRule(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", maximum=200),
-    vector_kinds=frozenset({VectorKind.DENSE, VectorKind.MULTI}),
-    dtypes=frozenset(DType),
-    named_vectors=True,
-    dense_fields=None,
-    field_names=NameRule(r"(?!(id|key|namespace|document|payload)\Z)([A-Za-z][A-Za-z0-9_]*)?", 0, 200),
-    shared_field_names=False,
-    vectors_required=False,
-    vector_free=True,
-    namespaces=True,
-    documents=DocumentRoom.NATIVE,
-    nonfinite_vectors=False,  # infinities are kept, NaN is refused
-    keeps_origin=True,
-    batch_rows=BATCH_ROWS,
-    metadata=(INDEX_KEY, "metadata"),
-)
 INDEX_TYPES: Final = {
     "IVF_FLAT": "IvfFlat",
     "IVF_PQ": "IvfPq",
@@ -90,6 +62,8 @@ INDEX_TYPES: Final = {
     "IVF_HNSW_SQ": "HnswSq",
     "IVF_HNSW_PQ": "HnswPq",
 }
+_BUFFER_BYTES: Final = 64 * 2**20
+_DELETE_IDS: Final = 1000
 # With fewer rows in a fragment than this, on the average, `finish` puts them together. To read 20,000 x 384 out of
 # fragments of 2,000 rows takes as long as out of one (10 ms), out of those of 400 half again, of 100 six times as long.
 _SMALL_FRAGMENT_ROWS: Final = 1_000
@@ -130,7 +104,7 @@ class LanceSink:
         except CollectionMissing:
             make_folder(store.path)
             with translated(str(store.address)):
-                store.database().create_table(store.name, schema=_table_schema(spec, origin, told.get("metadata")))
+                store.database().create_table(store.name, schema=table_schema(spec, origin, told.get("metadata")))
             self._opened(store.view())
             return
         if not view.ours:
@@ -142,7 +116,7 @@ class LanceSink:
             raise CollectionExists(f"{store.address} is there already and {different}")
         self._opened(view)
         if not view.table.count_rows() and origin_in(view) != origin:
-            text = {ORIGIN: _json(origin.to_json()), ID_KIND: spec.id_kind.value}
+            text = {ORIGIN: json_text(origin.to_json()), ID_KIND: spec.id_kind.value}
             with translated(str(store.address)):
                 self._table.update_field_metadata({"path": "id", "metadata": text})
             self._opened(store.view())
@@ -169,7 +143,7 @@ class LanceSink:
             raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {BATCH_ROWS}")
         if not batch.num_rows:
             return
-        rows = _table_rows(batch, view)
+        rows = table_rows(batch, view)
         keys = rows.column(view.key)
         if pc.count_distinct(keys).as_py() != len(keys):
             raise DataInvalid(f"{where}: an id stands twice in one batch")
@@ -185,8 +159,7 @@ class LanceSink:
         wanted = [key_text(key) if spaces else key.id for key in keys if spaces or key.namespace is None]
         with translated(str(self._store.address)):
             for start in range(0, len(wanted), _DELETE_IDS):
-                self._table.delete(f"{view.key} IN ({sql_texts(wanted[start : start + _DELETE_IDS])})")
-            self._version = int(self._table.version) if self._known is not None else -1
+                self._committed(self._table.delete(f"{view.key} IN ({sql_texts(wanted[start : start + _DELETE_IDS])})"))
 
     def flush(self) -> None:
         self._ready()
@@ -198,8 +171,7 @@ class LanceSink:
         if not self._batches:
             return
         view = self._ready()
-        batches, self._batches, self._buffered_bytes = self._batches, [], 0
-        rows = pa.Table.from_batches(batches)
+        rows = pa.Table.from_batches(self._batches)
         with translated(str(self._store.address)):
             known = self._keys_there(view)
             hashes = hashes_of(rows.column(view.key))
@@ -211,14 +183,20 @@ class LanceSink:
             there = known.has(hashes)
             if there.any():
                 old = rows.filter(pa.array(there))
-                _refuse_nan(old, view)
+                refuse_nan(old, view)
                 merge = self._table.merge_insert(view.key).when_matched_update_all().when_not_matched_insert_all()
-                merge.execute(old, on_bad_vectors="null")  # NaN was refused, so that null is the only bad one
+                # NaN was refused, so that null is the only bad one.
+                self._committed(merge.execute(old, on_bad_vectors="null"))
                 rows = rows.filter(pa.array(~there))
             if len(rows):
-                self._table.add(pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches()))
+                self._committed(self._table.add(pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches())))
             known.add(hashes[~there])
-            self._version = int(self._table.version)
+        self._batches, self._buffered_bytes = [], 0  # not before: a flush that failed may be tried again
+
+    def _committed(self, result: Any) -> None:
+        """A version was made. If another came between, what is in the table is not known any more."""
+        made = int(result.version)
+        self._version = made if made <= self._version + 1 else -1
 
     def _keys_there(self, view: View) -> KnownKeys:
         """What is in the table now; read again if anybody else has written since."""
@@ -336,61 +314,6 @@ def index_config(index: Mapping[str, Any], field: VectorField, where: str) -> An
     return getattr(kinds, made)(distance_type=DISTANCES[field.metric], **given)
 
 
-def _columns_of(spec: CollectionSpec) -> dict[str, VectorField]:
-    """The vector fields by their columns: each its own name, the unnamed one `vector`, or `vector_` where one is."""
-    names = {field.name for field in spec.vectors}
-    unnamed = "vector"
-    while unnamed in names:
-        unnamed += "_"
-    return {field.name or unnamed: field for field in spec.vectors}
-
-
-def _table_schema(spec: CollectionSpec, origin: Origin, words: Mapping[str, Any] | None) -> pa.Schema:
-    told = {LAYOUT: "1", ID_KIND: spec.id_kind.value, ORIGIN: _json(origin.to_json())}
-    fields = [pa.field("id", pa.string(), nullable=False, metadata=told)]
-    if spec.has_namespaces:
-        fields += [pa.field("key", pa.string(), nullable=False), pa.field("namespace", pa.string())]
-    if spec.has_documents:
-        fields.append(pa.field("document", pa.string()))
-    fields.append(pa.field("payload", pa.json_()))
-    for column, field in _columns_of(spec).items():
-        about = {FIELD: _json({"name": field.name, "metric": field.metric.value})}
-        fields.append(pa.field(column, _stored_type(field), metadata=about))
-    return pa.schema(fields, metadata={key: str(value) for key, value in (words or {}).items()} or None)
-
-
-def _stored_type(field: VectorField) -> pa.DataType:
-    """As the stream's, but with items that may be null: `merge_insert` refuses a missing vector otherwise."""
-    kind = vector_type(field)
-    dense = kind if field.kind is VectorKind.DENSE else kind.value_type
-    stored = pa.list_(dense.value_type, dense.list_size)
-    return stored if field.kind is VectorKind.DENSE else pa.list_(stored)
-
-
-def _table_rows(batch: pa.RecordBatch, view: View) -> pa.RecordBatch:
-    """A batch of the stream as rows of the table, without a look at any of them."""
-    columns = {name: batch.column(name) for name in stream_schema(view.spec).names}
-    columns["payload"] = pa.ExtensionArray.from_storage(pa.json_(), batch.column("payload"))
-    if view.roles.namespace is not None:
-        columns["key"] = key_column(batch.column("namespace"), batch.column("id"))
-    columns |= {
-        column: batch.column(field.column).cast(_stored_type(field)) for column, field in view.roles.vectors.items()
-    }
-    names = [name for name in view.schema.names if name not in view.roles.values]
-    fields = [pa.field(name, columns[name].type, name not in ("id", "key")) for name in names]
-    return pa.RecordBatch.from_arrays([columns[name] for name in names], schema=pa.schema(fields))
-
-
-def _refuse_nan(rows: pa.Table, view: View) -> None:
-    for column, field in view.roles.vectors.items():
-        if field.dtype in (DType.INT8, DType.BINARY):
-            continue
-        for chunk in rows.column(column).chunks:
-            flat = chunk.flatten() if field.kind is VectorKind.DENSE else chunk.flatten().flatten()
-            if np.isnan(flat.to_numpy(zero_copy_only=False)).any():
-                raise DataInvalid(f"a vector of '{column}' holds NaN, which LanceDB refuses")
-
-
 def _sync_path(path: str) -> None:
     with storage_errors(Path(path)):
         handle = os.open(path, os.O_RDONLY)
@@ -406,7 +329,3 @@ def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield from _files_below(Path(entry.path))
         else:
             yield entry
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -31,7 +31,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, stream_schema, vector_type
 from exitramp.errors import (
     AddressError,
@@ -43,11 +42,11 @@ from exitramp.errors import (
     StoreUnavailable,
     UsageError,
 )
-from exitramp.payloads import canonical_faults
 from exitramp.ports import Origin
 from exitramp.ports.tables import Roles, payload_column, plain_values, roles_in
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address
+from exitramp_adapters.stores._lancedb_json import canonical_texts, is_text, payload_objects
 
 INDEX_KEY: Final = "lancedb"
 LAYOUT, ID_KIND, ORIGIN, FIELD = (f"exitramp:{word}" for word in ("layout", "id_kind", "origin", "field"))
@@ -65,6 +64,8 @@ _DTYPES: Final = {
     pa.int8(): DType.INT8,
     pa.uint8(): DType.BINARY,
 }
+_RUST_PLACE: Final = re.compile(r",? ?/\S+\.rs:\d+:\d+.*")
+"""Where in its own source the engine raised an error, which tells a user nothing."""
 _EMBEDDING: Final = "embedding_functions"
 _PRIMARY_KEY: Final = re.compile(r"lance-schema:unenforced-primary-key(:position)?")
 
@@ -77,7 +78,7 @@ def translated(where: str) -> Iterator[None]:
     except ExitrampError:
         raise
     except (ValueError, OSError, RuntimeError, TypeError, NotImplementedError) as error:
-        said = str(error).split(", /root/.cargo")[0].split("\n")[0][:300]
+        said = _RUST_PLACE.sub("", str(error).split("\n")[0])[:300]
         low = said.lower()
         if "table" in low and "was not found" in low:
             raise CollectionMissing(f"{where}: there is no such table") from error
@@ -287,7 +288,7 @@ def _texts(column: pa.Array, name: str) -> pa.Array:
 def _payloads(batch: pa.RecordBatch, view: View, ids: pa.Array) -> pa.Array:
     roles = view.roles
     held = None if roles.payload is None else batch.column(roles.payload)
-    if held is not None and _is_text(held.type) and not roles.values:
+    if held is not None and is_text(held.type) and not roles.values:
         from_lance = isinstance(held, pa.ExtensionArray)
         texts = held.storage if from_lance else held
         return canonical_texts(texts.cast(pa.string()), ids, from_lance=from_lance)
@@ -295,68 +296,6 @@ def _payloads(batch: pa.RecordBatch, view: View, ids: pa.Array) -> pa.Array:
         return pa.nulls(len(batch), pa.string())
     objects = None if held is None else payload_objects(held, ids)
     return payload_column(ids.to_pylist(), {name: plain_values(batch.column(name)) for name in roles.values}, objects)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.JsonType) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def payload_objects(column: pa.Array, ids: pa.Array | None) -> list[Any]:
-    """The values of a column of JSON, of texts that hold some, or of structs. Raises `DataInvalid` naming the id."""
-    if not _is_text(column.type):
-        return plain_values(column)
-    texts = (column.storage if isinstance(column, pa.ExtensionArray) else column).to_pylist()
-    found = []
-    for row, text in enumerate(texts):
-        try:
-            found.append(None if text is None else canonical.parse(text))
-        except DataInvalid as error:
-            name = "a value" if ids is None else f"the payload of the record '{ids[row]}'"
-            raise DataInvalid(f"{name} is {error.message}") from error
-    return found
-
-
-def canonical_texts(texts: pa.Array, ids: pa.Array, *, from_lance: bool) -> pa.Array:
-    """The payload texts, each as the canonical text of what it holds; `from_lance`: Lance itself wrote them."""
-    faults = _odd_rows(texts) if from_lance else canonical_faults(texts)
-    if not faults:
-        return texts
-    right = payload_objects(texts.take(pa.array(faults)), ids.take(pa.array(faults)))
-    changed = texts.to_pylist()
-    for row, value in zip(faults, right, strict=True):
-        changed[row] = canonical.dumps(value)
-    return pa.array(changed, pa.string())
-
-
-# Where a float stands that Lance writes in another way than `canonical.dumps`: 1e-6 for 1e-06, 0.00002 for 2e-05. Each
-# begins with bytes that are searched for as such: together 0.2 us for 350 bytes, and a whole look at them takes 1.9.
-_OTHER_FLOATS: Final = (re.compile(rb"e-[1-9][,}\]]"), re.compile(rb"0\.0000"))
-_BEFORE_INTEGER: Final = np.frombuffer(b":,[-", np.uint8)
-
-
-def _odd_rows(texts: pa.Array) -> list[int]:
-    """The rows whose text, written by Lance, may be another than the canonical one."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    held = texts.buffers()[2]
-    data = b"" if held is None else held[int(offsets[0]) : int(offsets[-1])].to_pybytes()
-    # To look for a dollar first costs nothing, for the whole of the tag's name 0.1 us for 350 bytes.
-    if (b"$" in data and canonical.TAG_PREFIX.encode() in data) or _has_long_integer(data):
-        return canonical_faults(texts)
-    hits = [found.start() for pattern in _OTHER_FLOATS for found in pattern.finditer(data)]
-    if not hits:
-        return []
-    rows: list[int] = np.unique(np.searchsorted(offsets - offsets[0], np.array(hits), side="right") - 1).tolist()
-    return rows
-
-
-def _has_long_integer(data: bytes) -> bool:
-    """Whether an integer may stand in these texts that has sixteen digits or more: others are below 2^53."""
-    codes = np.frombuffer(data, np.uint8)
-    runs: npt.NDArray[np.bool_] = (codes - np.uint8(ord("0"))) < 10
-    for step in (1, 2, 4, 8):  # after each, `runs` says where twice as many digits begin
-        runs = runs[:-step] & runs[step:]
-    starts = np.flatnonzero(runs)
-    return bool(np.isin(codes[starts[starts > 0] - 1], _BEFORE_INTEGER).any())
 
 
 def _vectors(column: pa.Array, field: VectorField, ids: pa.Array) -> pa.Array:

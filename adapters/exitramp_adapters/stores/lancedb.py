@@ -40,7 +40,7 @@ from exitramp.ports.places import require_page_rows
 from exitramp.ports.tables import OPTIONS, textual_columns
 from exitramp.records import CollectionSpec, Finding, RecordKey, VectorKind, Verdict
 from exitramp.urls import Address, Network
-from exitramp_adapters.stores._lancedb_keys import hashes_of, sql_texts
+from exitramp_adapters.stores._lancedb_layout import hashes_of, sql_texts
 from exitramp_adapters.stores._lancedb_search import LanceSearch
 from exitramp_adapters.stores._lancedb_sink import INDEX_TYPES, LanceSink
 from exitramp_adapters.stores._lancedb_tables import (
