@@ -129,18 +129,25 @@ def plain_values(column: pa.Array) -> list[Any]:
     """The Python values of an Arrow column, exactly, as `canonical.dumps` takes them.
 
     What neither Python nor a payload has a type for is text (`is_textual` tells beforehand): times of day and moments
-    finer than microseconds, durations and intervals. A map with text keys is an object, another one a list of pairs.
-    Raises `DataInvalid` for a moment beyond the years 1 to 9999.
+    finer than microseconds, durations and intervals. A map with text keys is an object, another one a list of pairs; of
+    Arrow's own extension types a UUID stays one, and JSON is what it holds. Raises `DataInvalid` for a moment beyond
+    the years 1 to 9999.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
         return plain_values(column.dictionary_decode())
+    if isinstance(kind, pa.UuidType):
+        return list(column.to_pylist())
+    if isinstance(kind, pa.JsonType):
+        return [None if text is None else canonical.parse(text) for text in column.storage.to_pylist()]
     if isinstance(kind, pa.BaseExtensionType):
         return plain_values(column.storage)
     if is_textual(kind):
         return _texts(column)
     if pa.types.is_map(kind):
         return _grouped(column, _pairs(column))
+    if pa.types.is_union(kind):
+        return _tagged(column)
     if pa.types.is_struct(kind):
         parts = {part.name: plain_values(column.field(number)) for number, part in enumerate(kind)}
         rows = zip(*parts.values(), strict=True) if parts else ((),) * len(column)
@@ -190,6 +197,21 @@ def _texts(column: pa.Array) -> list[str | None]:
     texts = pc.strftime(column.cast(pa.timestamp("ns", "UTC")) if kind.tz else column, "%Y-%m-%dT%H:%M:%S")
     mark = "Z" if kind.tz else ""
     return [None if text is None else text + mark for text in texts.to_pylist()]
+
+
+def _tagged(column: pa.Array) -> list[Any]:
+    """A value of a union as an object with the name of its alternative as the one key; null, whichever is null."""
+    if column.offset:  # pyarrow shows the codes and offsets of a slice as if it were the whole
+        column = column.take(pa.array(range(len(column)), pa.int64()))
+    kind = column.type
+    places = {code: place for place, code in enumerate(kind.type_codes)}
+    names = [kind.field(place).name for place in range(kind.num_fields)]
+    parts = [plain_values(column.field(place)) for place in range(kind.num_fields)]
+    at = column.offsets.to_pylist() if kind.mode == "dense" else range(len(column))
+    found = [
+        (places[code], parts[places[code]][row]) for code, row in zip(column.type_codes.to_pylist(), at, strict=True)
+    ]
+    return [None if value is None else {names[place]: value} for place, value in found]
 
 
 def _pairs(column: pa.Array) -> list[tuple[Any, Any]]:
