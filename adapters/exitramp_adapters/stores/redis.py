@@ -8,8 +8,8 @@ Reading lists all keys first, sorts them and then fetches them in pages, since S
 resume in: the keys alone are in memory, 55 bytes each, 85 while they are sorted. SCAN walks over every key of the
 database, two million a second.
 
-Measured on 20,000 x 384 float32 with five short fields, on two cores that were not idle: pages of 500, 1000 and 2000
-hashes read alike, those of 100 half as fast.
+Measured on 20,000 x 384 float32 with five short fields, best of six on two cores that were not idle: pages of 500, 1000
+and 2000 hashes were read at 35k, 42k and 41k a second, and by redis-py's own pipelines into dictionaries at 50k.
 """
 
 from __future__ import annotations
