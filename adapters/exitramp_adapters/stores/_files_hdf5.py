@@ -37,7 +37,7 @@ class open_file:
             with storage_errors(path, READ):
                 path.open("rb").close()
         try:
-            return h5py.File(path, mode, locking=False)
+            return h5py.File(path, mode)
         except OSError as error:
             if error.errno is not None:
                 raise path_error(path, error, READ if mode == "r" else WRITTEN) from error

@@ -60,6 +60,10 @@ class StagedStore(FilesStore):
         """What the files hold, without what was written since."""
         raise NotImplementedError
 
+    def missing(self) -> CollectionMissing:
+        """What is said where there is no such collection."""
+        return CollectionMissing(f"{self.address}: there is no file {self.address.path}")
+
     def require_own(self) -> None:
         """Raises `CollectionExists` where somebody else made the files, so that writing would lose something."""
         raise NotImplementedError
@@ -97,7 +101,7 @@ class StagedStore(FilesStore):
     def _open(self, staging: Staging) -> Snapshot:
         if staging.is_committed() or not staging.exists():
             if not self.has_base():
-                raise CollectionMissing(f"{self.address}: there is no file {self.address.path}")
+                raise self.missing()
             return self.open_base()
         spec, origin = staging.head()
         base = self.open_base() if self.has_base() else None

@@ -124,7 +124,11 @@ class Hdf5Store(StagedStore):
             )
         rows: Rows = lambda start, stop: train[start:stop]  # noqa: E731
         if "exitramp" not in file:
-            return self._foreign(path, file, rows)
+            try:
+                return self._foreign(path, file, rows)
+            except BaseException:
+                file.close()  # else nobody could write it anew in this process
+                raise
         records = Beside(path, file)
         [field] = records.spec.vectors
         wanted = self.address.collection

@@ -162,6 +162,10 @@ class VdfStore(StagedStore):
         meta = self._effective_meta()
         return meta is not None and self._name() in self._indexes(meta)
 
+    def missing(self) -> CollectionMissing:
+        there = ", ".join(sorted(self._indexes(self._meta() or {}))) or "none"
+        return CollectionMissing(f"{self.folder}: there is no index '{self._name()}'", hint=f"there are: {there}")
+
     def require_own(self) -> None:
         meta = self._effective_meta()
         name = self._name()
@@ -174,8 +178,7 @@ class VdfStore(StagedStore):
     def open_base(self) -> Snapshot:
         meta, name = self._effective_meta(), self._name()
         if meta is None or name not in self._indexes(meta):
-            there = ", ".join(sorted(self._indexes(meta or {}))) or "none"
-            raise CollectionMissing(f"{self.folder}: there is no index '{name}'", hint=f"there are: {there}")
+            raise self.missing()
         own = meta.get("exitramp", {}).get(name)
         return self._foreign(meta, name) if own is None else OwnParts(self.folder, own)
 
