@@ -249,3 +249,14 @@ def value_of(natural: Any, types: Any) -> Any:
     if isinstance(natural, list):
         return [value_of(item, (types or {}).get(str(number))) for number, item in enumerate(natural)]
     return natural
+
+
+@contextmanager
+def served(folder: Any) -> Iterator[Postgres]:
+    """A server of its own."""
+    service = Postgres(str(folder), {})
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()

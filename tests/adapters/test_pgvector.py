@@ -9,15 +9,13 @@ import pytest
 from exitramp.faults import Fault
 from exitramp.testing import StoreConformance
 from exitramp_adapters.services.postgres import Postgres
-from tests.adapters.pgvector_harness import PgvectorHarness
+from tests.adapters.pgvector_harness import PgvectorHarness, served
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    made = Postgres(str(tmp_path_factory.mktemp("postgres")), {})
-    made.start()
-    yield made
-    made.stop()
+    with served(tmp_path_factory.mktemp("postgres")) as made:
+        yield made
 
 
 @pytest.fixture

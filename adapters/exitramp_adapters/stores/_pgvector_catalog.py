@@ -25,6 +25,12 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""').replace("%", "%%") + '"'
 
 
+def quoted_text(text: str) -> str:
+    """A text as it stands in a statement that is executed with parameters; names only, which hold no backslash that
+    would mean anything."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def parsed_name(text: str) -> tuple[str | None, str]:
     """Schema and table of `table`, `schema.table` or, with dots inside, `"my.schema"."my.table"`; case is kept.
 

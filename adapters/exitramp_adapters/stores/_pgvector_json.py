@@ -129,6 +129,8 @@ def json_text(natural: Any) -> str:
         return json.dumps(natural, ensure_ascii=False)
     if isinstance(natural, float):
         return f"{int(natural)}.0" if abs(natural) >= 1e16 else repr(natural)
+    if isinstance(natural, Decimal):
+        return format(natural, "f")
     if isinstance(natural, Mapping):
         parts = []
         for key, item in natural.items():
@@ -140,6 +142,27 @@ def json_text(natural: Any) -> str:
             items.append(json_text(item))
         return "[" + ",".join(items) + "]"
     return json.dumps(natural)
+
+
+def alone(value: Any) -> str | None:
+    """The JSON text that is read as just `value` where nothing stands beside it; None where there is none. A decimal
+    that no double is stands as a number, and is read as a decimal again."""
+    natural, types = split(value)
+    if types is None:
+        return json_text(natural)
+    try:
+        text = json_text(_with_decimals(value))
+        return text if canonical.dumps(parsed(text.encode("utf-8"))) == canonical.dumps(value) else None
+    except DataInvalid:
+        return None
+
+
+def _with_decimals(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_decimals(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_decimals(item) for item in value]
+    return value if isinstance(value, Decimal) and value.is_finite() else split(value)[0]
 
 
 def written(payloads: pa.Array) -> tuple[list[bytes | None], dict[int, Any]]:

@@ -28,6 +28,8 @@ from exitramp_adapters.stores._pgvector_values import INTEGERS, TEXTS, asked, de
 
 Place = tuple[str | None, ...]
 """Where a record stands: the texts of the columns in whose order a scan goes."""
+ALIAS: Final = "held"
+"""What the table is called in statements."""
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]*")
 
 
@@ -46,13 +48,13 @@ class Selection:
             (column, [self._add(each) for each in asked(quoted(column.name), column.type)]) for column in shape.values
         ]
         self._vectors = [(held, self._add(quoted(held.column.name))) for held in shape.vectors]
-        self.sql = f"SELECT {', '.join(self._asked)} FROM {shape.table.sql}"
+        self.sql = f"SELECT {', '.join(self._asked)} FROM {shape.table.sql} {ALIAS}"
 
     def _add(self, expression: str) -> int:
         self._asked.append(expression)
         return len(self._asked) - 1
 
-    def batch(self, rows: Sequence[bytes]) -> tuple[pa.RecordBatch, Place | None]:
+    def batch(self, rows: Sequence[bytes | memoryview]) -> tuple[pa.RecordBatch, Place | None]:
         """The records, and where the last of them stands."""
         shape, spec = self.shape, self.shape.spec
         cuts = wire.cut(rows, len(self._asked))
@@ -94,8 +96,9 @@ class Selection:
         return payload_array(_merged(values, objects, extras, len(ids)))
 
     def ordered(self, *, backwards: bool = False) -> str:
-        way = "DESC NULLS LAST" if backwards else "NULLS FIRST"
-        return ", ".join(f"{_compared(column)} {way}" for column in self.order)
+        """Where there are no NULLs nothing is said of them: an index that puts them elsewhere would not be used."""
+        way, nulls = ("DESC", " NULLS LAST") if backwards else ("ASC", " NULLS FIRST")
+        return ", ".join(f"{_compared(column)} {way}{'' if column.not_null else nulls}" for column in self.order)
 
     def span(self, partition: Partition, after: Cursor | None) -> tuple[str, list[str]]:
         """The condition under which a record belongs to what is left of a partition, with its parameters."""
@@ -184,8 +187,9 @@ def key_of(texts: Sequence[str | None], shape: Shape) -> RecordKey:
 
 
 def _compared(column: Column) -> str:
-    """A collation by which two texts that differ are equal cannot tell where a scan stands."""
-    return quoted(column.name) + ("" if column.deterministic else ' COLLATE "C"')
+    """Of the table: in ORDER BY the bare name would be the selected text. A collation by which two texts that differ
+    are equal cannot tell where a scan stands."""
+    return f"{ALIAS}.{quoted(column.name)}" + ("" if column.deterministic else ' COLLATE "C"')
 
 
 def _base(column: Column) -> str:

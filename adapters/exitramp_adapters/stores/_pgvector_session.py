@@ -167,11 +167,13 @@ def database_of(address: Address) -> str:
     return unquote(urlsplit(address.location).path.strip("/"))
 
 
-def copied(session: Any, query: str, words: Sequence[Any]) -> Iterator[bytes]:
-    """The messages of `COPY … TO STDOUT (FORMAT BINARY)`, one for each row, the file's head cut off the first.
+def copied_pages(
+    session: Any, query: str, words: Sequence[Any], *, most_rows: int, most_bytes: int
+) -> Iterator[tuple[list[memoryview], bool]]:
+    """Rows of `COPY … TO STDOUT (FORMAT BINARY)` in pages, and whether a page is the last; no row, one page.
 
     psycopg's own `copy` asks the server to cancel where its caller loses interest, and waits for the answer; here the
-    caller closes the session, which a stopped server cannot hold up.
+    caller closes the session, which a stopped server cannot hold up. The server sends one message for each row.
     """
     from psycopg import ClientCursor, errors, pq
 
@@ -181,29 +183,45 @@ def copied(session: Any, query: str, words: Sequence[Any]) -> Iterator[bytes]:
     result = _result(connection)
     if result.status != pq.ExecStatus.COPY_OUT:
         raise errors.error_from_result(result)
-    head = len(_SIGNATURE) + 8
-    first = True
+    page: list[memoryview] = []
+    held, first = 0, True
     while True:
-        size, data = connection.get_copy_data(1)
-        if size > 0:
-            row = bytes(data)
+        size, row = connection.get_copy_data(1)
+        if size > len(_END):
             if first:
-                if not row.startswith(_SIGNATURE):
-                    raise StoreProtocolError("what the server copies is not PostgreSQL's binary format")
-                row, first = row[head:], False
-            if row == _END:
-                continue
-            if row:
-                yield row
+                row, first = _without_head(row), False
+                size = len(row)
+                if size <= len(_END):
+                    continue
+            if held >= most_bytes or len(page) >= most_rows:
+                yield page, False
+                page, held = [], 0
+            page.append(row)
+            held += size
         elif size == 0:
             _wait(connection)
-        else:
+        elif size < 0:
             break
     result = _result(connection)
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise errors.error_from_result(result)
     while connection.get_result() is not None:
         pass
+    yield page, True
+
+
+def copied(session: Any, query: str, words: Sequence[Any]) -> list[memoryview]:
+    """All rows of `copied_pages` at once."""
+    found: list[memoryview] = []
+    for page, _ in copied_pages(session, query, words, most_rows=10_000, most_bytes=2**30):
+        found += page
+    return found
+
+
+def _without_head(row: memoryview) -> memoryview:
+    if bytes(row[: len(_SIGNATURE)]) != _SIGNATURE:
+        raise StoreProtocolError("what the server copies is not PostgreSQL's binary format")
+    return row[len(_SIGNATURE) + 8 :]
 
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"

@@ -307,7 +307,7 @@ def _fields(session: Any, table: Table, address: Address) -> dict[str, Held]:
     for column in table.columns:
         name = column.type.name
         if name == "bit" and not column.type.is_array:
-            told = column.name in listed or _said_metric(address, column.name, only=False) is not None
+            told = column.name in listed or _says_name(address, column.name)
             if told or any(True for _ in _metric_words(table, column)):
                 columns.append(column)
         elif name in ("vector", "halfvec") or (name == "sparsevec" and not column.type.is_array):
@@ -326,6 +326,11 @@ def _fields(session: Any, table: Table, address: Address) -> dict[str, Held]:
             raise DataInvalid(
                 f"{address}: '{column.name}' has {dimensions} bits, and vectors of bits come in eights",
                 hint="leave it out: name the others with ?vectors=",
+            )
+        if read and (metric is Metric.HAMMING) != (column.type.name == "bit"):
+            raise UsageError(
+                f"{address}: '{column.name}' is a {column.written}, which pgvector does not search by {metric.value}",
+                hint="bits are searched by hamming, numbers by any other metric: ?metric=COLUMN:METRIC",
             )
         field = VectorField(
             column.name, kind, _DTYPES[column.type.name], metric, None if kind is VectorKind.SPARSE else dimensions

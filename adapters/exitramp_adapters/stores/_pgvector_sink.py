@@ -21,13 +21,13 @@ from exitramp.records import CollectionSpec, DType, RecordKey, VectorKind
 from exitramp.urls import Address
 from exitramp_adapters.stores import _pgvector_json as json_form
 from exitramp_adapters.stores import _pgvector_wire as wire
-from exitramp_adapters.stores._pgvector_catalog import Column, find, quoted, read_table
+from exitramp_adapters.stores._pgvector_catalog import Column, find, quoted, quoted_text, read_table
 from exitramp_adapters.stores._pgvector_limits import BATCH_ROWS, LIMITS, SPARSE_NUMBERS, type_name
 from exitramp_adapters.stores._pgvector_records import Selection, id_parts
 from exitramp_adapters.stores._pgvector_session import Server
 from exitramp_adapters.stores._pgvector_shape import Held, Shape, shape_of, split_comment
 from exitramp_adapters.stores._pgvector_tables import build_indexes, keep_note, make_table, recorded
-from exitramp_adapters.stores._pgvector_values import INTEGERS, NoFit, as_text, require_text
+from exitramp_adapters.stores._pgvector_values import INTEGERS, NO_FIT, NoFit, as_text, own_texts, require_text
 
 _STAGE: Final = "exitramp_stage"
 _DELETED_AT_ONCE: Final = 5_000
@@ -86,9 +86,9 @@ class PgvectorSink:
             raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {BATCH_ROWS}")
         if not batch.num_rows:
             return
-        columns = _columns(batch, shape, self._item_types, where=where)
-        data = wire.rows([column.cells for column in columns])
         with self._server.writing() as session:
+            columns = _columns(session, batch, shape, self._item_types, where=where)
+            data = wire.rows([column.cells for column in columns])
             if self._collisions < 2 and not any(column.as_text for column in columns):
                 try:
                     with session.transaction():
@@ -167,7 +167,8 @@ def _item_types(session: Any, shape: Shape) -> dict[str, int]:
 def _copy(session: Any, table: str, columns: Sequence[_Out], data: bytes, rows: int, *, where: str) -> None:
     names = ", ".join(quoted(column.column.name) for column in columns)
     with session.cursor() as cursor:
-        with cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)", []) as copy:
+        statement = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
+        with cursor.copy(statement.replace("%%", "%")) as copy:  # alone of all it is sent without parameters
             copy.write(wire.HEAD + data + wire.END)
         _require_all(cursor.rowcount, rows, where=where)
 
@@ -224,7 +225,9 @@ def _cast(out: _Out) -> str:
     return f"::{quoted(type_.schema)}.{quoted(type_.name)}" + ("[]" if type_.is_array else "")
 
 
-def _columns(batch: pa.RecordBatch, shape: Shape, item_types: Mapping[str, int], *, where: str) -> list[_Out]:
+def _columns(
+    session: Any, batch: pa.RecordBatch, shape: Shape, item_types: Mapping[str, int], *, where: str
+) -> list[_Out]:
     ids: list[str] = batch.column("id").to_pylist()
     extras: list[dict[str, Any]] = [{} for _ in ids] if shape.extra is not None else []
     columns = _key_columns(batch, shape, ids)
@@ -237,7 +240,7 @@ def _columns(batch: pa.RecordBatch, shape: Shape, item_types: Mapping[str, int],
             extras[row]["t"] = known
         columns.append(_Out(shape.payload, wire.framed(texts, head=_JSONB)))
     else:
-        columns += _value_columns(batch, shape, extras, ids)
+        columns += _value_columns(session, batch, shape, extras, ids)
     for held in shape.vectors:
         columns.append(_vector_column(batch.column(held.field.column), held, extras, ids, item_types, where=where))
     if shape.extra is not None:
@@ -293,7 +296,7 @@ def _document_column(texts: pa.Array, column: Column, extras: Sequence[dict[str,
 
 
 def _value_columns(
-    batch: pa.RecordBatch, shape: Shape, extras: Sequence[dict[str, Any]], ids: Sequence[str]
+    session: Any, batch: pa.RecordBatch, shape: Shape, extras: Sequence[dict[str, Any]], ids: Sequence[str]
 ) -> list[_Out]:
     """Payloads over typed columns. What a column does not hold exactly, a key that has none, and a key that is missing
     stand in our own column; in somebody else's table there is no such place, and the record is refused by its id."""
@@ -301,6 +304,7 @@ def _value_columns(
     cells: dict[str, list[bytes | None]] = {column.name: [] for column in shape.values if not column.generated}
     rest: list[dict[str, Any] | None] = []
     known = {column.name for column in shape.values}
+    strange = {column.name: _strange(session, column, payloads) for column in shape.values}
     for row, payload in enumerate(payloads):
         held = payload or {}
         more: dict[str, Any] = {}
@@ -310,7 +314,10 @@ def _value_columns(
                 missing.append(column.name)
                 text: str | NoFit | None = None
             else:
-                text = as_text(held[column.name], column.type)
+                value = held[column.name]
+                text = as_text(value, column.type)
+                if strange[column.name] and not strange[column.name].isdisjoint(own_texts(value, column.type)):
+                    text = NO_FIT
             if isinstance(text, NoFit):
                 more[column.name] = held[column.name]
                 text = None
@@ -330,6 +337,29 @@ def _value_columns(
     if shape.payload is not None:
         columns.append(_Out(shape.payload, wire.framed(_payload_cells(rest, shape, extras, ids)), as_text=True))
     return columns
+
+
+def _strange(session: Any, column: Column, payloads: Sequence[Any]) -> set[str]:
+    """Those texts of a column that PostgreSQL does not read, or of which it would make another one: of an interval
+    `1 day 2 hours` becomes `1 day 02:00:00`."""
+    import psycopg
+
+    texts = {text for payload in payloads if payload for text in own_texts(payload.get(column.name), column.type)}
+    if not texts:
+        return texts
+    type_ = f"{quoted(column.type.schema)}.{quoted(column.type.name)}"
+    valid = f"pg_input_is_valid(x, {quoted_text(type_)})"
+    statement = "SELECT x FROM unnest(%s::text[]) x WHERE CASE WHEN {} THEN (x::{})::text <> x ELSE true END"
+    try:
+        with session.transaction():
+            rows = session.execute(statement.format(valid, type_), [sorted(texts)]).fetchall()
+    except psycopg.errors.UndefinedFunction:  # a server before 16 does not tell, but by its error
+        try:
+            with session.transaction():
+                rows = session.execute(statement.format("true", type_), [sorted(texts)]).fetchall()
+        except psycopg.DataError:
+            return texts
+    return {row[0] for row in rows}
 
 
 def _note_rest(extra: dict[str, Any], more: Mapping[str, Any], missing: Sequence[str], *, absent: bool) -> None:
@@ -355,12 +385,12 @@ def _no_room(shape: Shape, id_: str, more: Mapping[str, Any], missing: Sequence[
             else "it has no such column"
         )
         return DataInvalid(
-            f"the record '{id_}' has the key '{key}', for which {table}, a table of somebody else's, has no room: {what}",
+            f"the record '{id_}' has the key '{key}', for which somebody else's table {table} has no room: {what}",
             hint="copy into a table that is not there yet",
         )
     return DataInvalid(
-        f"the record '{id_}' lacks the key '{missing[0]}', and in {table}, a table of somebody else's, it could not be "
-        "told from one that is null",
+        f"the record '{id_}' lacks the key '{missing[0]}', which in somebody else's table {table} could not be told "
+        "from one that is null",
         hint="copy into a table that is not there yet",
     )
 
@@ -373,16 +403,19 @@ def _payload_cells(
         if payload is None:
             cells.append(None)
             continue
-        natural, types = json_form.split(payload)
-        if types is not None:
-            if not extras:
-                raise DataInvalid(
-                    f"the record '{ids[row]}' has a value in its payload that JSON has no type for, and "
-                    f"{shape.table.schema}.{shape.table.name}, a table of somebody else's, has no other place for it",
-                    hint="copy into a table that is not there yet",
-                )
-            extras[row]["t"] = types
-        cells.append(json_form.json_text(natural).encode("utf-8"))
+        if extras:
+            natural, types = json_form.split(payload)
+            extras[row] |= {} if types is None else {"t": types}
+            text: str | None = json_form.json_text(natural)
+        else:
+            text = json_form.alone(payload)
+        if text is None:
+            raise DataInvalid(
+                f"the record '{ids[row]}' has a value in its payload that JSON has no type for, and "
+                f"{shape.table.schema}.{shape.table.name}, a table of somebody else's, has no other place for it",
+                hint="copy into a table that is not there yet",
+            )
+        cells.append(text.encode("utf-8"))
     return cells
 
 

@@ -5,8 +5,9 @@ A type that is not named here comes as PostgreSQL's own text of it (`is_textual`
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -34,6 +35,10 @@ ROOM: Final = {
     "timestamptz": "BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'",
     "time": "< '24:00:00'",
 }
+_BEYOND: Final = re.compile(
+    r"-?infinity|(?P<year>\d{4,6})-\d\d-\d\d"
+    r"(?P<hour> \d\d:\d\d:\d\d(?P<fraction>\.\d{1,6})?)?(?P<zone>\+00)?(?P<era> BC)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +173,8 @@ def _scalar(value: Any, type_: Type) -> str | NoFit:
     if type_.labels is not None:
         return value if kind is str and value in type_.labels else NO_FIT
     if name in ("json", "jsonb"):
-        natural, types = json_form.split(value)
-        return json_form.json_text(natural) if types is None else NO_FIT
+        text = json_form.alone(value)
+        return NO_FIT if text is None else text
     if name in INTEGERS:
         half = 2 ** (INTEGERS[name] - 1)
         return str(value) if kind is int and -half <= value < half else NO_FIT
@@ -185,7 +190,9 @@ def _scalar(value: Any, type_: Type) -> str | NoFit:
         return "\\x" + value.hex() if kind is bytes else NO_FIT
     if name == "uuid":
         return str(value) if kind is UUID else NO_FIT
-    if name in ROOM and kind is not str:
+    if name in ROOM:
+        if kind is str:
+            return value if _is_beyond(value, name) else NO_FIT
         return _instant(value, name, room)
     return _characters(value, name, room) if kind is str else NO_FIT
 
@@ -227,6 +234,19 @@ def _instant(value: Any, name: str, room: int) -> str | NoFit:
     if 0 <= room < 6 and value.microsecond % 10 ** (6 - room):
         return NO_FIT
     return str(value.isoformat())
+
+
+def _is_beyond(text: str, name: str) -> bool:
+    """Whether it is PostgreSQL's own text of a moment that Python has none for. It would read many another one."""
+    if name == "time":
+        return text == "24:00:00"
+    found = _BEYOND.fullmatch(text)
+    if found is None or text in ("infinity", "-infinity"):
+        return found is not None
+    has_hour, has_zone = found["hour"] is not None, found["zone"] is not None
+    if has_hour != (name != "date") or has_zone != (name == "timestamptz") or (found["fraction"] or "").endswith("0"):
+        return False
+    return found["era"] is not None or (len(found["year"]) > 4 and not found["year"].startswith("0"))
 
 
 def _characters(value: str, name: str, room: int) -> str | NoFit:
@@ -281,6 +301,17 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return None
     [only] = inner
     return None if only is None else (len(value), *only)
+
+
+def own_texts(value: Any, type_: Type) -> Iterator[str]:
+    """The texts in `value` that PostgreSQL would have to read as a type of which only it knows the texts."""
+    if not is_textual(type_) or type_.name in ("bit", "varbit"):
+        return
+    if isinstance(value, list):
+        for item in value:
+            yield from own_texts(item, type_)
+    elif isinstance(value, str) and json_form.ZERO not in value:
+        yield value
 
 
 def require_text(value: str, what: str) -> str:

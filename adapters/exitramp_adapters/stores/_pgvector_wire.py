@@ -46,7 +46,7 @@ class Cut:
         ]
 
 
-def cut(rows: Sequence[bytes], columns: int) -> list[Cut]:
+def cut(rows: Sequence[bytes | memoryview], columns: int) -> list[Cut]:
     """The columns of rows. Raises `StoreProtocolError` where their lengths do not add up."""
     data = b"".join(rows)
     codes = np.frombuffer(data, np.uint8)
@@ -89,7 +89,7 @@ def vectors(column: Cut, field: VectorField, ids: Sequence[str]) -> pa.Array:
         row = int(wrong[0])
         has = (int(column.lengths[row]) - 4) * (8 if field.dtype is DType.BINARY else 1) // item.itemsize
         raise _other_dimensions(field, ids[row], has)
-    data = column.data
+    data = memoryview(column.data)  # whose slices copy nothing
     joined = b"".join([data[start + 4 : start + width] for start in column.starts[valid].tolist()])
     numbers = np.frombuffer(joined, item).reshape(-1, field.item_count).astype(item.newbyteorder("="))
     if not bool(valid.all()):

@@ -36,14 +36,16 @@ from exitramp.records import CollectionSpec, Finding, RecordKey, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _pgvector_search as searching
 from exitramp_adapters.stores._pgvector_catalog import collections, find, quoted, read_table, versions
-from exitramp_adapters.stores._pgvector_records import Selection
-from exitramp_adapters.stores._pgvector_session import Server, copied, translated
+from exitramp_adapters.stores._pgvector_records import ALIAS, Selection
+from exitramp_adapters.stores._pgvector_session import Server, copied, copied_pages, translated
 from exitramp_adapters.stores._pgvector_shape import Shape, shape_of
 from exitramp_adapters.stores._pgvector_sink import PgvectorSink
 
 _PAGE_ROWS: Final = 2_000
 _PAGE_BYTES: Final = 32 * 2**20
 _FETCHED_AT_ONCE: Final = 5_000
+_PART: Final = '"part of exitramp"'
+"""What no column is called beside which it stands."""
 
 
 class PgvectorStore:
@@ -115,13 +117,14 @@ class PgvectorSource:
         if wanted <= 1:
             return [Partition()]
         selection = Selection(self._shape(fresh=True))
-        names = ", ".join(f"{quoted(column.name)}::text" for column in selection.order)
-        table = f"(SELECT *, ntile({int(wanted)}) OVER (ORDER BY {selection.ordered()}) AS part"
-        inner = f"{table} FROM {selection.shape.table.sql}) parted"
+        keys = ", ".join(quoted(column.name) for column in selection.order)
+        texts = ", ".join(f"{ALIAS}.{quoted(column.name)}::text" for column in selection.order)
+        part = f"ntile({int(wanted)}) OVER (ORDER BY {selection.ordered()}) AS {_PART}"
+        inner = f"(SELECT {keys}, {part} FROM {selection.shape.table.sql} {ALIAS}) {ALIAS}"
         order = selection.ordered(backwards=True)
         with self._server.reading() as session:
             rows = session.execute(
-                f"SELECT DISTINCT ON (part) {names}, part FROM {inner} ORDER BY part, {order}", []
+                f"SELECT DISTINCT ON ({_PART}) {texts}, {_PART} FROM {inner} ORDER BY {_PART}, {order}", []
             ).fetchall()
         bounds: list[list[Any] | None] = [None, *(list(row[:-1]) for row in rows[:-1]), None]
         parts = len(bounds) - 1
@@ -143,22 +146,13 @@ class PgvectorSource:
                 query = (
                     f"COPY ({selection.sql} WHERE {condition} ORDER BY {selection.ordered()}) TO STDOUT (FORMAT BINARY)"
                 )
-                held: list[bytes] = []
-                size = 0
-                for row in copied(session, query, words):
-                    if len(held) >= most or size >= _PAGE_BYTES:
-                        batch, place = selection.batch(held)
-                        self._require_answering()
-                        yield Page(batch, make_cursor(place=place))
-                        held, size = [], 0
-                    held.append(row)
-                    size += len(row)
-                self._require_answering()
-                if held:
-                    batch, place = selection.batch(held)
-                    yield Page(batch, make_cursor(place=place), last=True)
-                else:
-                    yield Page(empty_batch(selection.shape.spec), after or make_cursor(place=None), last=True)
+                place: Sequence[str | None] | None = None
+                for rows, last in copied_pages(session, query, words, most_rows=most, most_bytes=_PAGE_BYTES):
+                    batch, place = selection.batch(rows) if rows else (empty_batch(selection.shape.spec), place)
+                    self._require_answering()
+                    yield Page(
+                        batch, after or make_cursor(place=None) if place is None else make_cursor(place=place), last
+                    )
         finally:
             session.close()  # a copy that nobody wants the rest of ends with its session
 
@@ -178,7 +172,7 @@ class PgvectorSource:
                 continue
             with self._server.reading() as session:
                 query = f"COPY ({selection.sql} WHERE {found[0]}) TO STDOUT (FORMAT BINARY)"
-                rows = list(copied(session, query, found[1]))
+                rows = copied(session, query, found[1])
             batches.append(selection.batch(rows)[0])
         if not batches:
             with self._server.reading() as session:
@@ -224,9 +218,7 @@ class PgvectorSearch:
                 selection = Selection(shape)
                 found = selection.where_keys(keys)
                 condition, words = found or ("false", [])
-                rows = list(
-                    copied(session, f"COPY ({selection.sql} WHERE {condition}) TO STDOUT (FORMAT BINARY)", words)
-                )
+                rows = copied(session, f"COPY ({selection.sql} WHERE {condition}) TO STDOUT (FORMAT BINARY)", words)
                 records = selection.batch(rows)[0]
         return Hits(keys, scores, records)
 
