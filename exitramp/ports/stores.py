@@ -39,6 +39,7 @@ class DropsCollection(Protocol):
 class StoreAdapter:
     """What the registry knows of a kind of store; the entry point's object. Importing it imports no SDK.
 
+    `metric` says that the adapter looks at the option of that name itself, for collections that name no metric.
     `requires` are modules whose presence means that the SDK is installed. `evidence` as in `StoreIdentity`. `opening`
     says which files of an embedded store its engine changes although it is only read; "" where none.
     """
@@ -54,3 +55,4 @@ class StoreAdapter:
     fidelity: str = "bit-exact"
     evidence: str = "real"
     opening: str = ""
+    metric: bool = False

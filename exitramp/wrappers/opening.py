@@ -194,7 +194,8 @@ def open_endpoint(
     settings = settings or OpenSettings()
     parsed = parse_address(address) if isinstance(address, str) else address
     # What is for the layout or for searches, whatever the store; the adapter gets to see its own options only.
-    options = {name: value for name, value in parsed.options.items() if name not in ("metric", "search")}
+    ours = {"search"} if opener is open_store and store_adapter(parsed.scheme).metric else {"search", "metric"}
+    options = {name: value for name, value in parsed.options.items() if name not in ours}
     return Endpoint(parsed, opener(replace(parsed, options=options), settings.network), settings, extra)
 
 

@@ -91,4 +91,5 @@ ADAPTER = StoreAdapter(
     open=_open,
     roles=("source", "search"),
     vector_kinds=("dense", "multi", "sparse"),
+    metric=True,
 )

@@ -224,4 +224,5 @@ ADAPTER = StoreAdapter(
     open=_open,
     extra="hdf5",
     requires=("h5py",),
+    metric=True,
 )

@@ -298,4 +298,5 @@ ADAPTER = StoreAdapter(
     open=_open,
     extra="hnswlib",
     requires=("hnswlib",),
+    metric=True,
 )

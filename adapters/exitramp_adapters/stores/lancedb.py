@@ -353,4 +353,5 @@ ADAPTER: Final = StoreAdapter(
     extra="lancedb",
     requires=("lancedb",),
     vector_kinds=(VectorKind.DENSE.value, VectorKind.MULTI.value),
+    metric=True,
 )

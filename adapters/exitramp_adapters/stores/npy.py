@@ -295,6 +295,7 @@ ADAPTER = StoreAdapter(
     summary="a matrix of numpy with a side-car for ids, documents and payloads",
     address_form="npy:PATH.npy?sidecar=PATH&metric=METRIC",
     open=_open,
+    metric=True,
 )
 FVECS = StoreAdapter(
     scheme="fvecs",
@@ -302,4 +303,5 @@ FVECS = StoreAdapter(
     address_form="fvecs:PATH.fvecs?sidecar=PATH&metric=METRIC",
     open=_open_vecs,
     roles=("source", "search"),
+    metric=True,
 )

@@ -348,4 +348,5 @@ ADAPTER: Final = StoreAdapter(
     evidence="real",
     opening="beside a file that its writers keep in WAL mode, SQLite makes and removes a -wal and a -shm file, and it "
     "takes back what a writer that was killed had not committed; no record changes",
+    metric=True,
 )

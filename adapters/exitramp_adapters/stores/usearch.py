@@ -279,4 +279,5 @@ ADAPTER = StoreAdapter(
     open=_open,
     extra="usearch",
     requires=("usearch",),
+    metric=True,
 )

@@ -337,4 +337,5 @@ ADAPTER = StoreAdapter(
     summary="dumps in the format of vdf-io",
     address_form="vdf:FOLDER#INDEX",
     open=_open,
+    metric=True,
 )
