@@ -17,7 +17,7 @@ from exitramp_adapters.stores import _pgvector_filters as filters
 from exitramp_adapters.stores._pgvector_catalog import quoted, versions
 from exitramp_adapters.stores._pgvector_filters import Sql, joined
 from exitramp_adapters.stores._pgvector_limits import operator_class
-from exitramp_adapters.stores._pgvector_records import key_of, key_texts
+from exitramp_adapters.stores._pgvector_records import ALIAS, key_of, key_texts
 from exitramp_adapters.stores._pgvector_shape import EXTRA, OPERATORS, Held, Shape
 
 _EF_SEARCH: Final = 40
@@ -63,9 +63,9 @@ def _run(
     tuned: Mapping[str, str],
     exact: bool,
 ) -> list[tuple[RecordKey, float]]:
-    name = quoted(held.column.name)
+    name = f"{ALIAS}.{quoted(held.column.name)}"
     statement = joined(
-        *("SELECT ", ", ".join(key_texts(shape)), ", ", distance, f" AS distance FROM {shape.table.sql} "),
+        *("SELECT ", ", ".join(key_texts(shape)), ", ", distance, f" AS distance FROM {shape.table.sql} {ALIAS} "),
         *(f"WHERE {name} IS NOT NULL AND ", condition, " ORDER BY ", distance, f" LIMIT {int(k)}"),
     )
     with session.transaction():
@@ -121,7 +121,7 @@ def _distance(held: Held, query: Query, shape: Shape) -> Sql:
         raise UsageError(f"pgvector compares {field.dtype.value} vectors by no metric called {field.metric.value}")
     space = quoted(shape.table.extension or "public")
     operator = f"OPERATOR({space}.{OPERATORS[field.metric]})"
-    name = quoted(held.column.name)
+    name = f"{ALIAS}.{quoted(held.column.name)}"
     if query.sparse is not None:
         return Sql(f"({name} {operator} %s::{space}.sparsevec)", (_sparse_text(query.sparse, held),))
     if query.multi is not None:
@@ -231,9 +231,9 @@ def _index_used(session: Any, shape: Shape, held: Held) -> bool:
         return False
     zeros = np.zeros(field.item_count, np.uint8 if field.dtype is DType.BINARY else np.float32)
     distance = _distance(held, Query(field.name, dense=zeros + 1), shape)
-    name = quoted(held.column.name)
+    name = f"{ALIAS}.{quoted(held.column.name)}"
     statement = joined(
-        f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {shape.table.sql} WHERE {name} IS NOT NULL ORDER BY ",
+        f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {shape.table.sql} {ALIAS} WHERE {name} IS NOT NULL ORDER BY ",
         distance,
         " LIMIT 10",
     )

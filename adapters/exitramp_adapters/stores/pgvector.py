@@ -247,4 +247,5 @@ ADAPTER: Final = StoreAdapter(
     extra="pgvector",
     requires=("psycopg",),
     vector_kinds=tuple(kind.value for kind in VectorKind),
+    metric=True,
 )
