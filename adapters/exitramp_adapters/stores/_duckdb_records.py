@@ -16,9 +16,9 @@ from exitramp.arrow import dense_array, dense_matrix, stream_schema, vector_type
 from exitramp.errors import DataInvalid
 from exitramp.payloads import canonical_faults, decoded_payloads, payload_array
 from exitramp.ports.tables import payload_column
-from exitramp.records import VectorField, VectorKind
+from exitramp.records import RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores._duckdb_file import quoted
-from exitramp_adapters.stores._duckdb_table import Table
+from exitramp_adapters.stores._duckdb_table import HASH, Table
 from exitramp_adapters.stores._duckdb_types import arrow_array, fits, is_json, selected, values_of
 
 # Within a JSON text a quote that is part of a string is escaped, so that nothing else looks like this.
@@ -26,20 +26,26 @@ _TAGGED_INTEGER: Final = r'\{"\$exitramp:int":"(-?[0-9]+)"\}'
 
 
 def select_list(table: Table) -> str:
-    """The columns in the order in which `batch_of` takes them: id, namespace, document, payload, vectors, values."""
+    """The columns in the order in which `batch_of` takes them: id, namespace, document, payload, whether that is still
+    as it was written, vectors, values."""
     roles = table.roles
     wanted = [table.id_text(), table.namespace_text()]
     wanted += [
         "NULL" if name is None else selected(name, table.types[name]) for name in (roles.document, roles.payload)
     ]
+    wanted.append(f"{quoted(HASH)} = hash({quoted(str(roles.payload))})" if has_hash(table) else "NULL")
     wanted += [quoted(name) for name in roles.vectors]
     wanted += [selected(name, table.types[name]) for name in roles.values]
     return ", ".join(f"{sql} AS c{number}" for number, sql in enumerate(wanted))
 
 
+def has_hash(table: Table) -> bool:
+    return table.is_own and HASH in table.types and not table.roles.values
+
+
 def batch_of(rows: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """Rows that `select_list` gave, as a batch of the stream. Raises `DataInvalid` naming the row that is not valid."""
-    ids, namespaces, documents, payloads, *others = rows.columns
+    ids, namespaces, documents, payloads, untouched, *others = rows.columns
     if ids.null_count:
         raise DataInvalid(f"{table.spec.name}: {ids.null_count} rows have no id")
     roles = table.roles
@@ -50,7 +56,10 @@ def batch_of(rows: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     values = {
         name: values_of(column, table.types[name], name) for name, column in zip(roles.values, texts, strict=True)
     }
-    columns.append(_payloads(ids, payloads, values, table))
+    if has_hash(table) and pc.all(pc.or_(untouched.fill_null(False), payloads.is_null())).as_py() is not False:
+        columns.append(payloads)
+    else:
+        columns.append(_payloads(ids, payloads, values, table))
     columns += [_vectors(column, each, ids) for column, each in zip(others, roles.vectors.values(), strict=False)]
     return pa.RecordBatch.from_arrays(columns, schema=stream_schema(table.spec))
 
@@ -190,11 +199,16 @@ def written(batch: pa.RecordBatch, table: Table) -> tuple[pa.Table, str]:
     if roles.values:
         payloads = _split(payloads, table, columns)
     columns[str(roles.payload)] = pc.replace_substring_regex(payloads, _TAGGED_INTEGER, r"\1")
+    if HASH in table.types:
+        # What is not the canonical text for want of a tag is looked into by whoever reads it.
+        columns[HASH] = pc.equal(payloads, columns[str(roles.payload)])
     columns |= {name: batch.column(each.column) for name, each in roles.vectors.items()}
     casts = [
         f"CAST({quoted(name)} AS {table.types[name]})" if name == roles.id or name in roles.values else quoted(name)
         for name in columns
     ]
+    if HASH in columns:
+        casts[list(columns).index(HASH)] = f"CASE WHEN {quoted(HASH)} THEN hash({quoted(str(roles.payload))}) END"
     return pa.table(columns), ", ".join(casts)
 
 
@@ -211,6 +225,11 @@ def _split(payloads: pa.Array, table: Table, columns: dict[str, pa.Array]) -> pa
     return payload_array(rows)
 
 
-def keys_table(ids: Sequence[str], namespaces: Sequence[str | None]) -> pa.Table:
-    """Keys to be joined with."""
-    return pa.table({"exitramp_id": pa.array(ids, pa.string()), "exitramp_ns": pa.array(namespaces, pa.string())})
+def key_columns(keys: Sequence[RecordKey]) -> tuple[pa.Array, pa.Array]:
+    """Ids and namespaces."""
+    return pa.array([key.id for key in keys], pa.string()), pa.array([key.namespace for key in keys], pa.string())
+
+
+def keys_table(ids: pa.Array, namespaces: pa.Array) -> pa.Table:
+    """Keys to be joined with, under names that no column of a table has."""
+    return pa.table({"exitramp_id": ids, "exitramp_ns": namespaces})

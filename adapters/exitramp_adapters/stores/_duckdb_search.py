@@ -71,6 +71,8 @@ class DuckSearch:
             raise UsageError(f"the {k} nearest records cannot be found")
         column = table.column_of(vector)
         index, ef = _asked(settings.options, store.index, str(store.address))
+        if index and not _usable(table, column, vector) and "index" not in settings.options:
+            index = False  # the address asks for indexes where there are any, and `coverage` tells where
         if index and not _usable(table, column, vector):
             raise UsageError(
                 f"{store.address}: '{column}' has no HNSW index under {vector.metric}",

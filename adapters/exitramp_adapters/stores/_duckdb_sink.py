@@ -20,8 +20,9 @@ from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLi
 from exitramp.ports.tables import Roles
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores._duckdb_file import close_quietly, load_vss, quoted, sdk, translated
-from exitramp_adapters.stores._duckdb_records import keys_table, written
+from exitramp_adapters.stores._duckdb_records import key_columns, keys_table, written
 from exitramp_adapters.stores._duckdb_table import (
+    HASH,
     HNSW_METRICS,
     ID_TYPES,
     INDEX_KEY,
@@ -87,6 +88,7 @@ class DuckSink:
         self._cursor: Any = None
         self._begun = False
         self._undone = False
+        self._highest: str | None = None  # no id in the table is greater: where all that come are, none is replaced
 
     def limits(self) -> SinkLimits:
         return LIMITS
@@ -133,7 +135,7 @@ class DuckSink:
         different = difference_of(table.spec, spec)
         if different:
             raise CollectionExists(f"{self._store.address} is there already and {different}")
-        [rows] = cursor.execute(f"SELECT count(*) FROM {table.relation}").fetchone()
+        [[rows]] = cursor.execute(f"SELECT count(*) FROM {table.relation}").fetchall()
         if not rows:  # what was told of records that are gone explains no others
             _remark(cursor, table.relation, remark_of(table.comment, table.roles, table.spec.id_kind, origin))
             table = find(cursor, self._store.address)
@@ -173,13 +175,17 @@ class DuckSink:
             raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {BATCH_ROWS}")
         if not batch.num_rows:
             return
-        keys = record_keys(batch)
-        if len(set(keys)) != len(keys):
+        ids = batch.column("id")
+        if pc.count_distinct(ids).as_py() != batch.num_rows and len(set(record_keys(batch))) != batch.num_rows:
             raise DataInvalid(f"{where}: an id stands twice in one batch")
-        _require_ids(batch.column("id"), table.spec.id_kind, where)
+        _require_ids(ids, table.spec.id_kind, where)
+        namespaces = batch.column("namespace") if table.spec.has_namespaces else pa.nulls(len(ids), pa.string())
         rows, selected = written(batch, table)
         with self._in_transaction() as cursor:
-            self._remove(cursor, table, keys)
+            least, most = pc.min_max(ids).as_py().values()
+            if self._highest is not None and least <= self._highest:
+                self._remove(cursor, table, ids, namespaces)
+            self._highest = most if self._highest is None else max(most, self._highest)
             names = ", ".join(quoted(name) for name in rows.column_names)
             cursor.register("exitramp_rows", rows)
             cursor.execute(f"INSERT INTO {table.relation} ({names}) SELECT {selected} FROM exitramp_rows")
@@ -189,10 +195,10 @@ class DuckSink:
         table = self._own()
         if keys:
             with self._in_transaction() as cursor:
-                self._remove(cursor, table, keys)
+                self._remove(cursor, table, *key_columns(keys))
 
-    def _remove(self, cursor: Any, table: Table, keys: Sequence[RecordKey]) -> None:
-        cursor.register("exitramp_keys", keys_table([key.id for key in keys], [key.namespace for key in keys]))
+    def _remove(self, cursor: Any, table: Table, ids: pa.Array, namespaces: pa.Array) -> None:
+        cursor.register("exitramp_keys", keys_table(ids, namespaces))
         cursor.execute(f"DELETE FROM {table.relation} USING exitramp_keys k WHERE {same_key(table)}")
         cursor.unregister("exitramp_keys")
 
@@ -255,6 +261,8 @@ class _Transaction:
         if not sink._begun:
             cursor.execute("BEGIN")
             sink._begun = True
+            table = sink._own()
+            [[sink._highest]] = cursor.execute(f"SELECT max({table.id_text()}) FROM {table.relation}").fetchall()
         return cursor
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
@@ -289,7 +297,7 @@ def _layout_for(spec: CollectionSpec) -> tuple[Roles, dict[str, str]]:
     if spec.has_documents:
         types["document"] = "VARCHAR"
     types["payload"] = "JSON"
-    taken = {"id", "namespace", "document", "payload"}
+    taken = {"id", "namespace", "document", "payload", HASH}
     vectors: dict[str, VectorField] = {}
     for vector in spec.vectors:
         column = _free(vector.name or ("vector" if vector.kind is VectorKind.DENSE else vector.kind.value), taken)
@@ -299,6 +307,7 @@ def _layout_for(spec: CollectionSpec) -> tuple[Roles, dict[str, str]]:
     kinds = _kinds(told.get("columns", {}), taken)
     for column, kind in kinds.items():
         values[column] = kind
+    types[HASH] = "UBIGINT"
     types |= values | {column: type_of(vector) for column, vector in vectors.items()}
     roles = Roles(
         "id",
@@ -324,6 +333,8 @@ def _free(name: str, taken: set[str]) -> str:
 def _kinds(columns: Mapping[str, str], taken: set[str]) -> dict[str, str]:
     """Of the columns of the first DuckDB table those whose type is taken here, and whose name is free."""
     found: dict[str, str] = {}
+    if not columns:
+        return found
     scratch = sdk().connect(":memory:")
     try:
         for name, kind in columns.items():

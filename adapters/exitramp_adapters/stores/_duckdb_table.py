@@ -2,8 +2,9 @@
 
 A table that exitramp makes has the columns `id` (VARCHAR, BIGINT, UBIGINT or UUID), `namespace` and `document` where
 there are any, `payload` (JSON) and one for each vector field; columns of a DuckDB table that the records came from hold
-what fits into them. Its comment ends in a line `exitramp: {…}` that says so, behind whatever a user wrote there. Of
-anybody else's table or view nothing is guessed from a name.
+what fits into them. `_exitramp` is DuckDB's hash of the payload as it was written: where it is still right, the text is
+canonical and need not be looked into. Its comment ends in a line `exitramp: {…}` that says so, behind whatever a user
+wrote there. Of anybody else's table or view nothing is guessed from a name.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ INDEX_KEY: Final = "duckdb"
 """The key in a spec's `index` under which a table's columns, indexes and comment stand."""
 FORMAT: Final = 1
 NOTE: Final = "exitramp: "
+HASH: Final = "_exitramp"
 ID_TYPES: Final = {
     IdKind.STRING: "VARCHAR",
     IdKind.UUID: "UUID",
@@ -138,8 +140,7 @@ def find(cursor: Any, address: Address) -> Table:
     schema, kind, remark, sql = found[name]
     table = name if schema == "main" else name.removeprefix(f"{schema}.")
     relation = f"{quoted(schema)}.{quoted(table)}"
-    shape = cursor.sql(f"SELECT * FROM {relation} LIMIT 0")
-    types = dict(zip(shape.columns, shape.types, strict=True))
+    types = {column[0]: column[1] for column in _columns(cursor, relation)}
     comment, note = _note_in(remark)
     if note is not None and note.get("format") != FORMAT:
         raise FormatUnknown(f"{address}: the note on {name!r} is of a format that this program does not know")
@@ -180,6 +181,13 @@ def find(cursor: Any, address: Address) -> Table:
         comment,
         hnsw,
     )
+
+
+def _columns(cursor: Any, relation: str) -> list[Any]:
+    described = cursor.execute(f"SELECT * FROM {relation} LIMIT 0")
+    columns: list[Any] = described.description
+    described.fetchall()
+    return columns
 
 
 def _note_in(remark: str) -> tuple[str, dict[str, Any] | None]:
@@ -293,9 +301,8 @@ def type_of(wanted: VectorField) -> str:
 def _of_lists(cursor: Any, address: Address, at: tuple[str, str], name: str, kind: Any) -> VectorField:
     """A column of lists whose lengths are all one. Raises `DataInvalid` where they differ."""
     relation = ".".join(quoted(part) for part in at)
-    least, most = cursor.execute(
-        f"SELECT min(len({quoted(name)})), max(len({quoted(name)})) FROM {relation}"
-    ).fetchone()
+    lengths = f"min(len({quoted(name)})), max(len({quoted(name)}))"
+    [[least, most]] = cursor.execute(f"SELECT {lengths} FROM {relation}").fetchall()
     if not least or least != most:
         found = "no row has one" if least is None else f"there are some of {least} and some of {most} numbers"
         raise DataInvalid(f"{address}: vectors={name}: its lists have no common length: {found}")
@@ -349,8 +356,8 @@ def _primary_key(cursor: Any, schema: str, table: str) -> list[str]:
         "SELECT constraint_column_names FROM duckdb_constraints() WHERE database_name = current_database()"
         " AND schema_name = ? AND table_name = ? AND constraint_type = 'PRIMARY KEY'",
         [schema, table],
-    ).fetchone()
-    return list(found[0]) if found else []
+    ).fetchall()
+    return list(found[0][0]) if found else []
 
 
 def _indexes(cursor: Any, schema: str, table: str) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ from exitramp.ports.places import require_page_rows
 from exitramp.records import CollectionSpec, Finding, RecordKey, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores._duckdb_file import acquire, close_quietly, release, sdk, translated
-from exitramp_adapters.stores._duckdb_records import batch_of, keys_table, select_list
+from exitramp_adapters.stores._duckdb_records import batch_of, key_columns, keys_table, select_list
 from exitramp_adapters.stores._duckdb_search import DuckSearch
 from exitramp_adapters.stores._duckdb_sink import DuckSink, same_key
 from exitramp_adapters.stores._duckdb_table import Table, collection_names, find
@@ -185,7 +185,7 @@ class DuckSource:
         cursor = self._store.cursor()
         with translated(where):
             try:
-                cursor.register("k", keys_table([key.id for key in wanted], [key.namespace for key in wanted]))
+                cursor.register("k", keys_table(*key_columns(wanted)))
                 matching = f"EXISTS (SELECT 1 FROM k WHERE {same_key(table)})"
                 found = cursor.execute(f"SELECT {select_list(table)} FROM {table.relation} WHERE {matching}")
                 rows = found.to_arrow_table().combine_chunks().to_batches()
@@ -259,10 +259,10 @@ class _Scan:
                 "WHEN before_ns IS NULL THEN TRUE WHEN ns IS NULL THEN FALSE ELSE ns > before_ns END"
             )
         ns = "NULL" if table.roles.namespace is None else table.key("namespace")
-        found, without = self._cursor.execute(
+        [[found, without]] = self._cursor.execute(
             f"SELECT bool_and({rising}), count(*) - count(id) FROM (SELECT id, ns, lag(id) OVER () AS before_id,"
             f" lag(ns) OVER () AS before_ns FROM (SELECT {table.key('id')} AS id, {ns} AS ns FROM {table.relation}))"
-        ).fetchone()
+        ).fetchall()
         if without:
             raise DataInvalid(f"{self._where}: {without} rows have no id in the column '{table.roles.id}'")
         return found is not False and not table.is_view
@@ -354,4 +354,5 @@ ADAPTER: Final = StoreAdapter(
     extra="duckdb",
     requires=("duckdb",),
     vector_kinds=tuple(kind.value for kind in VectorKind),
+    metric=True,
 )
