@@ -35,7 +35,7 @@ class ParquetRows:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path, "Parquet"):
-            self._file = pq.ParquetFile(path, memory_map=True)
+            self._file = pq.ParquetFile(path)
             self.schema: pa.Schema | None = self._file.schema_arrow
             about = self._file.metadata
         self.rows: int | None = about.num_rows
@@ -48,12 +48,11 @@ class ParquetRows:
         group = int(np.searchsorted(self._starts, skip, side="right")) - 1
         at = int(self._starts[group]) if group < len(self._starts) - 1 else skip
         with reading(self.path, "Parquet"):
-            found = self._file.iter_batches(
-                CHUNK_ROWS, row_groups=list(range(group, len(self._starts) - 1)), columns=only, use_threads=True
-            )
-            for batch in found:
-                yield from cut_to(batch, at, skip)
-                at += batch.num_rows
+            # Group by group: asked for all of them at once, the reader kept what it had read, 318 MB of 200,000 x 384.
+            for number in range(group, len(self._starts) - 1):
+                for batch in self._file.iter_batches(CHUNK_ROWS, row_groups=[number], columns=only):
+                    yield from cut_to(batch, at, skip)
+                    at += batch.num_rows
 
     def close(self) -> None:
         self._file.close(force=True)

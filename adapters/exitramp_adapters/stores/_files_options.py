@@ -17,7 +17,7 @@ from exitramp.ports.tables import OPTIONS as COLUMN_OPTIONS
 from exitramp.records import DType, Metric, parse_metric
 from exitramp.urls import Address
 
-TABLE_OPTIONS: Final = (*COLUMN_OPTIONS, "metric", "metrics", "dtype", "types", "nulls")
+TABLE_OPTIONS: Final = (*COLUMN_OPTIONS, "metric", "dtype", "types", "nulls")
 
 
 def metric_said(address: Address, name: str, column: str) -> Metric:
@@ -25,7 +25,7 @@ def metric_said(address: Address, name: str, column: str) -> Metric:
 
     Raises `UsageError` where the address does not say it: files do not either, and there is no default.
     """
-    said = {**_named(address, "metrics"), **_named(address, "metric")}
+    said = _named(address, "metric")
     for each in (column, name, ""):
         if each in said:
             return parse_metric(said[each], where="option 'metric'")

@@ -5,8 +5,8 @@ guessed from the name of a column: the address says which one holds the ids and 
 every other column is a key of the payload with just the value that stands there. Lists of numbers of one fixed size
 are vectors; any other column is one where `?vectors=` names it.
 
-Files are only read. They are looked through once when they are opened, and again to be read: 20,000 x 384 took 0.3 s of
-Parquet, 2 s of JSON lines.
+Files are only read. They are looked through once when they are opened, and again to be read: together 20,000 x 384 took
+0.1 s of Parquet, 1.7 s of CSV and 4 s of JSON lines. 200,000 rows of Parquet take no more memory than 20,000.
 """
 
 from __future__ import annotations

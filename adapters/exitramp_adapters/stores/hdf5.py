@@ -7,7 +7,7 @@ that `?id=` names. Its queries and their neighbours (`test`, `neighbors`, `dista
 with `?queries=100` so many rows are written as queries too, with their 100 exact neighbours.
 
 The file is held open and read in slices. Writing goes by way of a folder beside it until the load is finished; then the
-file is written anew: 100,000 x 384 took 1.2 s.
+file is written anew: 100,000 x 384 took 0.5 s, and 0.5 s before that.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Hdf5Store(StagedStore):
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
-        address.only_options("metric", "metrics", "dtype", "id", "queries")
+        address.only_options("metric", "dtype", "id", "queries")
         self.path: Path = address.path
         queries = address.option("queries", "0")
         if not str(queries).isdecimal():
@@ -173,7 +173,7 @@ class Hdf5Store(StagedStore):
     def _metric(self, path: Path, file: Any) -> Metric:
         told = file.attrs.get("distance")
         told = told.decode() if isinstance(told, bytes) else told
-        if self.address.option("metric") or self.address.option("metrics") or told is None:
+        if self.address.option("metric") or told is None:
             return metric_said(self.address, "", "train")
         if told not in _DISTANCES:
             raise DataInvalid(
