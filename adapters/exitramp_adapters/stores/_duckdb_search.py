@@ -16,9 +16,10 @@ from exitramp.errors import DataInvalid, UsageError
 from exitramp.filters import Filter
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexCoverage, IndexState, Query, SearchSettings
 from exitramp.records import DType, Metric, RecordKey, VectorField, VectorKind
+from exitramp_adapters.stores._duckdb_catalog import HNSW_METRICS
 from exitramp_adapters.stores._duckdb_file import close_quietly, load_vss, quoted, translated
 from exitramp_adapters.stores._duckdb_filters import condition_of
-from exitramp_adapters.stores._duckdb_table import HNSW_METRICS, Table
+from exitramp_adapters.stores._duckdb_table import Table
 
 if TYPE_CHECKING:
     from exitramp_adapters.stores.duckdb import DuckStore

@@ -16,67 +16,24 @@ import pyarrow.compute as pc
 
 from exitramp.arrow import record_keys, require_schema, stream_schema
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
-from exitramp.ports import DocumentRoom, NameRule, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
+from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.ports.tables import Roles
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
+from exitramp_adapters.stores._duckdb_catalog import HNSW_METRICS, INDEX_KEY, names_in, relation_of
 from exitramp_adapters.stores._duckdb_file import close_quietly, load_vss, quoted, sdk, translated
+from exitramp_adapters.stores._duckdb_limits import BATCH_ROWS, LIMITS
 from exitramp_adapters.stores._duckdb_records import key_columns, keys_table, written
-from exitramp_adapters.stores._duckdb_table import (
-    HASH,
-    HNSW_METRICS,
-    ID_TYPES,
-    INDEX_KEY,
-    Table,
-    find,
-    names_in,
-    relation_of,
-    remark_of,
-    type_of,
-)
+from exitramp_adapters.stores._duckdb_table import HASH, ID_TYPES, Table, find, remark_of, type_of
 from exitramp_adapters.stores._duckdb_types import can_be_written
 
 if TYPE_CHECKING:
     from exitramp_adapters.stores.duckdb import DuckStore
 
-# 20,000 x 384 by batches of 1,000 rows went in at 73k rows/s, of 5,000 at 99k, of 20,000 at 100k.
-BATCH_ROWS: Final = 5_000
-_SCALARS: Final = ("null", "bool", "int", "float", "nonfinite", "string", "timestamp", "date", "time", "decimal")
-_ALL_TYPES: Final = frozenset((*_SCALARS, "uuid", "bytes", "list", "object"))
 _ID_FORMS: Final = {
     IdKind.UINT64: r"^(0|[1-9][0-9]{0,19})$",
     IdKind.INT64: r"^(0|-?[1-9][0-9]{0,18})$",
     IdKind.UUID: r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
 }
-LIMITS: Final = SinkLimits(
-    id_kinds=frozenset(IdKind),
-    metrics=frozenset(Metric),
-    payload=PayloadLimits(
-        types=_ALL_TYPES,
-        item_types=_ALL_TYPES,
-        mixed_lists=True,
-        nested=True,
-        empty_lists=True,
-        empty_objects=True,
-        integer_bits=8192,
-    ),
-    # `schema.table` where there is a point; in a table's own name there can be none.
-    names=NameRule(r"(?s)(?!main\.)[^.\x00]+(\.[^.\x00]+)?", 1, 255),
-    vector_kinds=frozenset(VectorKind),
-    dtypes=frozenset({DType.FLOAT32, DType.FLOAT64, DType.INT8, DType.BINARY}),
-    dimensions=100_000,  # DuckDB's own limit on an array's length
-    named_vectors=True,
-    dense_fields=None,
-    field_names=NameRule(r"(?s)[^\x00]*", 0, 255),
-    sparse_metrics=frozenset({Metric.DOT}),
-    vectors_required=False,
-    vector_free=True,
-    namespaces=True,
-    documents=DocumentRoom.NATIVE,
-    nonfinite_vectors=True,
-    keeps_origin=True,
-    batch_rows=BATCH_ROWS,
-    metadata=(INDEX_KEY, "metadata"),
-)
 
 
 class DuckSink:
@@ -302,11 +259,9 @@ def _layout_for(spec: CollectionSpec) -> tuple[Roles, dict[str, str]]:
     for vector in spec.vectors:
         column = _free(vector.name or ("vector" if vector.kind is VectorKind.DENSE else vector.kind.value), taken)
         vectors[column] = vector
-    values: dict[str, str] = {}
     told = spec.index.get(INDEX_KEY, {})
-    kinds = _kinds(told.get("columns", {}), taken)
-    for column, kind in kinds.items():
-        values[column] = kind
+    held = told.get("columns", {})
+    values = _kinds({name: held[name] for name in told.get("values", ()) if name in held}, taken)
     types[HASH] = "UBIGINT"
     types |= values | {column: type_of(vector) for column, vector in vectors.items()}
     roles = Roles(
@@ -333,20 +288,14 @@ def _free(name: str, taken: set[str]) -> str:
 def _kinds(columns: Mapping[str, str], taken: set[str]) -> dict[str, str]:
     """Of the columns of the first DuckDB table those whose type is taken here, and whose name is free."""
     found: dict[str, str] = {}
-    if not columns:
-        return found
-    scratch = sdk().connect(":memory:")
-    try:
-        for name, kind in columns.items():
-            try:
-                [made] = scratch.sql(f"SELECT CAST(NULL AS {kind})").types
-            except sdk().Error:
-                continue  # a type that this DuckDB does not know, or one of a name that the file had given it
-            if name.lower() not in taken and str(made) == kind and can_be_written(made):
-                taken.add(name.lower())
-                found[name] = kind
-    finally:
-        scratch.close()
+    for name, kind in columns.items():
+        try:
+            made = sdk().sqltype(kind)
+        except sdk().Error:
+            continue  # a type that this DuckDB does not know, or one of a name that the file had given it
+        if name.lower() not in taken and str(made) == kind and can_be_written(made):
+            taken.add(name.lower())
+            found[name] = kind
     return found
 
 

@@ -10,7 +10,7 @@ wrote there. Of anybody else's table or view nothing is guessed from a name.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -19,13 +19,21 @@ from exitramp.ports import Origin
 from exitramp.ports.tables import OPTIONS, Roles, roles_in
 from exitramp.records import CollectionSpec, DType, Finding, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address
-from exitramp_adapters.stores._duckdb_file import load_vss, quoted, vss_path
+from exitramp_adapters.stores._duckdb_catalog import (
+    HNSW_METRICS,
+    INDEX_KEY,
+    NOTE,
+    columns_of,
+    hnsw_of,
+    indexes_of,
+    names_in,
+    note_in,
+    primary_key,
+)
+from exitramp_adapters.stores._duckdb_file import quoted
 from exitramp_adapters.stores._duckdb_types import is_json, is_text, is_textual
 
-INDEX_KEY: Final = "duckdb"
-"""The key in a spec's `index` under which a table's columns, indexes and comment stand."""
 FORMAT: Final = 1
-NOTE: Final = "exitramp: "
 HASH: Final = "_exitramp"
 ID_TYPES: Final = {
     IdKind.STRING: "VARCHAR",
@@ -46,7 +54,6 @@ _NUMBERS: Final = {
     "tinyint": DType.INT8,
     "utinyint": DType.BINARY,
 }
-HNSW_METRICS: Final = {"cosine": Metric.COSINE, "l2sq": Metric.EUCLIDEAN, "ip": Metric.DOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,35 +104,6 @@ class Table:
             yield Finding("source.columns_as_text", f"columns whose values become text: {', '.join(textual)}")
 
 
-def names_in(cursor: Any) -> dict[str, tuple[str, str, str, str]]:
-    """By name (`table`, or `schema.table` outside `main`) the schema, the kind, the comment and the SQL."""
-    rows = cursor.execute(
-        "SELECT schema_name, table_name, 'table', comment, sql FROM duckdb_tables()"
-        " WHERE NOT internal AND NOT temporary AND database_name = current_database() UNION ALL "
-        "SELECT schema_name, view_name, 'view', comment, sql FROM duckdb_views()"
-        " WHERE NOT internal AND NOT temporary AND database_name = current_database()"
-    ).fetchall()
-    return {
-        name if schema == "main" else f"{schema}.{name}": (schema, kind, comment or "", sql or "")
-        for schema, name, kind, comment, sql in rows
-    }
-
-
-def collection_names(cursor: Any) -> tuple[str, ...]:
-    """Tables and views that hold vectors, or that exitramp made."""
-    like = "data_type SIMILAR TO '(FLOAT|DOUBLE)\\[[0-9]+\\](\\[\\])?'"
-    rows = cursor.execute(f"SELECT DISTINCT schema_name, table_name FROM duckdb_columns() WHERE {like}").fetchall()
-    holding = {name if schema == "main" else f"{schema}.{name}" for schema, name in rows}
-    found = names_in(cursor)
-    return tuple(sorted(name for name, told in found.items() if name in holding or _note_in(told[2])[1] is not None))
-
-
-def relation_of(collection: str) -> tuple[str, str]:
-    """Schema and table that a collection's name stands for: `schema.table`, or a table of `main`."""
-    schema, dot, name = collection.partition(".")
-    return (schema, name) if dot else ("main", collection)
-
-
 def find(cursor: Any, address: Address) -> Table:
     """The table of the address. Raises `CollectionMissing`, `UsageError` or `DataInvalid`."""
     name = address.require_collection()
@@ -140,12 +118,12 @@ def find(cursor: Any, address: Address) -> Table:
     schema, kind, remark, sql = found[name]
     table = name if schema == "main" else name.removeprefix(f"{schema}.")
     relation = f"{quoted(schema)}.{quoted(table)}"
-    types = {column[0]: column[1] for column in _columns(cursor, relation)}
-    comment, note = _note_in(remark)
+    types = {column[0]: column[1] for column in columns_of(cursor, relation)}
+    comment, note = note_in(remark)
     if note is not None and note.get("format") != FORMAT:
         raise FormatUnknown(f"{address}: the note on {name!r} is of a format that this program does not know")
-    indexes = _indexes(cursor, schema, table)
-    hnsw = _hnsw(cursor, schema, table, indexes, str(address))
+    indexes = indexes_of(cursor, schema, table)
+    hnsw = hnsw_of(cursor, schema, table, indexes, str(address))
     is_own = note is not None and "id" in note
     if note is not None and is_own:
         address.only_options("index")
@@ -156,7 +134,8 @@ def find(cursor: Any, address: Address) -> Table:
         id_kind = _id_kind(address, roles.id, types[roles.id])
     told: dict[str, Any] = {
         "columns": {column: str(held) for column, held in types.items() if not is_own or column in roles.values},
-        "primary_key": _primary_key(cursor, schema, table),
+        "values": list(roles.values),
+        "primary_key": primary_key(cursor, schema, table),
         "indexes": indexes,
         "hnsw": {column: dict(about) for column, about in hnsw.items()},
         "metadata": {"comment": comment} if comment else {},
@@ -181,25 +160,6 @@ def find(cursor: Any, address: Address) -> Table:
         comment,
         hnsw,
     )
-
-
-def _columns(cursor: Any, relation: str) -> list[Any]:
-    described = cursor.execute(f"SELECT * FROM {relation} LIMIT 0")
-    columns: list[Any] = described.description
-    described.fetchall()
-    return columns
-
-
-def _note_in(remark: str) -> tuple[str, dict[str, Any] | None]:
-    """What a user wrote in a comment, and the note in its last line."""
-    before, _, last = remark.rpartition("\n")
-    if not last.startswith(NOTE):
-        return remark, None
-    try:
-        note = json.loads(last.removeprefix(NOTE))
-    except ValueError as error:
-        raise DataInvalid("the note of exitramp in a table's comment is no JSON") from error
-    return before, note
 
 
 def remark_of(comment: str, table_roles: Roles, id_kind: IdKind, origin: Origin | None) -> str:
@@ -257,7 +217,7 @@ def _foreign_roles(
         )
         if found is not None and (name in named or (usual and kind.id in ("array", "list"))):
             fields[name] = found
-    roles = roles_in(address, list(types), key=_primary_key(cursor, *at), vectors=fields)
+    roles = roles_in(address, list(types), key=primary_key(cursor, *at), vectors=fields)
     for column in (roles.document,):
         if column is not None and not is_text(types[column]):
             raise UsageError(f"{address}: document={column}: it is {types[column]}, and a document is text")
@@ -349,45 +309,3 @@ def _id_kind(address: Address, name: str, kind: Any) -> IdKind:
     if kind.id not in _ID_KINDS or is_json(kind):
         raise UsageError(f"{address}: id={name}: no id is of the type {kind}", hint="name another column, or a view")
     return _ID_KINDS[kind.id]
-
-
-def _primary_key(cursor: Any, schema: str, table: str) -> list[str]:
-    found = cursor.execute(
-        "SELECT constraint_column_names FROM duckdb_constraints() WHERE database_name = current_database()"
-        " AND schema_name = ? AND table_name = ? AND constraint_type = 'PRIMARY KEY'",
-        [schema, table],
-    ).fetchall()
-    return list(found[0][0]) if found else []
-
-
-def _indexes(cursor: Any, schema: str, table: str) -> list[dict[str, Any]]:
-    rows = cursor.execute(
-        "SELECT index_name, is_unique, expressions, sql FROM duckdb_indexes() WHERE database_name = current_database()"
-        " AND schema_name = ? AND table_name = ? ORDER BY index_name",
-        [schema, table],
-    ).fetchall()
-    return [{"name": name, "unique": unique, "on": on, "sql": sql} for name, unique, on, sql in rows]
-
-
-def _hnsw(
-    cursor: Any, schema: str, table: str, indexes: Sequence[Mapping[str, Any]], where: str
-) -> dict[str, dict[str, Any]]:
-    """By column, what there is to tell of its HNSW index; without the extension only that there is one."""
-    found = {each["on"].strip("[]").strip('"'): {"name": each["name"]} for each in indexes if _is_hnsw(each)}
-    if not found or vss_path() is None:
-        return found
-    load_vss(cursor, where)
-    rows = cursor.execute(
-        "SELECT index_name, metric, dimensions, count FROM pragma_hnsw_index_info()"
-        " WHERE catalog_name = current_database() AND schema_name = ? AND table_name = ?",
-        [schema, table],
-    ).fetchall()
-    for name, metric, dimensions, count in rows:
-        for about in found.values():
-            if about["name"] == name:
-                about |= {"metric": metric, "dimensions": dimensions, "count": count}
-    return found
-
-
-def _is_hnsw(index: Mapping[str, Any]) -> bool:
-    return "USING HNSW" in str(index["sql"]).upper()

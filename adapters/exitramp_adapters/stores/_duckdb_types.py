@@ -6,6 +6,7 @@ zone, a BIT as bytes, a UUID as text. Those are asked for as text, and made a va
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -166,6 +167,19 @@ def _moment(value: Any, *, zone: bool, ticks: int = 1) -> bool:
     return value.utcoffset() == timedelta(0) if zone else value.tzinfo is None
 
 
+_FINE_TIME: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{9}", re.ASCII)
+_FINE_MOMENT: Final = re.compile(r"(1[789]|2[01])\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}", re.ASCII)
+_BITS: Final = re.compile(r"[01]+", re.ASCII)
+
+
+def _fine_moment(text: str) -> bool:
+    """Whether it is a moment to the nanosecond as it is read, well within the years that can be counted so."""
+    try:
+        return _FINE_MOMENT.fullmatch(text) is not None and datetime.fromisoformat(text[:26]).tzinfo is None
+    except ValueError:
+        return False
+
+
 _CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "boolean": lambda value: type(value) is bool,
     "float": _fits_float,
@@ -178,6 +192,10 @@ _CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "timestamp_ms": lambda value: _moment(value, zone=False, ticks=1_000),
     "timestamp_s": lambda value: _moment(value, zone=False, ticks=1_000_000),
     "timestamp with time zone": lambda value: _moment(value, zone=True),
+    "timestamp_ns": lambda value: type(value) is str and _fine_moment(value),
+    "time_ns": lambda value: type(value) is str and _FINE_TIME.fullmatch(value) is not None,
+    "bit": lambda value: type(value) is str and _BITS.fullmatch(value) is not None,
+    "bignum": lambda value: type(value) is int,
     "uuid": lambda value: type(value) is UUID,
     "blob": lambda value: type(value) is bytes,
 }

@@ -1,0 +1,165 @@
+"""Reading a table by its keys, in one snapshot, from any place on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exitramp.arrow import empty_batch
+from exitramp.errors import DataInvalid
+from exitramp_adapters.stores._duckdb_file import close_quietly, translated
+from exitramp_adapters.stores._duckdb_records import batch_of, select_list
+from exitramp_adapters.stores._duckdb_table import Table
+
+if TYPE_CHECKING:
+    from exitramp_adapters.stores.duckdb import DuckStore
+
+Place = tuple[str | None, str]
+"""A record's namespace and id, as texts."""
+
+
+class Scan:
+    """A result that is read page by page. Whoever opens the file anew lets go of it, and it goes on behind its key."""
+
+    def __init__(
+        self, store: DuckStore, low: Place | None, high: Place | None, behind: Place | None, batch_rows: int
+    ) -> None:
+        self._store, self._low, self._high, self._behind, self._batch_rows = store, low, high, behind, batch_rows
+        self._where = str(store.address)
+        self._cursor: Any = None
+        self._rows: Any = None
+        self._table: Table = store.table()
+        self._ended = False
+
+    def empty(self) -> pa.RecordBatch:
+        return empty_batch(self._table.spec)
+
+    def next(self) -> pa.RecordBatch | None:
+        """The next page, None at the end. Raises `DataInvalid` naming an id that stands in two rows."""
+        store = self._store
+        while not self._ended:
+            store.require_open()
+            with store.file.lock, translated(self._where):
+                if self._rows is None:
+                    self._begin()
+                rows = next(self._rows, None)
+            if rows is None:
+                self._ended = True
+                self.close()
+                break
+            if not rows.num_rows:
+                continue
+            page = batch_of(rows, self._table)
+            self._require_new(page)
+            self._behind = last_place(page)
+            return page
+        return None
+
+    def _begin(self) -> None:
+        table = self._table
+        self._cursor = self._store.cursor()
+        self._store.file.readers.add(self)
+        self._cursor.execute("BEGIN")
+        conditions: list[str] = []
+        values: list[Any] = []
+        for sql, bound in ((_behind, self._behind), (_at_least, self._low), (_before, self._high)):
+            if bound is not None:
+                conditions.append(sql(table, bound, values))
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        order = "" if self._in_order() else f" ORDER BY {table.order()}"
+        query = f"SELECT {select_list(table)} FROM {table.relation}{where}{order}"
+        self._rows = iter(self._cursor.execute(query, values).to_arrow_reader(self._batch_rows))
+
+    def _in_order(self) -> bool:
+        """Whether the rows stand in the order of their keys: reading 100,000 ids for it takes 3 to 11 ms."""
+        table = self._table
+        rising = "id > before_id"
+        if table.roles.namespace is not None:
+            rising = (
+                "CASE WHEN before_id IS NULL THEN NULL WHEN ns IS NOT DISTINCT FROM before_ns THEN id > before_id "
+                "WHEN before_ns IS NULL THEN TRUE WHEN ns IS NULL THEN FALSE ELSE ns > before_ns END"
+            )
+        ns = "NULL" if table.roles.namespace is None else table.key("namespace")
+        [[found, without]] = self._cursor.execute(
+            f"SELECT bool_and({rising}), count(*) - count(id) FROM (SELECT id, ns, lag(id) OVER () AS before_id,"
+            f" lag(ns) OVER () AS before_ns FROM (SELECT {table.key('id')} AS id, {ns} AS ns FROM {table.relation}))"
+        ).fetchall()
+        if without:
+            raise DataInvalid(f"{self._where}: {without} rows have no id in the column '{table.roles.id}'")
+        return found is not False and not table.is_view
+
+    def _require_new(self, page: pa.RecordBatch) -> None:
+        """In the order of keys two rows with one key stand beside each other."""
+        ids = page.column("id")
+        same = pc.equal(ids[1:], ids[:-1])
+        if page.schema.get_field_index("namespace") >= 0:
+            spaces = page.column("namespace").fill_null("\0none")
+            same = pc.and_(same, pc.equal(spaces[1:], spaces[:-1]))
+        place = same.index(pa.scalar(True)).as_py()
+        doubled = ids[place].as_py() if place >= 0 else None
+        if doubled is None and self._behind is not None and _place_at(page, 0) == self._behind:
+            doubled = self._behind[1]
+        if doubled is not None:
+            raise DataInvalid(
+                f"{self._where}: the id '{doubled}' stands in more than one row",
+                hint="name a column with ?id= that holds each value once, or a view of the table that does",
+            )
+
+    def let_go(self) -> None:
+        """Close the result and its connection, for now."""
+        rows, self._rows = self._rows, None
+        cursor, self._cursor = self._cursor, None
+        del rows
+        self._store.file.readers.discard(self)
+        if cursor is not None:
+            close_quietly(cursor)
+
+    def close(self) -> None:
+        with self._store.file.lock:
+            self.let_go()
+
+
+def place_from(held: Any) -> Place:
+    return (None if held[0] is None else str(held[0]), str(held[1]))
+
+
+def _place_at(page: pa.RecordBatch, row: int) -> Place:
+    spaces = page.schema.get_field_index("namespace")
+    return (None if spaces < 0 else page.column(spaces)[row].as_py(), page.column("id")[row].as_py())
+
+
+def last_place(page: pa.RecordBatch) -> Place:
+    return _place_at(page, page.num_rows - 1)
+
+
+def _compared(table: Table, bound: Place, values: list[Any], word: str) -> str:
+    """The id compared with that of a place, `<`, `>` or `>=`, within one namespace."""
+    values.append(bound[1])
+    return f"{table.key('id')} {word} CAST(? AS {table.types[table.roles.id]})"
+
+
+def _behind(table: Table, bound: Place, values: list[Any], word: str = ">") -> str:
+    if table.roles.namespace is None:
+        return _compared(table, bound, values, word)
+    ns, kind = table.key("namespace"), table.types[table.roles.namespace]
+    if bound[0] is None:
+        return f"({ns} IS NOT NULL OR {_compared(table, bound, values, word)})"
+    values += [bound[0], bound[0]]
+    return f"({ns} > CAST(? AS {kind}) OR ({ns} = CAST(? AS {kind}) AND {_compared(table, bound, values, word)}))"
+
+
+def _at_least(table: Table, bound: Place, values: list[Any]) -> str:
+    return _behind(table, bound, values, ">=")
+
+
+def _before(table: Table, bound: Place, values: list[Any]) -> str:
+    if table.roles.namespace is None:
+        return _compared(table, bound, values, "<")
+    ns, kind = table.key("namespace"), table.types[table.roles.namespace]
+    if bound[0] is None:
+        return f"({ns} IS NULL AND {_compared(table, bound, values, '<')})"
+    values += [bound[0], bound[0]]
+    less = _compared(table, bound, values, "<")
+    return f"({ns} IS NULL OR {ns} < CAST(? AS {kind}) OR ({ns} = CAST(? AS {kind}) AND {less}))"
