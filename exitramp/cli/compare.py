@@ -134,7 +134,7 @@ def compare(
     Example:
       exitramp compare dump:./articles-dump qdrant:./new#articles
     """
-    from exitramp.cli.moving import Moved, choose
+    from exitramp.cli.moving import Moved, arrange, choose
     from exitramp.cli.place import require_room
     from exitramp.migration import announced_tolerances, compare_endpoints, excused_metrics, metrics_held, plan_move
     from exitramp.parity.tolerance import parse_tolerances
@@ -150,6 +150,7 @@ def compare(
 
     def pair(one: Endpoint, other: Endpoint, ids: Path) -> Moved:
         choose(one, choice)
+        arrange(other, choice)
         other.within(choice.namespaces)
         _require_fields(one.source().describe(), fields)
         bar = output.Progress("compare", None)

@@ -12,6 +12,7 @@ from exitramp.cli import output
 from exitramp.cli.finished import finished_already, say_finished
 from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.cli.place import place_of
+from exitramp.codec import arrangement
 from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
 from exitramp.records import Finding, Verdict
@@ -71,12 +72,20 @@ def choose(endpoint: Endpoint, choice: Choice) -> None:
     that was named has none."""
     endpoint.within(choice.namespaces)
     endpoint.ids = choice.ids
+    arrange(endpoint, choice)
     endpoint.require_records()
+
+
+def arrange(endpoint: Endpoint, choice: Choice) -> None:
+    """From now on its records are read and written as the chosen framework keeps them in stores of its kind."""
+    if choice.layout is not None:
+        endpoint.arrangement = arrangement(choice.layout, endpoint.address.scheme)
 
 
 def within(one: Endpoint, other: Endpoint, choice: Choice) -> None:
     """Of both sides only the chosen namespaces are read: what else the target holds is no matter of this move."""
     choose(one, choice)
+    arrange(other, choice)
     if other.address.scheme != "dump":
         other.within(choice.namespaces)
 

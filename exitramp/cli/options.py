@@ -60,6 +60,12 @@ store_options = _stack(
 
 choice_options = _stack(
     click.option(
+        "--layout",
+        type=click.Choice(["langchain", "llama-index", "plain"]),
+        default=None,
+        help="Whose records these are: each store is read and written as that framework does it there.",
+    ),
+    click.option(
         "--namespace",
         "namespace",
         multiple=True,
@@ -89,10 +95,12 @@ choice_options = _stack(
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which records are meant, and under which ids: `namespaces` None are all, `ids` None are their own."""
+    """Which records are meant, and under which ids: `namespaces` None are all, `ids` None are their own. And as
+    which framework keeps them."""
 
     namespaces: frozenset[str | None] | None = None
     ids: IdMap | None = None
+    layout: str | None = None
 
 
 EVERYTHING = Choice()
@@ -104,13 +112,14 @@ def choice_of(options: dict[str, Any]) -> Choice:
     if options.pop("no_namespace"):
         named.add(None)
     path, backwards = options.pop("id_map"), options.pop("id_map_backwards")
+    layout = options.pop("layout")
     if path is None and backwards is None:
-        return Choice(frozenset(named) or None)
+        return Choice(frozenset(named) or None, None, layout)
     if path is not None and backwards is not None:
         raise UsageError("--id-map and --id-map-back are two directions", hint="leave one out")
     from exitramp.codec import read_id_map
 
-    return Choice(frozenset(named) or None, read_id_map(path or backwards, backwards=path is None))
+    return Choice(frozenset(named) or None, read_id_map(path or backwards, backwards=path is None), layout)
 
 
 every_option = click.option("--all", "every", is_flag=True, help="Every collection there is, each under its own name.")

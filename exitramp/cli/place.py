@@ -25,6 +25,8 @@ def place_of(one: Endpoint, other: Endpoint, state: Path | None) -> FileCheckpoi
     identity = {"source": str(one.address), "target": str(other.address)}
     if one.namespaces is not None:
         identity["namespaces"] = json.dumps(sorted(one.namespaces, key=lambda name: (name is not None, name)))
+    if one.arrangement is not None:
+        identity["layout"] = one.arrangement.framework
     if one.ids is not None:
         identity["id_map"] = f"{one.ids.name} {one.ids.digest()}"
     if _masked(one.address) or _masked(other.address):

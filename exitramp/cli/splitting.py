@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def move_split(
 
     def one(namespace: str | None) -> Part:
         with open_endpoint(from_, settings) as here, _at(natives[namespace]) as other:
-            within(here, other, Choice(frozenset({namespace}), choice.ids))
+            within(here, other, replace(choice, namespaces=frozenset({namespace})))
             return Part(str(namespace), str(other.address), moved(here, other, **how))
 
     def _at(native: str) -> Endpoint:

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, record_keys, stream_schema, vector_type
 from exitramp.codec import marker, payload, ragged, vectors
-from exitramp.codec.id_map import IdMap
 from exitramp.codec.ids import candidate_ids, is_derived
 from exitramp.codec.layout import FieldLayout, Layout, restored_spec
 from exitramp.codec.noticed import Noticed
+from exitramp.codec.views import View, keys_behind, seen, seen_spec
 from exitramp.errors import DataInvalid
 from exitramp.payloads import decoded_payloads
 from exitramp.ports import Cursor, Origin, Page, Partition, StoreIdentity, VectorSource
@@ -31,13 +31,13 @@ class DecodingSource:
     """`VectorSource` around a `VectorSource`. `findings()` names what the application changed since it was written.
 
     `verbatim` says that the store takes every record as it is: nothing in it is a marker of ours, and a payload that
-    looks like one is the user's own. `ids` is a map by which the records have other ids from here on.
+    looks like one is the user's own. `views` are what the records are seen through from here on, in this order.
     """
 
-    def __init__(self, source: VectorSource, *, verbatim: bool = False, ids: IdMap | None = None) -> None:
+    def __init__(self, source: VectorSource, *, verbatim: bool = False, views: Sequence[View] = ()) -> None:
         self._source = source
         self._verbatim = verbatim
-        self._ids = ids
+        self._views = tuple(views)
         self._layout: Layout | None = None
         self._noticed = Noticed()
 
@@ -48,8 +48,7 @@ class DecodingSource:
         return self._source.origin()
 
     def describe(self) -> CollectionSpec:
-        found = self.layout.original
-        return found if self._ids is None else replace(found, id_kind=self._ids.kind)
+        return seen_spec(self._views, self.layout.original)
 
     @property
     def layout(self) -> Layout:
@@ -69,27 +68,22 @@ class DecodingSource:
 
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
         for page in self._source.scan(partition, batch_rows=batch_rows, after=after):
-            yield Page(self._mapped(self._decoded(page.batch)), page.cursor, page.last)
+            yield Page(seen(self._views, self._decoded(page.batch)), page.cursor, page.last)
 
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
         """The records with these keys, whatever native ids they are kept under."""
-        if self._ids is not None:
-            known = [self._ids.source_key(key) for key in keys]
-            keys = [key for key in known if key is not None]
+        keys = keys_behind(self._views, keys)
         if self._verbatim:
-            return self._mapped(self._source.fetch(keys))
+            return seen(self._views, self._source.fetch(keys))
         namespaces = self.layout.native.has_namespaces
         natives = [RecordKey(id_, key.namespace if namespaces else None) for key in keys for id_ in candidate_ids(key)]
         batch = self._decoded(self._source.fetch(list(dict.fromkeys(natives))))
         wanted = set(keys)
         keep = [index for index, key in enumerate(record_keys(batch)) if key in wanted]
-        return self._mapped(batch.take(pa.array(keep, pa.int64())))
+        return seen(self._views, batch.take(pa.array(keep, pa.int64())))
 
     def _decoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch if self._verbatim else decode_batch(batch, self.layout, self._noticed)
-
-    def _mapped(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return batch if self._ids is None else self._ids.apply(batch)
 
     def close(self) -> None:
         self._source.close()

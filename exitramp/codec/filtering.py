@@ -24,7 +24,7 @@ from exitramp.codec.layout import Layout
 from exitramp.codec.noticed import Noticed
 from exitramp.codec.payload import FLOAT_TOLERANCE_ULP
 from exitramp.errors import UsageError
-from exitramp.filters import And, Exists, Filter, In, Leaf, Not, Or, Range, holds, leaves, matches
+from exitramp.filters import And, Exists, Field, Filter, In, Leaf, Not, Or, Range, holds, leaves, matches
 from exitramp.ports import VectorSource
 from exitramp.records import RecordKey
 
@@ -111,10 +111,21 @@ class _Marked:
     def _hangs_on_rounding(self, leaf: Leaf) -> bool:
         """Whether a number of the filter lies so near to one that the store rounds that either may be less there."""
         entry = self.entries.get("top", {}).get(leaf.field[0])
-        if entry is None or entry["n"] != marker.FLOAT_TOLERANT or len(leaf.field) > 1:
+        if entry is None or entry["n"] != marker.FLOAT_TOLERANT:
             return False
-        reach = _REACH_ULP * math.ulp(entry["o"])
-        return any(entry["o"] - reach <= number <= entry["o"] + reach for number in _numbers(leaf))
+        for original in _floats_at(entry["o"], leaf.field[1:]):
+            reach = _REACH_ULP * math.ulp(original)
+            if any(original - reach <= number <= original + reach for number in _numbers(leaf)):
+                return True
+        return False
+
+
+def _floats_at(value: Any, path: Field) -> list[float]:
+    """The floats that a filter on this path looks at: the value there, or the items of a list."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item for item in items if type(item) is float]
 
 
 def _numbers(leaf: Leaf) -> Iterator[int | float]:

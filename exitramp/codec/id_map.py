@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from exitramp.codec.ids import is_int64, is_uint64, is_uuid
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import ConfigError, DataInvalid
-from exitramp.records import IdKind, RecordKey
+from exitramp.filters import Field
+from exitramp.records import CollectionSpec, IdKind, RecordKey
 
 _SHOWN = 5
 
@@ -53,6 +54,12 @@ class IdMap:
             )
         spot = batch.schema.get_field_index("id")
         return batch.set_column(spot, batch.schema.field(spot), self.targets.take(at))
+
+    def spec(self, spec: CollectionSpec) -> CollectionSpec:
+        return replace(spec, id_kind=self.kind)
+
+    def source_field(self, field: Field) -> Field:
+        return field
 
     def target_keys(self, keys: Sequence[RecordKey]) -> tuple[RecordKey, ...]:
         """The keys under which records of the source go from here on. Raises `DataInvalid` as `apply` does."""

@@ -103,7 +103,7 @@ def _is_key(entry: Any) -> bool:
     if written is None:
         return True
     if written == FLOAT_TOLERANT:
-        return type(entry["o"]) is float
+        return type(entry["o"]) in (float, list, dict)
     return type(written) is str and len(written) == _HASH_DIGITS and _HEX.issuperset(written)
 
 

@@ -43,7 +43,8 @@ _DEEPEST: Final = 200
 @dataclass(frozen=True, slots=True)
 class Projected:
     """`native` is what the store will hold (or ABSENT); `kept` says how that stands to the original:
-    `exact`, `reversible` (the original goes into the marker) or `float` (the same, and it may come back 4 ulp off)."""
+    `exact`, `reversible` (the original goes into the marker) or `float` (the same, and floats in it may come back 4 ulp
+    off)."""
 
     native: Any
     kept: str
@@ -166,8 +167,7 @@ def _project_scalar(value: Any, kind: str, limits: PayloadLimits, depth: int) ->
         if value == 0 and math.copysign(1.0, value) < 0 and not limits.negative_zero:
             return Projected(0.0, "reversible")
         if limits.float_digits is not None and not _short_float(value, limits.float_digits, limits.float_exponent):
-            # Deeper down a float that comes back changed could not be told from an edit, so only a top-level one stays.
-            return Projected(value, "float") if depth == 0 else Projected(ABSENT, "reversible")
+            return Projected(value, "float")
         return Projected(value, "exact")
     if kind == "string" and limits.string_bytes is not None and len(value.encode("utf-8")) > limits.string_bytes:
         return Projected(ABSENT, "reversible")
@@ -181,15 +181,16 @@ def _project_list(value: list[Any], limits: PayloadLimits, depth: int) -> Projec
     kinds = {canonical.type_name(item) for item in value}
     if not kinds <= limits.item_types or (len(kinds) > 1 and not limits.mixed_lists):
         return nothing
-    native = []
+    native, rounded = [], False
     for item in value:
         # Items are judged by `item_types`; what is kept of each must be the item itself or the list keeps its place
         # numbers no longer.
         done = _project_item(item, limits, depth + 1)
-        if done.native is ABSENT or done.kept != "exact":
+        if done.native is ABSENT or done.kept == "reversible":
             return nothing
+        rounded = rounded or done.kept == "float"
         native.append(done.native)
-    return Projected(native, "exact")
+    return Projected(native, "float" if rounded else "exact")
 
 
 def _project_item(item: Any, limits: PayloadLimits, depth: int) -> Projected:
@@ -202,16 +203,16 @@ def _project_item(item: Any, limits: PayloadLimits, depth: int) -> Projected:
 def _project_object(value: Mapping[str, Any], limits: PayloadLimits, depth: int) -> Projected:
     if not limits.nested or "object" not in limits.types or (not value and not limits.empty_objects):
         return Projected(ABSENT, "reversible")
-    native: dict[str, Any] = {}
-    exact = True
-    for key, item in value.items():
-        done = project(item, limits, depth=depth + 1)
-        exact = exact and done.kept == "exact"
-        if done.native is not ABSENT:
-            native[key] = done.native
+    parts = {key: project(item, limits, depth=depth + 1) for key, item in value.items()}
+    kept = {done.kept for done in parts.values()}
+    if "reversible" in kept:
+        # What is left of it is known by its hash, in which a float must not come back changed.
+        native = {key: done.native for key, done in parts.items() if done.native is not ABSENT and done.kept != "float"}
+    else:
+        native = {key: done.native for key, done in parts.items()}
     if not native and not limits.empty_objects:
         return Projected(ABSENT, "reversible")
-    return Projected(native, "exact" if exact else "reversible")
+    return Projected(native, "reversible" if "reversible" in kept else "float" if "float" in kept else "exact")
 
 
 def _as_text(value: Any) -> str | None:
@@ -280,8 +281,20 @@ def _unchanged(now: Any, entry: Mapping[str, Any]) -> bool:
     if now is ABSENT:
         return False
     if written == marker.FLOAT_TOLERANT:
-        original = entry["o"]
-        if isinstance(now, bool) or not isinstance(now, float | int):
-            return False
-        return abs(float(now) - float(original)) <= FLOAT_TOLERANCE_ULP * math.ulp(original)
+        return _nearly(now, entry["o"])
     return bool(marker.value_hash(now) == written)
+
+
+def _nearly(now: Any, original: Any) -> bool:
+    """Whether `now` is what a store that rounds floats by a few ulp makes of `original`."""
+    if isinstance(original, Mapping):
+        same = isinstance(now, Mapping) and now.keys() == original.keys()
+        return same and all(_nearly(now[key], item) for key, item in original.items())
+    if isinstance(original, list | tuple):
+        same = isinstance(now, list | tuple) and len(now) == len(original)
+        return same and all(map(_nearly, now, original))
+    if type(original) is not float:
+        return type(now) is type(original) and bool(now == original)
+    if isinstance(now, bool) or not isinstance(now, float | int):
+        return False
+    return abs(float(now) - original) <= FLOAT_TOLERANCE_ULP * math.ulp(original)

@@ -4,13 +4,14 @@ they mean on the records themselves, or are refused."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from exitramp.arrow import record_keys
 from exitramp.codec.decoding import DecodingSource, decode_batch
 from exitramp.codec.filtering import NativeFilters
-from exitramp.codec.id_map import IdMap
 from exitramp.codec.noticed import Noticed
+from exitramp.codec.views import View, filter_behind, seen, seen_keys
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.filters import Filter
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexState, Query, SearchSettings, VectorSearch, VectorSource
@@ -24,10 +25,10 @@ class DecodingSearch:
     """`VectorSearch` around a `VectorSearch`; `source` is the undecoded source of the same store."""
 
     def __init__(
-        self, search: VectorSearch, source: VectorSource, *, verbatim: bool = False, ids: IdMap | None = None
+        self, search: VectorSearch, source: VectorSource, *, verbatim: bool = False, views: Sequence[View] = ()
     ) -> None:
         self._search = search
-        self._ids = ids
+        self._views = tuple(views)
         self._native = source
         self._verbatim = verbatim
         self._source = DecodingSource(source, verbatim=verbatim)
@@ -46,11 +47,12 @@ class DecodingSearch:
         with_records: bool = False,
     ) -> Hits:
         """As the port says; `UsageError` as well for a filter that hangs on what the store keeps in another form."""
-        hits = self._decoded(query, k, where, settings, with_records)
-        if self._ids is None:
+        behind = where if where is None or not self._views else filter_behind(self._views, where)
+        hits = self._decoded(query, k, behind, settings, with_records)
+        if not self._views:
             return hits
-        records = None if hits.records is None else self._ids.apply(hits.records)
-        return Hits(self._ids.target_keys(hits.keys), hits.scores, records)
+        records = None if hits.records is None else seen(self._views, hits.records)
+        return Hits(tuple(seen_keys(self._views, hits.keys)), hits.scores, records)
 
     def _decoded(
         self, query: Query, k: int, where: Filter | None, settings: SearchSettings, with_records: bool

@@ -102,7 +102,7 @@ def plan_move(
     limits = target.raw_sink().limits()
     reader = source.source()
     survey = survey_source(
-        reader,
+        target.as_written(reader),
         limits,
         batch_rows=BATCH_ROWS,
         name=target.address.collection,

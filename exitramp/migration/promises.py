@@ -10,8 +10,9 @@ from exitramp.wrappers import Endpoint
 
 
 def promised_digests(endpoint: Endpoint) -> CollectionDigests | None:
-    """The digests in a dump's manifest; None for a store, which promises nothing, and for a part of a dump, or other ids."""
-    if endpoint.namespaces is not None or endpoint.ids is not None:
+    """The digests in a dump's manifest; None for a store, which promises nothing, and for a dump that is not read whole
+    and as it is."""
+    if endpoint.namespaces is not None or endpoint.ids is not None or endpoint.arrangement is not None:
         return None
     return read_manifest(dump_folder(endpoint.address)).digests if endpoint.address.scheme == "dump" else None
 

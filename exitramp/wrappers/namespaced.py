@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exitramp.arrow import record_keys
-from exitramp.codec import DecodingSource, IdMap
+from exitramp.codec import DecodingSource, View
 from exitramp.errors import UsageError
 from exitramp.ports import Cursor, Page, Partition, StoreIdentity, VectorSource
 from exitramp.records import Finding, RecordKey
@@ -31,9 +31,9 @@ class NamespacedSource(DecodingSource):
     """
 
     def __init__(
-        self, source: VectorSource, namespaces: Namespaces, *, verbatim: bool = False, ids: IdMap | None = None
+        self, source: VectorSource, namespaces: Namespaces, *, verbatim: bool = False, views: Sequence[View] = ()
     ) -> None:
-        super().__init__(source, verbatim=verbatim, ids=ids)
+        super().__init__(source, verbatim=verbatim, views=views)
         self._wanted = namespaces
         self._names = pa.array(sorted(name for name in namespaces if name is not None), pa.string())
 

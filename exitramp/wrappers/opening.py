@@ -13,13 +13,14 @@ from typing import Any
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
-from exitramp.codec import DecodingSearch, DecodingSource, EncodingSink, IdMap
+from exitramp.codec import Arrangement, DecodingSearch, DecodingSource, IdMap, View
 from exitramp.errors import AddressError, RoleUnsupported, StoreTimeout, WriteRefused
 from exitramp.ports import DEFAULT_SETTINGS, SearchSettings, Store, VectorSink, VectorSource
 from exitramp.records import Metric, parse_metric
 from exitramp.registry import STORES, listed, open_store, store_adapter
 from exitramp.urls import Address, Network, is_scheme, path_address
 from exitramp.wrappers.around import Policy, SearchAround, SinkAround, SourceAround, Stacked
+from exitramp.wrappers.arranged import ArrangedSink, ArrangedSource
 from exitramp.wrappers.deadline import Deadline
 from exitramp.wrappers.metered import Meter, Metered
 from exitramp.wrappers.namespaced import NamespacedSource, Namespaces
@@ -53,6 +54,7 @@ class Endpoint:
         self._raw_sink: VectorSink | None = None
         self.namespaces: Namespaces | None = None
         self.ids: IdMap | None = None  # by which its records have other ids
+        self.arrangement: Arrangement | None = None  # in which a framework keeps its records
         self._metrics = metric_overrides(address)
         self._standing = standing_settings(address)
         clock = settings.clock
@@ -74,8 +76,11 @@ class Endpoint:
     def source(self) -> DecodingSource:
         verbatim, native = self._verbatim(), self.native_source()
         if self.namespaces is not None:
-            return NamespacedSource(native, self.namespaces, verbatim=verbatim, ids=self.ids)
-        return DecodingSource(native, verbatim=verbatim, ids=self.ids)
+            return NamespacedSource(native, self.namespaces, verbatim=verbatim, views=self._views())
+        return DecodingSource(native, verbatim=verbatim, views=self._views())
+
+    def _views(self) -> tuple[View, ...]:
+        return tuple(view for view in (self.arrangement, self.ids) if view is not None)
 
     def within(self, namespaces: Namespaces | None) -> None:
         """From now on only the records of these namespaces are read; None: of all."""
@@ -93,11 +98,18 @@ class Endpoint:
             self._raw_sink = self._store.sink()
         return self._raw_sink
 
-    def sink(self) -> EncodingSink:
-        return SizedSink(SinkAround(self.raw_sink(), self._policy), metrics=self._metrics)
+    def sink(self) -> VectorSink:
+        sink = SizedSink(SinkAround(self.raw_sink(), self._policy), metrics=self._metrics)
+        return sink if self.arrangement is None else ArrangedSink(sink, self.arrangement)
+
+    def as_written(self, source: VectorSource) -> VectorSource:
+        """`source` with its records as they are when they come to be encoded for this store."""
+        return source if self.arrangement is None else ArrangedSource(source, self.arrangement)
 
     def search(self) -> DecodingSearch:
-        return DecodingSearch(self.native_search(), self.native_source(), verbatim=self._verbatim(), ids=self.ids)
+        return DecodingSearch(
+            self.native_search(), self.native_source(), verbatim=self._verbatim(), views=self._views()
+        )
 
     def _verbatim(self) -> bool:
         try:

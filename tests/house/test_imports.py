@@ -68,12 +68,16 @@ def test_the_public_names_are_these() -> None:
 
     assert exitramp.__all__ == ["ExitCode", "ExitrampError", "__version__"]
     assert codec.__all__ == [
+        "LAYOUTS",
+        "Arrangement",
         "DecodingSearch",
         "DecodingSource",
         "EncodingSink",
         "FieldLayout",
         "IdMap",
         "Layout",
+        "View",
+        "arrangement",
         "lay_out",
         "read_id_map",
     ]
@@ -97,11 +101,11 @@ def test_the_public_names_are_these() -> None:
     ]
     assert set(ports.__all__) == {
         "CURSOR_VERSION", "DEFAULT_SETTINGS", "ChatAnswer", "ChatMessage", "ChatModel", "ChatRequest", "Corpus",
-        "Cursor", "DocumentRoom", "DropsCollection", "Embedder", "Hits", "IndexCoverage", "IndexState", "ModelAdapter", "ModelIdentity",
-        "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Query", "SearchSettings", "Service",
-        "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter", "StoreIdentity", "TellsCoverage", "TellsOptions",
-        "TransferAccount",
-        "VectorSearch", "VectorSink", "VectorSource", "difference_of", "make_cursor", "read_cursor",
+        "Cursor", "DocumentRoom", "DropsCollection", "Embedder", "Hits", "IndexCoverage", "IndexState",
+        "ModelAdapter", "ModelIdentity", "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Query",
+        "SearchSettings", "Service", "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter", "StoreIdentity",
+        "TellsCoverage", "TellsOptions", "TransferAccount", "VectorSearch", "VectorSink", "VectorSource",
+        "difference_of", "make_cursor", "read_cursor",
     }  # fmt: skip
     assert set(wrappers.__all__) == {
         "Deadline", "DryRunSink", "Endpoint", "Faulty", "Meter", "Metered", "OpenSettings", "Policy", "RateLimited",
