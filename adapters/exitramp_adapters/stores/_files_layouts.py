@@ -63,8 +63,13 @@ def laid_out(layout: str, address: Address, parts: Sequence[Part], root: Path) -
     return make(address, parts, root)
 
 
-def about_layout(layout: str) -> Finding:
-    text = f"read in the layout of {layout.capitalize()}, as the files' own columns say; ?layout=plain reads them plain"
+def about_layout(layout: str, *, said: bool) -> Finding:
+    """What to know of files that are read in a layout, which the address says (`said`) or the files themselves do."""
+    text = f"read in the layout of {layout.capitalize()}"
+    if not said:
+        text += ", as the files' own columns say; ?layout=plain reads them plain"
+    if layout in {"pinecone", "weaviate"}:
+        text += ". What is known of it is the published description: no real export was ever tried"
     return Finding("source.layout", text)
 
 

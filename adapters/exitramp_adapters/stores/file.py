@@ -65,8 +65,8 @@ class FileStore(FilesStore):
         if layout == "plain":
             return TableSnapshot(plain_table(self.address, parts, self.address.path.stem))
         table = laid_out(layout, self.address, parts, self.address.path)
-        findings = table.findings if self._layout else [about_layout(layout), *table.findings]
-        return TableSnapshot(replace(table, findings=findings))
+        about = about_layout(layout, said=self._layout is not None)
+        return TableSnapshot(replace(table, findings=[about, *table.findings]))
 
 
 def _has_folders_alone(path: Path) -> bool:
