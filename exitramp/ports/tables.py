@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -141,10 +140,7 @@ def plain_values(column: pa.Array) -> list[Any]:
     if isinstance(kind, pa.JsonType):
         return [None if text is None else canonical.parse(text) for text in column.storage.to_pylist()]
     if isinstance(kind, pa.BaseExtensionType):
-        stored = plain_values(column.storage)
-        if kind.extension_name == "arrow.uuid":
-            return [None if value is None else UUID(bytes=value) for value in stored]
-        return stored
+        return plain_values(column.storage)
     if is_textual(kind):
         return _texts(column)
     if pa.types.is_map(kind):
