@@ -6,6 +6,7 @@ A note of exitramp's is the last line of a table's comment, behind whatever a us
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from exitramp_adapters.stores._duckdb_file import load_vss, vss_path
 INDEX_KEY: Final = "duckdb"
 """The key in a spec's `index` under which a table's columns, indexes and comment stand."""
 NOTE: Final = "exitramp: "
+_HNSW: Final = re.compile(r"(?is)\sUSING HNSW \((\"(?:[^\"]|\"\")*\"|[^()]+)\)")
 HNSW_METRICS: Final = {"cosine": Metric.COSINE, "l2sq": Metric.EUCLIDEAN, "ip": Metric.DOT}
 
 
@@ -37,7 +39,7 @@ def collection_names(cursor: Any) -> tuple[str, ...]:
     """Tables and views that hold vectors, or that exitramp made."""
     like = "data_type SIMILAR TO '(FLOAT|DOUBLE)\\[[0-9]+\\](\\[\\])?'"
     rows = cursor.execute(
-        f"SELECT DISTINCT schema_name, table_name FROM duckdb_columns()"
+        "SELECT DISTINCT schema_name, table_name FROM duckdb_columns()"
         f" WHERE {like} AND database_name = current_database()"
     ).fetchall()
     holding = {name if schema == "main" else f"{schema}.{name}" for schema, name in rows}
@@ -92,7 +94,7 @@ def hnsw_of(
     cursor: Any, schema: str, table: str, indexes: Sequence[Mapping[str, Any]], where: str
 ) -> dict[str, dict[str, Any]]:
     """By column, what there is to tell of its HNSW index; without the extension only that there is one."""
-    found = {each["on"].strip("[]").strip('"'): {"name": each["name"]} for each in indexes if _is_hnsw(each)}
+    found = {column: {"name": each["name"]} for each in indexes if (column := _hnsw_column(each["sql"])) is not None}
     if not found or vss_path() is None:
         return found
     load_vss(cursor, where)
@@ -108,5 +110,10 @@ def hnsw_of(
     return found
 
 
-def _is_hnsw(index: Mapping[str, Any]) -> bool:
-    return "USING HNSW" in str(index["sql"]).upper()
+def _hnsw_column(sql: str) -> str | None:
+    """The column of an HNSW index by the words that made it; None for an index of another kind."""
+    match = _HNSW.search(sql)
+    if match is None:
+        return None
+    name = match[1]
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -157,8 +157,10 @@ def _equal(found: str, kind: Any, wanted: Scalar, making: _Making) -> str:
 
 
 def _number(found: str, kind: Any, word: str, bound: float) -> str:
-    if kind.id in INTEGERS or kind.id == "bignum":
-        return _integers(f"CAST({found} AS BIGNUM)", word, bound, "BIGNUM")
+    if kind.id in ("bignum", "uhugeint"):
+        return _integers(found, word, bound, kind.id.upper())
+    if kind.id in INTEGERS:
+        return _integers(f"CAST({found} AS HUGEINT)", word, bound)
     if kind.id in ("float", "double"):
         number = f"CAST({found} AS DOUBLE)"
         return f"(NOT isnan({number}) AND {_doubles(number, word, bound)})"
@@ -182,9 +184,9 @@ def _integers(number: str, word: str, bound: float, kind: str = "HUGEINT") -> st
                 return _NO
             word, bound = ("gte", math.ceil(bound)) if word in ("gte", "gt") else ("lte", math.floor(bound))
         bound = int(bound)
-    if kind == "HUGEINT" and not -(2**127) < bound < 2**127:
-        above = bound > 0
-        return "TRUE" if word in (("lte", "lt") if above else ("gte", "gt")) else _NO
+    least, most = INTEGERS.get(kind.lower(), (bound, bound))
+    if not least <= bound <= most:
+        return "TRUE" if word in (("lte", "lt") if bound > most else ("gte", "gt")) else _NO
     return f"{number} {_OPERATORS[word]} '{bound}'::{kind}"
 
 

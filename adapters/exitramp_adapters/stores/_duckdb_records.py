@@ -33,10 +33,14 @@ def select_list(table: Table) -> str:
     wanted += [
         "NULL" if name is None else selected(name, table.types[name]) for name in (roles.document, roles.payload)
     ]
-    wanted.append(f"{quoted(HASH)} = hash({quoted(str(roles.payload))})" if has_hash(table) else "NULL")
+    wanted.append(_untouched(str(roles.payload)) if has_hash(table) else "NULL")
     wanted += [quoted(name) for name in roles.vectors]
     wanted += [selected(name, table.types[name]) for name in roles.values]
     return ", ".join(f"{sql} AS c{number}" for number, sql in enumerate(wanted))
+
+
+def _untouched(payload: str) -> str:
+    return f"{quoted(payload)} IS NULL OR coalesce({quoted(HASH)} = hash({quoted(payload)}), FALSE)"
 
 
 def has_hash(table: Table) -> bool:
@@ -56,7 +60,7 @@ def batch_of(rows: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     values = {
         name: values_of(column, table.types[name], name) for name, column in zip(roles.values, texts, strict=True)
     }
-    if has_hash(table) and pc.all(pc.or_(untouched.fill_null(False), payloads.is_null())).as_py() is not False:
+    if has_hash(table) and pc.all(untouched).as_py() is not False:
         columns.append(payloads)
     else:
         columns.append(_payloads(ids, payloads, values, table))
