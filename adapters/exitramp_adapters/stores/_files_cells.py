@@ -34,7 +34,7 @@ class Part:
 class Field:
     """A vector field of a table: its column, what it is called in the stream, and what somebody said of it.
 
-    said: its type; metric: None where `metric_said` is asked once it is known that the column holds anything.
+    said: its type, where that is not left to what it holds; rounded: whether numbers may be rounded to it.
     """
 
     column: str
