@@ -23,6 +23,7 @@ from exitramp.dump.writer import DumpSink
 from exitramp.errors import CollectionMissing, DataInvalid, DumpCorrupt, IntegrityError, RoleUnsupported
 from exitramp.migration.comparing import announced_tolerances, side_tolerances
 from exitramp.migration.dump_checkpoint import checkpoint_of
+from exitramp.migration.index_findings import index_findings
 from exitramp.migration.promises import require_promised
 from exitramp.parity.alignment import read_all
 from exitramp.parity.kernel import compare_matrices
@@ -110,7 +111,9 @@ def plan_move(
         progress=progress,
     )
     plan = make_plan(survey, limits, there=_standing(target, limits, survey.layout))
-    return replace(plan, findings=(*reader.identity().findings, *plan.findings))
+    identity = reader.identity()
+    found = index_findings(reader.describe().index, limits, same_kind=identity.adapter == target.address.scheme)
+    return replace(plan, findings=(*identity.findings, *plan.findings, *found))
 
 
 def _standing(target: Endpoint, limits: SinkLimits, layout: Layout) -> Standing | None:

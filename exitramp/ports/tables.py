@@ -49,8 +49,8 @@ def roles_in(
     """What the columns `names` of a table are, by what the address says of them and what the store does.
 
     `key` is the primary key; `vectors` are the columns that hold vectors, with the fields as they are called if the
-    address says nothing else. The option `vectors` names those to be read. Raises `UsageError` naming the columns there are, where the address names one that is not there, names one
-    twice, or where nothing tells which column is the id.
+    address says nothing else. The option `vectors` names those to be read. Raises `UsageError` naming the columns there
+    are, where the address names one that is not there, names one twice, or where nothing tells which column is the id.
     """
     chosen = {role: address.option(role) for role in ("id", "namespace", "document", "payload")}
     wanted = address.option("vectors")

@@ -106,6 +106,8 @@ class SinkLimits:
     durable: whether `flush` really makes what was written survive kill -9.
     metadata: where in a spec's `index` it finds what it keeps as the collection's own metadata (None: it has no room
         for such a thing); see `ports.collection_metadata`.
+    index_settings: which settings of a graph `create` takes over from a store of another kind: `m`, `ef_construction`,
+        `ef_search`; see `ports.index_settings`.
     files: what a collection is kept in, where that is more than one file: whoever moves one must move all.
     verbatim: every record of the model is taken and given back as it is, so that nothing need be encoded.
     """
@@ -148,6 +150,7 @@ class SinkLimits:
     records_least: int = 0
     durable: bool = True
     metadata: tuple[str, ...] | None = None
+    index_settings: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
     verbatim: bool = False
 

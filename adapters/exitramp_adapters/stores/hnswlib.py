@@ -30,6 +30,7 @@ import numpy.typing as npt
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
+from exitramp.ports.index_settings import graph_settings
 from exitramp.ports.side_car import side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
 from exitramp.ports.side_car_search import compare_all, effort_of, unit_rows
@@ -159,14 +160,15 @@ class HnswlibEngine:
 
     def limits(self, limits: SinkLimits) -> SinkLimits:
         metrics = frozenset(SPACES) if self._metric is None else frozenset({self._metric})
-        return replace(limits, metrics=metrics, nonfinite_vectors=False, vector_magnitude=LARGEST)
+        taken = frozenset({"m", "ef_construction"})
+        return replace(limits, metrics=metrics, nonfinite_vectors=False, vector_magnitude=LARGEST, index_settings=taken)
 
     def gives_back(self, field: VectorField) -> bool:
         return field.metric is not Metric.COSINE
 
     def empty(self, field: VectorField, told: Mapping[str, Any]) -> tuple[Any, str]:
         own = {name: int(value) for name, value in (told.get(self.scheme) or {}).items() if name in _SETTINGS}
-        settings = _SETTINGS | own | self._settings
+        settings = _SETTINGS | graph_settings(told, *_SETTINGS) | own | self._settings
         return _made(field, 0, settings), ",".join(f"{name}={value}" for name, value in settings.items())
 
     def follow(self, path: Path, change: Change) -> Any:

@@ -29,6 +29,7 @@ from exitramp.arrow import dense_array
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
+from exitramp.ports.index_settings import graph_settings
 from exitramp.ports.side_car import side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
 from exitramp.ports.side_car_search import compare_all, effort_of
@@ -161,6 +162,7 @@ class UsearchEngine:
             limits,
             metrics=frozenset(METRICS) if self._metric is None else frozenset({self._metric}),
             dtypes=frozenset(SCALARS),
+            index_settings=frozenset({"m", "ef_construction"}),
             nonfinite_vectors=False,
             vector_magnitude=LARGEST,
         )
@@ -170,7 +172,7 @@ class UsearchEngine:
 
     def empty(self, field: VectorField, told: Mapping[str, Any]) -> tuple[Any, str]:
         own = {name: int(value) for name, value in (told.get(self.scheme) or {}).items() if name in _SETTINGS}
-        settings = _SETTINGS | own | self._settings
+        settings = _SETTINGS | graph_settings(told, *_SETTINGS) | own | self._settings
         return _made(field, settings), ",".join(f"{name}={value}" for name, value in settings.items())
 
     def follow(self, path: Path, change: Change) -> Any:
