@@ -57,6 +57,7 @@ class SideCarSink:
                 documents=DocumentRoom.NATIVE,
                 keeps_origin=True,
                 batch_rows=PAGE_ROWS,
+                flush_rows=50_000,  # a flush writes both files anew
                 files=(str(path), str(side_car_path(path))),
             )
         )

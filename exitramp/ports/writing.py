@@ -102,6 +102,7 @@ class SinkLimits:
     keeps_origin: whether it gives back what `create` was told of the origin.
     adopts_empty: whether `create` tells the origin to an empty collection that somebody else made too.
     batch_rows: the most rows of one `upsert`.
+    flush_rows: how many rows should lie between two flushes, where each costs much by itself (0: any number).
     records_least: the fewest records, where there are any at all, that what `finish` builds can be made of.
     durable: whether `flush` really makes what was written survive kill -9.
     metadata: where in a spec's `index` it finds what it keeps as the collection's own metadata (None: it has no room
@@ -147,6 +148,7 @@ class SinkLimits:
     keeps_origin: bool = False
     adopts_empty: bool = True
     batch_rows: int = 1000
+    flush_rows: int = 0
     records_least: int = 0
     durable: bool = True
     metadata: tuple[str, ...] | None = None

@@ -133,13 +133,14 @@ class _Loop:
             return
         unflushed = 0
         last = False
+        flush_rows = max(self._checkpoint.flush_rows, self._sink.limits().flush_rows)
         for page in _ahead(self._source.scan(partition, batch_rows=self._batch_rows, after=reached.cursor)):
             rows = page.batch.num_rows
             if rows:
                 self._write(page.batch)
                 unflushed += rows
             last = page.last
-            if last or unflushed >= self._checkpoint.flush_rows:
+            if last or unflushed >= flush_rows:
                 self._flush(partition.index, Reached(page.cursor, last))
                 unflushed = 0
             else:

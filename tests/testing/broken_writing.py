@@ -144,6 +144,15 @@ class KeepsOneOriginForAll(MemorySink):
             held.origin = origin
 
 
+class CreatesUnderTheOldName(MemorySink):
+    """A collection that came from elsewhere is called what it was called there, as well."""
+
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        super().create(spec, origin)
+        everything = self._store.everything()
+        everything[spec.name] = everything[self._store.address.require_collection()]
+
+
 class KeepsOneTableForAll(MemorySink):
     """Collections are told apart by name only where they are described."""
 
@@ -255,6 +264,11 @@ WRITING = (
     Broken("deletes everything when told nothing", (DELETED,), sink=DeletesEverythingWhenToldNothing),
     Broken("keeps one origin for all", (APART,), sink=KeepsOneOriginForAll),
     Broken("keeps one table for all", (APART,), sink=KeepsOneTableForAll),
+    Broken(
+        "creates under the old name",
+        ("test_a_collection_is_made_under_the_addresss_name_whatever_it_was_called",),
+        sink=CreatesUnderTheOldName,
+    ),
     Broken(
         "folds the case of names",
         ("test_names_that_the_store_does_not_take_are_mapped_to_different_ones",),

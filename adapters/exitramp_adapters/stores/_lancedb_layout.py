@@ -48,6 +48,7 @@ LIMITS: Final = SinkLimits(
     nonfinite_vectors=False,  # infinities are kept, NaN is refused
     keeps_origin=True,
     batch_rows=BATCH_ROWS,
+    flush_rows=20_000,  # each flush is a version, a fragment and several syncs
     metadata=(INDEX_KEY, "metadata"),
 )
 

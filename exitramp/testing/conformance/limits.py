@@ -276,7 +276,8 @@ def _with_fields(limits: SinkLimits, count: int) -> CollectionSpec:
 def _names(count: int, limits: SinkLimits) -> list[str]:
     """Different names for vector fields, as the store takes them if it takes any."""
     rule = limits.field_names if limits.named_vectors else NameRule()
-    return [name_within("field" + "abcdefghijklmnopqrstuvwxyz"[number], rule) for number in range(count)]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return [name_within(f"field{letters[number // 26]}{letters[number % 26]}", rule) for number in range(count)]
 
 
 def _sized(row: Row, limits: SinkLimits, spec: CollectionSpec, size: int) -> Row:

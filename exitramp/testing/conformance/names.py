@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import pytest
+
 from exitramp.codec.ids import native_name
 from exitramp.errors import DataInvalid
-from exitramp.ports import NameRule
+from exitramp.ports import NameRule, TransferAccount
 from exitramp.testing.conformance.compare import assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness
-from exitramp.testing.conformance.steps import NAME, limits_of, opened, read, refusal, write
+from exitramp.testing.conformance.steps import (
+    NAME,
+    limits_of,
+    opened,
+    origin_of,
+    read,
+    refusal,
+    upsert_rows,
+    write,
+)
 from exitramp.testing.within import name_within, rows_within, spec_within
+from exitramp.urls import Address
 
 HARD_NAMES = (
     *("a", "ab", "UPPER", "with space", " lead", "trail ", "dots.in.it", "..", "-dash", "_under", "under_", "1digit"),
@@ -55,6 +67,24 @@ class NameConformance:
                 continue
             assert not error.retryable, f"the name {name!r} will be refused again, so it is not worth another try"
             assert _listed(harness) == before, f"the name {name!r} was refused, yet a collection was made"
+
+    def test_a_collection_is_made_under_the_addresss_name_whatever_it_was_called(self, harness: StoreHarness) -> None:
+        limits = limits_of(harness)
+        spec = spec_within(limits, NAME)
+        rows = rows_within(spec, limits, 2, 3)
+        if Address.parse(harness.address(spec.name)).collection is None:
+            pytest.skip("address: it names a place and no collection, which keeps the name that it came with")
+        with opened(harness, spec.name) as store:
+            sink = store.sink()
+            sink.create(spec.renamed(name_within("elsewhere", limits.names)), origin_of(spec))
+            upsert_rows(sink, spec, rows)
+            sink.flush()
+            sink.finish(TransferAccount())
+        found = read(harness, spec.name, encoded=False)
+        assert found.spec.name == spec.name
+        assert_same_records(rows, found.rows, spec, limits, "a collection that was called something else")
+        if Feature.RAW_COLLECTIONS not in harness.lacks:
+            assert harness.raw_collections() == [spec.name]
 
     def test_the_rule_for_names_has_room_for_ordinary_ones(self, harness: StoreHarness) -> None:
         """Whatever the codec cannot spell needs a name behind the address's #, so that such a name has to be there."""
