@@ -38,14 +38,14 @@ def seed(address: str, rows: int = ROWS) -> None:
         sink.finish(TransferAccount())
 
 
-def travel(source: Place, target: Place, name: str, first: str) -> dict[str, Any]:
-    """Copy and compare one pair; what went wrong is told and ends nothing."""
+def travel(source: Place, target: Place, name: str, first: str, *more: str) -> dict[str, Any]:
+    """Copy and compare one pair, with `more` options of compare; what went wrong is told and ends nothing."""
     there = target.address(name)
     copied = command("copy", first, there)
     told: dict[str, Any] = {"source": source.kind, "target": target.kind, "copy_seconds": round(copied.seconds, 2)}
     told |= {"copied": copied.code, "compare_seconds": None, "compared": None, "said": copied.said.strip()[:300]}
     if copied.code == 0:
-        compared = command("compare", first, there)
+        compared = command("compare", first, there, *more)
         told |= {"compare_seconds": round(compared.seconds, 2), "compared": compared.code}
         told |= {"said": compared.said.strip()[:300], "findings": compared.findings()}
     return told
