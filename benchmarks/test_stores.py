@@ -1,0 +1,103 @@
+"""Reading and loading stores that are tables or keys, beside the best of their bare clients.
+
+A complete read is every page of a scan, decoded, payloads canonical; ours reads the very collection that the bare
+client filled. A bulk load is batches in memory written, flushed and finished, into a collection that exitramp makes;
+what it keeps is more (payloads natively queryable and exact), and as durable. Both include opening the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pytest
+
+from benchmarks import bare_tables, corpus
+from benchmarks.bare_tables import Bare
+from benchmarks.corpus import DIMENSIONS, NAME, QUICK, Block
+from benchmarks.turns import against_bare
+from exitramp import canonical
+from exitramp.arrow import dense_array, stream_schema
+from exitramp.parity.alignment import read_all
+from exitramp.ports import Origin, TransferAccount
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
+from exitramp.registry import service_adapter
+from exitramp.wrappers import open_endpoint
+
+TARGET: Final = 0.8
+FLOOR: Final = 0.1
+ROWS: Final = 1_000 if QUICK else 20_000
+BATCH_ROWS: Final = 2_000
+FIELD: Final = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, DIMENSIONS)
+SPEC: Final = CollectionSpec(NAME, IdKind.STRING, (FIELD,), has_documents=True)
+
+
+@contextmanager
+def store(kind: str, folder: Path) -> Iterator[tuple[Bare, Callable[[str], str]]]:
+    """The bare client of a kind of store, and the addresses of its collections."""
+    files = {"duckdb": "x.duckdb", "lancedb": "db", "sqlite-vec": "x.db"}
+    if kind in files:
+        path = folder / files[kind]
+        bare = getattr(bare_tables, kind.replace("-", "_"))(path)
+        yield bare, lambda name: f"{kind}:{path}?{bare.options.strip('&') if name == NAME else ''}#{name}"
+        return
+    services = {"pgvector": "postgres", "redis": "redis-server"}
+    service = service_adapter(services[kind]).make(str(folder), 0, {})
+    address = service.start()
+    try:
+        if kind == "redis":
+            bare = bare_tables.redis(address.port or 0)
+        else:
+            bare = bare_tables.postgres(f"postgresql:{address.location}")
+        options = bare.options.strip("&")
+        yield bare, lambda name: f"{address.with_collection(None).text}?{options if name == NAME else ''}#{name}"
+    finally:
+        service.stop()
+
+
+def batches(block: Block) -> list[pa.RecordBatch]:
+    payloads = [canonical.dumps(payload) for payload in block.payloads]
+    columns = [block.ids, block.documents, payloads, dense_array(block.vectors, FIELD)]
+    whole = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=stream_schema(SPEC))
+    return [whole.slice(start, BATCH_ROWS) for start in range(0, whole.num_rows, BATCH_ROWS)]
+
+
+def read(address: str, rows: int) -> None:
+    with open_endpoint(address) as endpoint:
+        assert sum(batch.num_rows for batch in read_all(endpoint.source(), batch_rows=1000)) == rows
+
+
+def load(address: Callable[[], str], found: list[pa.RecordBatch]) -> None:
+    with open_endpoint(address()) as endpoint:
+        sink = endpoint.sink()
+        sink.create(SPEC, Origin(SPEC, "benchmark"))
+        for batch in found:
+            sink.upsert(batch)
+        sink.flush()
+        sink.finish(TransferAccount())
+
+
+KINDS = ("pgvector", "duckdb", "lancedb", "sqlite-vec", "redis")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_complete_read(benchmark: Any, tmp_path: Path, kind: str) -> None:
+    with store(kind, tmp_path) as (bare, address):
+        bare.load(corpus.whole(ROWS))
+        ours = partial(read, address(NAME), ROWS)
+        target = 0.2 if kind == "lancedb" else TARGET  # LanceDB gives its own columns: at most five times a bare scan
+        against_bare(benchmark, ours, {"bare": partial(bare.read, ROWS)}, rows=ROWS, target=target, floor=FLOOR)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bulk_load(benchmark: Any, tmp_path: Path, kind: str) -> None:
+    block = corpus.whole(ROWS)
+    found = batches(block)
+    numbers = iter(range(1000))
+    with store(kind, tmp_path) as (bare, address):
+        ours = partial(load, lambda: address(f"ours{next(numbers)}"), found)
+        against_bare(benchmark, ours, {"bare": partial(bare.load, block)}, rows=ROWS, target=TARGET, floor=FLOOR)
