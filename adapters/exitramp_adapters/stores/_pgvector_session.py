@@ -6,7 +6,9 @@ so of those that tell of data no word is passed on but the code's name and the t
 
 from __future__ import annotations
 
+import os
 import select
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -61,6 +63,7 @@ class Server:
         self.address = address
         self._network = network
         self._sessions: dict[bool, Any] = {}
+        self._others: set[Any] = set()
         self._locks = {True: threading.RLock(), False: threading.RLock()}
         self._closed = False
 
@@ -90,19 +93,39 @@ class Server:
                 if not session.closed and session.pgconn.transaction_status not in _AT_REST:
                     session.close()  # whatever it was doing: the next call begins anew
                 raise
+            finally:
+                if self._closed:
+                    session.close()
 
-    def connect_reading(self) -> Any:
-        """A session of its own that cannot write, for whoever keeps it busy; the caller closes it."""
+    @contextmanager
+    def connected_for_reading(self) -> Iterator[Any]:
+        """A session of its own that cannot write, for whoever keeps it busy."""
         with translated(self.address):
             self._require_open()
-            return self._connect(read_only=True)
+            session = self._connect(read_only=True)
+            self._others.add(session)
+            try:
+                yield session
+            finally:
+                self._others.discard(session)
+                session.close()
 
     def close(self) -> None:
-        """Does not wait for a call that is under way: its session ends with it."""
+        """Does not wait for a call that is under way on another thread, and does not take its session from under it
+        either: two threads in one session have been seen to steal another one's answers, and to end the process. Its
+        connection is hung up, and the thread itself closes what it then finds broken."""
         self._closed = True
-        for session in self._sessions.values():
-            with suppress(Exception):  # a session that is broken has nothing left to close
-                session.close()
+        for read_only, session in list(self._sessions.items()):
+            lock = self._locks[read_only]
+            if lock.acquire(blocking=False):
+                try:
+                    session.close()
+                finally:
+                    lock.release()
+            else:
+                _hang_up(session)
+        for session in list(self._others):
+            _hang_up(session)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -149,6 +172,7 @@ class Server:
             "keepalives_idle": 20,
             "keepalives_interval": 10,
             "keepalives_count": 4,
+            "tcp_user_timeout": 60_000,
         }
         if network.ca_bundle is not None:
             given["sslrootcert"] = str(network.ca_bundle)
@@ -161,6 +185,14 @@ class Server:
 
 # pgconn.transaction_status: IDLE and UNKNOWN (no connection).
 _AT_REST: Final = (0, 4)
+
+
+def _hang_up(session: Any) -> None:
+    """End a session's connection without touching the session."""
+    import psycopg
+
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(session.fileno())) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def database_of(address: Address) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from exitramp.errors import StoreRejected
 from exitramp.ports import Origin
+from exitramp.ports.index_settings import graph_settings
 from exitramp.records import CollectionSpec, IdKind, VectorField, VectorKind
 from exitramp.urls import Address
 from exitramp_adapters.stores._pgvector_catalog import NAME_BYTES, parsed_name, quoted, required_extension
@@ -103,7 +104,7 @@ def _note(columns: Sequence[Made], spec: CollectionSpec, origin: Origin) -> dict
         "layout": 1,
         "id": by_role["id"],
         "id_kind": spec.id_kind.value,
-        **{role: (by_role.get(role) or [None])[0] for role in ("namespace", "document", "payload")},
+        **{role: next(iter(by_role.get(role, ())), None) for role in ("namespace", "document", "payload")},
         "values": by_role.get("value", []),
         "vectors": vectors,
         "origin": origin.to_json(),
@@ -258,9 +259,10 @@ def _make_key(session: Any, table: str, columns: Sequence[Made], told: Mapping[s
     session.execute(f"CREATE UNIQUE INDEX ON {table} ({first}, {listed}) NULLS NOT DISTINCT", [])
 
 
-def build_indexes(session: Any, shape: Shape, told: Mapping[str, Any]) -> None:
-    """An index on every vector column that pgvector has one for: as it was at the source, or HNSW as pgvector makes it
-    by itself. Of a table that was made again as it was, the indexes are those it had, on other columns too."""
+def build_indexes(session: Any, shape: Shape, told: Mapping[str, Any], spec: CollectionSpec) -> None:
+    """An index on every vector column that pgvector has one for: as it was at the source, or HNSW, with the settings of
+    another kind of store's graph if the records come from one. Of a table that was made again as it was, the indexes
+    are those it had, on other columns too."""
     table, space = shape.table.sql, quoted(shape.table.extension or "public")
     known = [index for index in told.get("indexes", ()) if isinstance(index, Mapping)]
     again = bool(told.get("columns")) and bool(shape.values or shape.extra)
@@ -270,7 +272,7 @@ def build_indexes(session: Any, shape: Shape, told: Mapping[str, Any]) -> None:
         mine = [index for index in known if index.get("columns") == [held.column.name] and index.get("valid")]
         methods = [(index["method"], _options(index)) for index in mine if index.get("method") in _OPTIONS]
         if not methods and not (again and known):
-            methods = [("hnsw", "")]
+            methods = [("hnsw", _graph(spec.index))]
         for method, options in methods[:1]:
             class_ = operator_class(held.field, method=method) or operator_class(held.field, method="hnsw")
             if class_ is None:
@@ -281,6 +283,15 @@ def build_indexes(session: Any, shape: Shape, told: Mapping[str, Any]) -> None:
             )
     for index in known if again else ():
         _build_scalar_index(session, shape, index)
+
+
+def _graph(index: Mapping[str, Any]) -> str:
+    """As another kind of store told of its graph, within what pgvector takes; its own defaults else."""
+    told = graph_settings(index, "m", "ef_construction")
+    links, breadth = told.get("m", 16), told.get("ef_construction", 64)
+    if not told or not 2 <= links <= 100 or not max(4, 2 * links) <= breadth <= 1000:
+        return ""
+    return f" WITH (m = {links}, ef_construction = {breadth})"
 
 
 def _build_vector_index(session: Any, what: str, field: VectorField) -> None:

@@ -221,7 +221,7 @@ def _infinite(value: Decimal, room: int) -> str | NoFit:
 
 
 def _instant(value: Any, name: str, room: int) -> str | NoFit:
-    kind = {"date": date, "time": time}.get(name, datetime)
+    kind: type[Any] = {"date": date, "time": time}.get(name, datetime)
     if type(value) is not kind:
         return NO_FIT
     if kind is date:

@@ -8,7 +8,7 @@ which makes it in 6 to 9, notices nothing as long as its socket is read; making 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -23,7 +23,11 @@ from exitramp.records import DType, VectorField, VectorKind
 
 HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 END: Final = b"\xff\xff"
-_NUMBER: Final = {DType.FLOAT32: np.dtype(">f4"), DType.FLOAT16: np.dtype(">f2"), DType.BINARY: np.dtype("u1")}
+_NUMBER: Final[Mapping[DType, np.dtype[Any]]] = {
+    DType.FLOAT32: np.dtype(">f4"),
+    DType.FLOAT16: np.dtype(">f2"),
+    DType.BINARY: np.dtype("u1"),
+}
 _LENGTH: Final = struct.Struct(">i")
 _NULL: Final = _LENGTH.pack(-1)
 

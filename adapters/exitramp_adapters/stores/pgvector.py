@@ -37,7 +37,7 @@ from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _pgvector_search as searching
 from exitramp_adapters.stores._pgvector_catalog import collections, find, quoted, read_table, versions
 from exitramp_adapters.stores._pgvector_records import ALIAS, Selection
-from exitramp_adapters.stores._pgvector_session import Server, copied, copied_pages, translated
+from exitramp_adapters.stores._pgvector_session import Server, copied, copied_pages
 from exitramp_adapters.stores._pgvector_shape import Shape, shape_of
 from exitramp_adapters.stores._pgvector_sink import PgvectorSink
 
@@ -137,24 +137,16 @@ class PgvectorSource:
         """Records added meanwhile are not seen, and those deleted still are."""
         require_page_rows(batch_rows)
         address, most = self._server.address, min(batch_rows, _PAGE_ROWS)
-        session = self._server.connect_reading()
-        try:
-            with translated(address):
-                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", [])
-                selection = Selection(shape_of(session, read_table(session, address), address))
-                condition, words = selection.span(partition, after)
-                query = (
-                    f"COPY ({selection.sql} WHERE {condition} ORDER BY {selection.ordered()}) TO STDOUT (FORMAT BINARY)"
-                )
-                place: Sequence[str | None] | None = None
-                for rows, last in copied_pages(session, query, words, most_rows=most, most_bytes=_PAGE_BYTES):
-                    batch, place = selection.batch(rows) if rows else (empty_batch(selection.shape.spec), place)
-                    self._require_answering()
-                    yield Page(
-                        batch, after or make_cursor(place=None) if place is None else make_cursor(place=place), last
-                    )
-        finally:
-            session.close()  # a copy that nobody wants the rest of ends with its session
+        with self._server.connected_for_reading() as session:  # a copy of which nobody wants the rest ends with it
+            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", [])
+            selection = Selection(shape_of(session, read_table(session, address), address))
+            condition, words = selection.span(partition, after)
+            query = f"COPY ({selection.sql} WHERE {condition} ORDER BY {selection.ordered()}) TO STDOUT (FORMAT BINARY)"
+            place: Sequence[str | None] | None = None
+            for rows, last in copied_pages(session, query, words, most_rows=most, most_bytes=_PAGE_BYTES):
+                batch, place = selection.batch(rows) if rows else (empty_batch(selection.shape.spec), place)
+                self._require_answering()
+                yield Page(batch, after or make_cursor(place=None) if place is None else make_cursor(place=place), last)
 
     def _require_answering(self) -> None:
         """What of a copy has come in already would go on as if nothing were, once the server is stopped or killed. One
