@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: drill test lint bench docs stores tour lock drills clean
+.PHONY: drill test lint bench docs stores tour campaigns lock drills clean
 
 drill: $(STAMP)            ## run the main drill on real input, to a report
 	$(BIN)/exitramp drill run vendor_outage
@@ -31,6 +31,9 @@ stores: $(STAMP)           ## run the suite on every store, and write the pages 
 	$(BIN)/python -m pytest tests/adapters tests/testing/test_memory.py -q -n 2 --dist loadfile \
 	  -p tests.tools.suite_results --suite-results docs/stores.json
 	$(BIN)/python -m tests.tools.stores_page
+
+campaigns: $(STAMP)        ## what takes long: every store killed in a load and in a scan, by the command line
+	EXITRAMP_CAMPAIGNS=1 $(BIN)/python -m pytest tests/tour/test_killed.py -q -n 2
 
 tour: $(STAMP)             ## every pair of the real stores, and one hard collection through all of them
 	$(BIN)/python -m tests.tour.ring
