@@ -13,8 +13,10 @@ from exitramp.cli.options import (
     choice_options,
     every_option,
     json_option,
+    limited,
     move_options,
     open_settings,
+    reading_limits,
     store_options,
     write_options,
 )
@@ -66,11 +68,20 @@ def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: 
 @click.command()
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
+@click.option(
+    "--measure/--estimate",
+    default=None,
+    help="Read SRC and measure it, or only reckon what reading it takes, from the store's own counts.  [default: "
+    "measure, but not where reading costs money]",
+)
 @choice_options
 @json_option
 @store_options
-def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
+def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores: Any) -> int:
     """What a copy from SRC to DST would keep exactly, keep another way, round or lose. Reads SRC, writes nothing.
+
+    Of a store that bills for reading nothing is read unless --measure says so: what reading takes (requests, units,
+    hours, gigabytes, money) is reckoned from its own counts.
 
     A line that is lossy needs --accept-loss with its name before a copy will start.
 
@@ -85,6 +96,10 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
     choice = choice_of(stores)
     settings = open_settings(**stores)
     with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
+        if measure is False or (measure is None and one.estimates() is not None):
+            from exitramp.cli.estimating import estimate
+
+            return estimate(one, other, as_json=as_json)
         within(one, other, choice)
         bar = output.Progress("measure", None)
         found = with_target(plan_move(one, other, progress=bar.at), other)
@@ -102,6 +117,7 @@ def plan(source: str, target: str, as_json: bool, **stores: Any) -> int:
 @click.argument("folder", metavar="DIR", type=PLACE)
 @every_option
 @choice_options
+@reading_limits
 @json_option
 @store_options
 def dump(source: str, folder: Path, every: bool, as_json: bool, **stores: Any) -> int:
@@ -118,6 +134,7 @@ def dump(source: str, folder: Path, every: bool, as_json: bool, **stores: Any) -
     from exitramp.cli.moving import move
 
     choice = choice_of(stores)
+    source = limited(source, stores)
     settings = open_settings(**stores)
     if every:
         from exitramp.cli.whole import dump_every
@@ -150,6 +167,7 @@ def restore(folder: Path, target: str, every: bool, **options: Any) -> int:
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @move_options
+@reading_limits
 @json_option
 @write_options
 @store_options
@@ -164,7 +182,7 @@ def copy(source: str, target: str, every: bool, **options: Any) -> int:
       exitramp copy chroma:./db#articles qdrant:./new#articles
       exitramp copy chroma:./db qdrant:./new --all
     """
-    return _move(source, target, every, options)
+    return _move(limited(source, options), target, every, options)
 
 
 def _move(source: str, target: str, every: bool, options: dict[str, Any]) -> int:

@@ -15,6 +15,7 @@ from exitramp.cli.place import place_of
 from exitramp.codec import arrangement
 from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
+from exitramp.ports.estimating import ReadingSpent
 from exitramp.records import Finding, Verdict
 from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan, PlanLine
 from exitramp.wording import counted
@@ -137,7 +138,9 @@ def moved(
     finally:
         for bar in bars.values():
             bar.end()
-    return Moved(result.verdict, result.to_json() | addresses, lambda: _say_move(result, str(other.address)))
+    spent = one.spent()
+    told = result.to_json() | addresses | ({} if spent is None else {"spent": spent.to_json()})
+    return Moved(result.verdict, told, lambda: _say_move(result, str(other.address), spent))
 
 
 def _dry(
@@ -222,7 +225,7 @@ def _read_back(result: MoveResult, differing: Sequence[str]) -> str:
     return f"ids and payloads are the same; {said}" + (f" ({words})" if words else "")
 
 
-def _say_move(result: MoveResult, target: str) -> None:
+def _say_move(result: MoveResult, target: str, spent: ReadingSpent | None) -> None:
     output.say(f"{output.verdict_word(result.verdict)}  {counted(result.rows, 'record')} → {target}")
     if result.copy.resumed:
         output.say("  went on where an earlier run had stopped")
@@ -235,5 +238,8 @@ def _say_move(result: MoveResult, target: str) -> None:
     if result.parity is not None:
         output.say(f"  {result.parity.summary()}")
     output.say_findings(result.findings)
+    if spent is not None:
+        money = "" if spent.usd is None else f", {spent.usd:,.4f} USD"
+        output.say(f"  reading took {counted(spent.requests, 'request')}, {spent.read_units:,} units{money}")
     seconds = max(result.copy_seconds, 1e-9)
     output.note(f"copied in {seconds:.1f} s ({result.copy.rows_read / seconds:,.0f} records/s)")

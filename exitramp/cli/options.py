@@ -122,6 +122,47 @@ def choice_of(options: dict[str, Any]) -> Choice:
     return Choice(frozenset(named) or None, read_id_map(path or backwards, backwards=path is None), layout)
 
 
+reading_limits = _stack(
+    click.option(
+        "--limit", type=click.IntRange(min=1), default=None, metavar="N", help="Stop before reading more records."
+    ),
+    click.option(
+        "--max-read-units", type=click.IntRange(min=1), default=None, metavar="N",
+        help="Stop before the vendor's units of reading exceed this.",
+    ),
+    click.option(
+        "--max-usd", type=click.FloatRange(min=0.0), default=None, metavar="USD",
+        help="Stop before reading costs more, at the price that the plan names.",
+    ),
+    click.option(
+        "--max-minutes", type=click.FloatRange(min=0.0), default=None, metavar="N",
+        help="Stop before reading takes longer.",
+    ),
+)  # fmt: skip
+LIMITS = ("limit", "max_read_units", "max_usd", "max_minutes")
+
+
+def limited(source: str, options: dict[str, Any]) -> str:
+    """The address of a source with the limits that were given, which are taken out of `options`.
+
+    Raises `UsageError` for a store that counts nothing of the kind.
+    """
+    given = {name: value for name in LIMITS if (value := options.pop(name)) is not None}
+    if not given:
+        return source
+    from dataclasses import replace
+
+    from exitramp.registry import store_adapter
+    from exitramp.wrappers.opening import parse_address
+
+    address = parse_address(source)
+    if not store_adapter(address.scheme).counts_reading:
+        option = next(iter(given)).replace("_", "-")
+        raise UsageError(f"--{option}: {address.scheme} counts no reading, so nothing can be limited by it")
+    said = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in given.items()}
+    return replace(address, options={**address.options, **said}).text
+
+
 every_option = click.option("--all", "every", is_flag=True, help="Every collection there is, each under its own name.")
 
 move_options = _stack(

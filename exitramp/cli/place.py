@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from exitramp.cli.options import LIMITS
 from exitramp.errors import UsageError
 from exitramp.transfer.checkpoint import FileCheckpoint
 from exitramp.urls import Address
@@ -22,7 +24,7 @@ def place_of(one: Endpoint, other: Endpoint, state: Path | None) -> FileCheckpoi
     """
     if other.address.scheme == "dump":
         return None
-    identity = {"source": str(one.address), "target": str(other.address)}
+    identity = {"source": str(without_limits(one.address)), "target": str(other.address)}
     if one.namespaces is not None:
         identity["namespaces"] = json.dumps(sorted(one.namespaces, key=lambda name: (name is not None, name)))
     if one.arrangement is not None:
@@ -41,6 +43,11 @@ def place_of(one: Endpoint, other: Endpoint, state: Path | None) -> FileCheckpoi
     path = state or FOLDER / _name(identity)
     require_room(path, "--state", make_folder=True)
     return FileCheckpoint(path, identity)
+
+
+def without_limits(address: Address) -> Address:
+    """The address by which a move is known again: how far one run of it may go is no part of it."""
+    return replace(address, options={name: each for name, each in address.options.items() if name not in LIMITS})
 
 
 def require_room(path: Path, option: str, *, make_folder: bool = False) -> None:

@@ -16,6 +16,7 @@ from exitramp.clock import Clock, SystemClock
 from exitramp.codec import Arrangement, DecodingSearch, DecodingSource, IdMap, View
 from exitramp.errors import AddressError, RoleUnsupported, StoreTimeout, WriteRefused
 from exitramp.ports import DEFAULT_SETTINGS, SearchSettings, Store, VectorSink, VectorSource
+from exitramp.ports.estimating import Estimates, ReadingSpent, TellsSpending
 from exitramp.records import Metric, parse_metric
 from exitramp.registry import STORES, listed, open_store, store_adapter
 from exitramp.urls import Address, Network, is_scheme, path_address
@@ -68,6 +69,16 @@ class Endpoint:
         if extra is not None:
             policies.append(extra)
         self._policy = Stacked(*policies)
+
+    def estimates(self) -> Estimates | None:
+        """What tells beforehand what reading costs; None where it costs nothing but time."""
+        found = self._store.source()
+        return found if isinstance(found, Estimates) else None
+
+    def spent(self) -> ReadingSpent | None:
+        """What reading has cost so far, by the store's own answers; None where it costs nothing but time."""
+        found = self._store.source()
+        return found.spent() if isinstance(found, TellsSpending) else None
 
     def native_source(self) -> VectorSource:
         """The source as the store shows it, not decoded."""
