@@ -42,7 +42,8 @@ class StoreAdapter:
     `counts_reading` says that its address takes `limit`, `max_read_units`, `max_usd` and `max_minutes`, beyond which
     its source does not go; `metric`, that the adapter looks at the option of that name itself, for collections that
     name no metric. `requires` are modules whose presence means that the SDK is installed. `evidence` as in
-    `StoreIdentity`. `opening` says which files of an embedded store its engine changes although it is only read; "" where none.
+    `StoreIdentity`. `opening` says which files of an embedded store its engine changes although it is only
+    read; "" where none.
     """
 
     scheme: str
