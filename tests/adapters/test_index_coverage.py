@@ -14,7 +14,7 @@ from exitramp.ports import IndexCoverage, Origin, Query, SearchSettings
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.registry import open_store
 from exitramp.testing import Row, batch_from_rows
-from exitramp_adapters.stores import _qdrant_engine as engine_forms
+from exitramp_adapters.stores import _qdrant_engine_config as engine_config
 from exitramp_adapters.stores._qdrant_index import coverage, full_scans
 
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 64)
@@ -39,7 +39,7 @@ def engine_collection(folder: Path, vectors: Any, **config: Any) -> None:
     """Made by the engine itself, its index built."""
     shard_folder = folder / "c"
     shard_folder.mkdir(parents=True)
-    made = engine_forms.edge_config({"": {"size": 64, "distance": "Dot"}}, {}, **config)
+    made = engine_config.edge_config({"": {"size": 64, "distance": "Dot"}}, {}, config)
     shard = qdrant_edge.EdgeShard.create(str(shard_folder), made)
     points = [qdrant_edge.Point(place, memoryview(row), {}) for place, row in enumerate(vectors)]
     shard.update(qdrant_edge.UpdateOperation.upsert_points(points))
@@ -73,8 +73,8 @@ def test_an_index_that_qdrant_passes_over_is_not_called_one_that_answers(
     engine_collection(
         tmp_path / "db",
         vectors,
-        hnsw={"m": 4, "ef_construct": 4, "full_scan_threshold": full_scan},
-        optimizers={"indexing_threshold": 100},
+        hnsw_config={"m": 4, "ef_construct": 4, "full_scan_threshold": full_scan},
+        optimizers_config={"indexing_threshold": 100},
     )
     store = open_store(f"qdrant:{tmp_path}/db#c")
     told, found = store.search().coverage(), recall(store.search(), vectors)

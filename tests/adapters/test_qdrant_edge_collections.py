@@ -111,8 +111,8 @@ def test_a_shard_that_others_made_is_described_by_its_own_configuration(db: Path
             ("half", DType.FLOAT16, Metric.EUCLIDEAN),
             ("small", DType.FLOAT32, Metric.MANHATTAN),
         ]
-        assert found.index["hnsw_config"]["m"] == 8
-        assert found.index["vectors"]["small"]["datatype"] == "uint8"
+        assert found.index["qdrant"]["hnsw_config"]["m"] == 8
+        assert found.index["qdrant"]["vectors"]["small"]["datatype"] == "uint8"
         assert store.source().origin() is None
 
 

@@ -94,7 +94,7 @@ def test_the_origin_lies_in_the_metadata_and_not_in_the_index_configuration(base
         spec = source.describe()
         assert spec.id_kind is IdKind.UINT64
         assert spec.index["metadata"] == {"team": "search"}
-        assert spec.index["hnsw_config"]["m"] == 16
+        assert spec.index["qdrant"]["hnsw_config"]["m"] == 16
         assert "exitramp" not in json.dumps(spec.index)
 
 

@@ -176,7 +176,6 @@ FILTER = {"must": [{"key": "n", "match": {"value": 1}}]}
         ("POST", "/collections/c/points/search", {"vector": [1, 2, 3, 4], "limit": 1}),
         ("POST", "/collections/c/points/recommend", {}),
         ("POST", "/collections/c/points/query/batch", {"searches": []}),
-        ("PUT", "/collections/c/index", {"field_name": "n"}),
         ("PUT", "/collections/c/points/vectors", {"points": []}),
         ("POST", "/collections/c/snapshots", {}),
         ("GET", "/cluster", None),
@@ -198,6 +197,11 @@ def test_an_unknown_route_names_itself(http: httpx.Client, method: str, path: st
         ("PUT", "/collections/d", {"vectors": {"size": 4, "distance": "Jaccard"}}, "Jaccard"),
         ("PUT", "/collections/d", {"vectors": {"size": 4}}, "distance"),
         ("PUT", "/collections/d", {"vectors": {"size": 4, "distance": "Dot"}, "hnsw_config": {"ef": 3}}, "ef"),
+        ("PUT", "/collections/d", {"vectors": VECTORS, "quantization_config": {"rotary": {}}}, "rotary"),
+        ("PUT", "/collections/d", {"vectors": VECTORS | {"quantization_config": {"product": {}}}}, "compression"),
+        ("PUT", "/collections/d", {"vectors": VECTORS | {"datatype": "float8"}}, "float8"),
+        ("PUT", "/collections/c/index", {"field_name": "n", "field_schema": "decimal"}, "decimal"),
+        ("PUT", "/collections/c/index", {"field_name": "n", "field_schema": {"type": "bool", "range": 1}}, "range"),
         ("PUT", "/collections/c/points", {"points": [], "upsert": True}, "upsert"),
         ("PUT", "/collections/c/points", {"points": [{"id": 1, "vector": [1, 2, 3, 4], "meta": {}}]}, "meta"),
         ("PUT", "/collections/c/points", {"points": [{"id": 1}]}, "vector"),
@@ -222,10 +226,17 @@ def test_an_unknown_key_is_refused_by_name(http: httpx.Client, method: str, path
         (
             "PUT",
             "/collections/d",
-            {"vectors": {"size": 4, "distance": "Dot"}, "quantization_config": {}},
-            "quantization",
+            {"vectors": {"size": 4, "distance": "Dot"}, "strict_mode_config": {"enabled": True}},
+            "strict_mode_config",
         ),
         ("PUT", "/collections/d", {}, "without vectors"),
+        (
+            "PUT",
+            "/collections/d",
+            {"vectors": {"size": 4, "distance": "Dot"}, "optimizers_config": {"memmap_threshold": 1}},
+            "memmap_threshold",
+        ),
+        ("PUT", "/collections/c/index", {"field_name": "n"}, "field_schema"),
         ("PATCH", "/collections/c", {"metadata": {}, "hnsw_config": {"m": 3}}, "hnsw_config"),
         ("POST", "/collections/c/points/scroll", {"order_by": "n"}, "order_by"),
         ("POST", "/collections/c/points/query", {"query": {"nearest": 3}}, "by a vector"),
@@ -362,3 +373,73 @@ def test_its_account_goes_on_after_a_kill_and_can_be_read_while_it_is_stopped(tm
 def test_an_unknown_option_of_the_service_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'port'"):
         service_adapter("qdrant-shim").make(str(tmp_path), 0, {"port": 6333})
+
+
+SCHEMAS: dict[str, Any] = {
+    "tenant": models.KeywordIndexParams(type="keyword", is_tenant=True, on_disk=True, prefix=True),
+    "n": models.IntegerIndexParams(type="integer", lookup=True, range=False),
+    "score": models.PayloadSchemaType.FLOAT,
+    "even": models.PayloadSchemaType.BOOL,
+    "place": models.GeoIndexParams(type="geo", on_disk=True),
+    "at": models.DatetimeIndexParams(type="datetime", is_principal=True),
+    "key": models.UuidIndexParams(type="uuid", is_tenant=True),
+    "text.en": models.TextIndexParams(
+        type="text",
+        tokenizer=models.TokenizerType.MULTILINGUAL,
+        min_token_len=2,
+        max_token_len=20,
+        lowercase=True,
+        ascii_folding=True,
+        phrase_matching=True,
+        stopwords=models.StopwordsSet(languages=[models.Language.ENGLISH], custom=["shim"]),
+        stemmer=models.SnowballParams(type="snowball", language=models.SnowballLanguage.ENGLISH),
+    ),
+}
+
+
+def test_payload_indexes_are_made_described_and_dropped_and_survive_a_kill(
+    service: Service, client: QdrantClient
+) -> None:
+    client.upsert("c", ROWS, wait=True)
+    for key, schema in SCHEMAS.items():
+        client.create_payload_index("c", key, field_schema=schema, wait=True)
+    client.delete_payload_index("c", "score", wait=True)
+    service.inject(Fault("sigkill"))
+    service.inject(Fault("restart"))
+    found = client.get_collection("c").payload_schema
+    assert set(found) == set(SCHEMAS) - {"score"}
+    for key, schema in SCHEMAS.items():
+        if key in found:
+            assert schema in (found[key].params, found[key].data_type)
+    assert found["n"].points == len(ROWS)
+    assert found["place"].points == 0
+
+
+def test_settings_of_fields_and_of_the_collection_are_the_engines_and_are_described(client: QdrantClient) -> None:
+    scalar = models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type="int8", quantile=0.99))
+    binary = models.BinaryQuantization(
+        binary=models.BinaryQuantizationConfig(
+            always_ram=True,
+            encoding=models.BinaryQuantizationEncoding.TWO_BITS,
+            query_encoding=models.BinaryQuantizationQueryEncoding.SCALAR4BITS,
+        )
+    )
+    product = models.ProductQuantization(product=models.ProductQuantizationConfig(compression="x16", always_ram=False))
+    turbo = models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits="bits1_5"))
+    dot = models.Distance.DOT
+    graph = models.HnswConfigDiff(m=8, payload_m=4, on_disk=True, inline_storage=True)
+    vectors = {
+        "a": models.VectorParams(size=4, distance=dot, quantization_config=binary, hnsw_config=graph, on_disk=True),
+        "b": models.VectorParams(size=4, distance=dot, quantization_config=product, datatype=models.Datatype.UINT8),
+        "c": models.VectorParams(size=4, distance=dot, quantization_config=turbo, memory=models.Memory.CACHED),
+    }
+    index = models.SparseIndexParams(full_scan_threshold=100, on_disk=True, datatype=models.Datatype.FLOAT16)
+    words = {"w": models.SparseVectorParams(index=index, modifier=models.Modifier.IDF)}
+    client.create_collection(
+        "d", vectors_config=vectors, sparse_vectors_config=words, quantization_config=scalar, on_disk_payload=False
+    )
+    config = client.get_collection("d").config
+    assert config.params.vectors == vectors
+    assert config.params.sparse_vectors == words
+    assert config.quantization_config == scalar
+    assert config.params.on_disk_payload is False

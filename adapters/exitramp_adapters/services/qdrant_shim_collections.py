@@ -24,14 +24,24 @@ from uuid import UUID
 
 from exitramp.errors import UsageError
 from exitramp_adapters.stores import _qdrant_engine as forms
+from exitramp_adapters.stores import _qdrant_engine_config as config_forms
 
 IDLE_SECONDS: Final = 0.3
 _DIMENSIONS: Final = 65_536
-_CREATE_KEYS: Final = frozenset({"vectors", "sparse_vectors", "hnsw_config", "optimizers_config", "metadata"})
+_SETTINGS: Final[tuple[str, ...]] = (
+    "hnsw_config",
+    "optimizers_config",
+    "quantization_config",
+    "on_disk_payload",
+    "payload",
+    "id_tracker",
+)
+_CREATE_KEYS: Final = frozenset({"vectors", "sparse_vectors", "metadata", *_SETTINGS})
 # Of the contract, and the same whatever one asks for on a single node with one shard.
-_ONE_OF_EACH: Final = frozenset({"shard_number", "replication_factor", "write_consistency_factor", "on_disk_payload"})
-_NOT_HERE: Final = frozenset(
-    {"wal_config", "quantization_config", "sharding_method", "strict_mode_config", "payload", "id_tracker"}
+_ONE_OF_EACH: Final = frozenset({"shard_number", "replication_factor", "write_consistency_factor"})
+_NOT_HERE: Final = frozenset({"wal_config", "sharding_method", "strict_mode_config"})
+_NO_OPTIMIZERS: Final = frozenset(
+    {"memmap_threshold", "flush_interval_sec", "max_optimization_threads", "prevent_unoptimized"}
 )
 _BAD_IN_NAME: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _HNSW: Final = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000, "max_indexing_threads": 0}
@@ -120,24 +130,25 @@ class Collection:
         return "yellow" if forms.wants_index(self.shard, self._config()) else "green"
 
     def _config(self) -> dict[str, Any]:
-        return {"vectors": self._dense, "optimizers": self.description["optimizer_config"]}
+        return {"vectors": self._dense, "optimizers": self.description["settings"].get("optimizers_config")}
 
     def info(self) -> dict[str, Any]:
         """The server's description of a collection, with its defaults filled in."""
         found = self.shard.info()
-        described = self.description
+        described, settings = self.description, self.description["settings"]
         params = described["params"] | {
             "shard_number": 1,
             "replication_factor": 1,
             "write_consistency_factor": 1,
-            "on_disk_payload": True,
+            "on_disk_payload": settings.get("on_disk_payload", True),
         }
+        params |= {key: settings[key] for key in ("payload", "id_tracker") if key in settings}
         config = {
             "params": params,
-            "hnsw_config": _HNSW | described["hnsw_config"],
-            "optimizer_config": _OPTIMIZERS | described["optimizer_config"],
+            "hnsw_config": _HNSW | settings.get("hnsw_config", {}),
+            "optimizer_config": _OPTIMIZERS | settings.get("optimizers_config", {}),
             "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1},
-            "quantization_config": None,
+            "quantization_config": settings.get("quantization_config"),
         }
         if described["metadata"]:
             config["metadata"] = described["metadata"]
@@ -148,7 +159,7 @@ class Collection:
             "points_count": found.points_count,
             "segments_count": found.segments_count,
             "config": config,
-            "payload_schema": {},
+            "payload_schema": config_forms.payload_schema(self.shard),
             "update_queue": {"length": 0},
         }
 
@@ -250,17 +261,20 @@ def _description(name: str, body: Any) -> tuple[dict[str, Any], Any]:
     known = forms.only(body, _CREATE_KEYS | _ONE_OF_EACH | _NOT_HERE, "create collection")
     for key in sorted(_NOT_HERE & known.keys()):
         raise Refused(501, f"exitramp qdrant shim: `{key}` is not emulated")
-    for key in sorted((_ONE_OF_EACH - {"on_disk_payload"}) & known.keys()):
+    for key in sorted(_ONE_OF_EACH & known.keys()):
         if known[key] != 1:
             raise Refused(501, f"exitramp qdrant shim: a `{key}` other than 1 is not emulated")
+    for key, value in (known.get("optimizers_config") or {}).items():
+        if key in _NO_OPTIMIZERS and value is not None:
+            raise Refused(501, f"exitramp qdrant shim: `optimizers_config.{key}` is not emulated")
     vectors = known.get("vectors", {})
     by_name = {"": vectors} if isinstance(vectors, Mapping) and isinstance(vectors.get("size"), int) else vectors
     sparse = known.get("sparse_vectors", {})
     _check_fields(by_name, sparse)
     if not by_name and not sparse:
         raise Refused(501, "exitramp qdrant shim: a collection without vectors is not emulated")
-    hnsw, optimizers = known.get("hnsw_config", {}), known.get("optimizers_config", {})
-    config = forms.edge_config(by_name, sparse, hnsw=hnsw, optimizers=optimizers)
+    settings = {key: _without_nulls(known[key]) for key in _SETTINGS if key in known}
+    config = config_forms.edge_config(by_name, sparse, settings)
     params = {"vectors": vectors} | ({"sparse_vectors": sparse} if sparse else {})
     metadata = known.get("metadata", {})
     if not isinstance(metadata, dict):
@@ -269,11 +283,16 @@ def _description(name: str, body: Any) -> tuple[dict[str, Any], Any]:
     described = {
         "name": name,
         "params": params,
-        "hnsw_config": hnsw,
-        "optimizer_config": optimizers,
+        "settings": settings,
         "metadata": metadata,
     }
     return described, config
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def _check_fields(vectors: Any, sparse: Any) -> None:

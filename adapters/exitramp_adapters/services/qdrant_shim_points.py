@@ -1,4 +1,4 @@
-"""The shim's routes under `/collections/NAME/points`: write, read, count, query."""
+"""The shim's routes under `/collections/NAME/points` and `…/index`: write, read, count, query, index a payload key."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from exitramp.errors import UsageError
 from exitramp_adapters.services.qdrant_shim_collections import Collection, Refused, point_id
 from exitramp_adapters.services.qdrant_shim_counters import Counters
 from exitramp_adapters.stores import _qdrant_engine as forms
+from exitramp_adapters.stores import _qdrant_engine_config as config_forms
 
 # Parts of the contract that this shim does not have; null means that they are not asked for.
 _NOT_HERE: Final = frozenset(
@@ -101,6 +102,23 @@ def _set_payload(collection: Collection, body: Any) -> dict[str, Any]:
     given = _keys(body, {"payload", "points"}, "set payload", ("payload", "points"))
     ids = [point_id(id_) for id_ in given["points"]]
     return _done(collection.update(engine.UpdateOperation.set_payload(ids, given["payload"])))
+
+
+def answer_field_index(collection: Collection, body: Any) -> dict[str, Any]:
+    """Make an index over a payload key; the engine replaces one that is there."""
+    import qdrant_edge as engine
+
+    given = _keys(body, {"field_name", "field_schema"}, "create index", ("field_name",))
+    if "field_schema" not in given:
+        raise Refused(501, "exitramp qdrant shim: an index whose kind is guessed (no `field_schema`) is not emulated")
+    schema = config_forms.field_index(given["field_schema"])
+    return _done(collection.update(engine.UpdateOperation.create_field_index(given["field_name"], schema)))
+
+
+def answer_no_field_index(collection: Collection, key: str) -> dict[str, Any]:
+    import qdrant_edge as engine
+
+    return _done(collection.update(engine.UpdateOperation.delete_field_index(key)))
 
 
 def _done(number: int) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 It serves what the real client sends for collections, points and nearest-neighbour queries, and refuses everything
 else by name: an unknown route is 501, an unknown key in a body or an address 400, and neither is ever ignored. It is
-no Qdrant server: one node, one shard, no payload indexes, no snapshots, no quantisation, no search by a point's id.
+no Qdrant server: one node, one shard, no snapshots, no strict mode, no search by a point's id, and of filters only what
+`_qdrant_engine.edge_filter` knows.
 Numbers arrive and leave as exact doubles here; a real server's JSON parser may be an ulp off in floats of more than
 15 digits, and it writes a vector's numbers with a float's digits where this one writes a double's.
 
@@ -32,7 +33,7 @@ from starlette.routing import Route
 from exitramp.errors import UsageError
 from exitramp_adapters.services.qdrant_shim_collections import IDLE_SECONDS, Collections, Refused
 from exitramp_adapters.services.qdrant_shim_counters import Counters
-from exitramp_adapters.services.qdrant_shim_points import answer_points
+from exitramp_adapters.services.qdrant_shim_points import answer_field_index, answer_no_field_index, answer_points
 
 TITLE: Final = "exitramp qdrant shim (engine real, wire emulated)"
 EVIDENCE_HEADER: Final = "x-exitramp-evidence"
@@ -124,6 +125,10 @@ class Shim:
             case ("GET", "collections", name, "aliases"):
                 held.get(name)
                 return {"aliases": []}
+            case ("PUT", "collections", name, "index"):
+                return answer_field_index(held.get(name), body)
+            case ("DELETE", "collections", name, "index", key):
+                return answer_no_field_index(held.get(name), key)
             case (_, "collections", name, "points", *rest):
                 answered = answer_points(method, rest, lambda: held.get(name), body, self.counters)
                 if answered is not None:

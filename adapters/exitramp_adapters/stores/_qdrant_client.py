@@ -3,6 +3,7 @@ errors, translated once."""
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import warnings
@@ -26,6 +27,7 @@ from exitramp.records import CollectionSpec, IdKind
 from exitramp.secrets import redact
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_forms as forms
+from exitramp_adapters.stores import _qdrant_settings as own_settings
 
 OPTIONS: Final = ("api_key", "tls")
 _PORT: Final = 6333
@@ -106,11 +108,12 @@ class Connection:
     def spec(self, *, fresh: bool = False) -> CollectionSpec:
         """The collection; its ids' kind is left to whoever looks at the records. Asked for once, unless `fresh`."""
         if self._spec is None or fresh:
-            config = self.described()["config"]
+            found = self.described()
+            config = found["config"]
             fields = forms.fields_from_params(config["params"], where=str(self.address))
             told = config.pop(KEY, None)  # a server before 1.16 has none, and then there is no place for it
-            own = {} if told is None else {KEY: {key: value for key, value in told.items() if key != ORIGIN_KEY}}
-            index = config | own
+            own = None if told is None else {key: value for key, value in told.items() if key != ORIGIN_KEY}
+            index = own_settings.index_of(config, found.get(own_settings.SCHEMA) or {}, own)
             self._spec = CollectionSpec(self.name, IdKind.UINT64, fields, index=index)
         return self._spec
 
@@ -126,6 +129,24 @@ class Connection:
             raise StoreProtocolError(
                 f"{self.address}: the collection's metadata {ORIGIN_KEY!r} does not say where the records came from"
             ) from error
+
+
+def can_write(address: Address) -> bool | None:
+    """False with a token (JWT) that says of itself that it may only read; a plain key does not tell, nor does a server
+    without one."""
+    key = address.secret("api_key")
+    parts = (key or "").split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        access = claims["access"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if isinstance(access, list):
+        own = [each for each in access if isinstance(each, dict) and each.get("collection") == address.collection]
+        access = own[0].get("access") if own else None
+    return False if access == "r" else None
 
 
 def make_client(address: Address, network: Network) -> Any:

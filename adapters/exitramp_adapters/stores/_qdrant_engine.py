@@ -1,4 +1,5 @@
-"""Qdrant's REST JSON as objects of the engine's Python binding, for whoever holds the engine in process.
+"""Qdrant's REST JSON as objects of the engine's Python binding, for whoever holds the engine in process: filters, ids
+and vectors. A collection's configuration is in `_qdrant_engine_config`.
 
 Everything is strict: a key or a form that is not known here raises `UsageError` naming it; nothing is ignored.
 """
@@ -11,97 +12,8 @@ from uuid import UUID
 
 from exitramp.errors import UsageError
 
-_VECTOR_KEYS = frozenset({"size", "distance", "datatype", "multivector_config", "on_disk", "hnsw_config"})
-_HNSW_KEYS = frozenset({"m", "ef_construct", "full_scan_threshold", "max_indexing_threads", "on_disk", "payload_m"})
-_HNSW_DEFAULTS = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}
-_OPTIMIZER_KEYS = frozenset(
-    {
-        "deleted_threshold",
-        "vacuum_min_vector_number",
-        "default_segment_number",
-        "max_segment_size",
-        "indexing_threshold",
-    }
-)
 INDEXING_THRESHOLD_KILOBYTES = 10_000
 """From this size of vectors in a segment on the engine wants an index, unless told otherwise."""
-
-
-def edge_config(
-    vectors: Mapping[str, Mapping[str, Any]],
-    sparse_vectors: Mapping[str, Mapping[str, Any]],
-    *,
-    hnsw: Mapping[str, Any] | None = None,
-    optimizers: Mapping[str, Any] | None = None,
-) -> Any:
-    """An `EdgeConfig` with the write-ahead log on; fields by name, "" being the unnamed one."""
-    import qdrant_edge as engine
-
-    return engine.EdgeConfig(
-        vectors={name: _vector_params(entry, name) for name, entry in vectors.items()},
-        sparse_vectors={name: _sparse_params(entry, name) for name, entry in sparse_vectors.items()},
-        hnsw_config=_hnsw(hnsw, "hnsw_config") if hnsw else None,
-        optimizers=engine.EdgeOptimizersConfig(**only(optimizers, _OPTIMIZER_KEYS, "optimizers_config"))
-        if optimizers
-        else None,
-    )
-
-
-def _vector_params(entry: Mapping[str, Any], name: str) -> Any:
-    import qdrant_edge as engine
-
-    where = f"vectors.{name}" if name else "vectors"
-    known = only(entry, _VECTOR_KEYS, where, required=("size", "distance"))
-    multi = known.get("multivector_config")
-    if multi is not None and multi != {"comparator": "max_sim"}:
-        raise UsageError(f"{where}: the multivector_config is not max_sim")
-    return engine.EdgeVectorParams(
-        known["size"],
-        _one_of(engine.Distance, known["distance"], f"{where}.distance", ("Cosine", "Dot", "Euclid", "Manhattan")),
-        on_disk=known.get("on_disk"),
-        multivector_config=None if multi is None else engine.MultiVectorConfig(engine.MultiVectorComparator.MaxSim),
-        datatype=_datatype(known.get("datatype"), where),
-        hnsw_config=_hnsw(known["hnsw_config"], where) if known.get("hnsw_config") else None,
-    )
-
-
-def _sparse_params(entry: Mapping[str, Any], name: str) -> Any:
-    import qdrant_edge as engine
-
-    where = f"sparse_vectors.{name}"
-    known = only(entry, {"index", "modifier"}, where)
-    index = only(known.get("index") or {}, {"full_scan_threshold", "on_disk", "datatype"}, f"{where}.index")
-    modifier = known.get("modifier")
-    if modifier not in (None, "none", "idf"):
-        raise UsageError(f"{where}: unknown modifier {modifier!r}")
-    return engine.EdgeSparseVectorParams(
-        full_scan_threshold=index.get("full_scan_threshold"),
-        on_disk=index.get("on_disk"),
-        modifier=engine.Modifier.Idf if modifier == "idf" else None,
-        datatype=_datatype(index.get("datatype"), where),
-    )
-
-
-def _datatype(word: str | None, where: str) -> Any:
-    import qdrant_edge as engine
-
-    if word is None:
-        return None
-    return _one_of(
-        engine.VectorStorageDatatype, word.capitalize(), f"{where}.datatype", ("Float32", "Float16", "Uint8")
-    )
-
-
-def _hnsw(entry: Mapping[str, Any], where: str) -> Any:
-    import qdrant_edge as engine
-
-    return engine.HnswIndexConfig(**(_HNSW_DEFAULTS | only(entry, _HNSW_KEYS, where)))
-
-
-def _one_of(enum: Any, word: Any, where: str, known: Sequence[str]) -> Any:
-    if word not in known:
-        raise UsageError(f"{where}: {word!r} is none of {', '.join(known)}")
-    return getattr(enum, word)
 
 
 def only(entry: Any, known: frozenset[str] | set[str], where: str, *, required: Sequence[str] = ()) -> dict[str, Any]:

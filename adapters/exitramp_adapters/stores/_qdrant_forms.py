@@ -38,6 +38,7 @@ DISTANCES: Final[Mapping[Metric, str]] = {
 }
 METRICS: Final = {distance: metric for metric, distance in DISTANCES.items()}
 _DATATYPES: Final = {DType.FLOAT32: "float32", DType.FLOAT16: "float16"}
+_STORED_AS: Final = frozenset({"float32", "float16", "uint8", "turbo4", "turbo8", "turbo16"})
 PointId = int | str
 
 _TYPES = frozenset({"null", "bool", "int", "float", "string", "list", "object"})
@@ -92,6 +93,7 @@ def sink_limits(*, names: NameRule, dimensions: int | None, batch_rows: int, kee
         sparse_duplicates=False,
         keeps_origin=keeps_origin,
         batch_rows=batch_rows,
+        index_settings=frozenset({"m", "ef_construction"}),
     )
 
 
@@ -195,15 +197,18 @@ def fields_from_params(params: Mapping[str, Any], *, where: str) -> tuple[Vector
     """The vector fields that `params` (with `vectors` and `sparse_vectors`) describes, in the order of their names.
 
     A field stored as uint8 or quantised reads as float32, which its numbers are when they come out; the raw
-    configuration says what it is. Raises `DataInvalid` for a distance that is not known.
+    configuration says what it is. Raises `DataInvalid` for a distance or a datatype that is not known.
     """
     fields: list[VectorField] = []
-    for name, entry in sorted(_by_name(params.get("vectors")).items()):
+    for name, entry in sorted(by_name(params.get("vectors")).items()):
         metric = METRICS.get(entry["distance"])
         if metric is None:
             raise DataInvalid(f"{where}: the vector field {name!r} has the unknown distance {entry['distance']!r}")
         kind = VectorKind.MULTI if entry.get("multivector_config") else VectorKind.DENSE
-        dtype = DType.FLOAT16 if entry.get("datatype") == "float16" else DType.FLOAT32
+        stored_as = entry.get("datatype") or "float32"
+        if stored_as not in _STORED_AS:
+            raise DataInvalid(f"{where}: the vector field {name!r} has the unknown datatype {stored_as!r}")
+        dtype = DType.FLOAT16 if stored_as == "float16" else DType.FLOAT32
         fields.append(VectorField(name, kind, dtype, metric, entry["size"]))
     for name in sorted(params.get("sparse_vectors") or {}):
         fields.append(VectorField(name, VectorKind.SPARSE, DType.FLOAT32, Metric.DOT, None))
@@ -227,7 +232,7 @@ def _comparable(params: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
             entry["distance"],
             entry.get("datatype") or "float32",
         )
-        for name, entry in _by_name(params.get("vectors")).items()
+        for name, entry in by_name(params.get("vectors")).items()
     }
     return found | dict.fromkeys(params.get("sparse_vectors") or {}, ("sparse",))
 
@@ -236,7 +241,7 @@ def _words(field: tuple[Any, ...] | None) -> str:
     return "missing" if field is None else " ".join(str(part) for part in field)
 
 
-def _by_name(vectors: Any) -> dict[str, Any]:
+def by_name(vectors: Any) -> dict[str, Any]:
     """Qdrant writes a single unnamed field without its name."""
     if not vectors:
         return {}

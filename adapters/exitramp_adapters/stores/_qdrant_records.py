@@ -126,10 +126,13 @@ def _offsets(parts: Sequence[Any]) -> pa.Array:
 SparseRow = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 
 
-def vector_rows(batch: pa.RecordBatch, field: VectorField, *, finite: bool, where: str) -> list[Any]:
+def vector_rows(
+    batch: pa.RecordBatch, field: VectorField, *, finite: bool, whole: bool = False, where: str
+) -> list[Any]:
     """Each row's value of one field: float32 [items], float32 [n, items], a pair for sparse, or None.
 
-    `finite` refuses NaN and infinities by name of the record, for a wire that would turn them into null.
+    `finite` refuses NaN and infinities by name of the record, for a wire that would turn them into null. `whole`
+    refuses what is no whole number from 0 to 255, for a field of uint8, of which Qdrant would cut off the rest.
     """
     column = batch.column(field.column)
     valid = column.is_valid().to_numpy(zero_copy_only=False)
@@ -145,7 +148,7 @@ def vector_rows(batch: pa.RecordBatch, field: VectorField, *, finite: bool, wher
         case VectorKind.SPARSE:
             rows = [_sparse_row(column, row) if there else None for row, there in enumerate(valid)]
     for row, value in enumerate(rows):
-        fault = None if value is None else _fault(value, field, finite)
+        fault = None if value is None else _fault(value, field, finite, whole)
         if fault:
             raise DataInvalid(
                 f"{where}: the record {batch.column('id')[row].as_py()!r} holds in {field.column!r} {fault}"
@@ -153,12 +156,14 @@ def vector_rows(batch: pa.RecordBatch, field: VectorField, *, finite: bool, wher
     return rows
 
 
-def _fault(value: Any, field: VectorField, finite: bool) -> str | None:
+def _fault(value: Any, field: VectorField, finite: bool, whole: bool) -> str | None:
     if field.kind is VectorKind.MULTI and not len(value):
         return "a list of no vectors, which Qdrant refuses"  # its engine panics on one
     numbers = value[1] if field.kind is VectorKind.SPARSE else value
     if finite and not np.isfinite(numbers).all():
         return "a NaN or an infinity, which Qdrant's JSON cannot carry"
+    if whole and not ((numbers == np.floor(numbers)) & (numbers <= 255) & ~np.signbit(numbers)).all():
+        return "a number that is not whole or outside 0 to 255, and the field is stored as uint8"
     if finite and field.kind is VectorKind.SPARSE and len(np.unique(value[0])) != len(value[0]):
         return "an index twice, which Qdrant refuses"
     return None

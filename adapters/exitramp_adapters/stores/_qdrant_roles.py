@@ -12,10 +12,11 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 
 from exitramp.ports import Cursor, Origin, Page, Partition
-from exitramp.records import CollectionSpec, IdKind, RecordKey
+from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey
 from exitramp.urls import Address
 from exitramp_adapters.stores import _qdrant_forms as forms
 from exitramp_adapters.stores import _qdrant_records as records_form
+from exitramp_adapters.stores import _qdrant_settings as own_settings
 
 _CHUNK_ROWS: Final = 128
 
@@ -59,6 +60,10 @@ class QdrantSource:
         points, _ = self._reached.scroll(start, 1, whole=False)
         return points[0].id if points else None
 
+    def findings(self) -> tuple[Finding, ...]:
+        """What a reader has to know of how the collection at this address is kept."""
+        return tuple(own_settings.findings(self._reached.spec(fresh=True), self.origin()))
+
     def origin(self) -> Origin | None:
         noted = self._reached.noted()
         return noted[0] if noted else None
@@ -87,9 +92,10 @@ def points_of(
     *,
     most: int,
     finite: bool,
+    whole: frozenset[str] = frozenset(),
     where: str,
 ) -> list[Any]:
-    """`make(id, vectors by field, payload)` for each row.
+    """`make(id, vectors by field, payload)` for each row. `whole` are the fields of whole numbers from 0 to 255.
 
     Everything is looked at before the store sees any of it: the engine writes a point that it refuses into its log
     first, and takes those before it. Raises `UsageError` for more than `most` rows, `DataInvalid` naming a record.
@@ -98,7 +104,8 @@ def points_of(
     records_form.require_rows(batch, most, where=where)
     ids = [forms.require_point_id(text, where=where) for text in batch.column("id").to_pylist()]
     fields = [
-        (field.name, records_form.vector_rows(batch, field, finite=finite, where=where)) for field in spec.vectors
+        (field.name, records_form.vector_rows(batch, field, finite=finite, whole=field.name in whole, where=where))
+        for field in spec.vectors
     ]
     return [
         make(ids[row], {name: rows[row] for name, rows in fields if rows[row] is not None}, payload)

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
-from exitramp.errors import CollectionExists, CollectionMissing, StoreRejected, StoreUnavailable, UsageError
+from exitramp.durable import WRITTEN, storage_errors
+from exitramp.errors import CollectionMissing, StoreUnavailable, UsageError
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
     Hits,
     IndexCoverage,
     IndexState,
-    NameRule,
     Origin,
     Query,
     SearchSettings,
-    SinkLimits,
     StoreAdapter,
     StoreIdentity,
-    TransferAccount,
 )
-from exitramp.records import CollectionSpec, IdKind, RecordKey, VectorKind
+from exitramp.records import CollectionSpec, IdKind, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_engine as engine_forms
+from exitramp_adapters.stores import _qdrant_engine_config as engine_config
 from exitramp_adapters.stores import _qdrant_forms as forms
 from exitramp_adapters.stores import _qdrant_index as index_counts
 from exitramp_adapters.stores import _qdrant_records as records_form
+from exitramp_adapters.stores import _qdrant_settings as own_settings
 from exitramp_adapters.stores import _qdrant_shards as shards
+from exitramp_adapters.stores._qdrant_edge_sink import EdgeSink
 from exitramp_adapters.stores._qdrant_filters import filter_json
-from exitramp_adapters.stores._qdrant_roles import QdrantSource, points_of
+from exitramp_adapters.stores._qdrant_roles import QdrantSource
 
-# A folder's name has room for 255 bytes; percent-encoded, a printable character takes up to 3 of them, any up to 12.
-_NAMES: Final = NameRule(r"(?s)[A-Za-z0-9_.~-]{1,252}|[ -~]{1,84}|.{1,21}", 1, 252)
-_LIMITS: Final = forms.sink_limits(names=_NAMES, dimensions=None, batch_rows=250, keeps_origin=True)
+# What the engine has of a collection's settings; the rest is a server's.
+_COLLECTION: Final = (
+    "hnsw_config",
+    "quantization_config",
+    "optimizers_config",
+    "on_disk_payload",
+    "payload",
+    "id_tracker",
+)
 
 
 class EdgeStore:
@@ -49,6 +56,7 @@ class EdgeStore:
         self.address = address
         self.root: Path = address.path
         self._handle: shards.Handle | None = None
+        self._spec: CollectionSpec | None = None
         self._closed = False
         self._lock = threading.RLock()
 
@@ -64,7 +72,7 @@ class EdgeStore:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            handle, self._handle = self._handle, None
+            handle, self._handle, self._spec = self._handle, None, None
             if handle is not None:
                 shards.release(handle)
 
@@ -81,7 +89,7 @@ class EdgeStore:
                 self._handle = shards.acquire(folder, lambda: engine.EdgeShard.load(str(folder)))
             return self._handle
 
-    def make(self, params: dict[str, Any], sidecar: shards.Sidecar) -> None:
+    def make(self, params: dict[str, Any], settings: own_settings.Settings, sidecar: shards.Sidecar) -> None:
         """Make the shard. The side-car is there first, so that no record is ever without it."""
         import qdrant_edge as engine
 
@@ -89,7 +97,13 @@ class EdgeStore:
             folder = self.folder()
             if shards.is_local_mode(self.root):
                 raise UsageError(f"{self.address}: nothing is written there", hint=shards.LOCAL_MODE)
-            config = engine_forms.edge_config(params["vectors"], params["sparse_vectors"])
+            told = {name: value for name, value in settings.collection.items() if name in _COLLECTION}
+            if "optimizers_config" in told:
+                optimizers = told["optimizers_config"]
+                told["optimizers_config"] = {
+                    name: optimizers[name] for name in optimizers if name in engine_config.OPTIMIZERS
+                }
+            config = engine_config.edge_config(params["vectors"], params["sparse_vectors"], told)
             with shards.translated(str(self.address)):
                 folder.mkdir(parents=True, exist_ok=True)
                 shards.write_sidecar(folder, sidecar)
@@ -102,10 +116,29 @@ class EdgeStore:
         if self._closed:
             raise StoreUnavailable(f"{self.address} was closed", hint="open it again")
 
+    def drop(self) -> None:
+        """Remove the collection's folder. Raises `CollectionMissing`, `StoreUnavailable` while anybody else has it."""
+        with self._lock:
+            handle = self.handle()
+            if handle.users > 1:
+                raise StoreUnavailable(f"{self.address} is open elsewhere in this process", hint="close it there first")
+            self._handle = self._spec = None
+            shards.release(handle)
+            with storage_errors(handle.folder, WRITTEN):
+                shutil.rmtree(handle.folder)
+
     def spec(self, *, fresh: bool = False) -> CollectionSpec:
-        config = self.handle().config
-        fields = forms.fields_from_params(config, where=str(self.address))
-        return CollectionSpec(self.address.require_collection(), IdKind.UINT64, fields, index=config)
+        if self._spec is None or fresh:
+            config = self.handle().config
+            fields = forms.fields_from_params(config, where=str(self.address))
+            index = own_settings.index_of(config, self.payload_schema(), None)
+            self._spec = CollectionSpec(self.address.require_collection(), IdKind.UINT64, fields, index=index)
+        return self._spec
+
+    def payload_schema(self) -> dict[str, dict[str, Any]]:
+        shard = self.handle().shard
+        with shards.translated(str(self.address)):
+            return engine_config.payload_schema(shard)
 
     def noted(self) -> tuple[Origin, IdKind] | None:
         self.handle()
@@ -155,90 +188,20 @@ class EdgeSource(QdrantSource):
     def identity(self) -> StoreIdentity:
         self._store.require_open()
         installed = version("qdrant-edge-py")
-        names = shards.collection_names(self._store.root)
-        return StoreIdentity("qdrant", str(self._store.address), installed, installed, collections=names)
+        store = self._store
+        names = shards.collection_names(store.root)
+        return StoreIdentity(
+            "qdrant",
+            str(store.address),
+            installed,
+            installed,
+            can_write=os.access(store.root, os.W_OK) if store.root.is_dir() else None,
+            collections=names,
+            findings=self.findings() if store.address.collection in names else (),
+        )
 
     def count(self) -> int:
         return self._store.count()
-
-
-class EdgeSink:
-    """Writes through the engine's log; a point replaces the whole of an older one."""
-
-    def __init__(self, store: EdgeStore) -> None:
-        self._store = store
-
-    def limits(self) -> SinkLimits:
-        return _LIMITS
-
-    def create(self, spec: CollectionSpec, origin: Origin) -> None:
-        store = self._store
-        store.require_open()
-        params = forms.params_from_spec(spec)
-        sidecar = shards.Sidecar(origin, spec.id_kind)
-        if not shards.is_shard(store.folder()):
-            store.make(params, sidecar)
-            return
-        different = forms.difference(self._writable().config, params)
-        if different:
-            raise CollectionExists(f"{store.address} is there already and {different}", hint="choose another name")
-        if not store.count():
-            shards.write_sidecar(store.folder(), sidecar)  # what was told of records that are gone explains no others
-
-    def upsert(self, batch: pa.RecordBatch) -> None:
-        import qdrant_edge as engine
-
-        def point(id_: forms.PointId, vectors: Mapping[str, Any], payload: dict[str, Any] | None) -> Any:
-            held = {name: engine_forms.edge_vector(value) for name, value in vectors.items()}
-            # By itself the unnamed vector goes in 3 us faster than in a mapping.
-            alone = len(held) == 1 and "" in held
-            return engine.Point(engine_forms.edge_id(id_), held[""] if alone else held, payload)
-
-        where = str(self._store.address)
-        points = points_of(batch, self._store.spec(), point, most=_LIMITS.batch_rows, finite=False, where=where)
-        if not points:
-            return
-        handle = self._writable()
-        with shards.translated(where):
-            handle.shard.update(engine.UpdateOperation.upsert_points(points))
-        handle.written = True
-
-    def _writable(self) -> shards.Handle:
-        """The shard, unless somebody made it without a log: such a one the engine lets two processes open at once."""
-        handle = self._store.handle()
-        if handle.config.get("wal_enabled") is False:
-            raise StoreRejected(
-                f"{self._store.address} was made without a write-ahead log and is not safe to write to",
-                hint="write into a new collection",
-            )
-        return handle
-
-    def delete(self, keys: Sequence[RecordKey]) -> None:
-        import qdrant_edge as engine
-
-        handle = self._writable()
-        ids = forms.known_ids(keys)
-        if not ids:
-            return
-        with shards.translated(str(self._store.address)):
-            handle.shard.update(engine.UpdateOperation.delete_points(ids))
-        handle.written = True
-
-    def flush(self) -> None:
-        handle = self._store.handle()
-        with shards.translated(str(self._store.address)):
-            handle.shard.flush()
-
-    def finish(self, account: TransferAccount) -> None:
-        """Build the indexes: 15,000 rows of 384 numbers take 3 s, during which the binding lets no other thread run."""
-        handle = self._store.handle()
-        with shards.translated(str(self._store.address)):
-            handle.shard.optimize()
-            handle.shard.flush()
-        handle.written = False
-
-    def close(self) -> None:
-        self._store.close()
 
 
 class EdgeSearch:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from exitramp.errors import CollectionExists
+from exitramp.errors import CollectionExists, StoreRejected
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
@@ -34,7 +34,8 @@ from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_forms as forms
 from exitramp_adapters.stores import _qdrant_index as index_counts
 from exitramp_adapters.stores import _qdrant_records as records_form
-from exitramp_adapters.stores._qdrant_client import ORIGIN_KEY, Connection
+from exitramp_adapters.stores import _qdrant_settings as own_settings
+from exitramp_adapters.stores._qdrant_client import ORIGIN_KEY, Connection, can_write
 from exitramp_adapters.stores._qdrant_filters import filter_json
 from exitramp_adapters.stores._qdrant_roles import QdrantSource, points_of
 
@@ -91,14 +92,16 @@ class HttpSource(QdrantSource):
         self._store = store
 
     def identity(self) -> StoreIdentity:
-        info = self._store.info()
+        info, names = self._store.info(), self._store.names()
         return StoreIdentity(
             "qdrant+http",
             str(self._store.address),
             info.version,
             version("qdrant-client"),
+            can_write=can_write(self._store.address),
             evidence=EMULATED if EMULATED in info.title else "real",
-            collections=self._store.names(),
+            collections=names,
+            findings=self.findings() if self._store.address.collection in names else (),
         )
 
     def count(self) -> int:
@@ -110,6 +113,8 @@ class HttpSink:
 
     def __init__(self, store: HttpStore) -> None:
         self._store = store
+        self._settings = own_settings.Settings()
+        self._whole: frozenset[str] | None = None
 
     def limits(self) -> SinkLimits:
         has_metadata = self._has_metadata()
@@ -123,35 +128,62 @@ class HttpSink:
         return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _METADATA_SINCE
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
-        from qdrant_client import models
-
+        """Make the collection with the settings that it had, if it comes from a Qdrant; payload indexes are made before
+        the records are there, so that the graphs know of them."""
         store = self._store
         params = forms.params_from_spec(spec)
+        settings = own_settings.settings_of(spec)
+        wanted = own_settings.configured(params, spec, settings)
         note = {ORIGIN_KEY: json.dumps({"origin": origin.to_json(), "id_kind": spec.id_kind.value}, sort_keys=True)}
         metadata = note if self._has_metadata() else None
         own = dict(spec.index.get(KEY) or {})
         with store.calling() as client:
             there = client.collection_exists(store.name)
-            if not there:
-                vectors = {name: models.VectorParams(**entry) for name, entry in params["vectors"].items()}
-                client.create_collection(
-                    store.name,
-                    vectors_config=vectors[""] if list(vectors) == [""] else vectors,
-                    sparse_vectors_config={name: models.SparseVectorParams() for name in params["sparse_vectors"]},
-                    metadata=None if metadata is None else own | metadata,
-                )
-                return
-        different = forms.difference(store.described()["config"]["params"], params)
+        if not there:
+            self._make(wanted, settings, None if metadata is None else own | metadata)
+            self._settings = settings
+            self._make_indexes()
+            return
+        found = store.described()["config"]["params"]
+        different = forms.difference(found, params) and forms.difference(found, wanted)
         if different:
             raise CollectionExists(f"{store.address} is there already and {different}", hint="choose another name")
+        if store.noted() is not None:
+            self._settings = settings  # of an application's own collection nothing is set
         if metadata and not store.count():
             with store.calling() as client:  # what was told of records that are gone explains no others
                 client.update_collection(store.name, metadata=metadata)
 
+    def _make(self, params: Mapping[str, Any], settings: own_settings.Settings, metadata: Any) -> None:
+        from qdrant_client import models
+
+        vectors = {name: models.VectorParams(**entry) for name, entry in params["vectors"].items()}
+        sparse = {name: models.SparseVectorParams(**entry) for name, entry in params["sparse_vectors"].items()}
+        # Not by the client's method, which knows fewer of a collection's settings than the interface.
+        told = dict(settings.collection)
+        asked = models.CreateCollection(
+            vectors=vectors[""] if list(vectors) == [""] else vectors, sparse_vectors=sparse, metadata=metadata, **told
+        )
+        with self._store.calling() as client:
+            client.http.collections_api.create_collection(self._store.name, create_collection=asked)
+
+    def _make_indexes(self) -> None:
+        """The payload indexes that are wanted and not there."""
+        from qdrant_client import models
+
+        there = self._store.described()[own_settings.SCHEMA] if self._settings.payload_schema else {}
+        for key, schema in own_settings.lacking(self._settings, there).items():
+            # Only parsing knows which of the kinds of index the settings are of.
+            asked = models.CreateFieldIndex.model_validate({"field_name": key, "field_schema": schema})
+            with self._store.calling() as client:
+                client.create_payload_index(self._store.name, key, field_schema=asked.field_schema, wait=True)
+
     def upsert(self, batch: pa.RecordBatch) -> None:
         where = str(self._store.address)
         spec = self._store.spec()
-        points = points_of(batch, spec, _point, most=_BATCH_ROWS, finite=True, where=where)
+        if self._whole is None:
+            self._whole = own_settings.settings_in(spec.index[own_settings.KEY]).whole_numbers()
+        points = points_of(batch, spec, _point, most=_BATCH_ROWS, finite=True, whole=self._whole, where=where)
         numbers = sum(field.dimensions or 0 for field in spec.vectors)
         room = max(1, _REQUEST_BYTES // max(1, numbers * _NUMBER_BYTES + _payload_bytes(batch)))
         for first in range(0, len(points), room):
@@ -172,7 +204,28 @@ class HttpSink:
             pass
 
     def finish(self, account: TransferAccount) -> None:
-        """Wait while the server builds its indexes, which it does by itself; whoever set a deadline ends it."""
+        """Wait while the server builds its indexes, which it does by itself; whoever set a deadline ends it.
+
+        A payload index that finds nothing here, and did where it came from, is taken away again. Strict mode comes
+        last, since what it forbids may be what a load does.
+        """
+        from qdrant_client import models
+
+        self._make_indexes()
+        if self._settings.payload_schema:
+            there, points = self._store.described()[own_settings.SCHEMA], self._store.count()
+            for key in own_settings.empty_indexes(self._settings, there, points):
+                with self._store.calling() as client:
+                    client.delete_payload_index(self._store.name, key, wait=True)
+        if self._settings.strict_mode:
+            strict = models.StrictModeConfig.model_validate(dict(self._settings.strict_mode))
+            try:
+                with self._store.calling() as client:
+                    client.update_collection(self._store.name, strict_mode_config=strict)
+            except StoreRejected:
+                # A server that knows none of it, or of other limits, is a whole copy all the same: whoever reads the
+                # collection is told of the settings that its origin had (`source.settings_left`).
+                pass
         while self._store.described()["status"] == "yellow":
             time.sleep(_POLL_SECONDS)
 
