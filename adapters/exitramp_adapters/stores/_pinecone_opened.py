@@ -1,0 +1,111 @@
+"""One opened address of Pinecone, as all its roles need it: what the index is, what it holds, where it came from."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any, Final
+
+from exitramp.errors import CollectionMissing, DataInvalid, UsageError
+from exitramp.ports import Origin
+from exitramp.ports.collection_metadata import KEY
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
+from exitramp.urls import Address, Network
+from exitramp_adapters.stores import _pinecone_budget as budgets
+from exitramp_adapters.stores import _pinecone_reading as reading
+from exitramp_adapters.stores import _pinecone_records as records
+from exitramp_adapters.stores._pinecone_client import DEFAULT_NAMESPACE, Connection
+
+NOTE: Final = "exitramp"
+"""What the tags begin with in which is kept what `create` was told."""
+_HYBRID: Final = VectorField("", VectorKind.SPARSE, DType.FLOAT32, Metric.DOT, None)
+
+
+class OpenedPinecone:
+    """One opened address, and what reading through it has cost so far."""
+
+    def __init__(self, address: Address, network: Network) -> None:
+        self.connection = Connection(address, network)
+        self.budget = budgets.Budget(address)
+        self.reader = reading.Reader(self.connection, self.budget)
+        self.kind = address.option("type")
+        if self.kind not in (None, "sparse", "hybrid"):
+            raise UsageError(f"{address}: type is sparse or hybrid, or left out")
+        self.metadata_bytes = int(budgets.number(address, "metadata_bytes") or records.METADATA_BYTES)
+
+    def drop(self) -> None:
+        """Remove the index and everything in it. Raises `CollectionMissing`."""
+        self.connection.model(fresh=True)
+        with self.connection.control() as control:
+            control.indexes.delete(self.connection.name, timeout=-1)
+        self.connection.forget()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def spec(self) -> CollectionSpec:
+        model, address = self.connection.model(), self.connection.address
+        fields = records.fields_of(model.schema, address.option("metric"), where=str(address))
+        if self.kind == "hybrid" and all(field.kind is VectorKind.DENSE for field in fields):
+            fields += (_HYBRID,)
+        told: dict[str, Any] = {"deletion_protection": model.deletion_protection, KEY: self.own_tags()}
+        for name in ("deployment", "read_capacity"):
+            if getattr(model, name) is not None:
+                told[name] = _plain(getattr(model, name))
+        narrowed = self.connection.namespace
+        return CollectionSpec(
+            model.name,
+            IdKind.STRING,
+            fields,
+            has_namespaces=narrowed is None,
+            index={"pinecone": told},
+        )
+
+    def own_tags(self) -> dict[str, str]:
+        """The index's tags but for ours."""
+        tags = dict(self.connection.model().tags or {})
+        return {key: value for key, value in tags.items() if not key.startswith(f"{NOTE}-")}
+
+    def counts(self) -> dict[str, int]:
+        """Records by namespace in Pinecone's spelling, of the one that the address names or of all."""
+        held = {
+            name or DEFAULT_NAMESPACE: each.vector_count for name, each in self.connection.stats().namespaces.items()
+        }
+        narrowed = self.connection.namespace
+        if narrowed is None:
+            return {name: count for name, count in held.items() if count}
+        if narrowed not in held and self.note() is None and narrowed != DEFAULT_NAMESPACE:
+            shown = ", ".join(sorted(held)[:20]) or "none"
+            raise CollectionMissing(
+                f"{self.connection.address}: the index {self.connection.name!r} has no namespace {narrowed!r}",
+                hint=f"its namespaces are: {shown}",
+            )
+        return {narrowed: held.get(narrowed, 0)}
+
+    def note_name(self) -> str:
+        """The beginning of the tags in which is kept what `create` was told, each namespace that is written by itself
+        having its own."""
+        narrowed = self.connection.namespace
+        return f"{NOTE}-" if narrowed is None else f"{NOTE}-ns{zlib.crc32(narrowed.encode()):08x}-"
+
+    def note(self) -> Origin | None:
+        tags, name = dict(self.connection.model().tags or {}), self.note_name()
+        numbers = sorted(int(key.removeprefix(name)) for key in tags if key.removeprefix(name).isdecimal())
+        if not numbers:
+            return None
+        text = "".join(tags[f"{name}{number}"] for number in numbers)
+        try:
+            told = json.loads(zlib.decompress(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
+        except (ValueError, zlib.error) as error:
+            raise DataInvalid(
+                f"{self.connection.address}: what the index's tags {name}… hold of its origin is damaged",
+                hint="take these tags away if its origin does not matter",
+            ) from error
+        return Origin.from_json(told)
+
+
+def _plain(value: Any) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(value)
