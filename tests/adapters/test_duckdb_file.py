@@ -167,6 +167,31 @@ def test_a_scan_goes_on_when_the_file_is_opened_anew_to_be_written(tmp_path: Pat
     store.close()
 
 
+def test_rows_in_no_order_are_sorted_on_the_disk_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE articles AS SELECT (i * 7919 % 1000003)::VARCHAR AS id,"
+            " list_resize([i]::FLOAT[], 256, 0.5)::FLOAT[256] AS emb FROM range(60000) t(i)"
+        )
+    monkeypatch.setattr(
+        "exitramp_adapters.stores._duckdb_file._MEMORY", {False: "48MiB"}
+    )  # the vectors alone have 61 MB
+    monkeypatch.setattr("exitramp_adapters.stores._duckdb_scan.PART_BYTES", 2**20)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = open_store(f"duckdb:{path}?id=id&metric=dot#articles")
+    found = ids_in(store, batch_rows=5000)
+    assert found == sorted(str(i * 7919 % 1000003) for i in range(60000))
+    scan = store.source().scan(Partition(), batch_rows=50)
+    assert record_keys(next(iter(scan)).batch)[49].id == found[49]
+    assert len(os.listdir(tmp_path)) == 2
+    scan.close()  # type: ignore[attr-defined]
+    assert os.listdir(tmp_path) == ["x.duckdb"]
+    store.close()
+
+
 def test_what_failed_is_not_acknowledged_by_a_later_flush(tmp_path: Path) -> None:
     """DuckDB answers the COMMIT of a transaction in which something failed as if it were done."""
     where = filled(tmp_path / "x.duckdb", 10)
@@ -264,6 +289,36 @@ def test_an_index_answers_only_where_it_is_asked_for(tmp_path: Path) -> None:
     assert (told["metric"], told["dimensions"]) == ("cosine", 8)
     with_index.close()
     without.close()
+
+
+@needs_vss
+def test_an_index_is_built_with_the_settings_of_the_first_one(tmp_path: Path) -> None:
+    store = open_store(f"duckdb:{tmp_path}/x.duckdb?index=hnsw#articles")
+    sink: Any = store.sink()
+    assert sink.limits().index_settings == {"m", "ef_construction", "ef_search"}
+    graph = {"chroma": {"hnsw": {"max_neighbors": 5, "ef_construction": 77, "ef_search": 33}}}
+    sink.create(SPEC, Origin(replace(SPEC, index=graph), "0"))
+    said: list[str] = []
+    real = sink._cursor
+
+    class Listening:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def execute(self, sql: str, *values: Any) -> Any:
+            said.append(sql)
+            return real.execute(sql, *values)
+
+    sink._cursor = Listening()
+    sink.upsert(batch_from_rows(rows(50), SPEC))
+    sink.finish(TransferAccount())
+    [made] = [sql for sql in said if "USING HNSW" in sql]
+    assert made.endswith("WITH (metric = 'cosine', M = 5, ef_construction = 77, ef_search = 33)")
+    assert store.search().coverage().indexed == 50  # type: ignore[attr-defined]
+    assert store.search().search_options() == {"index": "hnsw", "ef_search": None}  # type: ignore[attr-defined]
+    store.drop()  # type: ignore[attr-defined]
+    assert store.source().identity().collections == ()
+    store.close()
 
 
 @needs_vss

@@ -28,8 +28,9 @@ from exitramp.errors import (
     StoreUnavailable,
 )
 
-# What sorts and joins may hold before they go to the disk; a scan of rows in order takes 40 MB whatever this says.
-_MEMORY: Final = "256MiB"
+# What DuckDB holds before it goes to the disk, where the file is written and where it is only read: loads, scans and
+# searches of 300,000 x 384 were as fast as with more.
+_MEMORY: Final = {True: "256MiB", False: "128MiB"}
 _HOLDER: Final = re.compile(r"PID (\d+)")
 
 
@@ -129,7 +130,7 @@ def _settle(connection: Any, path: Path, write: bool) -> None:
     connection.execute("SET autoload_known_extensions = false")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
-    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    connection.execute(f"SET memory_limit = '{_MEMORY[write]}'")
     if not write:  # beside the file nothing is to be made, and perhaps cannot be
         folder = os.path.join(tempfile.gettempdir(), f"exitramp-duckdb-{os.getpid()}")
         connection.execute("SET temp_directory = ?", [folder])
@@ -180,7 +181,8 @@ def _meaning(error: Exception, where: str, duckdb: Any) -> ExitrampError:
     first = str(error).split("\n", 1)[0]
     if isinstance(error, duckdb.OutOfMemoryException):
         return StoreRejected(
-            f"{where}: DuckDB's memory limit of {_MEMORY} was reached", hint="write fewer rows at once"
+            f"{where}: DuckDB has more to hold at once than {_MEMORY[True]}",
+            hint="take fewer rows at once",
         )
     if isinstance(error, duckdb.IOException):
         if "Could not set lock" in first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits
@@ -42,3 +43,5 @@ LIMITS: Final = SinkLimits(
     batch_rows=BATCH_ROWS,
     metadata=(INDEX_KEY, "metadata"),
 )
+INDEXED_LIMITS: Final = replace(LIMITS, index_settings=frozenset({"m", "ef_construction", "ef_search"}))
+"""Those of an address that asks for indexes."""

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exitramp.arrow import empty_batch
+from exitramp.arrow import empty_batch, usual_row_bytes
 from exitramp.errors import DataInvalid
 from exitramp_adapters.stores._duckdb_file import close_quietly, translated
+from exitramp_adapters.stores._duckdb_keys import (
+    Place,
+    at_least,
+    before,
+    behind,
+    bounds_between,
+    last_place,
+    part_of,
+    place_at,
+)
 from exitramp_adapters.stores._duckdb_records import batch_of, select_list
+from exitramp_adapters.stores._duckdb_spool import ID, MOST_PARTS, NAMESPACE, PART, PART_BYTES, SPACED, in_order
 from exitramp_adapters.stores._duckdb_table import Table
 
 if TYPE_CHECKING:
     from exitramp_adapters.stores.duckdb import DuckStore
 
-Place = tuple[str | None, str]
-"""A record's namespace and id, as texts."""
+_SPOOL_ROWS: Final = 8192
 
 
 class Scan:
@@ -64,13 +74,25 @@ class Scan:
         self._cursor.execute("BEGIN")
         conditions: list[str] = []
         values: list[Any] = []
-        for sql, bound in ((_behind, self._behind), (_at_least, self._low), (_before, self._high)):
+        for sql, bound in ((behind, self._behind), (at_least, self._low), (before, self._high)):
             if bound is not None:
                 conditions.append(sql(table, bound, values))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        order = "" if self._in_order() else f" ORDER BY {table.order()}"
-        query = f"SELECT {select_list(table)} FROM {table.relation}{where}{order}"
-        self._rows = iter(self._cursor.execute(query, values).to_arrow_reader(self._batch_rows))
+        select = select_list(table)
+        if self._in_order():
+            query = f"SELECT {select} FROM {table.relation}{where}"
+            self._rows = iter(self._cursor.execute(query, values).to_arrow_reader(self._batch_rows))
+            return
+        [[rows]] = self._cursor.execute(f"SELECT count(*) FROM {table.relation}{where}", values).fetchall()
+        parts = max(1, min(MOST_PARTS, -(-rows * usual_row_bytes(table.spec) // PART_BYTES)))
+        bounds = bounds_between(self._cursor, table, parts, where, values)
+        chosen: list[Any] = []
+        part = part_of(table, bounds, chosen)
+        namespace = "NULL" if table.roles.namespace is None else table.key("namespace")
+        keys = f"{namespace} IS NOT NULL AS {SPACED}, {namespace} AS {NAMESPACE}, {table.key('id')} AS {ID}"
+        query = f"SELECT {select}, {keys}, {part} AS {PART} FROM {table.relation}{where}"
+        found = self._cursor.execute(query, [*chosen, *values]).to_arrow_reader(_SPOOL_ROWS)
+        self._rows = in_order(found, len(bounds) + 1, self._batch_rows)
 
     def _in_order(self) -> bool:
         """Whether the rows stand in the order of their keys: reading 100,000 ids for it takes 3 to 11 ms."""
@@ -99,7 +121,7 @@ class Scan:
             same = pc.and_(same, pc.equal(spaces[1:], spaces[:-1]))
         place = same.index(pa.scalar(True)).as_py()
         doubled = ids[place].as_py() if place >= 0 else None
-        if doubled is None and self._behind is not None and _place_at(page, 0) == self._behind:
+        if doubled is None and self._behind is not None and place_at(page, 0) == self._behind:
             doubled = self._behind[1]
         if doubled is not None:
             raise DataInvalid(
@@ -111,6 +133,8 @@ class Scan:
         """Close the result and its connection, for now."""
         rows, self._rows = self._rows, None
         cursor, self._cursor = self._cursor, None
+        if hasattr(rows, "close"):  # what was put into files goes with it
+            rows.close()
         del rows
         self._store.file.readers.discard(self)
         if cursor is not None:
@@ -119,47 +143,3 @@ class Scan:
     def close(self) -> None:
         with self._store.file.lock:
             self.let_go()
-
-
-def place_from(held: Any) -> Place:
-    return (None if held[0] is None else str(held[0]), str(held[1]))
-
-
-def _place_at(page: pa.RecordBatch, row: int) -> Place:
-    spaces = page.schema.get_field_index("namespace")
-    return (None if spaces < 0 else page.column(spaces)[row].as_py(), page.column("id")[row].as_py())
-
-
-def last_place(page: pa.RecordBatch) -> Place:
-    return _place_at(page, page.num_rows - 1)
-
-
-def _compared(table: Table, bound: Place, values: list[Any], word: str) -> str:
-    """The id compared with that of a place, `<`, `>` or `>=`, within one namespace."""
-    values.append(bound[1])
-    return f"{table.key('id')} {word} CAST(? AS {table.types[table.roles.id]})"
-
-
-def _behind(table: Table, bound: Place, values: list[Any], word: str = ">") -> str:
-    if table.roles.namespace is None:
-        return _compared(table, bound, values, word)
-    ns, kind = table.key("namespace"), table.types[table.roles.namespace]
-    if bound[0] is None:
-        return f"({ns} IS NOT NULL OR {_compared(table, bound, values, word)})"
-    values += [bound[0], bound[0]]
-    return f"({ns} > CAST(? AS {kind}) OR ({ns} = CAST(? AS {kind}) AND {_compared(table, bound, values, word)}))"
-
-
-def _at_least(table: Table, bound: Place, values: list[Any]) -> str:
-    return _behind(table, bound, values, ">=")
-
-
-def _before(table: Table, bound: Place, values: list[Any]) -> str:
-    if table.roles.namespace is None:
-        return _compared(table, bound, values, "<")
-    ns, kind = table.key("namespace"), table.types[table.roles.namespace]
-    if bound[0] is None:
-        return f"({ns} IS NULL AND {_compared(table, bound, values, '<')})"
-    values += [bound[0], bound[0]]
-    less = _compared(table, bound, values, "<")
-    return f"({ns} IS NULL OR {ns} < CAST(? AS {kind}) OR ({ns} = CAST(? AS {kind}) AND {less}))"

@@ -41,6 +41,11 @@ class DuckSearch:
         self._store.table()
         return IndexState.READY
 
+    def search_options(self) -> Mapping[str, Any]:
+        """The extension does not tell with which breadth an index was made; its own is 64."""
+        there = bool(self._store.table().hnsw)
+        return {"index": self._store.index or "none", "ef_search": None} if there else {}
+
     def coverage(self) -> IndexCoverage:
         table = self._store.table()
         indexed = compared = 0

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from exitramp.arrow import record_keys, require_schema, stream_schema
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
+from exitramp.ports.index_settings import hnsw_of
 from exitramp.ports.tables import Roles
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores._duckdb_catalog import HNSW_METRICS, INDEX_KEY, names_in, relation_of
 from exitramp_adapters.stores._duckdb_file import close_quietly, load_vss, quoted, sdk, translated
-from exitramp_adapters.stores._duckdb_limits import BATCH_ROWS, LIMITS
+from exitramp_adapters.stores._duckdb_limits import BATCH_ROWS, INDEXED_LIMITS, LIMITS
 from exitramp_adapters.stores._duckdb_records import key_columns, keys_table, written
 from exitramp_adapters.stores._duckdb_table import HASH, ID_TYPES, Table, find, remark_of, type_of
 from exitramp_adapters.stores._duckdb_types import can_be_written
@@ -29,6 +30,7 @@ from exitramp_adapters.stores._duckdb_types import can_be_written
 if TYPE_CHECKING:
     from exitramp_adapters.stores.duckdb import DuckStore
 
+_SETTINGS: Final = {"m": "M", "ef_construction": "ef_construction", "ef_search": "ef_search"}
 _ID_FORMS: Final = {
     IdKind.UINT64: r"^(0|[1-9][0-9]{0,19})$",
     IdKind.INT64: r"^(0|-?[1-9][0-9]{0,18})$",
@@ -48,7 +50,7 @@ class DuckSink:
         self._highest: str | None = None  # no id in the table is greater: where all that come are, none is replaced
 
     def limits(self) -> SinkLimits:
-        return LIMITS
+        return INDEXED_LIMITS if self._store.index == "hnsw" else LIMITS
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
         where, name = str(self._store.address), self._store.address.require_collection()
@@ -309,11 +311,13 @@ def _require_ids(ids: pa.Array, kind: IdKind, where: str) -> None:
 
 
 def _index_statements(table: Table) -> list[str]:
-    """One HNSW index for each field that can have one and has none."""
+    """One HNSW index for each field that can have one and has none, with the settings of the graph there was first."""
     words = {metric: word for word, metric in HNSW_METRICS.items()}
+    told = hnsw_of(table.origin.spec.index) if table.origin is not None else None
+    settings = "".join(f", {_SETTINGS[name]} = {value}" for name, value in (told.told() if told else {}).items())
     return [
         f"CREATE INDEX {quoted(f'{table.spec.name}_{column}_hnsw')} ON {table.relation} USING HNSW ({quoted(column)})"
-        f" WITH (metric = '{words[vector.metric]}')"
+        f" WITH (metric = '{words[vector.metric]}'{settings})"
         for column, vector in table.roles.vectors.items()
         if vector.kind is VectorKind.DENSE and vector.dtype is DType.FLOAT32 and vector.metric in words
         if column not in table.hnsw

@@ -78,6 +78,8 @@ class Table:
     def key(self, role: str) -> str:
         """The SQL of the id or the namespace, to be compared and ordered by its bytes."""
         column = self.roles.id if role == "id" else str(self.roles.namespace)
+        if self.types[column].id in ("hugeint", "uhugeint"):  # which Arrow has no numbers for to sort by
+            return f"CAST({quoted(column)} AS VARCHAR)"
         collated = self.collated and self.types[column].id == "varchar"
         return f"({quoted(column)} COLLATE C)" if collated else quoted(column)
 
@@ -86,10 +88,6 @@ class Table:
 
     def namespace_text(self) -> str:
         return "NULL" if self.roles.namespace is None else f"CAST({self.key('namespace')} AS VARCHAR)"
-
-    def order(self) -> str:
-        namespace = "" if self.roles.namespace is None else f"{self.key('namespace')} NULLS FIRST, "
-        return f"{namespace}{self.key('id')}"
 
     def column_of(self, wanted: VectorField) -> str:
         return next(name for name, each in self.roles.vectors.items() if each == wanted)

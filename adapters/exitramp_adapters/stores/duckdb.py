@@ -2,7 +2,7 @@
 
 A source opens the file to be read only, and reads one snapshot: by the key, going on behind it where a scan is resumed.
 Where the rows stand in the order of their keys, as they do after a load in that order, they are read as they stand;
-else DuckDB sorts them, on the disk what does not fit into memory.
+else they are sorted, by way of files in the folder for temporary ones where they are more than 32 MiB.
 
 Every search compares all vectors, since an index of vss is an experiment in a file by DuckDB's own words. Options:
 `index=hnsw` has `finish` build such indexes and searches ask them; for tables and views of others `id`, `namespace`,
@@ -35,8 +35,9 @@ from exitramp.records import CollectionSpec, Finding, RecordKey, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores._duckdb_catalog import collection_names
 from exitramp_adapters.stores._duckdb_file import acquire, close_quietly, release, sdk, translated
+from exitramp_adapters.stores._duckdb_keys import bounds_between, last_place, place_from
 from exitramp_adapters.stores._duckdb_records import batch_of, key_columns, keys_table, select_list
-from exitramp_adapters.stores._duckdb_scan import Scan, last_place, place_from
+from exitramp_adapters.stores._duckdb_scan import Scan
 from exitramp_adapters.stores._duckdb_search import DuckSearch
 from exitramp_adapters.stores._duckdb_sink import DuckSink, same_key
 from exitramp_adapters.stores._duckdb_table import Table, find
@@ -139,27 +140,15 @@ class DuckSource:
         """Ranges of keys with about equally many records now; the first and the last are open."""
         if wanted <= 1:
             return [Partition()]
-        table = self._store.table()
-        rows = self.count()
-        parts = max(1, min(wanted, rows))
-        at = sorted({rows * part // parts for part in range(1, parts)})
-        bounds: list[tuple[str | None, str] | None] = [None]
-        if at:
-            numbered = (
-                f"SELECT {table.namespace_text()} AS ns, {table.id_text()} AS id,"
-                f" row_number() OVER (ORDER BY {table.order()}) - 1 AS place FROM {table.relation}"
-            )
-            wanted_rows = ", ".join(map(str, at))
-            bounds += [
-                (ns, id_)
-                for ns, id_ in self._store.ask(
-                    f"SELECT ns, id FROM ({numbered}) WHERE place IN ({wanted_rows}) ORDER BY place"
-                )
-            ]
-        bounds.append(None)
-        return [
-            Partition(part, len(bounds) - 1, json.dumps(bounds[part : part + 2])) for part in range(len(bounds) - 1)
-        ]
+        table, cursor = self._store.table(), self._store.cursor()
+        with translated(str(self._store.address)):
+            try:
+                found = bounds_between(cursor, table, wanted)
+            finally:
+                close_quietly(cursor)
+        bounds = [None, *found, None]
+        parts = len(bounds) - 1
+        return [Partition(part, parts, json.dumps(bounds[part : part + 2])) for part in range(parts)]
 
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
         require_page_rows(batch_rows)
