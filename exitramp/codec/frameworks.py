@@ -21,7 +21,7 @@ from exitramp.arrow import record_keys
 from exitramp.errors import DataInvalid, UsageError
 from exitramp.filters import Field
 from exitramp.payloads import decoded_payloads, payload_array
-from exitramp.records import CollectionSpec, RecordKey
+from exitramp.records import CollectionSpec, RecordKey, VectorKind
 
 LANGCHAIN: Final = "langchain"
 LLAMA_INDEX: Final = "llama-index"
@@ -49,13 +49,20 @@ class Arrangement(ABC):
         """A plain record in this arrangement. Raises `ValueError` for one that the framework could not have written."""
 
     def spec(self, spec: CollectionSpec) -> CollectionSpec:
-        return replace(spec, has_documents=True)
+        """With its documents, and its one dense field without a name: a framework has no other."""
+        named = _only_dense(spec)
+        vectors = tuple(replace(field, name="") if field.name == named else field for field in spec.vectors)
+        return replace(spec, has_documents=True, vectors=vectors)
 
     def arranged_spec(self, spec: CollectionSpec) -> CollectionSpec:
         return replace(spec, has_documents=self.beside)
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return self._changed(batch, self.plain, True)
+        found = self._changed(batch, self.plain, True)
+        dense = [name for name in found.schema.names if name == "vector" or name.startswith("vector:")]
+        if len(dense) != 1 or dense == ["vector"]:
+            return found
+        return found.rename_columns(["vector" if name == dense[0] else name for name in found.schema.names])
 
     def arranged(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return self._changed(batch, self.arrange, self.beside)
@@ -68,6 +75,9 @@ class Arrangement(ABC):
 
     def source_field(self, field: Field) -> Field:
         return field
+
+    def source_vector(self, name: str, spec: CollectionSpec) -> str:
+        return (_only_dense(spec) or "") if name == "" else name
 
     def _changed(
         self,
@@ -177,6 +187,12 @@ class LlamaIndexInPayload(Arrangement):
     def arrange(self, document: str | None, payload: Payload) -> tuple[str | None, Payload]:
         node = _node(payload)
         return None, {**(payload or {}), _NODE: _json(node | {"text": document or ""})}
+
+
+def _only_dense(spec: CollectionSpec) -> str | None:
+    """The name of the only dense field, if it has one."""
+    dense = [field.name for field in spec.vectors if field.kind is VectorKind.DENSE]
+    return dense[0] if len(dense) == 1 and dense[0] else None
 
 
 def _node(payload: Payload) -> dict[str, Any]:

@@ -61,6 +61,9 @@ class IdMap:
     def source_field(self, field: Field) -> Field:
         return field
 
+    def source_vector(self, name: str, spec: CollectionSpec) -> str:
+        return name
+
     def target_keys(self, keys: Sequence[RecordKey]) -> tuple[RecordKey, ...]:
         """The keys under which records of the source go from here on. Raises `DataInvalid` as `apply` does."""
         batch = pa.record_batch({"id": pa.array([key.id for key in keys], pa.string())})

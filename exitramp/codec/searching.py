@@ -11,7 +11,7 @@ from exitramp.arrow import record_keys
 from exitramp.codec.decoding import DecodingSource, decode_batch
 from exitramp.codec.filtering import NativeFilters
 from exitramp.codec.noticed import Noticed
-from exitramp.codec.views import View, filter_behind, seen, seen_keys
+from exitramp.codec.views import View, filter_behind, seen, seen_keys, vector_behind
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.filters import Filter
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexState, Query, SearchSettings, VectorSearch, VectorSource
@@ -47,6 +47,8 @@ class DecodingSearch:
         with_records: bool = False,
     ) -> Hits:
         """As the port says; `UsageError` as well for a filter that hangs on what the store keeps in another form."""
+        if self._views:
+            query = replace(query, field=vector_behind(self._views, query.field, self._source.layout.original))
         behind = where if where is None or not self._views else filter_behind(self._views, where)
         hits = self._decoded(query, k, behind, settings, with_records)
         if not self._views:

@@ -34,6 +34,10 @@ class View(Protocol):
         """Where a key of the payload, as it is seen, stands in the store."""
         ...
 
+    def source_vector(self, name: str, spec: CollectionSpec) -> str:
+        """What a vector field, as it is seen, is called in the store, whose collection is `spec`."""
+        ...
+
 
 def seen_spec(views: Iterable[View], spec: CollectionSpec) -> CollectionSpec:
     for view in views:
@@ -58,6 +62,16 @@ def keys_behind(views: Sequence[View], keys: Sequence[RecordKey]) -> Sequence[Re
     for view in reversed(views):
         keys = [found for found in map(view.source_key, keys) if found is not None]
     return keys
+
+
+def vector_behind(views: Sequence[View], name: str, spec: CollectionSpec) -> str:
+    """What a vector field that is seen as `name` is called in the store."""
+    specs = [spec]
+    for view in views:
+        specs.append(view.spec(specs[-1]))
+    for view, before in zip(reversed(views), reversed(specs[:-1]), strict=True):
+        name = view.source_vector(name, before)
+    return name
 
 
 def filter_behind(views: Sequence[View], where: Filter) -> Filter:

@@ -9,6 +9,7 @@ import pytest
 from langchain_chroma import Chroma
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_postgres import PGEngine, PGVectorStore
 from langchain_qdrant import QdrantVectorStore
 from qdrant_client import models
 
@@ -68,6 +69,44 @@ def test_a_retriever_finds_the_same_in_qdrant_and_back_in_chroma(cli: Cli, qdran
     assert found(third, filter={"tag": "t1"}) == filtered
     [new] = third.similarity_search("a new one", k=1)
     assert (new.page_content, new.metadata) == ("a new one", {"number": 1000})
+
+
+def in_postgres(address: str, name: str) -> PGVectorStore:
+    """LangChain's own class over the table that exitramp made, by the names of its columns."""
+    engine = PGEngine.from_connection_string(f"postgresql+psycopg:{address.partition(':')[2].partition('?')[0]}")
+    return PGVectorStore.create_sync(
+        engine,
+        Embedded(),
+        name,
+        id_column="id",
+        content_column="document",
+        embedding_column="embedding",
+        metadata_json_column="payload",
+    )
+
+
+def test_a_retriever_finds_the_same_in_postgres_and_back_in_chroma(cli: Cli, postgres: str) -> None:
+    in_chroma(Path("old"), "articles").add_documents(DOCUMENTS)
+    before = found(in_chroma(Path("old"), "articles"))
+    cli("copy", "chroma:./old#articles", f"{postgres}#articles", "--layout", "langchain", code=0)
+    second = in_postgres(postgres, "articles")
+    assert found(second) == before
+    second.add_documents([Document("a new one", metadata={"number": 1000})])
+    cli("copy", f"{postgres}#articles", "chroma:./new#articles", "--layout", "langchain", code=0)
+    third = in_chroma(Path("new"), "articles")
+    assert found(third) == before
+    assert third.similarity_search("a new one", k=1)[0].metadata == {"number": 1000}
+
+
+def test_a_table_that_langchain_made_goes_to_qdrant(cli: Cli, postgres: str, qdrant: str) -> None:
+    engine = PGEngine.from_connection_string(f"postgresql+psycopg:{postgres.partition(':')[2].partition('?')[0]}")
+    engine.init_vectorstore_table("theirs", vector_size=24)
+    first = PGVectorStore.create_sync(engine, Embedded(), "theirs")
+    first.add_documents(DOCUMENTS)
+    before = found(first)
+    options = "id=langchain_id&document=content&payload=langchain_metadata&metric=cosine"
+    cli("copy", f"{postgres}?{options}#theirs", f"{qdrant}#theirs", "--layout", "langchain", code=0)
+    assert found(in_qdrant(qdrant, "theirs")) == before
 
 
 def test_a_dump_between_holds_texts_as_documents(cli: Cli, qdrant: str) -> None:
