@@ -189,8 +189,8 @@ def estimate(
     pages = sum(max(1, math.ceil(count / PAGE_IDS)) for count in counts.values())
     last = sum(units_of_fetch(count % PAGE_IDS) for count in counts.values() if count % PAGE_IDS)
     fetch_units = sum(count // PAGE_IDS for count in counts.values()) * units_of_fetch(PAGE_IDS) + last
-    list_rate = min(LISTS_PER_SECOND, lanes / REQUEST_SECONDS)
-    fetch_rate = min(FETCHES_PER_SECOND, in_flight / REQUEST_SECONDS)
+    list_rate = min(0.9 * LISTS_PER_SECOND, lanes / REQUEST_SECONDS)
+    fetch_rate = min(0.9 * FETCHES_PER_SECOND, in_flight / REQUEST_SECONDS)
     record_bytes = RECORD_BYTES + NUMBER_BYTES * numbers
     ids_bytes = 50 * rows
     lines = (

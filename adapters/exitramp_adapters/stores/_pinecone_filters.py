@@ -2,8 +2,8 @@
 
 Documented: `$eq` on texts, numbers and booleans, where a list of texts takes on each of its values; `$in` on texts and
 numbers, at most 10,000; `$gt` and its like on numbers; `$exists`; `$and`, `$or`; `$not` around a field's condition.
-What `$not` makes of a record without the field is not said, so that one more condition asks for those. Keys begin with no
-`$`; whether a dot in one means anything is not said, so that a filter on such a key is refused.
+What `$not` makes of a record without the field is not said, so that one more condition asks for those. Keys begin with
+no `$`; whether a dot in one means anything is not said, so that a filter on such a key is refused.
 """
 
 from __future__ import annotations

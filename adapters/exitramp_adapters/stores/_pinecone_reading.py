@@ -20,7 +20,14 @@ from typing import Any, Final, TypeVar
 
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, StoreRejected
-from exitramp_adapters.stores._pinecone_budget import FETCHES_PER_SECOND, PAGE_IDS, Budget, number, units_of_fetch
+from exitramp_adapters.stores._pinecone_budget import (
+    FETCHES_PER_SECOND,
+    LISTS_PER_SECOND,
+    PAGE_IDS,
+    Budget,
+    number,
+    units_of_fetch,
+)
 from exitramp_adapters.stores._pinecone_client import Connection, native_namespace
 
 T = TypeVar("T")
@@ -69,9 +76,9 @@ class Reader:
         self.budget = budget
         address = connection.address
         self.in_flight = int(number(address, "in_flight") or IN_FLIGHT)
-        rate = address.option("fetches_per_second")
-        self._spacing = 0.0 if rate == "0" else 1 / (number(address, "fetches_per_second") or FETCHES_PER_SECOND)
-        self._next_fetch = 0.0
+        free = address.option("fetches_per_second") == "0"
+        fetches = 0.0 if free else number(address, "fetches_per_second") or FETCHES_PER_SECOND
+        self._turns = {"fetch": Turns(fetches), "list": Turns(0.0 if free else LISTS_PER_SECOND)}
         self._lock = threading.Lock()
         self._missing = 0
 
@@ -85,6 +92,7 @@ class Reader:
         refused = self.budget.reserve_list()
         if refused is not None:
             raise Stopped(refused)
+        self._turns["list"].wait()
         page, seconds = self._asked(
             lambda index: index.list_paginated(
                 prefix=range_.prefix or None,
@@ -101,7 +109,7 @@ class Reader:
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> list[Any]:
         """The records with these ids in their order; what is not there is left out. Room for them was reserved."""
-        self._take_turn()
+        self._turns["fetch"].wait()
         units = units_of_fetch(len(ids))
         try:
             answer, seconds = self._asked(
@@ -127,15 +135,6 @@ class Reader:
             self.budget.release(units=units, rows=rows)
             raise
         return answer, time.monotonic() - began
-
-    def _take_turn(self) -> None:
-        """A request too many in a second is refused, and then all of them wait: so they are sent evenly."""
-        with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next_fetch)
-            self._next_fetch = at + self._spacing
-        if at > now:
-            time.sleep(at - now)
 
     def divided(self, namespace: str, wanted: int) -> list[Range]:
         """Ranges of a namespace, disjoint and together everything, until `wanted` of them have more than a page.
@@ -185,6 +184,26 @@ class Reader:
             return [future.result() for future in [flights.send(request) for request in requests]]
         finally:
             flights.close()
+
+
+class Turns:
+    """Spreads requests evenly: one too many in a second is refused, and all of them wait then. `most` 0 is any number.
+
+    At nine tenths of what is let through, since they do not arrive as evenly as they are sent.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._spacing_seconds = 1 / (0.9 * most) if most else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            at = max(now, self._next)
+            self._next = at + self._spacing_seconds
+        if at > now:
+            time.sleep(at - now)
 
 
 class Flights:
