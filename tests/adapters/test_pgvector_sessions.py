@@ -67,6 +67,7 @@ def fill(where: str, count: int) -> None:
     sink.create(SPEC, Origin(SPEC, "0"))
     for start in range(0, count, 500):
         sink.upsert(batch_from_rows(rows(min(500, count - start), start=start), SPEC))
+    sink.flush()
     store.close()
 
 
@@ -111,8 +112,9 @@ def test_a_role_that_may_only_select_reads_everything_and_cannot_write(harness: 
     store.close()
     assert len(ids_of(mine)) == 30
     sink = open_store(mine).sink()
+    sink.upsert(batch_from_rows(rows(1, start=99), SPEC))
     with pytest.raises(StoreRejected, match="permission denied"):
-        sink.upsert(batch_from_rows(rows(1, start=99), SPEC))
+        sink.flush()
     with pytest.raises(StoreRejected, match="permission denied"):
         open_store(as_user(address(harness, "other"), "reader")).sink().create(SPEC, Origin(SPEC, "0"))
     assert open_store(where).source().identity().can_write is True
@@ -237,9 +239,10 @@ def test_a_session_that_is_ended_by_an_administrator_is_worth_another_try(harnes
     with pytest.raises(StoreUnavailable) as caught:
         source.count()
     assert caught.value.retryable
-    with pytest.raises(StoreUnavailable):
-        sink.upsert(batch_from_rows(rows(5, start=50), SPEC))
     sink.upsert(batch_from_rows(rows(5, start=50), SPEC))
+    with pytest.raises(StoreUnavailable):
+        sink.flush()
+    sink.flush()  # by a session that is made anew
     assert source.count() == 55
     store.close()
 
@@ -254,8 +257,9 @@ def test_values_stand_in_no_error_of_the_servers(harness: PgvectorHarness) -> No
     spec = CollectionSpec("strict", IdKind.INT64, (field,))
     sink = open_store(address(harness, "strict")).sink()
     sink.create(spec, Origin(spec, "0"))
+    sink.upsert(batch_from_rows([Row("1", payload={"name": "secret-value"})], spec))
     with pytest.raises(DataInvalid, match="strict_name_check") as caught:
-        sink.upsert(batch_from_rows([Row("1", payload={"name": "secret-value"})], spec))
+        sink.flush()
     assert "secret-value" not in str(caught.value)
 
 
@@ -269,8 +273,9 @@ def test_records_that_a_trigger_holds_back_are_missed(harness: PgvectorHarness) 
         "CREATE TRIGGER held BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION held()",
     )
     sink = open_store(where).sink()
+    sink.upsert(batch_from_rows(rows(4, start=5), SPEC))
     with pytest.raises(StoreRejected, match="of 4 records 3 landed"):
-        sink.upsert(batch_from_rows(rows(4, start=5), SPEC))
+        sink.flush()
     assert len(ids_of(where)) == 2
 
 
@@ -351,13 +356,14 @@ def test_a_connection_that_is_cut_in_a_load_leaves_all_of_a_batch_or_none(
         sink = store.sink()
         sink.create(SPEC, Origin(SPEC, "0"))
         batch = batch_from_rows(rows(1000, start=10), SPEC)
+        sink.upsert(batch)
         cutter.after["up"] = 100_000
         with pytest.raises(StoreUnavailable) as caught:
-            sink.upsert(batch)
+            sink.flush()
         assert caught.value.retryable
         assert len(ids_of(where)) == 10
         cutter.after["up"] = 2**60
-        sink.upsert(batch)
+        sink.flush()  # what could not be sent was kept
         store.close()
     assert len(ids_of(where)) == 1010
 

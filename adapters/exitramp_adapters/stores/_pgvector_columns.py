@@ -73,6 +73,9 @@ def _key_columns(batch: pa.RecordBatch, shape: Shape, ids: Sequence[str]) -> lis
         for space in spaces:
             require_text(space or "", f"the namespace {space!r}")
         columns.append(_text_column(shape.namespace, [None if space is None else space.encode() for space in spaces]))
+    [first, *others] = shape.ids
+    if not others and first.type.name == "text" and not first.type.is_array and not _has_zero(batch.column("id")):
+        return [*columns, _text_column(first, batch.column("id").cast(pa.binary()).to_pylist())]
     parts = list(zip(*(id_parts(id_, shape) for id_ in ids), strict=True))
     for column, texts in zip(shape.ids, parts, strict=True):
         encode = _key_encoder(column)
@@ -99,10 +102,19 @@ def _text_column(column: Column, cells: Sequence[bytes | None]) -> Out:
     return Out(column, wire.framed(cells), as_text=not is_text)
 
 
+def _has_zero(texts: pa.Array) -> bool:
+    """Whether one of them has the character zero: 0.05 us for 400 bytes, where asking for it as a pattern takes 0.4."""
+    _, bounds, data = texts.buffers()
+    if data is None or not len(texts):
+        return False
+    first, last = np.frombuffer(bounds, np.int32, len(texts) + 1, 4 * texts.offset)[[0, -1]].tolist()
+    return bytes(memoryview(data)[first:last]).find(b"\x00") >= 0
+
+
 def _document_column(texts: pa.Array, column: Column, extras: Sequence[dict[str, Any]], ids: Sequence[str]) -> Out:
     cells: list[bytes | None] = texts.cast(pa.binary()).to_pylist()
-    odd = pc.fill_null(pc.match_substring(texts, json_form.ZERO), False)
-    if odd.true_count:
+    if _has_zero(texts):
+        odd = pc.fill_null(pc.match_substring(texts, json_form.ZERO), False)
         for row in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
             text = (cells[row] or b"").decode("utf-8")
             if not extras:

@@ -185,29 +185,33 @@ def payload_texts(texts: Sequence[bytes | None], types: Mapping[int, Any], ids: 
 
     orjson turns a simple one into its canonical form in 1.0 us for 450 bytes; our own rules take 9.
     """
-    found: list[bytes | None] = list(texts)
     simple = _simple(texts)
+    dumps, sorted_keys = orjson.dumps, orjson.OPT_SORT_KEYS
+    found: list[bytes | None]
+    try:
+        # Read as one list, which takes two thirds of the time of reading each.
+        plain = [text if text is not None and look else b"null" for text, look in zip(texts, simple, strict=True)]
+        read = orjson.loads(b"[" + b",".join(plain) + b"]")
+        found = [None if value is None else dumps(value, option=sorted_keys) for value in read]
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # one is nested deeper than it goes
+        found = [None] * len(texts)
     for row, text in enumerate(texts):
-        if text is None:
-            continue
-        if simple[row] and row not in types:
-            try:
-                found[row] = orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
-                continue
-            except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # nested deeper than it goes
-                pass
-        try:
-            value = join(parsed(text), types.get(row))
-            found[row] = canonical.dumps(value, keys_are_text=True).encode("utf-8")
-        except DataInvalid as error:
-            raise DataInvalid(f"the payload of the record '{ids[row]}': {error.message}") from error
+        if text is not None and (found[row] is None or row in types):
+            found[row] = _canonical(text, types.get(row), ids[row])
     return pa.array(found, pa.binary()).cast(pa.string())
+
+
+def _canonical(text: bytes, types: Any, id_: str) -> bytes:
+    try:
+        return canonical.dumps(join(parsed(text), types), keys_are_text=True).encode("utf-8")
+    except DataInvalid as error:
+        raise DataInvalid(f"the payload of the record '{id_}': {error.message}") from error
 
 
 def values(texts: Sequence[bytes | None], ids: Sequence[str], *, what: str) -> list[Any]:
     """What JSON texts hold, exactly: a number that no double is becomes a decimal."""
     simple = _simple(texts)
-    found = []
+    found: list[Any] = []
     for row, text in enumerate(texts):
         try:
             found.append(None if text is None else orjson.loads(text) if simple[row] else parsed(text))

@@ -216,24 +216,27 @@ def copied_pages(
     if result.status != pq.ExecStatus.COPY_OUT:
         raise errors.error_from_result(result)
     page: list[memoryview] = []
-    held, first = 0, True
-    while True:
-        size, row = connection.get_copy_data(1)
-        if size > len(_END):
-            if first:
-                row, first = _without_head(row), False
-                size = len(row)
-                if size <= len(_END):
-                    continue
-            if held >= most_bytes or len(page) >= most_rows:
-                yield page, False
-                page, held = [], 0
-            page.append(row)
-            held += size
-        elif size == 0:
+    rows, room, get = most_rows, most_bytes, connection.get_copy_data
+    size, row = 0, memoryview(b"")
+    while size == 0:
+        size, row = get(1)
+        if size == 0:
             _wait(connection)
-        elif size < 0:
-            break
+    if size > 0:  # the head, and the first row behind it
+        row = _without_head(row)
+        size = len(row)
+    while size >= 0:
+        if size > _END_BYTES:  # three comparisons and no call: what is done here is done for every row
+            if not rows or room <= 0:
+                yield page, False
+                page, rows, room = [], most_rows, most_bytes
+            page.append(row)
+            rows -= 1
+            room -= size
+        size, row = get(1)
+        while size == 0:
+            _wait(connection)
+            size, row = get(1)
     result = _result(connection)
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise errors.error_from_result(result)
@@ -257,7 +260,8 @@ def _without_head(row: memoryview) -> memoryview:
 
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
-_END: Final = b"\xff\xff"
+_END_BYTES: Final = 2
+"""Of the mark behind the last row; a row is longer."""
 
 
 def _result(connection: Any) -> Any:

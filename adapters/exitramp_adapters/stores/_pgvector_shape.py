@@ -203,17 +203,17 @@ def _roles(
     namespace = address.option("namespace")
     key = [name for name in table.key if name != namespace]
     said = address.option("id")
-    parts = [said] if said is None or said in names or "," not in said else said.split(",")
+    parts = [] if said is None else [said] if said in names or "," not in said else said.split(",")
     if said is None and len(key) > 1:
         listed, texts = ",".join(key), [name for name in key if table.column(name).type.name in TEXTS]
         hint = f"say ?id={listed}, and an id is the list of them"
         hint += f"; or, where one of them is a tenant, ?namespace={(texts or key)[0]}" if len(key) == 2 else ""
         raise UsageError(f"{address}: its key has {len(key)} columns: {', '.join(key)}", hint=hint)
-    first, *rest = parts
+    rest = parts[1:]
     unknown = [name for name in rest if name not in names]
     if unknown:
         raise UsageError(f"{address}: id={unknown[0]}: there is no such column", hint=f"there are {', '.join(names)}")
-    asked = replace(address, options=dict(address.options) | ({} if first is None else {"id": first}))
+    asked = replace(address, options=dict(address.options) | ({"id": parts[0]} if parts else {}))
     roles = roles_in(asked, [name for name in names if name not in rest], key=key, vectors=fields)
     return roles, (table.column(roles.id), *(table.column(name) for name in rest))
 

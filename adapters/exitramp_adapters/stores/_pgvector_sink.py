@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -24,11 +24,23 @@ from exitramp_adapters.stores._pgvector_tables import build_indexes, keep_note, 
 
 _STAGE: Final = "exitramp_stage"
 _DELETED_AT_ONCE: Final = 5_000
+# Rows/s at 384 numbers, of a bare copy of all at once: 0.58 with a transaction for each 1,000 of 2 kB, 0.76 for 2,000.
+_KEPT_BYTES: Final = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One batch, ready to be copied."""
+
+    columns: Sequence[Out]
+    data: bytes
+    rows: int
 
 
 class PgvectorSink:
-    """Each call is committed, and so on the disk, when it returns: had a flush to do it, a connection that was cut and
-    made again between two calls would lose the first of them without a word."""
+    """What is written is kept here until a flush, or until it is much, and then goes in one transaction, which is on
+    the disk when it returns. Nothing is ever left uncommitted between two calls: a connection that was cut and made
+    again between them would lose it without a word. What could not be sent is kept, for whoever tries again."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -37,6 +49,7 @@ class PgvectorSink:
         self._spec: CollectionSpec | None = None
         self._collisions = 0
         self._item_types: dict[str, int] = {}
+        self._parts: list[_Part] = []
 
     def limits(self) -> SinkLimits:
         return LIMITS
@@ -62,29 +75,40 @@ class PgvectorSink:
     def upsert(self, batch: pa.RecordBatch) -> None:
         """Replace whole records. A copy straight into the table is twice as fast as one that looks for what is there,
         and is taken back as a whole where an id is."""
-        import psycopg
-
         shape, where = self._described(), str(self._server.address)
         require_schema(batch, shape.spec, where=where)
         if batch.num_rows > BATCH_ROWS:
             raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {BATCH_ROWS}")
         if not batch.num_rows:
             return
+        if sum(len(part.data) for part in self._parts) >= _KEPT_BYTES:
+            self._send()
         with self._server.writing() as session:
             columns = columns_of(session, batch, shape, self._item_types, where=where)
-            data = wire.rows([column.cells for column in columns])
-            if self._collisions < 2 and not any(column.as_text for column in columns):
+        self._parts.append(_Part(columns, wire.rows([column.cells for column in columns]), batch.num_rows))
+
+    def _send(self) -> None:
+        import psycopg
+
+        shape, where, parts = self._described(), str(self._server.address), self._parts
+        if not parts:
+            return
+        with self._server.writing() as session:
+            if self._collisions < 2 and not any(out.as_text for out in parts[0].columns):
                 try:
                     with session.transaction():
-                        _copy(session, shape.table.sql, columns, data, batch.num_rows, where=where)
-                    self._collisions = 0
+                        _copy(session, shape.table.sql, parts, where=where)
+                    self._parts, self._collisions = [], 0
                     return
                 except psycopg.errors.UniqueViolation:
                     self._collisions += 1
             with session.transaction():
-                _merge(session, shape, columns, data, batch.num_rows, where=where)
+                for part in parts:  # one after the other, since an id may stand in several
+                    _merge(session, shape, part, where=where)
+            self._parts = []
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
+        self._send()
         selection = Selection(self._described())
         for start in range(0, len(keys), _DELETED_AT_ONCE):
             found = selection.where_keys(keys[start : start + _DELETED_AT_ONCE])
@@ -94,10 +118,11 @@ class PgvectorSink:
                 session.execute(f"DELETE FROM {selection.shape.table.sql} WHERE {found[0]}", found[1])
 
     def flush(self) -> None:
-        """Every call was on the disk when it returned."""
+        self._send()
 
     def finish(self, account: TransferAccount) -> None:
         """Build indexes, let columns that count go on behind what was written, and let the planner know the table."""
+        self._send()
         shape = self._described()
         with self._server.writing() as session:
             if shape.note is None:
@@ -110,7 +135,8 @@ class PgvectorSink:
             session.execute(f"ANALYZE {shape.table.sql}", [])
 
     def close(self) -> None:
-        """The store closes its sessions."""
+        """What was not flushed is lost; the store closes its sessions."""
+        self._parts = []
 
     def _described(self) -> Shape:
         if self._shape is None:
@@ -148,13 +174,16 @@ def _item_types(session: Any, shape: Shape) -> dict[str, int]:
     return found
 
 
-def _copy(session: Any, table: str, columns: Sequence[Out], data: bytes, rows: int, *, where: str) -> None:
-    names = ", ".join(quoted(column.column.name) for column in columns)
+def _copy(session: Any, table: str, parts: Sequence[_Part], *, where: str) -> None:
+    names = ", ".join(quoted(out.column.name) for out in parts[0].columns)
     with session.cursor() as cursor:
         statement = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
         with cursor.copy(statement.replace("%%", "%")) as copy:  # alone of all it is sent without parameters
-            copy.write(wire.HEAD + data + wire.END)
-        _require_all(cursor.rowcount, rows, where=where)
+            copy.write(wire.HEAD)
+            for part in parts:
+                copy.write(part.data)
+            copy.write(wire.END)
+        _require_all(cursor.rowcount, sum(part.rows for part in parts), where=where)
 
 
 def _require_all(landed: int, rows: int, *, where: str) -> None:
@@ -164,15 +193,17 @@ def _require_all(landed: int, rows: int, *, where: str) -> None:
         )
 
 
-def _merge(session: Any, shape: Shape, columns: Sequence[Out], data: bytes, rows: int, *, where: str) -> None:
+def _merge(session: Any, shape: Shape, part: _Part, *, where: str) -> None:
     """By way of a table of this session's own, in which what is not in its column's type is text."""
+    columns = part.columns
     stage = f"{_STAGE}_{shape.table.oid}"
     types = ", ".join(
         f"{quoted(out.column.name)} {'text' if out.as_text else out.column.written.replace('%', '%%')}"
         for out in columns
     )
     session.execute(f"CREATE TEMP TABLE IF NOT EXISTS {stage} ({types}) ON COMMIT DELETE ROWS", [])
-    _copy(session, f"pg_temp.{stage}", columns, data, rows, where=where)
+    session.execute(f"TRUNCATE pg_temp.{stage}", [])
+    _copy(session, f"pg_temp.{stage}", [part], where=where)
     names = ", ".join(quoted(out.column.name) for out in columns)
     cast = {out.column.name: f"s.{quoted(out.column.name)}{_cast(out)}" for out in columns}
     keys = [column.name for column in shape.keys]
@@ -198,7 +229,7 @@ def _merge(session: Any, shape: Shape, columns: Sequence[Out], data: bytes, rows
         [],
     )
     if others:
-        _require_all(cursor.rowcount, rows, where=where)
+        _require_all(cursor.rowcount, part.rows, where=where)
 
 
 def _cast(out: Out) -> str:
