@@ -35,6 +35,7 @@ _PORT: Final = 8000
 SQLITE_NAME: Final = "chroma.sqlite3"
 _SHOWN_CHARACTERS: Final = 200
 _LOCK_SECONDS: Final = 5.0
+_MAKE_IT: Final = "exitramp makes none: make it first with chromadb.AdminClient's create_tenant and create_database"
 _REFUSAL: Final = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 _OPENED: Final[set[Path]] = set()
 """The paths that this process has opened."""
@@ -52,6 +53,7 @@ class Connection:
             "database": address.option("database") or DEFAULT_DATABASE,
         }
         self.close = release
+        self.address = address
 
     def collection(self, name: str) -> Any:
         """The collection as it is now. Raises the SDK's error if it is not there."""
@@ -82,22 +84,64 @@ def open_embedded(address: Address, path: Path) -> Connection:
                 _require_unlocked(address, path)
                 if not upgrades(address):
                     _require_current(address, path)
-            client = chromadb.PersistentClient(
-                path=str(path),
-                settings=_settings(),
-                **{name: value for name in ("tenant", "database") if (value := address.option(name)) is not None},
-            )
+            client = chromadb.PersistentClient(path=str(path), settings=_settings())
     except StoreRejected as error:
         if "different settings" in str(error.__cause__):
             raise StoreRejected(
                 f"{address} is open in this process already, by a chromadb client with other settings",
                 hint="close that client first, or give it Settings(anonymized_telemetry=False)",
             ) from error
-        if isinstance(error.__cause__, ValueError) and "tenant" in str(error.__cause__):
-            raise StoreRejected(f"{address}: there is no such tenant or database") from error
         raise
     _OPENED.add(path)
     return Connection(client._server, address, client.close)
+
+
+def placed(connection: Connection) -> Connection:
+    """`connection`, if there is the tenant and the database that its address names.
+
+    Asked since Chroma lists nothing and says nothing where either is missing. Raises `StoreRejected`: neither is made.
+    """
+    if not _names_place(connection.address):
+        return connection
+    try:
+        missing = _missing_place(connection)
+    except BaseException:
+        connection.close()
+        raise
+    if missing:
+        connection.close()
+        raise StoreRejected(f"{connection.address}: {missing[0]}", hint=missing[1])
+    return connection
+
+
+def _missing_place(connection: Connection) -> tuple[str, str] | None:
+    from chromadb import errors
+
+    server, tenant, database = connection.server, connection.place["tenant"], connection.place["database"]
+    with translated(connection.address):
+        try:
+            server.get_database(database, tenant=tenant)
+        except errors.NotFoundError:
+            pass
+        else:
+            return None
+        try:
+            server.get_tenant(tenant)
+        except errors.NotFoundError:
+            return f"there is no tenant {tenant!r}", f"{_MAKE_IT}; ?tenant= names another"
+        listed = ", ".join(repr(each["name"]) for each in server.list_databases(limit=20, offset=0, tenant=tenant))
+        hint = f"{_MAKE_IT}; the databases there are: {listed or 'none'}"
+        return f"the tenant {tenant!r} has no database {database!r}", hint
+
+
+def require_no_place(address: Address) -> None:
+    """Raises `StoreRejected` where an address names a tenant or a database of files that are not there yet."""
+    if _names_place(address):
+        raise StoreRejected(f"{address}: a new Chroma has only its own tenant and database", hint=_MAKE_IT)
+
+
+def _names_place(address: Address) -> bool:
+    return address.option("tenant") is not None or address.option("database") is not None
 
 
 def _require_usable(path: Path) -> None:

@@ -50,6 +50,7 @@ LIMITS: Final = SinkLimits(
     adopts_empty=False,  # what an application made stays its own
     batch_rows=WRITE_ROWS,
     durable=True,
+    index_settings=frozenset({"m", "ef_construction", "ef_search"}),
 )
 LEAST_NORM: Final = 1e-21
 GREATEST_NORM: Final = 1.8e19

@@ -65,8 +65,11 @@ class OpenedChroma:
                 raise StoreUnavailable(f"{self.address} was closed", hint="open it again")
             if self._connection is None:
                 if self.path is None:
-                    self._connection = client.open_http(self.address, self._network)
-                elif make or self.exists:
+                    self._connection = client.placed(client.open_http(self.address, self._network))
+                elif self.exists:
+                    self._connection = client.placed(client.open_embedded(self.address, self.path))
+                elif make:
+                    client.require_no_place(self.address)
                     self._connection = client.open_embedded(self.address, self.path)
                 else:
                     raise CollectionMissing(
@@ -102,13 +105,15 @@ class OpenedChroma:
             raise CollectionMissing(error.message, hint=f"the collections there are: {listed}") from error
         return held
 
-    def make(self, configuration: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-        """Make the collection, and the files around it if they are not there."""
+    def make(self, configuration: Mapping[str, Any], schema: Any, metadata: Mapping[str, Any]) -> None:
+        """Make the collection, and the files around it if they are not there. A schema goes in place of the
+        configuration, since Chroma does not take both."""
         connection = self.connected(make=True)
         with self.calling():
             model = connection.server.create_collection(
                 name=self.address.require_collection(),
-                configuration=dict(configuration),
+                configuration=dict(configuration) if schema is None else None,
+                schema=schema,
                 metadata=dict(metadata),
                 **connection.place,
             )
@@ -149,7 +154,12 @@ class OpenedChroma:
             "", VectorKind.DENSE, DType.FLOAT32, self.metric(found), dimensions, embedding_model(function)
         )
         metadata = {key: value for key, value in user_metadata(found.metadata or {}).items() if key != ORIGIN_KEY}
-        told = {"hnsw": config.get("hnsw"), "spann": config.get("spann"), "embedding_function": function.get("name")}
+        told = {
+            "hnsw": config.get("hnsw"),
+            "spann": config.get("spann"),
+            "embedding_function": function.get("name"),
+            "schema": getattr(found.get_model(), "serialized_schema", None),
+        }
         return CollectionSpec(
             found.name, IdKind.STRING, (field,), has_documents=True, index={INDEX_KEY: told | {"metadata": metadata}}
         )
@@ -229,13 +239,6 @@ class OpenedChroma:
                 f"{self.address}: the collection's metadata {ORIGIN_KEY!r} does not say where the records came from"
             ) from error
         return note
-
-
-def index_settings(told: Mapping[str, Any]) -> dict[str, int]:
-    """How a Chroma collection's index was made, as far as it bears on what a search finds."""
-    hnsw = told.get("hnsw") or {}
-    names = ("ef_construction", "max_neighbors", "ef_search", "sync_threshold")
-    return {name: hnsw[name] for name in names if isinstance(hnsw.get(name), int)}
 
 
 def user_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from exitramp.records import UNKNOWN, CollectionSpec, EmbeddingModel, Metric, Re
 from exitramp_adapters.stores._chroma_limits import GREATEST_NORM, LEAST_NORM, LIMITS
 
 EVERYTHING: Final = ["embeddings", "documents", "metadatas", "uris"]
+_SCALARS: Final = (str, bool, int, float, list, dict, type(None))
 URI_KEY: Final = "chroma:uri"
 """The payload key for a record's URI: Chroma's own name for it, which no metadata of a user can have."""
 
@@ -34,7 +35,7 @@ def records_batch(ids: Sequence[str], columns: Mapping[str, Any], spec: Collecti
     metadatas, uris, documents = columns["metadatas"], columns["uris"], columns["documents"]
     payloads: list[dict[str, Any] | None] = []
     for row in order:
-        metadata = metadatas[row]
+        metadata = _plain(metadatas[row])
         if uris[row] is not None:
             metadata = (metadata or {}) | {URI_KEY: uris[row]}
         payloads.append(metadata)
@@ -47,6 +48,13 @@ def records_batch(ids: Sequence[str], columns: Mapping[str, Any], spec: Collecti
         ],
         schema=stream_schema(spec),
     )
+
+
+def _plain(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Metadata as JSON has it: a sparse vector, which only Chroma Cloud keeps, as it goes over the wire."""
+    if metadata is None:
+        return None
+    return {key: value if isinstance(value, _SCALARS) else value.to_dict() for key, value in metadata.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +186,21 @@ def _rows(matrix: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(matrix.any(axis=1))
 
 
-def query_vector(query: Query, dimensions: int | None, *, k: int, settings: SearchSettings) -> npt.NDArray[np.float32]:
-    """float32[dimensions] to search with. Raises `UsageError` for whatever Chroma cannot honour."""
+def query_vector(
+    query: Query, dimensions: int | None, *, k: int, settings: SearchSettings, own: Mapping[str, Any]
+) -> npt.NDArray[np.float32]:
+    """float32[dimensions] to search with. Raises `UsageError` for whatever Chroma cannot honour: `own` is what the
+    collection is searched by, and a search may only ask for just that."""
     if settings.exact:
         raise UsageError("Chroma has no exact search", hint="it answers from its index alone")
-    for option in settings.options:
-        raise UsageError(f"Chroma has no search option {option!r}", hint="ef_search is set where a collection is made")
+    for option, value in settings.options.items():
+        if option not in own:
+            raise UsageError(f"Chroma has no search option {option!r}", hint=f"it has: {', '.join(own) or 'none'}")
+        if value != own[option] or isinstance(value, bool):
+            raise UsageError(
+                f"the collection is searched with its own {option}, {own[option]}, and no search has another",
+                hint=f"change the collection: collection.modify(configuration={{'hnsw': {{'{option}': …}}}})",
+            )
     if query.field or query.dense is None or query.multi is not None or query.sparse is not None:
         raise UsageError("Chroma is asked with one dense vector, for its only field ''")
     if k < 1:

@@ -17,8 +17,9 @@ from exitramp.ports.collection_metadata import KEY
 from exitramp.records import CollectionSpec, RecordKey, VectorField
 from exitramp_adapters.stores._chroma_leftovers import leftovers
 from exitramp_adapters.stores._chroma_limits import INDEX_KEY, LIMITS, SPACES, WRITE_ROWS, is_name
-from exitramp_adapters.stores._chroma_opened import ORIGIN_KEY, OpenedChroma, index_settings, user_metadata
+from exitramp_adapters.stores._chroma_opened import ORIGIN_KEY, OpenedChroma, user_metadata
 from exitramp_adapters.stores._chroma_records import Columns, columns_of, native_ids
+from exitramp_adapters.stores._chroma_settings import graph_of, made_schema, spann_of
 
 _WRITE_BYTES: Final = 16 * 2**20  # a server takes 40 MB a request, in which vectors are a third longer
 # After so many records Chroma rewrites its index files in place, which a kill must not meet; its own default is 1000.
@@ -57,12 +58,17 @@ class ChromaSink:
                 self._field = field
                 return
         told = spec.index.get(INDEX_KEY) or {}
-        hnsw = index_settings(told)
+        hnsw = graph_of(spec.index)
         note = {"origin": origin.to_json(), "dimensions": field.dimensions, "sync": hnsw.get("sync_threshold")}
         if chroma.path is not None:
             hnsw["sync_threshold"] = _LOADING_SYNC_ROWS
+        space, spann = SPACES[field.metric], spann_of(spec.index)
+        schema = made_schema(spec.index, space, hnsw)
+        graph = {"hnsw": {"space": space, **hnsw}}
         chroma.make(
-            {"hnsw": {"space": SPACES[field.metric], **hnsw}},
+            # A server of one's own makes a graph of it, with settings of its own.
+            graph if spann is None or chroma.path is not None else {"spann": {"space": space, **spann}},
+            schema,
             user_metadata(told.get(KEY) or {}) | {ORIGIN_KEY: json.dumps(note)},
         )
         self._field = field

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from exitramp.arrow import empty_batch, stream_schema
-from exitramp.errors import AddressError, UsageError
+from exitramp.errors import AddressError, DataInvalid, UsageError
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
@@ -36,12 +38,13 @@ from exitramp.ports import (
     read_cursor,
 )
 from exitramp.ports.transport import uses_tls
-from exitramp.records import CollectionSpec, RecordKey
+from exitramp.records import CollectionSpec, Finding, RecordKey
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _chroma_client as client
 from exitramp_adapters.stores._chroma_filters import where_json
 from exitramp_adapters.stores._chroma_opened import OpenedChroma
 from exitramp_adapters.stores._chroma_records import EVERYTHING, native_ids, query_vector, records_batch
+from exitramp_adapters.stores._chroma_settings import findings, searched_by
 from exitramp_adapters.stores._chroma_sink import ChromaSink
 
 # Rows/s of get(ids=…) at 384 numbers, embedded: 29.1k (100), 29.3k (256), 30.1k (512), 27.1k (1000), 21.7k (4000);
@@ -89,8 +92,25 @@ class ChromaSource:
             if self._chroma.path is None:
                 with self._chroma.calling():
                     server = str(self._chroma.connected().server.get_version())
-        address = self._chroma.address
-        return StoreIdentity(address.scheme, str(address), server, installed, collections=names)
+        address, path = self._chroma.address, self._chroma.path
+        # Whoever may not write to the files cannot open them; a server does not tell.
+        there = self._chroma.exists
+        return StoreIdentity(
+            address.scheme,
+            str(address),
+            server,
+            installed,
+            # Whoever may not write to the files cannot open them; a server does not tell.
+            can_write=os.access(path / client.SQLITE_NAME, os.W_OK) if path is not None and there else None,
+            collections=names,
+            findings=self._findings() if address.collection in names else (),
+        )
+
+    def _findings(self) -> tuple[Finding, ...]:
+        try:
+            return tuple(findings(self.describe(), self.origin()))
+        except DataInvalid:  # whoever describes it is told what it is that has no name
+            return ()
 
     def describe(self) -> CollectionSpec:
         return self._chroma.spec()
@@ -159,6 +179,10 @@ class ChromaSearch:
         self._chroma.collection()
         return IndexState.READY
 
+    def search_options(self) -> Mapping[str, Any]:
+        """What every search goes by: the collection's own, which a search may name and not change."""
+        return searched_by(self._chroma.collection(fresh=True).configuration_json)
+
     def coverage(self) -> IndexCoverage:
         """HNSW answers for every record, from the first on: 40 of them, in an index of the poorest settings, were
         found to a half (1.5.9). Another kind of index, or none that is told of, says nothing here."""
@@ -178,9 +202,10 @@ class ChromaSearch:
         with_records: bool = False,
     ) -> Hits:
         found = self._chroma.collection()
-        wanted = query_vector(query, found.get_model().dimension, k=k, settings=settings)
+        own = self.search_options() if settings.options else {}
+        wanted = query_vector(query, found.get_model().dimension, k=k, settings=settings, own=own)
         translated = None if where is None else where_json(where)
-        with self._chroma.calling():
+        with self._chroma.calling(), _filtering():
             got = found.query(
                 query_embeddings=[wanted],
                 n_results=k,
@@ -193,6 +218,20 @@ class ChromaSearch:
         if with_records:
             records = records_batch(ids, {name: got[name] and got[name][0] for name in EVERYTHING}, self._chroma.spec())
         return Hits(tuple(RecordKey(id_) for id_ in ids), scores, records)
+
+
+@contextmanager
+def _filtering() -> Iterator[None]:
+    """A filter by a key whose index the collection's schema switches off is one that Chroma cannot honour."""
+    from chromadb import errors
+
+    try:
+        yield
+    except errors.InvalidArgumentError as error:
+        if "indexing is disabled" in str(error):
+            text = "Chroma cannot filter by a key whose index is switched off in the collection's schema"
+            raise UsageError(text, hint="the schema is in what exitramp inspect --json shows of its index") from error
+        raise
 
 
 def _after(cursor: Cursor) -> str | None:
@@ -221,7 +260,7 @@ def _open_http(address: Address, network: Network) -> ChromaStore:
 EMBEDDED: Final = StoreAdapter(
     scheme="chroma",
     summary="Chroma in process, on a folder of this machine",
-    address_form="chroma:PATH#COLLECTION",
+    address_form="chroma:PATH[?tenant=T&database=D]#COLLECTION",
     open=_open_embedded,
     extra="chroma",
     requires=("chromadb",),
@@ -232,7 +271,7 @@ EMBEDDED: Final = StoreAdapter(
 HTTP: Final = StoreAdapter(
     scheme="chroma+http",
     summary="A Chroma server",
-    address_form="chroma+http://HOST:PORT[?token=env:NAME&tls=true]#COLLECTION",
+    address_form="chroma+http://HOST:PORT[?tenant=T&database=D&token=env:NAME&tls=true]#COLLECTION",
     open=_open_http,
     extra="chroma",
     requires=("chromadb",),
