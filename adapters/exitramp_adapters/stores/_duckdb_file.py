@@ -28,7 +28,7 @@ from exitramp.errors import (
     StoreUnavailable,
 )
 
-# What DuckDB holds before it goes to the disk. A load of 300,000 x 384 peaked at 380 MB with it, libraries included, and
+# What DuckDB holds before it goes to the disk. A load of 300,000 x 384 peaked at 380 MB with it, libraries and all, and
 # at 580 MB with twice as much, in the same time; scans and searches were as fast too.
 _MEMORY: Final = "128MiB"
 _HOLDER: Final = re.compile(r"PID (\d+)")
