@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from exitramp.codec import DecodingSource, EncodingSink
-from exitramp.errors import CollectionExists, DataInvalid
+from exitramp.errors import CollectionExists, DataInvalid, StoreProtocolError
 from exitramp.ports import Origin, Partition, TransferAccount
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.registry import open_store
@@ -382,6 +382,61 @@ def test_a_record_in_another_namespace_does_not_replace_one_of_the_same_id(harne
         write(where, spec, Row("1", "b"))
     write(where, spec, Row("1", "a", vectors={"vector:body": np.array([1, 2, 3], np.float32)}))
     assert query(harness, "SELECT id, tenant, body::text FROM items") == [("1", "a", "[1,2,3]")]
+
+
+def test_a_table_without_a_key_is_given_no_record_twice(harness: PgvectorHarness) -> None:
+    """Nor is one whose key takes two NULLs for different, as a namespace may be."""
+    make(
+        harness,
+        "CREATE TABLE items (name text, tenant text, body vector(3))",
+        "CREATE TABLE loose (name text, tenant text, body vector(3), UNIQUE (tenant, name))",
+        "INSERT INTO items VALUES ('1', NULL, '[1,1,1]')",
+        "INSERT INTO loose VALUES ('1', NULL, '[1,1,1]')",
+    )
+    spec = CollectionSpec("items", IdKind.STRING, (BODY,), has_namespaces=True)
+    vector = {"vector:body": np.array([1, 2, 3], np.float32)}
+    for table in ("items", "loose"):
+        where = address(harness, table, id="name", namespace="tenant", metric="cosine")
+        for _ in range(2):
+            write(where, spec, Row("1", None, vectors=vector), Row("1", "a", vectors=vector))
+        found = query(harness, f"SELECT name, tenant, body::text FROM {table} ORDER BY tenant")
+        assert found == [("1", "a", "[1,2,3]"), ("1", None, "[1,2,3]")]
+        make(harness, f"INSERT INTO {table} VALUES ('1', NULL, '[1,1,1]')")
+        store = open_store(where)
+        with pytest.raises(DataInvalid, match="several rows"):
+            store.source().describe()
+        store.close()
+
+
+def test_columns_that_an_application_added_to_a_table_of_ours_are_named(harness: PgvectorHarness) -> None:
+    spec = CollectionSpec("docs", IdKind.STRING, (replace(BODY, name=""),))
+    where = address(harness, "docs")
+    write(where, spec, Row("a"))
+    make(harness, "ALTER TABLE docs ADD COLUMN lang text")
+    store = open_store(where)
+    [finding] = store.source().identity().findings
+    store.close()
+    assert (finding.code, "'lang'" in finding.message) == ("pgvector.unread", True)
+
+
+def test_a_note_that_exitramp_did_not_write_is_no_traceback(harness: PgvectorHarness) -> None:
+    make(harness, "CREATE TABLE docs (id text PRIMARY KEY, v vector(3))")
+    for note in ('{"layout": 1}', '{"layout": 1, "id": 3, "id_kind": "x"}', '{"layout": 2}', '{"layout": 1, "id": []}'):
+        make(harness, f"COMMENT ON TABLE docs IS 'exitramp:{note}'")
+        store = open_store(address(harness, "docs"))
+        with pytest.raises(StoreProtocolError):
+            store.source().describe()
+        store.close()
+    make(harness, "COMMENT ON TABLE docs IS 'we once tried exitramp:{but not for long'")
+    store = open_store(address(harness, "docs", metric="dot"))
+    assert store.source().describe().index["pgvector"]["table"]["comment"].startswith("we once")
+    store.close()
+
+
+def test_a_key_that_no_index_takes_is_refused_by_its_record(harness: PgvectorHarness) -> None:
+    spec = CollectionSpec("docs", IdKind.STRING, (replace(BODY, name=""),), has_namespaces=True)
+    with pytest.raises(DataInvalid, match="2,600 bytes"):
+        write(address(harness, "docs"), spec, Row("a" * 1500, "b" * 1500))
 
 
 def test_hnsw_settings_of_one_of_our_tables_go_with_it(harness: PgvectorHarness) -> None:

@@ -25,7 +25,7 @@ from exitramp_adapters.stores import _pgvector_json as json_form
 from exitramp_adapters.stores import _pgvector_wire as wire
 from exitramp_adapters.stores._pgvector_catalog import Column, quoted, quoted_text
 from exitramp_adapters.stores._pgvector_fields import Held
-from exitramp_adapters.stores._pgvector_limits import SPARSE_NUMBERS, type_name
+from exitramp_adapters.stores._pgvector_limits import KEY_BYTES, SPARSE_NUMBERS, type_name
 from exitramp_adapters.stores._pgvector_records import id_parts
 from exitramp_adapters.stores._pgvector_shape import Shape
 from exitramp_adapters.stores._pgvector_values import INTEGERS, NO_FIT, NoFit, as_text, own_texts, require_text
@@ -55,7 +55,7 @@ def columns_of(
         texts, types = json_form.written(batch.column("payload"))
         for row, known in types.items():
             extras[row]["t"] = known
-        columns.append(Out(shape.payload, wire.framed(texts, head=_JSONB)))
+        columns.append(Out(shape.payload, wire.framed(texts, head=_head(shape.payload))))
     else:
         columns += _value_columns(session, batch, shape, extras, ids)
     for held in shape.vectors:
@@ -66,12 +66,22 @@ def columns_of(
     return columns
 
 
+def _head(column: Column) -> bytes:
+    """What stands before a JSON text in binary form: jsonb has a version, json has none."""
+    return _JSONB if column.type.name == "jsonb" else b""
+
+
 def _key_columns(batch: pa.RecordBatch, shape: Shape, ids: Sequence[str]) -> list[Out]:
     columns = []
     if shape.namespace is not None:
         spaces = batch.column("namespace").to_pylist()
-        for space in spaces:
+        for space, id_ in zip(spaces, ids, strict=True):
             require_text(space or "", f"the namespace {space!r}")
+            if len((space or "").encode("utf-8")) + len(id_.encode("utf-8")) > KEY_BYTES:
+                raise DataInvalid(
+                    f"the id and the namespace of the record '{id_}' take more than {KEY_BYTES:,} bytes together, and "
+                    "an index of PostgreSQL's takes no more"
+                )
         columns.append(_text_column(shape.namespace, [None if space is None else space.encode() for space in spaces]))
     [first, *others] = shape.ids
     if not others and first.type.name == "text" and not first.type.is_array and not _has_zero(batch.column("id")):

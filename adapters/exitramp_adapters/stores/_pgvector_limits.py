@@ -20,6 +20,7 @@ _PART: Final = r'(?!")(?:[\x01-\x2d\x2f-\x7f]{1,63}|[^.\x00]{1,15})'
 _TAKEN: Final = ("id", "namespace", "document", "payload", EXTRA, "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 
 DIMENSIONS: Final = 16_000
+KEY_BYTES: Final = 2_600
 SPARSE_DIMENSIONS: Final = 1_000_000_000
 SPARSE_NUMBERS: Final = 16_000
 INDEXED_DIMENSIONS: Final = {DType.FLOAT32: 2_000, DType.FLOAT16: 4_000, DType.BINARY: 64_000}

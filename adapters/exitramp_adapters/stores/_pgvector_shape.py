@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from exitramp.errors import DataInvalid, StoreProtocolError, UsageError
+from exitramp.errors import DataInvalid, ExitrampError, StoreProtocolError, UsageError
 from exitramp.ports import Origin
 from exitramp.ports.tables import Roles, roles_in
 from exitramp.records import (
@@ -62,6 +62,17 @@ class Shape:
         return None if told is None else Origin.from_json(told)
 
     @property
+    def refuses_doubles(self) -> bool:
+        """Whether the server itself refuses a second record of the same key, and of no other. In a table of ours two
+        empty namespaces are the same one; in others two NULLs are not."""
+        names = {column.name for column in self.keys}
+        sure = self.note is not None or all(column.not_null for column in self.keys)
+        return sure and any(
+            index.unique and index.valid and not index.partial and set(index.columns) == names
+            for index in self.table.indexes
+        )
+
+    @property
     def keys(self) -> tuple[Column, ...]:
         """The columns that tell records apart, in the order in which they are read."""
         return (*(() if self.namespace is None else (self.namespace,)), *self.ids)
@@ -101,11 +112,23 @@ def comment_of(words: str | None, note: Mapping[str, Any]) -> str:
 def shape_of(session: Any, table: Table, address: Address) -> Shape:
     """Raises `UsageError` or `DataInvalid`, with the option that helps, where the table by itself says too little."""
     words, note = split_comment(table.comment)
-    shape = _noted(table, note, address) if note is not None else _foreign(session, table, address)
+    shape = _by_note(table, note, address) if note is not None else _foreign(session, table, address)
     told = {"table": _table_facts(shape, words), "indexes": [_index_facts(index) for index in table.indexes]}
     if note is None or shape.values:
         told |= {"columns": _column_facts(shape)}
     return replace(shape, spec=replace(shape.spec, index={INDEX_KEY: told}))
+
+
+def _by_note(table: Table, note: Mapping[str, Any], address: Address) -> Shape:
+    try:
+        return _noted(table, note, address)
+    except ExitrampError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise StoreProtocolError(
+            f"{address}: the table's comment, from {NOTE!r} on, is none that exitramp wrote ({type(error).__name__})",
+            hint="take that line out of the comment, and the table is one like any other",
+        ) from error
 
 
 def _noted(table: Table, note: Mapping[str, Any], address: Address) -> Shape:
@@ -144,7 +167,19 @@ def _noted(table: Table, note: Mapping[str, Any], address: Address) -> Shape:
         _present(column(name) for name in note["values"]),
         tuple(vectors),
         note,
+        tuple(_added(table, note)),
     )
+
+
+def _added(table: Table, note: Mapping[str, Any]) -> Iterable[Finding]:
+    roles = (note[role] for role in ("namespace", "document", "payload"))
+    known = {*note["id"], *roles, *note["values"], *(each["column"] for each in note["vectors"]), EXTRA}
+    for column in table.columns:
+        if column.name not in known and column.name not in note.get("unread", ()):
+            yield Finding(
+                "pgvector.unread",
+                f"the column '{column.name}' was added since exitramp made this table, and is not read",
+            )
 
 
 def _present(columns: Iterable[Column | None]) -> tuple[Column, ...]:
@@ -245,9 +280,9 @@ def _id_kind(ids: Sequence[Column]) -> IdKind:
 
 
 def _require_unique(session: Any, shape: Shape, address: Address) -> None:
-    """Looks through the whole table, but only where no index promises what an id must be."""
+    """Looks through the whole table, but only where no index promises what an id must be: of two NULLs it does not."""
     names = [column.name for column in shape.keys]
-    if shape.table.tells_apart(names) and all(column.not_null for column in shape.ids):
+    if shape.table.tells_apart(names) and all(column.not_null for column in shape.keys):
         return
     columns = ", ".join(quoted(name) for name in names)
     missing = " OR ".join(f"{quoted(column.name)} IS NULL" for column in shape.ids)

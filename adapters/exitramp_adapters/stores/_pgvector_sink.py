@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from exitramp.arrow import require_schema
+from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, RecordKey, VectorKind
@@ -81,6 +81,8 @@ class PgvectorSink:
             raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {BATCH_ROWS}")
         if not batch.num_rows:
             return
+        if not shape.refuses_doubles and len(set(record_keys(batch))) < batch.num_rows:
+            raise UsageError(f"{where}: an id stands twice in one batch")
         if sum(len(part.data) for part in self._parts) >= _KEPT_BYTES:
             self._send()
         with self._server.writing() as session:
@@ -94,7 +96,8 @@ class PgvectorSink:
         if not parts:
             return
         with self._server.writing() as session:
-            if self._collisions < 2 and not any(out.as_text for out in parts[0].columns):
+            straight = shape.refuses_doubles and not any(out.as_text for out in parts[0].columns)
+            if self._collisions < 2 and straight:
                 try:
                     with session.transaction():
                         _copy(session, shape.table.sql, parts, where=where)
@@ -208,16 +211,8 @@ def _merge(session: Any, shape: Shape, part: _Part, *, where: str) -> None:
     cast = {out.column.name: f"s.{quoted(out.column.name)}{_cast(out)}" for out in columns}
     keys = [column.name for column in shape.keys]
     others = [out.column.name for out in columns if out.column.name not in keys]
-    unique = any(
-        index.unique
-        and index.valid
-        and not index.partial
-        and set(index.columns) == set(keys)
-        and None not in index.columns
-        for index in shape.table.indexes
-    )
     conflict = ""
-    if unique:
+    if shape.refuses_doubles:
         changes = ", ".join(f"{quoted(name)} = EXCLUDED.{quoted(name)}" for name in others)
         action = f"DO UPDATE SET {changes}" if others else "DO NOTHING"
         conflict = f" ON CONFLICT ({', '.join(map(quoted, keys))}) {action}"

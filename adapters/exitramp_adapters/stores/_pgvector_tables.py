@@ -106,6 +106,7 @@ def _note(columns: Sequence[Made], spec: CollectionSpec, origin: Origin) -> dict
         "id_kind": spec.id_kind.value,
         **{role: next(iter(by_role.get(role, ())), None) for role in ("namespace", "document", "payload")},
         "values": by_role.get("value", []),
+        "unread": by_role.get("unread", []),
         "vectors": vectors,
         "origin": origin.to_json(),
     }
