@@ -164,6 +164,28 @@ class LlamaIndexBeside(Arrangement):
         return document, payload
 
 
+class LlamaIndexInTable(LlamaIndexBeside):
+    """LlamaIndex in PostgreSQL: a table whose columns have names of its own, told to the sink as if it had been one."""
+
+    def arranged_spec(self, spec: CollectionSpec) -> CollectionSpec:
+        dense = [field.name for field in spec.vectors if field.kind is VectorKind.DENSE]
+        columns = [
+            _column("id", "int8", "unread", counts=True),
+            _column("text", "varchar", "document"),
+            _column("metadata_", "json", "payload"),
+            _column("node_id", "varchar", "id"),
+            *(_column("embedding", "vector", "vector", field=name) for name in dense[:1]),
+        ]
+        table = {"columns": columns, "indexes": (spec.index.get("pgvector") or {}).get("indexes", [])}
+        return replace(spec, has_documents=True, index={**spec.index, "pgvector": table})
+
+
+def _column(name: str, base: str, role: str, **more: Any) -> dict[str, Any]:
+    schema = "public" if base == "vector" else "pg_catalog"
+    plain = {"name": name, "base": base, "schema": schema, "modifier": -1, "array": False, "role": role}
+    return plain | more
+
+
 class LlamaIndexInPayload(Arrangement):
     """LlamaIndex in Qdrant: the node with its text in it, and no document beside."""
 
@@ -222,5 +244,7 @@ def arrangement(framework: str, scheme: str) -> Arrangement | None:
     if framework == LANGCHAIN:
         return LangChainInPayload() if in_payload else LangChainBeside()
     if framework == LLAMA_INDEX:
+        if scheme == "pgvector":
+            return LlamaIndexInTable()
         return LlamaIndexInPayload() if in_payload else LlamaIndexBeside()
     return None

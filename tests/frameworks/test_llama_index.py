@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters, VectorStoreQuery
 from llama_index.vector_stores.chroma import ChromaVectorStore
+from llama_index.vector_stores.postgres import PGVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import models
 
@@ -81,6 +83,38 @@ def test_nodes_that_were_written_into_qdrant_come_to_chroma(cli: Cli, qdrant: st
     assert found(in_chroma(Path("new"), "begun")) == before
     cli("copy", "chroma:./new#begun", f"{qdrant}#again", "--layout", "llama-index", code=0)
     assert found(in_qdrant(qdrant, "again")) == before
+
+
+def in_postgres(address: str, name: str) -> PGVectorStore:
+    """LlamaIndex's own class, whose tables are called data_NAME; it makes one where there is none."""
+    place = urlsplit(address.partition(":")[2])
+    return PGVectorStore.from_params(
+        host=place.hostname, port=str(place.port), user=place.username, password="", database=place.path[1:],
+        table_name=name, embed_dim=24,
+    )  # fmt: skip
+
+
+def test_nodes_are_the_same_in_postgres_and_back_in_chroma(cli: Cli, postgres: str) -> None:
+    in_chroma(Path("old"), "nodes").add(NODES)
+    before = found(in_chroma(Path("old"), "nodes"))
+    cli("copy", "chroma:./old#nodes", f"{postgres}#data_nodes", "--layout", "llama-index", code=0)
+    second = in_postgres(postgres, "nodes")
+    assert found(second) == before
+    assert found(second, "t1") == found(in_chroma(Path("old"), "nodes"), "t1")
+    second.add([node(1000)])
+    cli("copy", f"{postgres}#data_nodes", "chroma:./new#nodes", "--layout", "llama-index", code=0)
+    third = in_chroma(Path("new"), "nodes")
+    assert found(third) == before
+    assert third.get_nodes([node(1000).node_id])[0].get_content() == node(1000).get_content()
+
+
+def test_a_table_that_llama_index_made_goes_to_qdrant(cli: Cli, postgres: str, qdrant: str) -> None:
+    first = in_postgres(postgres, "theirs")
+    first.add(NODES[:50])
+    before = found(first)
+    options = "id=node_id&document=text&payload=metadata_&metric=cosine"
+    cli("copy", f"{postgres}?{options}#data_theirs", f"{qdrant}#from-theirs", "--layout", "llama-index", code=0)
+    assert found(in_qdrant(qdrant, "from-theirs")) == before
 
 
 def test_records_without_a_node_are_refused_by_name(cli: Cli) -> None:
