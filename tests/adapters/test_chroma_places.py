@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import chromadb
-import httpx
 import numpy as np
 import pytest
 from chromadb.api.types import (
@@ -35,6 +32,7 @@ from exitramp.registry import open_store
 from exitramp_adapters.services.chroma_run import ChromaRun
 from exitramp_adapters.stores import _chroma_settings
 from exitramp_adapters.stores._chroma_records import records_batch
+from tests.adapters.reading_proxy import reading_only
 
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, 2)
 SPEC = CollectionSpec("articles", IdKind.STRING, (FIELD,), has_documents=True)
@@ -293,55 +291,16 @@ def test_a_search_goes_by_the_collections_own_ef_and_says_so(place: Place) -> No
                 search.search(query, k=3, settings=SearchSettings(options=options))
 
 
-READING = ("/get", "/query", "/count", "/search")
-
-
-@contextmanager
-def reading_only(port: int) -> Iterator[tuple[int, list[str]]]:
-    """The port of a proxy that answers 403 to whatever could change something, and what it has refused."""
-    refused: list[str] = []
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                may = self.command == "GET" or (self.command == "POST" and self.path.endswith(READING))
-                if may:
-                    kind = {"content-type": self.headers["content-type"]} if self.headers["content-type"] else {}
-                    got = client.request(self.command, self.path, content=body, headers=kind)
-                    self.answer(got.status_code, got.content)
-                else:
-                    refused.append(f"{self.command} {self.path}")
-                    self.answer(403, b'{"error":"AuthorizationError","message":"Forbidden"}')
-
-            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any
-
-            def answer(self, status: int, content: bytes) -> None:
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Nothing is told of it."""
-
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        try:
-            yield proxy.server_port, refused
-        finally:
-            proxy.shutdown()
-            proxy.server_close()
+def reads(method: str, path: str) -> bool:
+    return method == "GET" or (method == "POST" and path.endswith(("/get", "/query", "/count")))
 
 
 def test_a_server_that_refuses_every_write_is_read_completely(tmp_path: Path, server: ChromaRun) -> None:
     place = Place(tmp_path, server)
     with place.client() as client:
         fill(client, "kept", rows=600)
-    with reading_only(server.address.port or 0) as (port, refused):
+    refusal = b'{"error":"AuthorizationError","message":"Forbidden"}'
+    with reading_only(server.address.port or 0, reads, refusal) as (port, refused):
         with opened(f"chroma+http://127.0.0.1:{port}?tenant=default_tenant&database=default_database#kept") as store:
             source = store.source()
             identity = source.identity()

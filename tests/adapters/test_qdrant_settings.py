@@ -11,14 +11,16 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from exitramp.codec import EncodingSink
-from exitramp.errors import CollectionMissing, DataInvalid, StoreUnavailable
+from exitramp.errors import CollectionMissing, DataInvalid, StoreRejected, StoreUnavailable
+from exitramp.filters import Eq
 from exitramp.parity.alignment import read_all
-from exitramp.ports import DropsCollection, Origin, Service, TransferAccount
-from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
+from exitramp.ports import DropsCollection, Origin, Query, Service, TransferAccount
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp.registry import open_store, service_adapter
 from exitramp.testing import Row, batch_from_rows, rows_from_batch
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _qdrant_client, _qdrant_settings
+from tests.adapters.reading_proxy import reading_only
 
 DOT = models.Distance.DOT
 SCHEMAS: dict[str, Any] = {
@@ -360,3 +362,29 @@ def test_an_embedded_collection_is_dropped_unless_somebody_else_has_it(tmp_path:
     one.sink().create(spec, Origin(spec, "0"))
     assert one.source().count() == 0
     one.close()
+
+
+def reads(method: str, path: str) -> bool:
+    return method == "GET" or (method == "POST" and path.endswith(("/points", "/scroll", "/count", "/query")))
+
+
+def test_a_server_that_refuses_every_write_is_read_completely(service: Any, base: str, client: QdrantClient) -> None:
+    seed(client)
+    refusal = b'{"status":{"error":"Forbidden: Write access is required"},"time":0.0}'
+    with reading_only(service.address.port, reads, refusal) as (port, refused):
+        store = open_store(f"qdrant+http://127.0.0.1:{port}#one")
+        source, search = store.source(), store.search()
+        identity = source.identity()
+        assert (identity.collections, identity.can_write) == (("one",), None)
+        source.describe(), source.origin(), source.partitions(3)
+        assert sum(batch.num_rows for batch in read_all(source, batch_rows=7)) == source.count() == 20
+        assert source.fetch([RecordKey("1")]).num_rows == 1
+        search.index_state(), search.coverage(), search.search_options()
+        assert len(search.search(Query("a", dense=np.ones(4, np.float32)), k=5, where=Eq(("lang",), "de")).keys) == 5
+        assert refused == []
+        for write in (lambda: store.sink().delete([RecordKey("1")]), store.drop):
+            with pytest.raises(StoreRejected, match="403"):
+                write()
+        assert refused
+        store.close()
+    assert client.count("one").count == 20

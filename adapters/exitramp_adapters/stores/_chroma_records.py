@@ -20,7 +20,7 @@ from exitramp.records import UNKNOWN, CollectionSpec, EmbeddingModel, Metric, Re
 from exitramp_adapters.stores._chroma_limits import GREATEST_NORM, LEAST_NORM, LIMITS
 
 EVERYTHING: Final = ["embeddings", "documents", "metadatas", "uris"]
-_SCALARS: Final = (str, bool, int, float, list, dict, type(None))
+_PLAIN: Final = frozenset({str, bool, int, float, list, dict, type(None)})
 URI_KEY: Final = "chroma:uri"
 """The payload key for a record's URI: Chroma's own name for it, which no metadata of a user can have."""
 
@@ -50,11 +50,11 @@ def records_batch(ids: Sequence[str], columns: Mapping[str, Any], spec: Collecti
     )
 
 
-def _plain(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _plain(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
     """Metadata as JSON has it: a sparse vector, which only Chroma Cloud keeps, as it goes over the wire."""
-    if metadata is None:
-        return None
-    return {key: value if isinstance(value, _SCALARS) else value.to_dict() for key, value in metadata.items()}
+    if metadata is None or _PLAIN.issuperset(map(type, metadata.values())):
+        return metadata
+    return {key: value if type(value) in _PLAIN else value.to_dict() for key, value in metadata.items()}
 
 
 @dataclass(frozen=True, slots=True)
