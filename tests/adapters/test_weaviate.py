@@ -120,10 +120,14 @@ class WeaviateHarness(StoreHarness):
                     continue
                 rest = part.query.fetch_object_by_id(id_).properties.get("exitramp_rest")
                 told = canonical.loads(str(rest)) if rest else {}
-                if key in told or not is_plain(value):
-                    part.data.update(id_, properties={"exitramp_rest": canonical.dumps(told | {key: value})})
-                else:
+                kind = {field.name: field.data_type for field in held.config.get().properties}.get(key)
+                if is_plain(value) and key not in told and kind in (None, NATIVE[type(value)]):
                     part.data.update(id_, properties={key: value})
+                else:  # a property takes values of its own type only
+                    text = canonical.dumps(told | {key: value})
+                    part.data.update(
+                        id_, properties={key: None, "exitramp_rest": text} if kind else {"exitramp_rest": text}
+                    )
 
     def raw_collections(self) -> list[str]:
         with raw_client(self.base) as client:
@@ -152,10 +156,8 @@ def is_plain(value: Any) -> bool:
 def raw_vector(field: VectorField) -> Any:
     index = Configure.VectorIndex.hnsw(distance_metric=DISTANCES[field.metric])
     if field.kind is VectorKind.MULTI:
-        index = Configure.VectorIndex.hnsw(
-            distance_metric=DISTANCES[field.metric], multi_vector=Configure.VectorIndex.MultiVector.multi_vector()
-        )
-    return Configure.NamedVectors.none(name=field.name, vector_index_config=index)
+        return Configure.MultiVectors.self_provided(name=field.name, vector_index_config=index)
+    return Configure.Vectors.self_provided(name=field.name, vector_index_config=index)
 
 
 def raw_object(row: Row, spec: CollectionSpec, kinds: dict[str, type]) -> DataObject[Any, Any]:
@@ -213,4 +215,3 @@ def harness(mock: tuple[Service, Address]) -> WeaviateHarness:
 
 class TestWeaviate(StoreConformance):
     """The suite; `harness` is the module's."""
-

@@ -29,7 +29,9 @@ class MockWeaviate:
     def __init__(self, folder: str, options: Mapping[str, Any]) -> None:
         for name in options:
             if name not in _OPTIONS:
-                raise UsageError(f"mock-weaviate has no option {name!r}", hint=f"its options are: {', '.join(_OPTIONS)}")
+                raise UsageError(
+                    f"mock-weaviate has no option {name!r}", hint=f"its options are: {', '.join(_OPTIONS)}"
+                )
         self.folder = Path(folder).resolve()
         self._api_key_env: str | None = options.get("api_key_env")
         # The second port is held bound, not listening, like that of the process itself: nobody else gets it.

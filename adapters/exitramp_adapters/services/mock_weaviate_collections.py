@@ -222,7 +222,7 @@ class Collections:
                 file.execute("DELETE FROM objects WHERE class = ? AND tenant = ?", [name, tenant])
 
     def checked(self, name: str, tenant: str, made: Object) -> tuple[str, str, Object]:
-        """The object as it would be stored: its properties by their types, new ones by auto-schema. Raises `Refused`."""
+        """The object as it would be stored: properties by their types, new ones by auto-schema. Raises `Refused`."""
         held = self.get(name)
         held.tenant(tenant)
         made.id = str(uuid.UUID(made.id))

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Final
 
 _OUTCOMES: Final = ("answered", "rejected", "failed")
-NAMES: Final = ("requests", *_OUTCOMES, "objects_written", "objects_refused", "objects_deleted", "objects_read", "queries")
+NAMES: Final = (
+    "requests",
+    *_OUTCOMES,
+    "objects_written",
+    "objects_refused",
+    "objects_deleted",
+    "objects_read",
+    "queries",
+)
 FILE: Final = "counters.json"
 _BYTES: Final = 512
 

@@ -1,4 +1,4 @@
-"""The mock's gRPC side: `Search`, `BatchObjects`, `BatchDelete`, `TenantsGet`, `Aggregate` (counts) and the health check.
+"""The mock's gRPC side: `Search`, `BatchObjects`, `BatchDelete`, `TenantsGet`, `Aggregate` (counts), the health check.
 
 The messages are those of the contract as the official client ships them (`weaviate.proto`). What the mock does not do
 is refused by name: hybrid, keyword, generative and grouped searches, references, and the streamed batch.
@@ -6,7 +6,6 @@ is refused by name: hybrid, keyword, generative and grouped searches, references
 
 from __future__ import annotations
 
-import struct
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -15,6 +14,13 @@ import numpy as np
 
 from exitramp_adapters.services.mock_weaviate_collections import Collection, Collections, Object, Tenant, vector_matrix
 from exitramp_adapters.services.mock_weaviate_filters import test_of
+from exitramp_adapters.services.mock_weaviate_messages import (
+    distances,
+    late_distance,
+    properties_of,
+    vectors_of,
+    write_result,
+)
 from exitramp_adapters.services.mock_weaviate_schema import Refused
 
 MAXIMUM_RESULTS: Final = 10_000
@@ -62,7 +68,7 @@ class Answers:
             reply = search_get_pb2.SearchReply()
             kinds = {each["name"]: each for each in held.definition["properties"]}
             for each, distance in found:
-                _answer(reply.results.add(), each, distance, request, held, kinds)
+                write_result(reply.results.add(), each, distance, request, held, kinds)
             return reply
 
     def batch_objects(self, request: Any) -> Any:
@@ -73,7 +79,7 @@ class Answers:
         with self._collections.lock:
             for index, each in enumerate(request.objects):
                 try:
-                    made = Object(each.uuid, _properties(each.properties), _vectors(each))
+                    made = Object(each.uuid, properties_of(each.properties), vectors_of(each))
                     checked.append(self._collections.checked(each.collection, each.tenant, made))
                 except (Refused, ValueError) as error:
                     reply.errors.add(index=index, error=str(error))
@@ -130,7 +136,7 @@ def serve(
     """The started server. `may(authorization, writes)` says why somebody may not, or None."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import grpc
+    import grpc  # type: ignore[import-untyped]
     from weaviate.proto.v1 import (
         aggregate_pb2,
         batch_delete_pb2,
@@ -247,150 +253,13 @@ def _nearest(
     if not having:
         return []
     if multi:
-        far = np.array([_late(metric, wanted, vector_matrix(each.vectors[name], multi=True)) for each in having])
+        far = np.array(
+            [late_distance(metric, wanted, vector_matrix(each.vectors[name], multi=True)) for each in having]
+        )
     else:
         matrix = np.frombuffer(b"".join([each.vectors[name] for each in having]), "<f4").reshape(len(having), -1)
         if matrix.shape[1] != len(wanted):
             raise Refused(422, f"vector lengths don't match: {matrix.shape[1]} vs {len(wanted)}")
-        far = _distances(metric, wanted, matrix)
+        far = distances(metric, wanted, matrix)
     order = np.argsort(far, kind="stable")
     return [(having[place], float(far[place])) for place in order.tolist()]
-
-
-def _distances(metric: str, query: Any, matrix: Any) -> Any:
-    one, many = query.astype(np.float64), matrix.astype(np.float64)
-    match metric:
-        case "cosine":
-            norms = np.linalg.norm(many, axis=1) * np.linalg.norm(one)
-            return 1 - np.divide(many @ one, norms, out=np.zeros(len(many)), where=norms > 0)
-        case "dot":
-            return -(many @ one)
-        case "l2-squared":
-            return ((many - one) ** 2).sum(axis=1)
-        case "manhattan":
-            return np.abs(many - one).sum(axis=1)
-    return (many != one).sum(axis=1).astype(np.float64)
-
-
-def _late(metric: str, query: Any, matrix: Any) -> float:
-    """The sum over the query's vectors of the least distance to any of the object's."""
-    return float(sum(_distances(metric, one, matrix).min() for one in query))
-
-
-def _properties(given: Any) -> dict[str, Any]:
-    """The message's properties as JSON values."""
-    found = _values(given)
-    for each in given.single_target_ref_props:
-        found[each.prop_name] = [{"beacon": f"weaviate://localhost/{id_}"} for id_ in each.uuids]
-    for each in given.multi_target_ref_props:
-        found[each.prop_name] = [{"beacon": f"weaviate://localhost/{each.target_collection}/{id_}"} for id_ in each.uuids]
-    return found
-
-
-def _values(given: Any) -> dict[str, Any]:
-    found = {key: _plain(value) for key, value in given.non_ref_properties.fields.items()}
-    for each in given.number_array_properties:
-        found[each.prop_name] = np.frombuffer(each.values_bytes, "<f8").tolist() or list(each.values)
-    for kind in ("int_array_properties", "text_array_properties", "boolean_array_properties"):
-        found |= {each.prop_name: list(each.values) for each in getattr(given, kind)}
-    found |= {each.prop_name: _values(each.value) for each in given.object_properties}
-    found |= {each.prop_name: [_values(item) for item in each.values] for each in given.object_array_properties}
-    return found | {name: [] for name in given.empty_list_props}
-
-
-def _plain(value: Any) -> Any:
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
-        return {key: _plain(item) for key, item in value.struct_value.fields.items()}
-    if kind == "list_value":
-        return [_plain(item) for item in value.list_value.values]
-    if kind == "number_value" and not np.isfinite(value.number_value):
-        raise Refused(422, "json: unsupported value: not a finite number")
-    return None if kind == "null_value" else getattr(value, kind)
-
-
-def _vectors(given: Any) -> dict[str, bytes]:
-    found = {"": given.vector_bytes} if given.vector_bytes else {}
-    if given.vector and not found:
-        found[""] = struct.pack(f"<{len(given.vector)}f", *given.vector)
-    return found | {each.name: each.vector_bytes for each in given.vectors}
-
-
-def _answer(
-    result: Any, each: Object, distance: float | None, request: Any, held: Collection, kinds: Mapping[str, Any]
-) -> None:
-    wanted, metadata = request.properties, request.metadata
-    result.properties.target_collection = request.collection
-    everything = not request.HasField("properties") or wanted.return_all_nonref_properties
-    names = list(kinds) if everything else list(wanted.non_ref_properties)
-    fields = result.properties.non_ref_props.fields
-    for name in names:
-        if name not in kinds:
-            raise Refused(422, f"could not find property {name} in class {request.collection}")
-        kind = kinds[name]["dataType"][0]
-        if kind[:1].isupper() or (everything and kind == "blob"):
-            continue  # references are asked for by themselves, and blobs by name
-        value = each.properties.get(name)
-        if value is None:
-            fields[name].null_value = 0
-        else:
-            _write_value(fields[name], kinds[name], value)
-    told = result.metadata
-    if metadata.uuid:
-        told.id, told.id_as_bytes = each.id, uuid.UUID(each.id).bytes
-    if metadata.distance and distance is not None:
-        told.distance, told.distance_present = distance, True
-    if held.definition.get("vectorConfig") is None:
-        if metadata.vector and "" in each.vectors:
-            told.vector_bytes = each.vectors[""]
-        return
-    for name in metadata.vectors if metadata.vectors else (held.definition["vectorConfig"] if metadata.vector else ()):
-        if name in each.vectors:
-            told.vectors.add(name=name, vector_bytes=each.vectors[name], type=2 if held.is_multi(name) else 1)
-
-
-def _write_value(field: Any, definition: Mapping[str, Any], value: Any) -> None:
-    kind = definition["dataType"][0]
-    if kind.endswith("[]"):
-        field.list_value.SetInParent()
-        if value:
-            _write_list(field.list_value, kind[:-2], definition, value)
-        return
-    match kind:
-        case "object":
-            _write_object(field.object_value, definition, value)
-        case "geoCoordinates":
-            field.geo_value.latitude, field.geo_value.longitude = value["latitude"], value["longitude"]
-        case "phoneNumber":
-            field.phone_value.input = value["input"]
-            field.phone_value.default_country = value.get("defaultCountry", "")
-        case "boolean":
-            field.bool_value = value
-        case _:
-            setattr(field, f"{kind}_value", value)
-
-
-def _write_object(target: Any, definition: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-    target.SetInParent()
-    for inner in definition["nestedProperties"]:
-        if value.get(inner["name"]) is None:
-            target.fields[inner["name"]].null_value = 0
-        else:
-            _write_value(target.fields[inner["name"]], inner, value[inner["name"]])
-
-
-def _write_list(target: Any, kind: str, definition: Mapping[str, Any], value: list[Any]) -> None:
-    match kind:
-        case "int":
-            target.int_values.values = np.array(value, "<i8").tobytes()
-        case "number":
-            target.number_values.values = np.array(value, "<f8").tobytes()
-        case "boolean":
-            target.bool_values.values.extend(value)
-        case "object":
-            for item in value:
-                _write_object(target.object_values.values.add(), definition, item)
-        case _:
-            getattr(target, f"{kind}_values").values.extend(value)
-
-

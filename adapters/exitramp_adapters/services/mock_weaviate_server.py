@@ -45,7 +45,11 @@ class Mock:
         if self._api_key is not None and not hmac.compare_digest(
             authorization.removeprefix("Bearer ").encode(), self._api_key.encode()
         ):
-            return "unauthorized: invalid api key, please provide a valid api key" if authorization else "anonymous access not enabled"
+            return (
+                "unauthorized: invalid api key, please provide a valid api key"
+                if authorization
+                else "anonymous access not enabled"
+            )
         return "forbidden: this key is of a viewer" if writes and self._read_only else None
 
     def answer(self, method: str, path: list[str], query: Mapping[str, str], body: Any) -> tuple[int, Any]:
@@ -188,7 +192,7 @@ def handler_of(mock: Mock) -> type[BaseHTTPRequestHandler]:
             mock.counters.add("answered" if status < 400 else "rejected" if status < 500 else "failed")
             self._send(status, answer)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_any  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_any
 
         def _send(self, status: int, answer: Any) -> None:
             body = b"" if answer is None else json.dumps(answer).encode()
@@ -201,7 +205,7 @@ def handler_of(mock: Mock) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD" and status != 204:
                 self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: Any) -> None:
             """Nothing is logged."""
 
     return Handler

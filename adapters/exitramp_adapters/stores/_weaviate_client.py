@@ -40,7 +40,9 @@ class Connection:
     def __init__(self, address: Address, network: Network) -> None:
         address.only_options(*OPTIONS)
         if address.host is None:
-            raise UsageError(f"{address} names no host", hint="write weaviate+http://HOST:PORT?grpc_port=50051#Collection")
+            raise UsageError(
+                f"{address} names no host", hint="write weaviate+http://HOST:PORT?grpc_port=50051#Collection"
+            )
         uses_tls(address)
         self.address, self.network = address, network
         self.grpc_port = _grpc_port(address)
@@ -137,7 +139,9 @@ class Connection:
         if code in ("DEADLINE_EXCEEDED", "CANCELLED"):
             return StoreTimeout(f"{where} did not answer in time ({code})", hint="is it stopped or overloaded?")
         if code == "UNAVAILABLE":
-            return StoreUnavailable(f"{where} cannot be reached ({code})", hint="is grpc_port right, and the server up?")
+            return StoreUnavailable(
+                f"{where} cannot be reached ({code})", hint="is grpc_port right, and the server up?"
+            )
         if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             hint = "give the api key with ?api_key=env:NAME, one that may do this"
             return StoreRejected(f"{where} refuses access ({code})", hint=hint)

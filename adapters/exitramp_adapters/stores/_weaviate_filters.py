@@ -140,7 +140,9 @@ class Translation:
     def _whole_texts(self, where: Eq, definition: Mapping[str, Any], value: str) -> bool:
         """Whether the property may hold such a text, which a filter then finds exactly."""
         if definition.get("tokenization") != "field":
-            raise _refused(where, f"the property is compared by words ({definition.get('tokenization')}), not as a whole")
+            raise _refused(
+                where, f"the property is compared by words ({definition.get('tokenization')}), not as a whole"
+            )
         if value == "" or value != value.strip():
             if self._shape.own:
                 return False

@@ -28,9 +28,9 @@ def tenant_of(namespace: str | None) -> str:
     """The tenant's name for a namespace: itself where it may be one, else spelt in base64, or as a hash if too long."""
     if namespace is None:
         return _NONE
-    if namespace and len(namespace) <= _TENANT_LENGTH and set(namespace) <= _TENANT_CHARACTERS:
-        if not namespace.startswith(PREFIX):
-            return namespace
+    plain = set(namespace) <= _TENANT_CHARACTERS and not namespace.startswith(PREFIX)
+    if plain and 0 < len(namespace) <= _TENANT_LENGTH:
+        return namespace
     spelt = _SPELT + base64.urlsafe_b64encode(namespace.encode()).decode("ascii").rstrip("=")
     return spelt if len(spelt) <= _TENANT_LENGTH else _HASHED + hashlib.sha256(namespace.encode()).hexdigest()[:50]
 
@@ -230,7 +230,9 @@ def _vector_column(batch: pa.RecordBatch, field: VectorField, ids: list[str], wh
             continue
         part = inner[ends[row] : ends[row + 1]]
         if not np.isfinite(part).all() or not len(part):
-            raise DataInvalid(f"{where}: the record '{id_}' has no vectors in '{field.column}', or not of finite numbers")
+            raise DataInvalid(
+                f"{where}: the record '{id_}' has no vectors in '{field.column}', or not of finite numbers"
+            )
         found.append((field.dimensions or 0).to_bytes(2, "little") + part.tobytes())
     return found
 

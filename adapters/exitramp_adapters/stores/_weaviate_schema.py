@@ -1,7 +1,7 @@
 """A collection's definition as our spec, and back.
 
-Own layout (documented in docs/stores/weaviate.md): each payload key whose name and values a typed property holds exactly
-is such a property; `exitramp_rest` is canonical JSON of the other keys; `exitramp_terms` lets filters find them;
+Own layout (see docs/stores/weaviate.md): each payload key whose name and values a typed property holds exactly is one;
+`exitramp_rest` is canonical JSON of the other keys; `exitramp_terms` lets filters find them;
 `exitramp_document` is the text; the class's description keeps the origin.
 """
 
@@ -191,7 +191,9 @@ def _note(definition: Mapping[str, Any], *, where: str) -> tuple[Origin, tuple[V
         told = json.loads(text.removeprefix(_MARK))
         return Origin.from_json(told["origin"]), tuple(VectorField.from_json(each) for each in told["vectors"])
     except (ValueError, KeyError, TypeError, DataInvalid) as error:
-        raise StoreProtocolError(f"{where}: the collection's description does not say where records came from") from error
+        raise StoreProtocolError(
+            f"{where}: the collection's description does not say where records came from"
+        ) from error
 
 
 def description_of(spec: CollectionSpec, origin: Origin) -> str:
@@ -248,4 +250,3 @@ def _index_of(wanted: VectorField, spec: CollectionSpec, came: Mapping[str, Any]
     if wanted.kind is VectorKind.MULTI:
         config["multivector"] = {**(config.get("multivector") or {}), "enabled": True}
     return {"vectorIndexType": kind, "vectorIndexConfig": config}
-

@@ -71,10 +71,14 @@ def fits(definition: Mapping[str, Any], value: Any) -> bool:
         case "blob":
             return isinstance(value, bytes) and value != b""
         case "geoCoordinates":
-            return type(value) is dict and value.keys() == {"latitude", "longitude"} and all(map(_single, value.values()))
+            return (
+                type(value) is dict and value.keys() == {"latitude", "longitude"} and all(map(_single, value.values()))
+            )
         case "object":
             inner = {each["name"]: each for each in definition.get("nestedProperties") or ()}
-            return type(value) is dict and bool(value) and all(k in inner and fits(inner[k], v) for k, v in value.items())
+            return (
+                type(value) is dict and bool(value) and all(k in inner and fits(inner[k], v) for k, v in value.items())
+            )
     return False
 
 
@@ -109,7 +113,9 @@ def write(target: Any, definition: Mapping[str, Any], value: Any) -> None:
         case "boolean[]":
             target.boolean_array_properties.add(prop_name=name, values=value)
         case "text[]" | "date[]" | "uuid[]":
-            texts = value if kind == "text[]" else [each.isoformat() if kind == "date[]" else str(each) for each in value]
+            texts = (
+                value if kind == "text[]" else [each.isoformat() if kind == "date[]" else str(each) for each in value]
+            )
             target.text_array_properties.add(prop_name=name, values=texts)
         case "object":
             _write_object(target.object_properties.add(prop_name=name).value, definition, value)
