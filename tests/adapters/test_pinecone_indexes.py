@@ -17,11 +17,12 @@ from exitramp.errors import (
     CollectionExists,
     CollectionMissing,
     DataInvalid,
-    RequestTooLarge,
     StoreRejected,
+    StoreUnavailable,
     UsageError,
     WriteRefused,
 )
+from exitramp.faults import Fault
 from exitramp.ports import DropsCollection, Origin, Partition, Query, TransferAccount
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp.registry import open_store
@@ -311,12 +312,18 @@ def test_metadata_of_forty_kilobytes_is_kept_and_more_refused_by_name(mocked: Mo
         sink = store.sink()
         sink.create(spec, Origin(spec, __version__))
         sink.upsert(batch_from_rows([Row("1", payload={"text": "x" * room}, vectors={"vector": vector})], spec))
+        sink.flush()
         rows = [Row(id_, payload={"text": "x" * (room + (id_ == "3"))}, vectors={"vector": vector}) for id_ in "23"]
         with pytest.raises(DataInvalid, match="'3' takes 40,961 bytes"):
             sink.upsert(batch_from_rows(rows, spec))
         assert store.source().count() == 1, "something of a batch that was refused is there"
-    with mocked.opened("docs", metadata_bytes=100_000) as store, pytest.raises(RequestTooLarge, match="40961 bytes"):
-        store.sink().upsert(batch_from_rows(rows[1:], spec))
+    with mocked.opened("docs", metadata_bytes=100_000) as store:
+        sink = store.sink()
+        sink.upsert(batch_from_rows(rows, spec))
+        for _ in range(2):
+            with pytest.raises(StoreRejected, match=r"'3': .* 40961 bytes"):
+                sink.flush()
+        assert store.source().count() == 2, "the record beside the one that is refused did not land"
 
 
 def test_a_batch_is_cut_into_upserts_of_two_megabytes(mocked: Mocked) -> None:
@@ -328,9 +335,10 @@ def test_a_batch_is_cut_into_upserts_of_two_megabytes(mocked: Mocked) -> None:
         sink = store.sink()
         sink.create(spec, Origin(spec, __version__))
         sink.upsert(batch_from_rows(rows, spec))
+        sink.flush()
         assert store.source().count() == 600
     counters = mocked.service.counters()
-    assert 3 <= counters["upsert"] <= 5
+    assert 6 <= counters["upsert"] <= 9
     assert counters["rejected"] == 1, "only the look whether the index is there"
     found = {row.id: row for row in rows_of(mocked, "docs")}
     assert all(found[row.id].vectors["vector"].tobytes() == row.vectors["vector"].tobytes() for row in rows)  # type: ignore[union-attr]
@@ -350,8 +358,14 @@ def test_a_key_that_may_only_read_reads_everything(mocked: Mocked, monkeypatch: 
         assert source.fetch([RecordKey("1")]).num_rows == 1
         assert len(store.search().search(Query(dense=np.array([1, 0], np.float32)), k=9).keys) == 3
         before = mocked.service.counters()["records_written"]
+        sink = store.sink()
+        sink.upsert(batch_from_rows([Row("9", vectors={"vector": np.ones(2, np.float32)})], spec))
         with pytest.raises(StoreRejected):
-            store.sink().upsert(batch_from_rows([Row("9", vectors={"vector": np.ones(2, np.float32)})], spec))
+            sink.flush()
+        with pytest.raises(StoreRejected):
+            sink.delete([RecordKey("1")])
+        with pytest.raises(StoreRejected):
+            store.drop()  # type: ignore[attr-defined]
         assert mocked.service.counters()["records_written"] == before
 
 
@@ -365,6 +379,21 @@ def test_finish_waits_until_readers_see_what_was_written(tmp_path: Path) -> None
         assert store.source().count() == 0, "the mock's delay is not felt, so this test says nothing"
         sink.finish(TransferAccount())
         assert store.source().count() == 1
+
+
+def test_a_write_that_failed_under_way_is_sent_again_by_whoever_tries_again(mocked: Mocked) -> None:
+    spec = spec_of(DENSE)
+    rows = [Row(str(number), vectors={"vector": np.ones(4, np.float32)}) for number in range(6)]
+    with mocked.opened("docs", **HERE) as store:
+        sink = store.sink()
+        sink.create(spec, Origin(spec, __version__))
+        mocked.service.inject(Fault("unavailable", {"calls": 1}))
+        sink.upsert(batch_from_rows(rows[:3], spec))
+        with pytest.raises(StoreUnavailable):
+            sink.flush()
+        sink.upsert(batch_from_rows(rows[3:], spec))
+        sink.flush()
+        assert store.source().count() == 6, "what failed under way was forgotten"
 
 
 def test_an_index_is_dropped(mocked: Mocked) -> None:

@@ -38,8 +38,8 @@ METRICS: Final[Mapping[Metric, str]] = {
 }
 MOST_ROWS: Final = 1000
 METADATA_BYTES: Final = 40_960
-# An upsert is 2 MB at most; some room for what stands around the records.
-_REQUEST_BYTES: Final = 2_000_000
+# An upsert is 2 MB at most. Half of it keeps several under way for a batch; a write is billed by its size alone.
+_REQUEST_BYTES: Final = 1_000_000
 _MOST_SPARSE: Final = 1000
 _ID_PATTERN: Final = r"[\x21-\x7e]{1,512}"
 _TAKES_PATTERN: Final = "id_pattern" in {field.name for field in fields(SinkLimits)}
@@ -152,15 +152,15 @@ def _payload(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _dense(vectors: Sequence[Any], field: VectorField, where: str) -> pa.Array:
     items = field.item_count
-    matrix = np.zeros((len(vectors), items), np.float32)
-    valid = np.ones(len(vectors), bool)
-    for row, vector in enumerate(vectors):
-        if not vector.values:
-            valid[row] = False
-        elif len(vector.values) != items:
+    valid = np.array([bool(vector.values) for vector in vectors], bool)
+    for vector in vectors:
+        if vector.values and len(vector.values) != items:
             raise StoreProtocolError(f"{where}: '{vector.id}' has {len(vector.values)} numbers of {items}")
-        else:
-            matrix[row] = vector.values
+    held = np.array([vector.values for vector in vectors if vector.values], np.float32).reshape(-1, items)
+    if valid.all():
+        return dense_array(held, field)
+    matrix = np.zeros((len(vectors), items), np.float32)
+    matrix[valid] = held
     return dense_array(matrix, field, valid=valid)
 
 
@@ -181,10 +181,42 @@ def _sparse(vectors: Sequence[Any]) -> pa.Array:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Records for one upsert: at most 1,000 and 2 MB of JSON."""
+    """Records for one upsert."""
 
     namespace: str
     vectors: list[dict[str, Any]]
+    ids: frozenset[str]
+
+    @classmethod
+    def of(cls, namespace: str, vectors: list[dict[str, Any]]) -> Request:
+        return cls(namespace, vectors, frozenset(vector["id"] for vector in vectors))
+
+    def shares(self, other: Request) -> bool:
+        """Whether both write one record."""
+        return self.namespace == other.namespace and not self.ids.isdisjoint(other.ids)
+
+    def native(self) -> list[Any]:
+        """As the client takes them."""
+        from pinecone import SparseValues, Vector
+
+        return [
+            Vector(
+                vector["id"],
+                orjson.Fragment(vector["values"]) if vector["values"] else [],
+                SparseValues(**vector["sparse_values"]) if "sparse_values" in vector else None,
+                vector.get("metadata"),
+            )
+            for vector in self.vectors
+        ]
+
+    def halves(self) -> list[Request]:
+        """Two of half as many records; none of a single one."""
+        middle = len(self.vectors) // 2
+        return (
+            [Request.of(self.namespace, part) for part in (self.vectors[:middle], self.vectors[middle:])]
+            if middle
+            else []
+        )
 
 
 def requests_of(
@@ -194,6 +226,8 @@ def requests_of(
     require_schema(batch, spec, where=where)
     if batch.num_rows > MOST_ROWS:
         raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {MOST_ROWS}")
+    if not batch.num_rows:
+        return []
     keys = record_keys(batch)
     for key in keys:
         if not is_native_id(key.id):
@@ -215,7 +249,7 @@ def requests_of(
                     f"{metadata_bytes:,} of a record",
                     hint="shorten it at its source, or say what was agreed with Pinecone: ?metadata_bytes=",
                 )
-            row["metadata"] = payload
+            row |= {"metadata": payload, "size": size}
     places = [native_namespace(key.namespace) if namespace is None else namespace for key in keys]
     return _cut(rows, places)
 
@@ -224,14 +258,21 @@ def _cut(rows: Sequence[dict[str, Any]], places: Sequence[str]) -> list[Request]
     open_: dict[str, tuple[list[dict[str, Any]], int]] = {}
     done: list[Request] = []
     for row, place in zip(rows, places, strict=True):
-        size = len(orjson.dumps(row)) + 1
+        size = _size(row)
         held, bytes_ = open_.get(place, ([], 0))
         if held and (bytes_ + size > _REQUEST_BYTES or len(held) >= MOST_ROWS):
-            done.append(Request(place, held))
+            done.append(Request.of(place, held))
             held, bytes_ = [], 0
         held.append(row)
         open_[place] = held, bytes_ + size
-    return [*done, *(Request(place, held) for place, (held, _) in open_.items())]
+    return [*done, *(Request.of(place, held) for place, (held, _) in open_.items())]
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    """The bytes of a record in a request, or a few more."""
+    sparse = row.get("sparse_values", {"indices": ()})
+    texts: int = len(row["id"]) + len(row["values"]) + row.get("size", 0)
+    return texts + 40 * len(sparse["indices"]) + 100
 
 
 def _add_dense(rows: list[dict[str, Any]], column: pa.Array, where: str) -> None:
@@ -245,11 +286,12 @@ def _add_dense(rows: list[dict[str, Any]], column: pa.Array, where: str) -> None
     empty = ~matrix.any(axis=1)
     if empty.any():
         raise DataInvalid(f"{where}: the vector of record '{rows[int(empty.argmax())]['id']}' is all zeros")
-    # Written as float32s and read again, each becomes the double of its few digits: 11 bytes of JSON, not 20, which
-    # makes a request hold nearly twice as many records. Rounded to a float32 it is the same number.
-    values = orjson.loads(orjson.dumps(np.ascontiguousarray(matrix), option=orjson.OPT_SERIALIZE_NUMPY))
-    for row, numbers in zip(rows, values, strict=True):
-        row["values"] = numbers
+    # Written here as float32s, in the few digits that these need: 11 bytes a number, where the client would write a
+    # double's 20. It puts a text that is JSON already into its request as it is, which takes 1,000 records of 384
+    # numbers 16 ms instead of the 50 of lists of Python floats.
+    text = orjson.dumps(np.ascontiguousarray(matrix), option=orjson.OPT_SERIALIZE_NUMPY)
+    for row, numbers in zip(rows, text[2:-2].split(b"],["), strict=True):
+        row["values"] = b"[%b]" % numbers
 
 
 def _add_sparse(rows: list[dict[str, Any]], column: pa.Array, *, alone: bool, where: str) -> None:
@@ -264,7 +306,7 @@ def _add_sparse(rows: list[dict[str, Any]], column: pa.Array, *, alone: bool, wh
                 f"takes 1 to {_MOST_SPARSE}"
             )
         row["sparse_values"] = {"indices": value["indices"], "values": value["values"]}
-        row.setdefault("values", [])
+        row.setdefault("values", b"")
 
 
 def query_of(query: Query, spec: CollectionSpec, *, k: int) -> tuple[VectorField, dict[str, Any]]:
