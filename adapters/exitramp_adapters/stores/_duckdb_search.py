@@ -103,7 +103,7 @@ class DuckSearch:
 def _compared(
     cursor: Any, table: Table, column: str, score: str, values: list[Any], k: int, where: Filter | None
 ) -> list[Any]:
-    conditions, more = f"{quoted(column)} IS NOT NULL", []
+    conditions, more = f"{quoted(column)} IS NOT NULL", list[Any]()
     if where is not None:
         condition, more = condition_of(where, table)
         conditions += f" AND {condition}"
@@ -156,10 +156,11 @@ def _score(vector: VectorField, column: str, query: Query) -> tuple[str, list[An
         indices, weights = query.sparse or ((), ())
         products = "lambda x: x[2]::DOUBLE * coalesce(MAP(?::UINTEGER[], ?::DOUBLE[])[x[1]], 0)"
         pairs = f"list_zip({column}.indices, {column}.values)"
-        values = [[int(each) for each in indices], [float(each) for each in weights]]
-        if len(set(values[0])) != len(values[0]):
+        named = [int(each) for each in indices]
+        if len(set(named)) != len(named):
             raise UsageError(f"a query of '{vector.column}' names an index twice")
-        return f"-coalesce(list_sum(list_transform({pairs}, {products})), 0)", values
+        weighed = [float(each) for each in weights]
+        return f"-coalesce(list_sum(list_transform({pairs}, {products})), 0)", [named, weighed]
     asked = np.asarray(query.dense if vector.kind is VectorKind.DENSE else query.multi)
     many = np.atleast_2d(asked)
     if asked.ndim != (1 if vector.kind is VectorKind.DENSE else 2) or many.shape[1] != vector.item_count:

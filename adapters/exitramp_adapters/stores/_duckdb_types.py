@@ -104,10 +104,12 @@ def _restorer(kind: Any) -> Callable[[Any], Any] | None:
     if kind.id == "uuid":
         return UUID
     if is_json(kind):
-        return canonical.parse
+        parse: Callable[[Any], Any] = canonical.parse
+        return parse
     parts = {name: _restorer(part) for name, part in parts_of(kind).items()}
     if kind.id == "map":
-        return _map_restorer(kind, parts["key"], parts["value"])
+        restorer: Callable[[Any], Any] | None = _map_restorer(kind, parts["key"], parts["value"])
+        return restorer
     if all(part is None for part in parts.values()):
         return None
     if kind.id in _LISTS:

@@ -253,7 +253,8 @@ def _metric_of(address: Address, column: str, dtype: DType) -> Metric:
     if dtype is DType.BINARY:
         return Metric.HAMMING
     said = address.option("metric")
-    chosen = dict(item.split(":", 1) if ":" in item else ("", item) for item in (said or "").split(",") if item)
+    # `cosine` is for every column, `title:cosine` for one.
+    chosen = {item.rpartition(":")[0]: item.rpartition(":")[2] for item in (said or "").split(",") if item}
     word = chosen.get(column, chosen.get(""))
     if word is None:
         raise UsageError(

@@ -242,8 +242,8 @@ def _write(connection: Any, found: Collection, batch: pa.RecordBatch, keys: Sequ
             strict=True,
         ),
     )
-    for part in found.parts:
-        _write_vectors(connection, found, part, batch.column(part.field.column), rowids)
+    for each in found.parts:
+        _write_vectors(connection, found, each, batch.column(each.field.column), rowids)
 
 
 def _write_vectors(connection: Any, found: Collection, part: Part, column: pa.Array, rowids: Any) -> None:

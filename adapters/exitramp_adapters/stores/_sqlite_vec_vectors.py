@@ -30,7 +30,7 @@ def distances(metric: Metric, query: Matrix, matrix: Matrix) -> npt.NDArray[np.f
     """As vec0 gives them: 1 - cosine (1 where a vector is zero), roots of squares, sums, places that differ; NaN where
     the arithmetic gives none. Of dot, which vec0 has not, the product turned round."""
     if metric is Metric.HAMMING:
-        return np.asarray(np.unpackbits(matrix ^ query, axis=1).sum(axis=1), np.float64)
+        return np.asarray(np.unpackbits(np.asarray(matrix ^ query, np.uint8), axis=1).sum(axis=1), np.float64)
     one, many = query.astype(np.float64), matrix.astype(np.float64)
     with np.errstate(all="ignore"):
         if metric is Metric.EUCLIDEAN:
@@ -48,10 +48,10 @@ def unrankable(metric: Metric, matrix: Matrix) -> Mask:
     is zero or infinite in float32, or lies too near to that to be exact."""
     if matrix.dtype.kind != "f":
         none: Mask = np.zeros(len(matrix), bool)
-        return none if metric is not Metric.COSINE else ~matrix.any(axis=1)
+        return none if metric is not Metric.COSINE else np.asarray(~matrix.any(axis=1))
     if metric is Metric.COSINE:
         # One pass in float32 settles nearly all rows: 0.1 us for 384 numbers, where float64 takes 0.5.
         with np.errstate(all="ignore"):
             squares = np.einsum("ij,ij->i", matrix, matrix)
-        return ~((squares >= np.float32(1e-30)) & (squares <= np.float32(1e36)))
-    return ~np.isfinite(matrix).all(axis=1)
+        return np.asarray(~((squares >= np.float32(1e-30)) & (squares <= np.float32(1e36))))
+    return np.asarray(~np.isfinite(matrix).all(axis=1))
