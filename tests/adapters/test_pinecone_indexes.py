@@ -396,6 +396,21 @@ def test_a_write_that_failed_under_way_is_sent_again_by_whoever_tries_again(mock
         assert store.source().count() == 6, "what failed under way was forgotten"
 
 
+def test_a_collection_without_namespaces_has_none_until_somebody_makes_one(mocked: Mocked) -> None:
+    spec = replace(spec_of(DENSE), has_namespaces=False)
+    rows = [Row(str(number), vectors={"vector": np.ones(4, np.float32)}) for number in range(3)]
+    with mocked.opened("docs", **HERE) as store:
+        sink = store.sink()
+        sink.create(spec, Origin(spec, __version__))
+        sink.upsert(batch_from_rows(rows, spec))
+        sink.flush()
+        assert not store.source().describe().has_namespaces
+    assert [row.key for row in rows_of(mocked, "docs")] == [row.key for row in rows]
+    with mocked.client() as client:
+        client.index("docs").upsert(vectors=[("9", [1.0, 2.0, 3.0, 4.0])], namespace="b")
+    assert RecordKey("9", "b") in {row.key for row in rows_of(mocked, "docs")}
+
+
 def test_an_index_is_dropped(mocked: Mocked) -> None:
     mocked.fill("docs", {"": ["1"]})
     with mocked.opened("docs") as store:

@@ -44,23 +44,30 @@ class OpenedPinecone:
     def close(self) -> None:
         self.connection.close()
 
-    def spec(self) -> CollectionSpec:
+    def fields(self) -> tuple[VectorField, ...]:
         model, address = self.connection.model(), self.connection.address
         fields = records.fields_of(model.schema, address.option("metric"), where=str(address))
         if self.kind == "hybrid" and all(field.kind is VectorKind.DENSE for field in fields):
             fields += (_HYBRID,)
+        return fields
+
+    def spec(self) -> CollectionSpec:
+        model = self.connection.model()
         told: dict[str, Any] = {"deletion_protection": model.deletion_protection, KEY: self.own_tags()}
         for name in ("deployment", "read_capacity"):
             if getattr(model, name) is not None:
                 told[name] = _plain(getattr(model, name))
-        narrowed = self.connection.namespace
         return CollectionSpec(
-            model.name,
-            IdKind.STRING,
-            fields,
-            has_namespaces=narrowed is None,
-            index={"pinecone": told},
+            model.name, IdKind.STRING, self.fields(), has_namespaces=self._has_namespaces(), index={"pinecone": told}
         )
+
+    def _has_namespaces(self) -> bool:
+        """Every index has; but one that exitramp filled out of a collection without any has them once another than the
+        default one is there."""
+        if self.connection.namespace is not None:
+            return False
+        note = self.note()
+        return note is None or note.spec.has_namespaces or not self.counts().keys() <= {DEFAULT_NAMESPACE}
 
     def own_tags(self) -> dict[str, str]:
         """The index's tags but for ours."""

@@ -13,8 +13,9 @@ Where both are silent the narrower thing is declared, and the codec keeps the re
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -42,7 +43,7 @@ METADATA_BYTES: Final = 40_960
 _REQUEST_BYTES: Final = 1_000_000
 _MOST_SPARSE: Final = 1000
 _ID_PATTERN: Final = r"[\x21-\x7e]{1,512}"
-_TAKES_PATTERN: Final = "id_pattern" in {field.name for field in fields(SinkLimits)}
+_TAKES_PATTERN: Final = "id_pattern" in {field.name for field in dataclasses.fields(SinkLimits)}
 """Whether a sink can say which texts it takes for ids. While none can, only ids that are numbers or UUIDs are written
 as they are, and the codec stands a UUID in for every other."""
 _IDS: Final[dict[str, Any]] = (
@@ -220,9 +221,15 @@ class Request:
 
 
 def requests_of(
-    batch: pa.RecordBatch, spec: CollectionSpec, *, namespace: str | None, metadata_bytes: int, where: str
+    batch: pa.RecordBatch,
+    vectors: tuple[VectorField, ...],
+    *,
+    namespace: str | None,
+    metadata_bytes: int,
+    where: str,
 ) -> list[Request]:
     """The batch as upserts, by namespace. Everything is looked at first: raises `DataInvalid` naming the record."""
+    spec = CollectionSpec("", IdKind.STRING, vectors, has_namespaces="namespace" in batch.schema.names)
     require_schema(batch, spec, where=where)
     if batch.num_rows > MOST_ROWS:
         raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {MOST_ROWS}")
@@ -234,9 +241,9 @@ def requests_of(
             hint = "an id is 1 to 512 printable ASCII characters without a space"
             raise DataInvalid(f"{where}: Pinecone takes no record with the id {key.id!r}", hint=hint)
     rows: list[dict[str, Any]] = [{"id": key.id} for key in keys]
-    for field in spec.vectors:
+    for field in vectors:
         if field.kind is VectorKind.SPARSE:
-            _add_sparse(rows, batch.column(field.column), alone=len(spec.vectors) == 1, where=where)
+            _add_sparse(rows, batch.column(field.column), alone=len(vectors) == 1, where=where)
         else:
             _add_dense(rows, batch.column(field.column), where)
     texts = batch.column("payload").to_pylist()
@@ -309,17 +316,17 @@ def _add_sparse(rows: list[dict[str, Any]], column: pa.Array, *, alone: bool, wh
         row.setdefault("values", b"")
 
 
-def query_of(query: Query, spec: CollectionSpec, *, k: int) -> tuple[VectorField, dict[str, Any]]:
+def query_of(query: Query, fields: Sequence[VectorField], *, k: int) -> tuple[VectorField, dict[str, Any]]:
     """The field that is searched, and the query's own part of a request. Raises `UsageError`, `DataInvalid`."""
     if not 1 <= k <= 10_000:
         raise UsageError(f"Pinecone finds 1 to 10,000 records at once, not {k:,}")
     if query.multi is not None or (query.dense is None) == (query.sparse is None):
         raise UsageError("Pinecone is asked with one dense or one sparse vector")
     kind = VectorKind.DENSE if query.dense is not None else VectorKind.SPARSE
-    asked = [field for field in spec.vectors if field.kind is kind and field.name == query.field]
+    asked = [field for field in fields if field.kind is kind and field.name == query.field]
     if not asked:
-        spec.vector(query.field)  # says which fields there are
-        raise UsageError(f"the collection {spec.name!r} has no {kind.value} field {query.field!r}")
+        known = ", ".join(repr(field.column) for field in fields)
+        raise DataInvalid(f"there is no {kind.value} field {query.field!r}", hint=f"there are: {known}")
     if query.sparse is not None:
         indices, weights = query.sparse
         sparse = {"indices": [int(each) for each in indices], "values": [float(each) for each in weights]}

@@ -49,8 +49,8 @@ class PineconeSearch:
         settings: SearchSettings = DEFAULT_SETTINGS,
         with_records: bool = False,
     ) -> Hits:
-        store, spec = self._store, self._store.spec()
-        field, wanted = records.query_of(query, spec, k=k)
+        store = self._store
+        field, wanted = records.query_of(query, store.fields(), k=k)
         if settings.exact:
             raise UsageError("Pinecone has no exact search", hint="leave `exact` out")
         asked = wanted | _settings(settings.options)
@@ -73,7 +73,7 @@ class PineconeSearch:
         hits = found[:k]
         narrowed = store.connection.namespace is not None
         keys = tuple(RecordKey(id_, None if narrowed else namespace_of(ns)) for _, ns, id_ in hits)
-        whole = fetched(store, spec, keys) if with_records else None
+        whole = fetched(store, store.spec(), keys) if with_records else None
         return Hits(keys, tuple(score for score, _, _ in hits), whole)
 
 

@@ -30,7 +30,7 @@ from exitramp.errors import (
 )
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.ports.collection_metadata import KEY
-from exitramp.records import CollectionSpec, IdKind, RecordKey, VectorKind
+from exitramp.records import CollectionSpec, IdKind, RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores import _pinecone_reading as reading
 from exitramp_adapters.stores import _pinecone_records as records
 from exitramp_adapters.stores._pinecone_client import DEFAULT_NAMESPACE
@@ -66,10 +66,8 @@ class PineconeSink:
         except CollectionMissing:
             self._make(spec, schema, note)
             return
-        there, wanted = store.spec(), spec
-        different = difference_of(
-            CollectionSpec("", IdKind.STRING, there.vectors), CollectionSpec("", IdKind.STRING, wanted.vectors)
-        )
+        there, wanted = store.fields(), spec.vectors
+        different = difference_of(CollectionSpec("", IdKind.STRING, there), CollectionSpec("", IdKind.STRING, wanted))
         if different is not None:
             raise CollectionExists(f"{connection.address} is there already: {different}", hint="choose another name")
         if not self._count():
@@ -128,7 +126,7 @@ class PineconeSink:
         store, connection = self._store, self._store.connection
         requests = records.requests_of(
             batch,
-            store.spec(),
+            store.fields(),
             namespace=connection.namespace,
             metadata_bytes=store.metadata_bytes,
             where=str(connection.address),
@@ -174,11 +172,11 @@ class PineconeSink:
     def finish(self, account: TransferAccount) -> None:
         """Wait until readers see what was written, as far as Pinecone says how far it is; whoever set a deadline ends
         it."""
-        spec = self._store.spec()
+        self._uploads.settle()
         for namespace, lsn in sorted(self._written.items()):
             while True:
                 with self._store.connection.data() as index:
-                    answer = index.query(top_k=1, namespace=namespace, **_any_query(spec))
+                    answer = index.query(top_k=1, namespace=namespace, **_any_query(self._store.fields()[0]))
                 info = answer.response_info
                 if info is None or info.lsn_reconciled is None or info.is_reconciled(lsn):
                     break
@@ -250,8 +248,7 @@ class Uploads:
                 self._under_way.popleft()
 
 
-def _any_query(spec: CollectionSpec) -> dict[str, Any]:
-    field = spec.vectors[0]
+def _any_query(field: VectorField) -> dict[str, Any]:
     if field.kind is VectorKind.SPARSE:
         return {"sparse_vector": {"indices": [0], "values": [1.0]}}
     return {"vector": [1.0 / math.sqrt(field.item_count)] * field.item_count}
