@@ -15,7 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from exitramp import __version__
+from exitramp.arrow import dense_array
 from exitramp.ports import Origin, TransferAccount
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.testing.data import hard_records
@@ -27,13 +31,22 @@ FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.EUCLIDEAN, 64)
 SPEC = CollectionSpec("articles", IdKind.STRING, (FIELD,), has_documents=True)
 
 
+def like_a_models(rows: int, number: int) -> npt.NDArray[np.float32]:
+    """Vectors of 64 numbers that vary in few directions, as embeddings do; on noise no index finds everything."""
+    rng = np.random.default_rng([rows, number])
+    few = rng.standard_normal((rows, 8)) @ np.random.default_rng(1).standard_normal((8, 64))
+    return (few + 0.05 * rng.standard_normal((rows, 64))).astype(np.float32)
+
+
 def seed(address: str, rows: int = ROWS) -> None:
     """The first collection: hard payloads and documents, float32 vectors of differing length."""
     with open_endpoint(address) as endpoint:
         sink = endpoint.sink()
         sink.create(SPEC, Origin(SPEC, __version__))
-        for batch in hard_records(SPEC, rows, 5):
-            sink.upsert(batch)
+        for number, batch in enumerate(hard_records(SPEC, rows, 5)):
+            spot = batch.schema.get_field_index("vector")
+            vectors = dense_array(like_a_models(batch.num_rows, number), FIELD)
+            sink.upsert(batch.set_column(spot, batch.schema.field(spot), vectors))
         sink.flush()
         sink.finish(TransferAccount())
 
