@@ -41,8 +41,8 @@ from exitramp_adapters.stores._pgvector_session import Server, copied, copied_pa
 from exitramp_adapters.stores._pgvector_shape import Shape, shape_of
 from exitramp_adapters.stores._pgvector_sink import PgvectorSink
 
-# The best of 250, 500, 1,000 and 2,000 at 384 numbers: a page that outgrows the processor's cache is fetched from memory
-# three times.
+# The best of 250, 500, 1,000 and 2,000 at 384 numbers: a page that outgrows the processor's cache is fetched from
+# memory three times.
 _PAGE_ROWS: Final = 1_000
 _PAGE_BYTES: Final = 32 * 2**20
 _FETCHED_AT_ONCE: Final = 5_000
