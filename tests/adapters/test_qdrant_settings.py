@@ -18,7 +18,7 @@ from exitramp.ports import DropsCollection, Origin, Query, Service, TransferAcco
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp.registry import open_store, service_adapter
 from exitramp.testing import Row, batch_from_rows, rows_from_batch
-from exitramp.urls import Address, Network
+from exitramp.urls import Address
 from exitramp_adapters.stores import _qdrant_client, _qdrant_settings
 from tests.adapters.reading_proxy import reading_only
 
@@ -341,7 +341,6 @@ def test_a_token_that_may_only_read_says_so_and_a_plain_key_says_nothing(
     monkeypatch.setenv("KEY", key)
     address = Address.parse("qdrant+http://127.0.0.1:1?api_key=env:KEY#c")
     assert _qdrant_client.can_write(address) is may
-    assert Network()  # nothing was sent
 
 
 def test_an_embedded_collection_is_dropped_unless_somebody_else_has_it(tmp_path: Path, client: QdrantClient) -> None:
@@ -372,7 +371,7 @@ def test_a_server_that_refuses_every_write_is_read_completely(service: Any, base
     seed(client)
     refusal = b'{"status":{"error":"Forbidden: Write access is required"},"time":0.0}'
     with reading_only(service.address.port, reads, refusal) as (port, refused):
-        store = open_store(f"qdrant+http://127.0.0.1:{port}#one")
+        store: Any = open_store(f"qdrant+http://127.0.0.1:{port}#one")
         source, search = store.source(), store.search()
         identity = source.identity()
         assert (identity.collections, identity.can_write) == (("one",), None)
