@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from exitramp.arrow import record_keys
 from exitramp.errors import SpendExceeded, StoreUnavailable, UsageError
 from exitramp.faults import Fault
-from exitramp.ports import Cursor, Partition
+from exitramp.ports import Cursor, Partition, Query
 from exitramp.ports.estimating import Estimates, TellsSpending
 from exitramp.records import RecordKey
 from tests.adapters.pinecone_mock import Mocked, keys_in, running
@@ -46,6 +47,7 @@ def read_until_stopped(
     ("options", "named"),
     [
         ({"max_read_units": 20}, "max_read_units=20"),
+        ({"max_read_units": 17}, "max_read_units=17"),
         ({"limit": 170}, "limit=170"),
         ({"max_usd": 0.0003}, "max_usd=0.0003"),
         ({"max_usd": 0.1, "usd_per_million_read_units": 5000}, "max_usd=0.1"),
@@ -55,7 +57,7 @@ def test_a_limit_ends_the_reading_before_it_is_exceeded_and_the_next_run_goes_on
     mocked: Mocked, options: dict[str, Any], named: str
 ) -> None:
     before = mocked.fill("docs", SPACES)
-    most = {"max_read_units=20": 20, "max_usd=0.0003": 18, "max_usd=0.1": 20}.get(named)
+    most = {"max_read_units=20": 20, "max_read_units=17": 17, "max_usd=0.0003": 18, "max_usd=0.1": 20}.get(named)
     everything: list[RecordKey] = []
     after: Cursor | None = None
     for _ in range(40):
@@ -147,6 +149,15 @@ def test_reading_keeps_below_the_requests_a_second_that_the_index_lets_through(t
         mocked.fill("docs", {"": [f"doc-{number:05d}" for number in range(13_000)]})
         with mocked.opened("docs") as store:
             assert len(keys_in(store)) == 13_000
+        assert mocked.service.counters()["limited"] == 0
+
+
+def test_searches_keep_below_what_the_index_lets_through(tmp_path: Path) -> None:
+    with running(tmp_path) as mocked:
+        mocked.fill("docs", {"": IDS[:50]})
+        with mocked.opened("docs") as store:
+            for _ in range(150):
+                assert len(store.search().search(Query(dense=np.array([1, 0], np.float32)), k=3).keys) == 3
         assert mocked.service.counters()["limited"] == 0
 
 

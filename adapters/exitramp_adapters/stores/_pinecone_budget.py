@@ -24,6 +24,7 @@ LIST_UNITS: Final = 1
 RECORDS_PER_UNIT: Final = 10
 LISTS_PER_SECOND: Final = 200
 FETCHES_PER_SECOND: Final = 100
+QUERIES_PER_SECOND: Final = 100
 REQUEST_SECONDS: Final = 0.06
 """What a request was assumed to take: of the order of what users report of a region nearby, and not measured here."""
 NUMBER_BYTES: Final = 12
@@ -109,20 +110,18 @@ class Budget:
     def reserve_fetch(self, rows: int) -> tuple[int, str | None]:
         """How many of `rows` records may be fetched at once, and which limit keeps the others back."""
         with self._lock:
-            most, left = self.limits.rows, rows
-            if most is not None:
-                left = min(rows, most - self._rows - self._reserved_rows)
-            if left < 1:
-                return 0, f"limit={most}"
+            most, left, limit = self.limits.rows, rows, None
+            if most is not None and rows > most - self._rows - self._reserved_rows:
+                left, limit = max(0, most - self._rows - self._reserved_rows), f"limit={most}"
             while left > 0:
                 refused = self._refused(units_of_fetch(left))
                 if refused is None:
                     self._reserve(units_of_fetch(left), left)
-                    return left, None if left == rows else f"limit={most}"
-                if refused.startswith("max_minutes"):
-                    return 0, refused
-                left = (left - 1) // RECORDS_PER_UNIT * RECORDS_PER_UNIT
-            return 0, refused
+                    return left, limit
+                limit = refused
+                # Time is not made longer by asking for less; units are what ten records less cost less.
+                left = 0 if refused.startswith("max_minutes") else (left - 1) // RECORDS_PER_UNIT * RECORDS_PER_UNIT
+            return 0, limit
 
     def _reserve(self, units: int, rows: int) -> None:
         self._began = self._began or time.monotonic()

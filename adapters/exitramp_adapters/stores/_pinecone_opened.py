@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import zlib
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from exitramp_adapters.stores._pinecone_client import DEFAULT_NAMESPACE, Connect
 
 NOTE: Final = "exitramp"
 """What the tags begin with in which is kept what `create` was told."""
+_SEEN_SECONDS: Final = 1.0
 _HYBRID: Final = VectorField("", VectorKind.SPARSE, DType.FLOAT32, Metric.DOT, None)
 
 
@@ -32,6 +34,7 @@ class OpenedPinecone:
         self.kind = address.option("type")
         if self.kind not in (None, "sparse", "hybrid"):
             raise UsageError(f"{address}: type is sparse or hybrid, or left out")
+        self._spaces: tuple[float, frozenset[str]] | None = None
         self.metadata_bytes = int(budgets.number(address, "metadata_bytes") or records.METADATA_BYTES)
 
     def drop(self) -> None:
@@ -40,6 +43,7 @@ class OpenedPinecone:
         with self.connection.control() as control:
             control.indexes.delete(self.connection.name, timeout=-1)
         self.connection.forget()
+        self._spaces = None
 
     def close(self) -> None:
         self.connection.close()
@@ -67,7 +71,7 @@ class OpenedPinecone:
         if self.connection.namespace is not None:
             return False
         note = self.note()
-        return note is None or note.spec.has_namespaces or not self.counts().keys() <= {DEFAULT_NAMESPACE}
+        return note is None or note.spec.has_namespaces or not self.spaces() <= {DEFAULT_NAMESPACE}
 
     def own_tags(self) -> dict[str, str]:
         """The index's tags but for ours."""
@@ -89,6 +93,14 @@ class OpenedPinecone:
                 hint=f"its namespaces are: {shown}",
             )
         return {narrowed: held.get(narrowed, 0)}
+
+    def spaces(self) -> frozenset[str]:
+        """The namespaces that hold records, as they were a second ago at most: each search and each look at single
+        records asks for them, and an index tells its counts a hundred times a second."""
+        now = time.monotonic()
+        if self._spaces is None or now > self._spaces[0] + _SEEN_SECONDS:
+            self._spaces = now, frozenset(self.counts())
+        return self._spaces[1]
 
     def note_name(self) -> str:
         """The beginning of the tags in which is kept what `create` was told, each namespace that is written by itself

@@ -24,6 +24,7 @@ from exitramp_adapters.stores._pinecone_budget import (
     FETCHES_PER_SECOND,
     LISTS_PER_SECOND,
     PAGE_IDS,
+    QUERIES_PER_SECOND,
     Budget,
     number,
     units_of_fetch,
@@ -32,7 +33,7 @@ from exitramp_adapters.stores._pinecone_client import Connection, native_namespa
 
 T = TypeVar("T")
 
-LANES: Final = 4
+LANES: Final = 6
 IN_FLIGHT: Final = 6
 """Six of 60 ms are the 100 fetches a second that an index lets through."""
 DIVIDED_FROM: Final = 200_000
@@ -79,8 +80,13 @@ class Reader:
         free = address.option("fetches_per_second") == "0"
         fetches = 0.0 if free else number(address, "fetches_per_second") or FETCHES_PER_SECOND
         self._turns = {"fetch": Turns(fetches), "list": Turns(0.0 if free else LISTS_PER_SECOND)}
+        self._turns["query"] = Turns(0.0 if free else QUERIES_PER_SECOND)
         self._lock = threading.Lock()
         self._missing = 0
+
+    def turn(self, kind: str) -> None:
+        """Wait until another `fetch`, `list` or `query` may be sent."""
+        self._turns[kind].wait()
 
     @property
     def missing(self) -> int:
@@ -92,7 +98,7 @@ class Reader:
         refused = self.budget.reserve_list()
         if refused is not None:
             raise Stopped(refused)
-        self._turns["list"].wait()
+        self.turn("list")
         page, seconds = self._asked(
             lambda index: index.list_paginated(
                 prefix=range_.prefix or None,
@@ -109,7 +115,7 @@ class Reader:
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> list[Any]:
         """The records with these ids in their order; what is not there is left out. Room for them was reserved."""
-        self._turns["fetch"].wait()
+        self.turn("fetch")
         units = units_of_fetch(len(ids))
         try:
             answer, seconds = self._asked(

@@ -56,7 +56,7 @@ class PineconeSearch:
         asked = wanted | _settings(settings.options)
         if where is not None:
             asked["filter"] = filter_json(where)
-        namespaces = sorted(store.counts())
+        namespaces = sorted(store.spaces())
         if len(namespaces) > _MOST_NAMESPACES:
             raise UsageError(
                 f"{store.connection.address} has {len(namespaces)} namespaces, and each would be a query of its own",
@@ -64,6 +64,7 @@ class PineconeSearch:
             )
         found: list[tuple[float, str, str]] = []
         for namespace in namespaces:
+            store.reader.turn("query")
             with store.connection.data() as index:
                 answer = index.query(top_k=k, namespace=namespace, **asked)
             store.budget.settle(answer, units=0, rows=0, found=0, seconds=0.0)

@@ -123,11 +123,13 @@ class PineconeSource:
         counts = store.counts()
         if rows is not None:
             counts = {DEFAULT_NAMESPACE: rows}
-        numbers = sum(field.item_count for field in store.spec().vectors if field.dimensions is not None)
+        divided = any(count >= reading.DIVIDED_FROM for count in counts.values())
+        lists = reading.LANES if divided else max(1, min(reading.LANES, len(counts)))
+        numbers = sum(field.item_count for field in store.fields() if field.dimensions is not None)
         return budgets.estimate(
             counts,
             numbers=numbers,
-            lanes=reading.LANES * partitions,
+            lanes=lists * partitions,
             in_flight=store.reader.in_flight * partitions,
             price=store.budget.price,
         )
