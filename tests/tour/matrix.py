@@ -58,7 +58,7 @@ def travel(source: Place, target: Place, name: str, first: str, *more: str) -> d
     told: dict[str, Any] = {"source": source.kind, "target": target.kind, "copy_seconds": round(copied.seconds, 2)}
     told |= {"copied": copied.code, "compare_seconds": None, "compared": None, "said": copied.said.strip()[:300]}
     if copied.code == 0:
-        compared = command("compare", first, there, "--queries", 100, "--no-filters", *more)
+        compared = command("compare", first, there, "--no-filters", *more)
         told |= {"compare_seconds": round(compared.seconds, 2), "compared": compared.code}
         told |= {"said": compared.said.strip()[:300], "findings": compared.findings()}
     return told
