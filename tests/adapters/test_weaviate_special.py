@@ -404,3 +404,16 @@ def test_partitions_by_ranges_of_ids_are_disjoint(base: Address) -> None:
         keys = [key for part in parts for page in source.scan(part, batch_rows=3) for key in record_keys(page.batch)]
         assert sorted(key.id for key in keys) == ids
         assert [key.id for page in source.scan(Partition(), batch_rows=5) for key in record_keys(page.batch)] == ids
+
+
+def test_what_others_write_meanwhile_into_new_properties_is_read_by_a_source_that_is_open(base: Address) -> None:
+    spec = spec_of("Meanwhile")
+    with opened(base, "Meanwhile") as store, opened(base, "Meanwhile") as other:
+        store.sink().create(spec, Origin(spec, "0"))
+        assert read(store) == {}
+        other.sink().upsert(batch_from_rows([plain_row(IDS[0], {"new": "word"})], spec))
+        [page, _] = store.source().scan(Partition(), batch_rows=5)
+        assert [row.payload for row in rows_from_batch(page.batch, spec)] == [{"new": "word"}]
+        hits = store.search().search(Query("", dense=np.array([1, 2, 3], np.float32)), k=3, where=Eq(("new",), "word"))
+        assert [key.id for key in hits.keys] == [IDS[0]]
+        assert store.search().coverage().is_exact, "a mock that compares every vector passes for no index"

@@ -136,7 +136,7 @@ def serve(
     """The started server. `may(authorization, writes)` says why somebody may not, or None."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import grpc  # type: ignore[import-untyped]
+    import grpc
     from weaviate.proto.v1 import (
         aggregate_pb2,
         batch_delete_pb2,

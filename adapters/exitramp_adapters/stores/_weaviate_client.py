@@ -109,7 +109,7 @@ class Connection:
     def _translated(self) -> Iterator[None]:
         if self._closed:
             raise StoreUnavailable(f"{self.address} was closed", hint="open it again")
-        import grpc  # type: ignore[import-untyped]
+        import grpc
         import httpx
         from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 

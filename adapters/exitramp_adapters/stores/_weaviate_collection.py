@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from exitramp_adapters.stores._weaviate_client import Connection
 from exitramp_adapters.stores._weaviate_filters import ids_message
 
 FIRST: Final = str(UUID(int=0))
+EVIDENCE: Final = "wire mocked"
 PAGE_ROWS: Final = 1000
 """Objects asked for at once, at most; the server takes limits up to 10,000."""
 
@@ -66,6 +68,12 @@ class Collection(Connection):
             if not schema.is_own_description(definition):
                 dimensions = self._seen_dimensions(definition, where)
             self._shape = schema.shape_of(definition, dimensions, where=where)
+        return self._shape
+
+    def refreshed(self) -> schema.Shape:
+        """The shape with the properties there are now: whoever wrote meanwhile may have made some, which would not be
+        asked for. Vectors stay those that were described."""
+        self._shape = replace(self.shape(), definition=self.definition())
         return self._shape
 
     def forget(self) -> None:
@@ -170,6 +178,10 @@ class Collection(Connection):
         if "INDEXING" in found:
             return IndexState.BUILDING
         return IndexState.READY if found <= {"READY"} else IndexState.UNKNOWN
+
+    def is_mock(self) -> bool:
+        """Whether it says of itself that it is the mock, which has no index but compares every vector."""
+        return EVIDENCE in str((self.expect("get", "/meta") or {}).get("hostname"))
 
     def shards(self) -> list[Mapping[str, Any]]:
         told = self.expect("get", f"/nodes/{self.name}?output=verbose")

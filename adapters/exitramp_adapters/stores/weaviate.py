@@ -21,11 +21,10 @@ from exitramp.records import CollectionSpec, Finding, RecordKey, VectorKind, Ver
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores import _weaviate_records as records
 from exitramp_adapters.stores import _weaviate_schema as schema
-from exitramp_adapters.stores._weaviate_collection import FIRST, PAGE_ROWS, Collection, by_tenant
+from exitramp_adapters.stores._weaviate_collection import EVIDENCE, FIRST, PAGE_ROWS, Collection, by_tenant
 from exitramp_adapters.stores._weaviate_search import WeaviateSearch
 from exitramp_adapters.stores._weaviate_sink import WeaviateSink
 
-EVIDENCE: Final = "wire mocked"
 _PAGE_BYTES: Final = 16_000_000
 
 
@@ -112,7 +111,7 @@ class WeaviateSource:
 
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
         require_page_rows(batch_rows)
-        store, shape = self._store, self._store.shape()
+        store, shape = self._store, self._store.refreshed()
         rows = min(batch_rows, PAGE_ROWS, max(1, _PAGE_BYTES // usual_row_bytes(shape.spec)))
         segments: list[tuple[str, str, str | None]] = (
             [tuple(each) for each in json.loads(partition.token)]
@@ -155,7 +154,7 @@ class WeaviateSource:
             after = found[-1].metadata.id
 
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-        store, shape = self._store, self._store.shape()
+        store, shape = self._store, self._store.refreshed()
         parts = []
         for tenant, ids in by_tenant(keys, shape, store.parts()).items():
             for first in range(0, len(ids), PAGE_ROWS):
