@@ -10,9 +10,12 @@ from exitramp.ports.index_settings import hnsw_of, other_settings
 from exitramp.records import Finding
 
 
-def index_findings(index: Mapping[str, Any], limits: SinkLimits, *, same_kind: bool) -> Iterator[Finding]:
-    """Nothing for a sink of the same kind, which reads the settings as they stand, nor for one that keeps all."""
-    if same_kind or limits.verbatim:
+def index_findings(index: Mapping[str, Any], limits: SinkLimits, *, kind: str) -> Iterator[Finding]:
+    """Nothing for a sink of the same `kind`, which reads the settings as they stand, nor for one that keeps all.
+
+    A store's settings stand under the name of its kind, at whatever distance the records come from it.
+    """
+    if kind.partition("+")[0] in index or limits.verbatim:
         return
     graph = hnsw_of(index)
     if graph is not None:

@@ -112,7 +112,7 @@ def plan_move(
     )
     plan = make_plan(survey, limits, there=_standing(target, limits, survey.layout))
     identity = reader.identity()
-    found = index_findings(reader.describe().index, limits, same_kind=identity.adapter == target.address.scheme)
+    found = index_findings(reader.describe().index, limits, kind=target.address.scheme)
     return replace(plan, findings=(*identity.findings, *plan.findings, *found))
 
 

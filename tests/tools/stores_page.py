@@ -48,8 +48,8 @@ _TOUR = """
 
 2,000 records with hard payloads and documents, {dimensions} float32 numbers each under the Euclidean metric, were
 copied from each store into each other one and compared, on {measured_at}, with {cpus} cores. Numbers are seconds of
-`exitramp copy` and `exitramp compare --no-filters` together, without the interpreter's start, on a machine that was busy
-with other work. `make tour` measures it again.
+`exitramp copy` and `exitramp compare --no-filters` together, without the interpreter's start, on a machine that was
+busy with other work. `make tour` measures it again.
 
 ```text
 {matrix}
