@@ -140,6 +140,7 @@ def test_forty_million_records_are_reckoned_without_reading_one(tmp_path: Path) 
     assert told.assumptions["seconds_one_request_after_another"] / 3600 == pytest.approx(13.3, abs=0.1)
     assert 700 < told.bytes / 1e9 < 800
     assert told.findings[0].code == "pinecone.export"
+    assert "pinecone.bandwidth" in {finding.code for finding in told.findings}, "the line is what it hangs on, unsaid"
     assert {line.what: line.read_units for line in told.lines} == {"list": 400_000, "fetch": 4_000_000}
     assert told.to_json()["price"]["usd_per_million_units"] == 16.0
 

@@ -31,6 +31,8 @@ NUMBER_BYTES: Final = 12
 """A float32 in its few digits with a sign and a comma, in an answer's JSON."""
 RECORD_BYTES: Final = 560
 """Id twice, braces, and 500 bytes of metadata, which the documentation reckons with."""
+_USUAL_MEGABITS: Final = 100
+"""A second, of a line that is not one of a data centre's."""
 PRICE: Final = UnitPrice(
     usd_per_million_units=16.0,
     unit="read unit",
@@ -222,12 +224,18 @@ def estimate(
             count=rows,
         )
     )
+    seconds = max(line.seconds for line in lines)  # listing and fetching overlap
+    size = sum(line.bytes for line in lines)
+    if 8e-6 * size / seconds > _USUAL_MEGABITS:
+        hours = 8e-6 * size / _USUAL_MEGABITS / 3600
+        told = f"{8e-6 * size / seconds:,.0f} Mbit/s would have to come through for that; at {_USUAL_MEGABITS} it takes"
+        findings.append(Finding("pinecone.bandwidth", f"{told} {hours:,.1f} hours, should answers not be compressed"))
     return ReadingEstimate(
         rows=rows,
         requests=sum(line.requests for line in lines),
         read_units=units,
-        seconds=max(line.seconds for line in lines),  # listing and fetching overlap
-        bytes=sum(line.bytes for line in lines),
+        seconds=seconds,
+        bytes=size,
         usd=units * price.usd_per_million_units / 1e6,
         price=price,
         lines=lines,
