@@ -184,3 +184,12 @@ def test_the_mock_lets_no_more_fetches_through_than_documented(tmp_path: Path) -
         with mocked.opened("docs", fetches_per_second=0, in_flight=12) as store, pytest.raises(StoreUnavailable):
             keys_in(store)
         assert mocked.service.counters()["limited"] > 0
+
+
+def test_an_empty_index_is_reckoned_at_nothing(mocked: Mocked) -> None:
+    mocked.fill("docs", {})
+    with mocked.opened("docs") as store:
+        source = store.source()
+        assert isinstance(source, Estimates)
+        told = source.estimate()
+    assert (told.rows, told.requests, told.read_units, told.usd) == (0, 0, 0, 0.0)

@@ -226,7 +226,7 @@ def estimate(
     )
     seconds = max(line.seconds for line in lines)  # listing and fetching overlap
     size = sum(line.bytes for line in lines)
-    if 8e-6 * size / seconds > _USUAL_MEGABITS:
+    if seconds and 8e-6 * size / seconds > _USUAL_MEGABITS:
         hours = 8e-6 * size / _USUAL_MEGABITS / 3600
         told = f"{8e-6 * size / seconds:,.0f} Mbit/s would have to come through for that; at {_USUAL_MEGABITS} it takes"
         findings.append(Finding("pinecone.bandwidth", f"{told} {hours:,.1f} hours, should answers not be compressed"))
