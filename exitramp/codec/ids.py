@@ -106,13 +106,20 @@ def native_name(name: str, rule: NameRule) -> str:
 
 
 def derived_name(name: str, material: str, rule: NameRule) -> str:
-    """The readable part of `name` and twelve hex digits of the hash of `material`. Raises `DataInvalid`."""
+    """The readable part of `name` and twelve hex digits of the hash of `material`, joined as the rule takes it.
+
+    Raises `DataInvalid` where it takes none of the spellings: `an-article-…`, `an_article_…`, `anarticle…`, and the
+    same with a capital letter in front.
+    """
     tail = name_hash(material)
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[: max(0, min(40, rule.maximum - len(tail) - 1))]
-    mapped = f"{readable}-{tail}" if readable else f"c-{tail}"
-    if not fits_rule(mapped, rule):
-        raise DataInvalid(f"no name that this store takes can be made from {name!r}", hint="rename it at its source")
-    return mapped
+    words = re.findall("[A-Za-z0-9]+", name.lower())
+    for spelt in (str, str.capitalize):
+        for joiner in ("-", "_", ""):
+            readable = joiner.join(words)[: max(0, min(40, rule.maximum - len(tail) - 1))]
+            mapped = spelt(f"{readable}{joiner}{tail}" if readable else f"c{joiner}{tail}")
+            if fits_rule(mapped, rule):
+                return mapped
+    raise DataInvalid(f"no name that this store takes can be made from {name!r}", hint="rename it at its source")
 
 
 def name_hash(name: str) -> str:

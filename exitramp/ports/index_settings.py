@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "m": ("m", "M", "max_neighbors", "connectivity"),
+    "m": ("m", "M", "max_neighbors", "connectivity", "maxConnections"),
     "ef_construction": ("ef_construct", "ef_construction", "efConstruction", "expansion_add"),
     "ef_search": ("ef_search", "efSearch", "ef", "ef_runtime", "EF_RUNTIME", "expansion_search"),
 }
