@@ -30,24 +30,28 @@ def mocked(tmp_path: Path) -> Iterator[Mocked]:
 
 def read_until_stopped(
     mocked: Mocked, after: Cursor | None, **options: Any
-) -> tuple[list[RecordKey], Cursor | None, str]:
-    """What one run reads, where it stands behind that, and why it ended; "" for the end of the index."""
+) -> tuple[list[RecordKey], Cursor | None, str, int]:
+    """What one run reads, where it stands behind that, why it ended ("" at the end of the index), and its units."""
     keys: list[RecordKey] = []
+    said = ""
     with mocked.opened("docs", **options) as store:
+        source = store.source()
+        assert isinstance(source, TellsSpending)
         try:
-            for page in store.source().scan(Partition(), batch_rows=100, after=after):
+            for page in source.scan(Partition(), batch_rows=100, after=after):
                 keys += record_keys(page.batch)
                 after = page.cursor
         except SpendExceeded as error:
-            return keys, after, str(error)
-    return keys, after, ""
+            said = str(error)
+        return keys, after, said, source.spent().read_units
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         ({"max_read_units": 20}, "max_read_units=20"),
-        ({"max_read_units": 17}, "max_read_units=17"),
+        ({"max_read_units": 7}, "max_read_units=7"),
+        ({"max_read_units": 45}, "max_read_units=45"),
         ({"limit": 170}, "limit=170"),
         ({"max_usd": 0.0003}, "max_usd=0.0003"),
         ({"max_usd": 0.1, "usd_per_million_read_units": 5000}, "max_usd=0.1"),
@@ -56,20 +60,23 @@ def read_until_stopped(
 def test_a_limit_ends_the_reading_before_it_is_exceeded_and_the_next_run_goes_on(
     mocked: Mocked, options: dict[str, Any], named: str
 ) -> None:
-    before = mocked.fill("docs", SPACES)
-    most = {"max_read_units=20": 20, "max_read_units=17": 17, "max_usd=0.0003": 18, "max_usd=0.1": 20}.get(named)
+    begun = mocked.fill("docs", SPACES)
+    units = options.get(
+        "max_read_units", int(1e6 * options.get("max_usd", 1) / options.get("usd_per_million_read_units", 16))
+    )
     everything: list[RecordKey] = []
     after: Cursor | None = None
-    for _ in range(40):
-        keys, after, said = read_until_stopped(mocked, after, **options)
+    for run in range(1, 80):
+        keys, after, said, spent = read_until_stopped(mocked, after, **options)
+        assert spent <= units, "more was spent than was allowed"
+        # A list that was under way when a run ended may be counted in the next.
         counted = mocked.service.counters()
-        if most is not None:
-            assert counted["read_units"] - before["read_units"] <= most, "more was spent than was allowed"
-        assert "limit" not in options or counted["records_read"] - before["records_read"] <= options["limit"]
-        before = dict(counted)
+        assert counted["read_units"] - begun["read_units"] <= run * units, "the mock counted more than was allowed"
+        assert len(keys) <= options.get("limit", 450)
         everything += keys
         if not said:
             break
+        assert keys, "a run was paid for and read nothing"
         assert named in said, "it does not say which limit ended it"
         assert re.search(r"after [\d,]+ records for [\d,]+ read units", said), "it does not say how far it got"
         assert "run the same command again" in said, "it does not say how to go on"
@@ -78,14 +85,14 @@ def test_a_limit_ends_the_reading_before_it_is_exceeded_and_the_next_run_goes_on
 
 def test_a_reading_that_may_take_no_time_takes_none(mocked: Mocked) -> None:
     mocked.fill("docs", SPACES)
-    keys, _, said = read_until_stopped(mocked, None, max_minutes=0.000001)
+    keys, _, said, _ = read_until_stopped(mocked, None, max_minutes=0.000001)
     assert "max_minutes" in said
     assert len(keys) <= 100
 
 
 def test_a_collection_as_large_as_the_limit_is_read_without_an_error(mocked: Mocked) -> None:
     mocked.fill("docs", SPACES)
-    keys, _, said = read_until_stopped(mocked, None, limit=450)
+    keys, _, said, _ = read_until_stopped(mocked, None, limit=450)
     assert (len(keys), said) == (450, "")
 
 

@@ -89,6 +89,9 @@ class Budget:
         self._address = address
         self.limits = ReadingLimits.of(address)
         self._price = number(address, "usd_per_million_read_units") or PRICE.usd_per_million_units
+        usd = self.limits.usd
+        most = min(self.limits.read_units or math.inf, math.inf if usd is None else 1e6 * usd / self._price)
+        self._kept_for_records = units_of_fetch(PAGE_IDS) if most >= 2 * (LIST_UNITS + units_of_fetch(PAGE_IDS)) else 1
         self._lock = threading.Lock()
         self._began: float | None = None
         self._slowest_seconds = 0.0
@@ -104,7 +107,8 @@ class Budget:
     def reserve_list(self) -> str | None:
         """None, or which limit another list request would exceed."""
         with self._lock:
-            refused = self._refused(LIST_UNITS)
+            # Lists run ahead of fetches: what they leave must pay for records, or a small budget would list for ever.
+            refused = self._refused(LIST_UNITS + self._kept_for_records)
             if refused is None:
                 self._reserve(LIST_UNITS, 0)
             return refused
