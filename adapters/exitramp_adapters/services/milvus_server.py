@@ -3,9 +3,9 @@
 The package `milvus` starts its server through a Python that leaves it behind when it is ended by SIGTERM. So the
 server's own program is started here, on a configuration of ours: unpacked in 5 s, 250 MB, and up after 2.5 s.
 
-Its parts hold a session of `session_seconds`, 30 as Milvus has it. After a SIGKILL it answers again after 5 s, but loads
-what was loaded only when the session of its former self has run out. And one that was stopped for longer than that ends
-by itself when it goes on: it then needs a `restart`.
+Its parts hold a session of `session_seconds`, 30 as Milvus has it. After a SIGKILL it answers again after 5 s, but
+loads what was loaded only when the session of its former self has run out. And one that was stopped for longer than
+that ends by itself when it goes on: it then needs a `restart`.
 
 **It listens on every interface.** Milvus 2.3 has no setting for that: `ip` is what its parts tell each other, not what
 they bind to. Only etcd inside it is bound to loopback.

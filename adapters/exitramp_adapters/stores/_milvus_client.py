@@ -1,7 +1,7 @@
 """A connection to a Milvus: to a server, or to the engine of milvus-lite, which answers the same calls in this process.
 
-The calls are made on the generated messages themselves, not through `MilvusClient`, which makes a Python object of every
-number: vectors go over in one piece, both ways. Every call has a timeout, and its errors are translated once, here.
+The calls are made on the generated messages themselves, not through `MilvusClient`, which makes a Python object of
+every number: vectors go over in one piece, both ways. Every call has a timeout; its errors are translated once, here.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class Connection:
         if code == _NOT_LOADED:
             return NotLoaded(
                 f"{self.address}: the collection is not loaded, and Milvus reads only what is",
-                hint="load it, or allow that it is loaded with ?load=true: it takes the server's memory and stays there",
+                hint="load it, or have it loaded with ?load=true: it takes the server's memory, and stays there",
             )
         if status.retriable or (code in _PASSING and not self.is_lite):
             return StoreUnavailable(f"{self.address} cannot do that at the moment: {said}")

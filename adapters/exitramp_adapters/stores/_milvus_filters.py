@@ -1,9 +1,9 @@
 """Filters as expressions of Milvus that leave every record which passes, and perhaps more.
 
 Milvus does not tell null from missing, finds no item of a list by `==`, and compares what is not of one type in ways
-that differ by version. So what an expression leaves is looked at once more, on the payload itself, by whoever asks; here
-each part becomes a condition that no passing record fails, or none. Payloads that stand in `exitramp_rest` are none of
-its fields, and pass all conditions.
+that differ by version. So what an expression leaves is looked at once more, on the payload itself, by whoever asks;
+here each part becomes a condition that no passing record fails, or none. Payloads that stand in `exitramp_rest` are
+none of its fields, and pass all conditions.
 """
 
 from __future__ import annotations
@@ -14,26 +14,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from exitramp.filters import And, Eq, Field, Filter, In, Or, Range, Scalar
-from exitramp_adapters.stores._milvus_schema import (
-    ARRAY,
-    BOOL,
-    DOUBLE,
-    FLOAT,
-    INT8,
-    INT16,
-    INT32,
-    INT64,
-    JSON,
-    META,
-    REST,
-    TEXT,
-    VARCHAR,
-    Collection,
-)
+from exitramp_adapters.stores._milvus_schema import META, REST, Collection
+from exitramp_adapters.stores._milvus_types import Kind
 from exitramp_adapters.stores._milvus_wait import literal
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]*")
-_INTEGERS: Final = frozenset((INT8, INT16, INT32, INT64))
+_INTEGERS: Final = frozenset((Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64))
 _EXACT: Final = 2**53
 """Beyond that an integer is no double, and some versions compare doubles."""
 _MOST_VALUES: Final = 200
@@ -76,15 +62,15 @@ def _place(field: Field, collection: Collection) -> tuple[str, int, int] | None:
     roles = collection.roles
     if first in roles.values:
         told = collection.fields[first]
-        if inner and told.data_type != JSON:
+        if inner and told.data_type != Kind.JSON:
             return None
         return "".join([first, *(f'["{key}"]' for key in inner)]), told.data_type, told.element_type
     if roles.payload is not None:
         # The key may be one of both.
-        return None if collection.dynamic else (roles.payload + "".join(f'["{key}"]' for key in field), JSON, 0)
+        return None if collection.dynamic else (roles.payload + "".join(f'["{key}"]' for key in field), Kind.JSON, 0)
     if not collection.dynamic or first in collection.fields:
         return None
-    return META + "".join(f'["{key}"]' for key in field), JSON, 0
+    return META + "".join(f'["{key}"]' for key in field), Kind.JSON, 0
 
 
 def _equal(place: tuple[str, int, int] | None, value: Scalar) -> str:
@@ -92,15 +78,15 @@ def _equal(place: tuple[str, int, int] | None, value: Scalar) -> str:
     if place is None or not text:
         return ""
     name, kind, items = place
-    if kind == JSON:
+    if kind == Kind.JSON:
         return f"{name} == {text} or json_contains({name}, {text})"
-    if kind == ARRAY:
+    if kind == Kind.ARRAY:
         return f"array_contains({name}, {text})" if _compares(items, value) else ""
     return f"{name} == {text}" if _compares(kind, value) else ""
 
 
 def _within(place: tuple[str, int, int] | None, bounds: dict[str, float | None]) -> str:
-    if place is None or place[1] not in _INTEGERS | {JSON, DOUBLE}:
+    if place is None or place[1] not in _INTEGERS | {Kind.JSON, Kind.DOUBLE}:
         return ""
     said = [(sign, _value(bound)) for sign, bound in bounds.items() if bound is not None]
     return " and ".join(f"{place[0]} {sign} {text}" for sign, text in said if text)
@@ -109,10 +95,14 @@ def _within(place: tuple[str, int, int] | None, bounds: dict[str, float | None])
 def _compares(kind: int, value: Scalar) -> bool:
     """Whether such a field may hold it, and the server compares it as what it is."""
     if isinstance(value, bool):
-        return kind == BOOL
+        return kind == Kind.BOOL
     if isinstance(value, str):
-        return kind in (VARCHAR, TEXT)
-    return (kind in _INTEGERS and type(value) is int) or kind == DOUBLE or (kind == FLOAT and float(value).is_integer())
+        return kind in (Kind.VARCHAR, Kind.TEXT)
+    return (
+        (kind in _INTEGERS and type(value) is int)
+        or kind == Kind.DOUBLE
+        or (kind == Kind.FLOAT and float(value).is_integer())
+    )
 
 
 def _value(value: Scalar) -> str:

@@ -4,8 +4,8 @@ Ours is what `MilvusClient.create_collection` makes, so that applications find w
 (VARCHAR or INT64), a vector field `vector` or one for each name, and dynamic fields on, in which every key of a payload
 is a field. Beside them stands `exitramp_rest`, an array of texts that is empty but for the few payloads that dynamic
 fields do not hold: larger than 64 kB, with a key that is a field's own name, or none at all. It then holds the
-payload's canonical text, cut into pieces. Where the source was a Milvus too, its typed fields, its partition key and its
-indexes are made again. What `create` was told of the origin stands in the collection's property `exitramp.origin`.
+payload's canonical text, cut into pieces. Where the source was a Milvus too, its typed fields, its partition key and
+its indexes are made again. What `create` was told of the origin stands in the collection's property `exitramp.origin`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from exitramp.errors import CollectionMissing, DataInvalid, UsageError
-from exitramp.ports import NameRule, Origin, PayloadLimits, SinkLimits
+from exitramp.ports import Origin
 from exitramp.ports.tables import OPTIONS as ROLE_OPTIONS
 from exitramp.ports.tables import Roles, roles_in
-from exitramp.records import CollectionSpec, DType, Finding, IdKind, Metric, VectorField, VectorKind
+from exitramp.records import CollectionSpec, Finding, IdKind, Metric, VectorField, VectorKind
 from exitramp.urls import Address
 from exitramp_adapters.stores._milvus_client import NO_INDEX, Connection, Refused
+from exitramp_adapters.stores._milvus_types import (
+    ID_BYTES,
+    METRICS,
+    MOST_PIECES,
+    MOST_TEXT,
+    SCALARS,
+    TYPE_OF,
+    VECTOR_TYPES,
+    Kind,
+)
 
 KEY: Final = "milvus"
 ORIGIN: Final = "exitramp.origin"
@@ -33,80 +43,6 @@ VECTOR: Final = "vector"
 PARTITIONS: Final = "$partitions"
 """As `?namespace=`: each partition is a namespace."""
 OPTIONS: Final = (*ROLE_OPTIONS, "metric", "index", "key")
-
-BOOL, INT8, INT16, INT32, INT64, FLOAT, DOUBLE = 1, 2, 3, 4, 5, 10, 11
-STRING, VARCHAR, ARRAY, JSON, GEOMETRY, TEXT, TIMESTAMPTZ = 20, 21, 22, 23, 24, 25, 26
-BINARY_VECTOR, FLOAT_VECTOR, FLOAT16_VECTOR, BFLOAT16_VECTOR, SPARSE_VECTOR, INT8_VECTOR = range(100, 106)
-SCALARS: Final = frozenset((BOOL, INT8, INT16, INT32, INT64, FLOAT, DOUBLE, *range(20, 27)))
-VECTOR_TYPES: Final[Mapping[int, DType]] = {
-    BINARY_VECTOR: DType.BINARY,
-    FLOAT_VECTOR: DType.FLOAT32,
-    FLOAT16_VECTOR: DType.FLOAT16,
-    BFLOAT16_VECTOR: DType.FLOAT32,  # the upper half of one, so it holds every such number
-    SPARSE_VECTOR: DType.FLOAT32,
-    INT8_VECTOR: DType.INT8,
-}
-METRICS: Final[Mapping[str, Metric]] = {
-    "COSINE": Metric.COSINE,
-    "IP": Metric.DOT,
-    "L2": Metric.EUCLIDEAN,
-    "HAMMING": Metric.HAMMING,
-}
-METRIC_NAMES: Final = {metric: name for name, metric in METRICS.items()}
-TYPE_OF: Final = {DType.FLOAT32: FLOAT_VECTOR, DType.FLOAT16: FLOAT16_VECTOR, DType.INT8: INT8_VECTOR} | {
-    DType.BINARY: BINARY_VECTOR
-}
-
-ID_BYTES: Final = 1024
-# Bytes of a VARCHAR, and of a record's dynamic fields; Milvus takes no more.
-MOST_TEXT: Final = 65_535
-MOST_META: Final = 65_536
-MOST_PIECES: Final = 4096
-MOST_ROWS: Final = 16_384
-"""Offset and limit of a query or search together."""
-BATCH_ROWS: Final = 2000
-_TYPES: Final = frozenset({"null", "bool", "int", "float", "string", "list", "object"})
-LIMITS: Final = SinkLimits(
-    id_kinds=frozenset({IdKind.STRING, IdKind.INT64}),
-    id_bytes=ID_BYTES,
-    metrics=frozenset({Metric.COSINE, Metric.DOT, Metric.EUCLIDEAN}),
-    payload=PayloadLimits(
-        types=_TYPES, item_types=_TYPES, mixed_lists=True, nested=True, empty_lists=True, empty_objects=True
-    ),
-    names=NameRule(r"[A-Za-z_][A-Za-z0-9_]*"),
-    field_names=NameRule(r"|(?!(?:id|exitramp_rest)\Z)[A-Za-z_][A-Za-z0-9_]*", 0),
-    shared_field_names=False,
-    dimensions=32_768,
-    named_vectors=True,
-    keeps_origin=True,
-    batch_rows=BATCH_ROWS,
-)
-
-
-def limits_of(version: str, *, is_lite: bool, integer_keys: bool = False) -> SinkLimits:
-    """Of a server of this version. Milvus 2.3 takes one vector field, 2.4 four and half-width numbers, 2.6 int8.
-
-    Its INT64 keys are for those who ask for them, since it has no room for two: it takes 2^63 - 1 and counts it, but no
-    answer ever holds it, and it cannot read -2^63 in an expression.
-    """
-    if is_lite:  # it makes files whose names hold the field's and 80 characters more
-        return replace(LIMITS, dense_fields=4, field_names=replace(LIMITS.field_names, maximum=128))
-    kinds = frozenset({IdKind.INT64 if integer_keys else IdKind.STRING})
-    limits = replace(LIMITS, id_kinds=kinds)
-    metrics, dtypes = LIMITS.metrics | {Metric.HAMMING}, {DType.FLOAT32, DType.BINARY}
-    number = version_number(version)
-    if number < (2, 4):
-        return replace(limits, metrics=metrics, dtypes=frozenset(dtypes), dense_fields=1)
-    dtypes |= {DType.FLOAT16} | ({DType.INT8} if number >= (2, 6) else set())
-    return replace(limits, metrics=metrics, dtypes=frozenset(dtypes), dense_fields=4)
-
-
-def version_number(text: str) -> tuple[int, int]:
-    parts = text.lstrip("v").split(".")
-    try:
-        return int(parts[0]), int(parts[1])
-    except (ValueError, IndexError):
-        return 0, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +66,7 @@ class Collection:
 
     @property
     def is_integer(self) -> bool:
-        return bool(self.fields[self.key].data_type == INT64)
+        return bool(self.fields[self.key].data_type == Kind.INT64)
 
     @property
     def partitioned(self) -> bool:
@@ -254,10 +190,10 @@ def _vectors(
     for name, each in fields.items():
         if each.data_type not in VECTOR_TYPES:
             continue
-        if name in outputs and each.data_type == SPARSE_VECTOR:
+        if name in outputs and each.data_type == Kind.SPARSE_VECTOR:
             unread.append(name)  # of a full-text function: made from the text, and never given out
             continue
-        sparse = each.data_type == SPARSE_VECTOR
+        sparse = each.data_type == Kind.SPARSE_VECTOR
         dimensions = None if sparse else int(_params(each)["dim"])
         # What the address leaves out need not have an index.
         left = bool(wanted) and name not in wanted
@@ -315,7 +251,7 @@ def _params(each: Any) -> dict[str, str]:
 
 def _plain_field(each: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"name": each.name, "type": int(each.data_type), "params": _params(each)}
-    if each.data_type == ARRAY:
+    if each.data_type == Kind.ARRAY:
         found["element"] = int(each.element_type)
     flags = ("is_primary_key", "autoID", "is_partition_key", "is_clustering_key", "nullable")
     return found | {flag: True for flag in flags if getattr(each, flag)}
@@ -333,10 +269,10 @@ def schema_for(name: str, spec: CollectionSpec) -> Any:
     if key in vectors:
         key = "id"
     if spec.id_kind is IdKind.INT64:
-        made.fields.add(name=key, data_type=INT64, is_primary_key=True)
+        made.fields.add(name=key, data_type=Kind.INT64, is_primary_key=True)
     else:
         most = max(ID_BYTES, int(before.get(key, {}).get("params", {}).get("max_length", 0)))
-        made.fields.add(name=key, data_type=VARCHAR, is_primary_key=True, type_params=pairs(max_length=most))
+        made.fields.add(name=key, data_type=Kind.VARCHAR, is_primary_key=True, type_params=pairs(max_length=most))
     for name_, vector in vectors.items():
         made.fields.add(name=name_, data_type=TYPE_OF[vector.dtype], type_params=pairs(dim=vector.dimensions))
     for each in before.values():
@@ -354,8 +290,8 @@ def schema_for(name: str, spec: CollectionSpec) -> Any:
         )
     made.fields.add(
         name=REST,
-        data_type=ARRAY,
-        element_type=VARCHAR,
+        data_type=Kind.ARRAY,
+        element_type=Kind.VARCHAR,
         type_params=pairs(max_length=MOST_TEXT, max_capacity=MOST_PIECES),
     )
     return made

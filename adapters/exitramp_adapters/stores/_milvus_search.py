@@ -17,20 +17,9 @@ from exitramp.payloads import decoded_payloads
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexCoverage, IndexState, Query, SearchSettings
 from exitramp.records import DType, Metric, RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores._milvus_client import Refused
-from exitramp_adapters.stores._milvus_schema import (
-    BFLOAT16_VECTOR,
-    BINARY_VECTOR,
-    FLOAT16_VECTOR,
-    FLOAT_VECTOR,
-    INT8_VECTOR,
-    METRIC_NAMES,
-    MOST_ROWS,
-    SPARSE_VECTOR,
-    Collection,
-    described_indexes,
-    pairs,
-)
 from exitramp_adapters.stores._milvus_filters import prefilter
+from exitramp_adapters.stores._milvus_schema import Collection, described_indexes, pairs
+from exitramp_adapters.stores._milvus_types import METRIC_NAMES, MOST_ROWS, Kind
 from exitramp_adapters.stores._milvus_wait import STRONG, count, segments
 
 if TYPE_CHECKING:
@@ -52,11 +41,11 @@ _GROWING: Final = 2
 # A growing segment of so many rows (39 for each of 128 lists) has an index of its own for as long as it grows.
 _INTERIM_ROWS: Final = 128 * 39
 # Of milvus.proto's PlaceholderType.
-_PLACEHOLDERS: Final = dict.fromkeys((FLOAT_VECTOR, BFLOAT16_VECTOR), 101) | {
-    BINARY_VECTOR: 100,
-    FLOAT16_VECTOR: 102,
-    SPARSE_VECTOR: 104,
-    INT8_VECTOR: 105,
+_PLACEHOLDERS: Final = dict.fromkeys((Kind.FLOAT_VECTOR, Kind.BFLOAT16_VECTOR), 101) | {
+    Kind.BINARY_VECTOR: 100,
+    Kind.FLOAT16_VECTOR: 102,
+    Kind.SPARSE_VECTOR: 104,
+    Kind.INT8_VECTOR: 105,
 }
 _PAGE_ROWS: Final = 2000
 

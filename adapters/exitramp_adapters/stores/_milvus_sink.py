@@ -16,21 +16,19 @@ from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, Re
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, RecordKey, VectorField
 from exitramp_adapters.stores._milvus_client import Connection
-from exitramp_adapters.stores._milvus_columns import columns_for
+from exitramp_adapters.stores._milvus_rows import columns_for
 from exitramp_adapters.stores._milvus_schema import (
-    BATCH_ROWS,
     KEY,
-    METRIC_NAMES,
     NAMES,
     ORIGIN,
     Collection,
     called,
     described_indexes,
     field_name,
-    limits_of,
     pairs,
     schema_for,
 )
+from exitramp_adapters.stores._milvus_types import BATCH_ROWS, METRIC_NAMES, limits_of
 from exitramp_adapters.stores._milvus_wait import count, key_list, load, segments
 
 # Bytes of one upsert: a server takes 64 MB, its log writes pieces of 5 MB where it is Pulsar.

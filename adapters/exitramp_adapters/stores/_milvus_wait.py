@@ -80,7 +80,7 @@ def key_literal(id_: str, collection: Collection) -> str | None:
 
 
 def literal(text: str) -> str:
-    """A text in an expression, with those escapes alone that every Milvus knows; other characters stand for themselves."""
+    """A text in an expression, with those escapes alone that every Milvus knows; other characters stand as they are."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
         text = text.replace(plain, escaped)
     return f'"{text}"'

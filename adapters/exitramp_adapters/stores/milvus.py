@@ -14,6 +14,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence, Set
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any, Final
 
 import pyarrow as pa
@@ -35,9 +36,10 @@ from exitramp.records import CollectionSpec, Finding, RecordKey
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores._milvus_client import Connection, NotLoaded, Refused
 from exitramp_adapters.stores._milvus_columns import batch_of
-from exitramp_adapters.stores._milvus_schema import META, MOST_ROWS, OPTIONS, REST, Collection, find, pairs
+from exitramp_adapters.stores._milvus_schema import META, OPTIONS, REST, Collection, find, pairs
 from exitramp_adapters.stores._milvus_search import MilvusSearch
 from exitramp_adapters.stores._milvus_sink import MilvusSink, version_of
+from exitramp_adapters.stores._milvus_types import MOST_ROWS
 from exitramp_adapters.stores._milvus_wait import LEAST_KEY, STRONG, count, key_list, key_literal, load
 
 # A server's answer holds 64 MB at most.
@@ -123,7 +125,7 @@ class MilvusSource:
         if collection.partitioned:
             names = sorted(collection.told["partitions"])
             parts = max(1, min(wanted, len(names)))
-            tokens = [{"names": names[part::parts]} for part in range(parts)]
+            tokens: list[dict[str, Any]] = [{"names": names[part::parts]} for part in range(parts)]
         elif wanted <= 1:
             return [Partition()]
         else:
@@ -162,7 +164,7 @@ class MilvusSource:
     def fetch_from(self, collection: Collection, keys: Sequence[RecordKey]) -> pa.RecordBatch:
         spec = collection.spec()
         parts = []
-        for space in collection.told["partitions"] if collection.partitioned else [None]:
+        for space in _spaces(collection):
             ids = dict.fromkeys(key.id for key in keys if key.namespace == space or not collection.partitioned)
             reading = Reading(self._store, collection, _outputs(collection), space)
             parts += [reading.ask(expression, MOST_ROWS) for expression in key_list(list(ids), collection)]
@@ -174,7 +176,7 @@ class MilvusSource:
 
     def matching(self, collection: Collection, expression: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """The records that pass an expression."""
-        for name in sorted(collection.told["partitions"]) if collection.partitioned else [None]:
+        for name in _spaces(collection):
             yield from Reading(self._store, collection, _outputs(collection), name).pages(batch_rows, where=expression)
 
     def close(self) -> None:
@@ -272,13 +274,19 @@ class Reading:
         keys: list[Any] = [int(id_) for id_ in ids] if self._collection.is_integer else [id_.encode() for id_ in ids]
         if behind is not None:
             keys.insert(0, int(behind) if self._collection.is_integer else behind.encode())
-        if any(one >= two for one, two in zip(keys, keys[1:], strict=False)):
+        if any(one >= two for one, two in pairwise(keys)):
             raise StoreProtocolError(f"{self._store.address}: keys came back out of order, so some may be missing")
+
+
+def _spaces(collection: Collection) -> list[str | None]:
+    """The partitions, where each is a namespace; else all of them at once."""
+    return [*sorted(collection.told["partitions"])] if collection.partitioned else [None]
 
 
 def _outputs(collection: Collection) -> list[str]:
     roles = collection.roles
-    named = [name for name in (roles.namespace, roles.document, roles.payload) if name in collection.fields]
+    named = [name for name in (roles.namespace, roles.document, roles.payload) if name is not None]
+    named = [name for name in named if name in collection.fields]
     rest = [REST] if collection.has_rest else []
     meta = [META] if collection.dynamic else []
     return list(dict.fromkeys([collection.key, *named, *roles.values, *roles.vectors, *rest, *meta]))
