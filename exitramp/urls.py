@@ -22,6 +22,8 @@ _SCHEME = re.compile(r"^[a-z][a-z0-9+_-]*$")
 # In a collection's name: what a terminal would act on, what breaks a line, and what would be read as an escape.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]|%(?=[0-9A-Fa-f]{2})")
 REFERENCE_KINDS = ("env:", "file:", "cmd:")
+_SERVICES = frozenset({"pinecone"})
+"""Schemes of stores that are nowhere but at their vendor, and need no host in an address."""
 
 
 def is_scheme(text: str) -> bool:
@@ -102,6 +104,8 @@ class Address:
     def is_loopback(self) -> bool:
         """Whether nothing outside this machine can be reached through it: a path, or a loopback host."""
         host = self.host
+        if host is None and self.scheme in _SERVICES and not self.options.get("base_url"):
+            return False  # its location is a name at the vendor's, and no path
         if host is None:
             return not self.options.get("base_url") or _loopback_url(self.options["base_url"])
         return _loopback_host(host)

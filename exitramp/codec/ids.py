@@ -61,13 +61,20 @@ def is_derived(native: str, id_: str, namespace: str | None) -> bool:
 
 def _taken_as_is(text: str, limits: SinkLimits) -> bool:
     kinds = limits.id_kinds
-    if IdKind.STRING in kinds and text and (limits.id_bytes is None or len(text.encode("utf-8")) <= limits.id_bytes):
+    if IdKind.STRING in kinds and text and fits_text(text, limits):
         return True
     return (
         (IdKind.UINT64 in kinds and is_uint64(text))
         or (IdKind.INT64 in kinds and is_int64(text))
         or (IdKind.UUID in kinds and is_uuid(text))
     )
+
+
+def fits_text(text: str, limits: SinkLimits) -> bool:
+    """Whether a sink that takes texts for ids takes this one."""
+    if limits.id_bytes is not None and len(text.encode("utf-8")) > limits.id_bytes:
+        return False
+    return limits.id_pattern is None or re.fullmatch(limits.id_pattern, text) is not None
 
 
 def _derived(key: RecordKey, kinds: frozenset[IdKind]) -> str:

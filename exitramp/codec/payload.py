@@ -150,6 +150,8 @@ def project(value: Any, limits: PayloadLimits, *, depth: int = 0) -> Projected:
         return _project_list(value, limits, depth)
     if kind == "object":
         return _project_object(value, limits, depth)
+    if kind == "int" and kind not in allowed and "float" in allowed and abs(value) <= 2**53:
+        return Projected(float(value), "reversible")  # so that an application still finds the number
     if kind not in allowed:
         text = _as_text(value)
         if text is None or "string" not in allowed:

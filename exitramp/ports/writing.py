@@ -76,7 +76,8 @@ class NameRule:
 class SinkLimits:
     """What a sink can hold as it is, and what it changes. The plan is worked out from this and nothing else.
 
-    id_kinds: kinds it takes; `id_bytes` the longest text id in UTF-8 bytes (None: no limit).
+    id_kinds: kinds it takes; `id_bytes` the longest text id in UTF-8 bytes (None: no limit); `id_pattern` a regular
+        expression that a text id matches fully (None: any text).
     names: which names its collections may have.
     metrics: what its dense and multi fields are searched by.
     vector_kinds, dtypes: which vectors it holds; `dimensions` how many numbers in one at most (None: any number).
@@ -117,6 +118,7 @@ class SinkLimits:
     metrics: frozenset[Metric]
     payload: PayloadLimits
     id_bytes: int | None = None
+    id_pattern: str | None = None
     names: NameRule = NameRule()
     vector_kinds: frozenset[VectorKind] = frozenset({VectorKind.DENSE})
     dtypes: frozenset[DType] = frozenset({DType.FLOAT32})

@@ -88,7 +88,8 @@ def id_edges(limits: SinkLimits) -> tuple[str, str] | None:
     """A text id of as many bytes as are taken, and one of a byte more; None where any number is."""
     if limits.id_bytes is None:
         return None
-    return _text(limits.id_bytes), _text(limits.id_bytes) + "x"
+    text = _text if limits.id_pattern is None else "x".__mul__
+    return text(limits.id_bytes), text(limits.id_bytes) + "x"
 
 
 def longest_name(rule: NameRule) -> str | None:

@@ -67,3 +67,9 @@ def test_writing_beyond_this_machine_needs_consent_by_address() -> None:
 def test_a_path_that_is_no_utf8_has_an_address_too() -> None:
     path = Path(os.fsdecode(b"/tmp/d\xffmp"))
     assert Address.parse(path_address("dump", path)).path == path
+
+
+def test_a_vendors_service_is_never_taken_for_this_machine() -> None:
+    assert not Address.parse("pinecone:index?api_key=env:KEY#a").is_loopback
+    assert not Address.parse("pinecone:index?base_url=https://api.pinecone.io").is_loopback
+    assert Address.parse("pinecone:index?base_url=http://127.0.0.1:80").is_loopback

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from exitramp.codec.ids import fits_text
 from exitramp.records import IdKind, RecordKey
 from exitramp.testing.conformance.compare import assert_same_keys, assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need
@@ -18,11 +19,7 @@ class IdConformance:
         limits = limits_of(harness)
         for kind in sorted(limits.id_kinds):
             spec = spec_within(limits, f"ids-{kind.value}", id_kind=kind)
-            ids = [
-                id_
-                for id_ in hard_ids(kind, 60)
-                if kind is not IdKind.STRING or limits.id_bytes is None or len(id_.encode()) <= limits.id_bytes
-            ]
+            ids = [id_ for id_ in hard_ids(kind, 60) if kind is not IdKind.STRING or fits_text(id_, limits)]
             rows = [replace(row, id=id_) for row, id_ in zip(rows_within(spec, limits, len(ids), 1), ids, strict=True)]
             write(harness, spec, rows, encoded=False)
             assert_same_records(rows, read(harness, spec.name, encoded=False).rows, spec, limits, f"{kind.value} ids")
