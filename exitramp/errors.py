@@ -161,9 +161,13 @@ class StoreError(RemoteError):
 
 
 class StoreUnavailable(StoreError, ConnectionError):
-    """The store could not be reached."""
+    """The store could not be reached, or asks to be left alone for a while: `retry_after_seconds`, if it says so."""
 
     retryable = True
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class StoreTimeout(StoreError, TimeoutError):

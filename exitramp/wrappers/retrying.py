@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock
-from exitramp.errors import ExitrampError
+from exitramp.errors import ExitrampError, StoreUnavailable
 
 T = TypeVar("T")
 
 
 class Retrying:
-    """A policy that repeats a call after a retryable failure, waiting as `backoff` says; `retries` counts them."""
+    """A policy that repeats a call after a retryable failure, waiting as `backoff` says, and at least as long as the
+    store asks; `retries` counts them."""
 
     def __init__(self, backoff: Backoff, clock: Clock, rng: random.Random) -> None:
         self._backoff = backoff
@@ -29,7 +30,10 @@ class Retrying:
                 return call()
             except ExitrampError as error:
                 retry += 1
-                wait_seconds = self._backoff.wait_seconds(retry, self._rng) if error.retryable else None
+                asked = error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
+                wait_seconds = None
+                if error.retryable:
+                    wait_seconds = self._backoff.wait_seconds(retry, self._rng, retry_after_seconds=asked)
                 if wait_seconds is None:
                     raise
                 self.retries += 1

@@ -77,6 +77,20 @@ def test_faults_come_on_schedule() -> None:
         faulty.run("scan", lambda: 1)
 
 
+def test_a_store_that_asks_for_time_is_given_it() -> None:
+    clock = ManualClock()
+    failures = [StoreUnavailable("slow down", retry_after_seconds=7.5), StoreUnavailable("away")]
+
+    def call() -> str:
+        if failures:
+            raise failures.pop(0)
+        return "done"
+
+    assert Retrying(Backoff(tries=3), clock, random.Random(1)).run("scan", call) == "done"
+    assert clock.slept_seconds[0] >= 7.5
+    assert clock.slept_seconds[1] < 7.5
+
+
 @pytest.mark.parametrize(
     ("value", "milliseconds", "seconds"),
     [("3", None, 3.0), (None, "250", 0.25), ("9", "1500", 1.5), ("nonsense", None, None), (None, None, None)],

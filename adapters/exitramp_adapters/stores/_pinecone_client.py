@@ -195,11 +195,8 @@ class Connection:
             return CollectionExists(f"{self.address} is there already")
         if status == 429 and not _MONTHLY.search(said):
             wait = getattr(error, "retry_after", None)
-            slow = StoreUnavailable(
-                f"{self.address} asks to slow down" + (f" for {wait:g} s" if wait is not None else "") + f": {said}"
-            )
-            slow.retry_after_seconds = wait  # type: ignore[attr-defined]  # for whoever waits, once it may ask
-            return slow
+            text = f"{self.address} asks to slow down" + (f" for {wait:g} s" if wait is not None else "")
+            return StoreUnavailable(f"{text}: {said}", retry_after_seconds=wait)
         if status == 429:
             hint = "wait for the next month, or raise the plan's limit"
             return StoreRejected(f"{self.address} has used up its units: {said}", hint=hint)

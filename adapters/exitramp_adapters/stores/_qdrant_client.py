@@ -190,7 +190,8 @@ def translated(address: Address, *, closed: bool = False) -> Iterator[None]:
     except ResponseHandlingException as error:
         raise transport_error(address, error.source, default_port=_PORT) from error
     except ResourceExhaustedResponse as error:
-        raise StoreUnavailable(f"{address} asks to slow down for {error.retry_after_s} s") from error
+        wait = error.retry_after_s
+        raise StoreUnavailable(f"{address} asks to slow down for {wait} s", retry_after_seconds=float(wait)) from error
     except httpx.HTTPError as error:
         raise transport_error(address, error, default_port=_PORT) from error
     except (AssertionError, ValueError) as error:  # what the client says to an answer without a result
