@@ -222,3 +222,48 @@ def raw_row(record: dict[str, Any], fields: Sequence[Any]) -> Row:
 
 def spec_of(name: str, *fields: VectorField, id_kind: IdKind = IdKind.STRING) -> CollectionSpec:
     return CollectionSpec(name, id_kind, fields)
+
+
+def typed_schema(key: DataType) -> Any:
+    """One field of each scalar type beside a vector, and dynamic ones."""
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
+    schema.add_field("doc", key, is_primary=True, **({} if key == DataType.INT64 else {"max_length": 100}))
+    schema.add_field("body", DataType.FLOAT_VECTOR, dim=4)
+    for name, kind in (
+        ("flag", DataType.BOOL),
+        ("tiny", DataType.INT8),
+        ("small", DataType.INT16),
+        ("middle", DataType.INT32),
+        ("large", DataType.INT64),
+        ("half", DataType.FLOAT),
+        ("ratio", DataType.DOUBLE),
+        ("told", DataType.JSON),
+    ):
+        schema.add_field(name, kind)
+    schema.add_field("title", DataType.VARCHAR, max_length=500)
+    schema.add_field("tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=8, max_length=50)
+    schema.add_field("numbers", DataType.ARRAY, element_type=DataType.INT64, max_capacity=8)
+    return schema
+
+
+def filled(client: Any, name: str, *, above: int = 0, **where: Any) -> None:
+    """Three records; dynamic fields differ."""
+    typed = {
+        "flag": True,
+        "tiny": -128,
+        "small": 32767,
+        "middle": -(2**31),
+        "large": 2**62,
+        "half": 0.5,
+        "ratio": 0.1 + 0.2,
+        "title": "größer 🚀",
+        "told": {"a": [1, 1.0, None], "b": {"c": "x"}},
+        "tags": ["a", "b"],
+        "numbers": [1, 2, 3],
+    }
+    more = [{}, {"extra": 7, "nested": {"deep": [None]}}, {"extra": 8}]
+    rows = [
+        {"doc": key + above, "body": [place, 1, 2, 3], **typed, **more[place]}
+        for place, key in enumerate((-5, 7, 2**53 + 1))
+    ]
+    client.insert(name, rows, **where)

@@ -121,8 +121,10 @@ class Connection:
 
     def _target(self) -> str:
         if self.is_lite:
-            self._path = self.address.path.absolute()
-            return f"127.0.0.1:{_ENGINES.acquire(self._path, str(self.address))}"
+            path = self.address.path.absolute()
+            port = _ENGINES.acquire(path, str(self.address))
+            self._path = path
+            return f"127.0.0.1:{port}"
         return f"{urlsplit(self.address.location).hostname}:{self.address.port or _PORT}"
 
     def _made_channel(self, grpc: Any, target: str) -> Any:

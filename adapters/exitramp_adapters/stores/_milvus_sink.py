@@ -25,6 +25,7 @@ from exitramp_adapters.stores._milvus_schema import (
     called,
     described_indexes,
     field_name,
+    find,
     pairs,
     schema_for,
 )
@@ -100,13 +101,13 @@ class MilvusSink:
         self._target = collection, collection.spec()
 
     def _require_plain_address(self) -> None:
-        namespace = self._connection.address.option("namespace")
-        if namespace is not None:
-            raise UsageError(
-                f"{self._connection.address}: namespace={namespace} is for reading: a key stands once in a collection, "
-                "whichever partition it is in",
-                hint="leave the option away: namespaces are then kept with the ids",
-            )
+        for option in ("namespace", "document", "payload"):
+            if option in self._connection.address.options:
+                raise UsageError(
+                    f"{self._connection.address}: {option} is for reading: what is written here has the texts in the "
+                    "payload, each key in a field of its own, and namespaces with the ids, since a key stands once",
+                    hint="leave the option away",
+                )
 
     def _make_indexes(self, spec: CollectionSpec) -> None:
         """Those that are not there: all of a new collection, and of one that was begun by somebody who was killed."""
@@ -151,14 +152,13 @@ class MilvusSink:
         return {"index_type": kind, "metric_type": metric, **params}
 
     def _find(self) -> Collection:
-        from exitramp_adapters.stores._milvus_schema import find
-
         collection = find(self._connection)
         key = collection.fields[collection.key]
         if key.autoID:
             hint = "copy into another collection: exitramp makes one that keeps the ids"
             raise CollectionExists(f"{self._connection.address} gives its records ids of its own (autoID)", hint=hint)
-        left = [name for name, each in collection.fields.items() if name in collection.unread and not each.nullable]
+        unread = {*collection.unread, *collection.roles.unread}
+        left = [name for name, each in collection.fields.items() if name in unread and not each.nullable]
         if left:
             said = f"has the field {left[0]!r}, which exitramp does not write"
             raise CollectionExists(f"{self._connection.address} {said}", hint="copy into another collection")

@@ -209,8 +209,9 @@ class Reading:
         """Batches in the order of keys, none of them empty. Only an empty answer is the end: of a key that stands in
         two segments one comes back, so that an answer may well be shorter than what was asked for."""
         key = self._collection.key
-        rows = min(batch_rows, MOST_ROWS, max(1, _PAGE_BYTES // usual_row_bytes(self._spec)))
-        rows = min(batch_rows, MOST_ROWS) if self._keys_only else rows
+        # milvus-lite looks at every record for every page, so its pages are as large as they may be, and cut here.
+        rows = MOST_ROWS if self._store.is_lite else min(batch_rows, MOST_ROWS)
+        rows = rows if self._keys_only else min(rows, max(1, _PAGE_BYTES // usual_row_bytes(self._spec)))
         until = "" if end is None else f"{key} < {key_literal(end, self._collection)}"
         least = None if start is None else key_literal(start, self._collection)  # none is less than the least one
         low = "" if least is None else f"{key} >= {least}"
@@ -230,7 +231,8 @@ class Reading:
             ids = batch.column("id").to_pylist()
             self._require_order(ids, behind)
             behind = ids[-1]
-            yield batch
+            for first in range(0, batch.num_rows, batch_rows):
+                yield batch.slice(first, batch_rows)
 
     def ask(self, expression: str, limit: int) -> pa.RecordBatch:
         from pymilvus.grpc_gen import milvus_pb2 as pb
