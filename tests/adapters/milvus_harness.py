@@ -246,8 +246,8 @@ def typed_schema(key: DataType) -> Any:
     return schema
 
 
-def filled(client: Any, name: str, *, above: int = 0, **where: Any) -> None:
-    """Three records; dynamic fields differ."""
+def filled(client: Any, name: str, *, above: int = 0, tenant: str = "", **where: Any) -> None:
+    """Three records; dynamic fields differ. With a tenant, keys are texts."""
     typed = {
         "flag": True,
         "tiny": -128,
@@ -263,7 +263,8 @@ def filled(client: Any, name: str, *, above: int = 0, **where: Any) -> None:
     }
     more = [{}, {"extra": 7, "nested": {"deep": [None]}}, {"extra": 8}]
     rows = [
-        {"doc": key + above, "body": [place, 1, 2, 3], **typed, **more[place]}
+        {"doc": str(key) if tenant else key + above, "body": [place, 1, 2, 3], **typed, **more[place]}
         for place, key in enumerate((-5, 7, 2**53 + 1))
     ]
+    rows = [row | {"tenant": tenant} for row in rows] if tenant else rows
     client.insert(name, rows, **where)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from exitramp.errors import CollectionMissing, DataInvalid, UsageError
+from exitramp.errors import CollectionMissing, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import Origin
 from exitramp.ports.tables import OPTIONS as ROLE_OPTIONS
 from exitramp.ports.tables import Roles, roles_in
@@ -118,7 +118,12 @@ def find(connection: Connection) -> Collection:
         raise CollectionMissing(f"{address}: there is no collection {name!r}")
     answer = connection.call("DescribeCollection", pb.DescribeCollectionRequest(collection_name=name))
     indexes = _indexes(connection, name)
-    listed = connection.call("ShowPartitions", pb.ShowPartitionsRequest(collection_name=name)).partition_names
+    try:
+        listed = connection.call("ShowPartitions", pb.ShowPartitionsRequest(collection_name=name)).partition_names
+    except StoreRejected:
+        if address.option("namespace") == PARTITIONS:
+            raise
+        listed = []  # whoever may read need not be allowed to know them
     fields = {each.name: each for each in answer.schema.fields if not each.is_dynamic}
     key = next(each.name for each in fields.values() if each.is_primary_key)
     properties = {each.key: each.value for each in answer.properties}

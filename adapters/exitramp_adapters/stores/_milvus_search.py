@@ -20,7 +20,7 @@ from exitramp_adapters.stores._milvus_client import Refused
 from exitramp_adapters.stores._milvus_filters import prefilter
 from exitramp_adapters.stores._milvus_schema import Collection, described_indexes, pairs
 from exitramp_adapters.stores._milvus_types import METRIC_NAMES, MOST_ROWS, Kind
-from exitramp_adapters.stores._milvus_wait import STRONG, count, segments
+from exitramp_adapters.stores._milvus_wait import GROWING, STRONG, count, segments
 
 if TYPE_CHECKING:
     from exitramp_adapters.stores.milvus import MilvusSource, MilvusStore
@@ -37,7 +37,6 @@ _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "DISKANN": ("search_list",),
 }
 _FLAT: Final = frozenset({"FLAT", "BIN_FLAT", "BRUTE_FORCE"})
-_GROWING: Final = 2
 # A growing segment of so many rows (39 for each of 128 lists) has an index of its own for as long as it grows.
 _INTERIM_ROWS: Final = 128 * 39
 # Of milvus.proto's PlaceholderType.
@@ -295,4 +294,4 @@ def _checked(options: Mapping[str, Any], kind: str) -> dict[str, int]:
 
 
 def _has_index(segment: Any) -> bool:
-    return bool(segment.num_rows >= _INTERIM_ROWS if segment.state == _GROWING else segment.indexID)
+    return bool(segment.num_rows >= _INTERIM_ROWS if segment.state == GROWING else segment.indexID)

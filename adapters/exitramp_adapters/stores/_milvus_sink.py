@@ -30,7 +30,7 @@ from exitramp_adapters.stores._milvus_schema import (
     schema_for,
 )
 from exitramp_adapters.stores._milvus_types import BATCH_ROWS, METRIC_NAMES, limits_of
-from exitramp_adapters.stores._milvus_wait import count, key_list, load, segments
+from exitramp_adapters.stores._milvus_wait import GROWING, count, key_list, load, segments
 
 # Bytes of one upsert: a server takes 64 MB, its log writes pieces of 5 MB where it is Pulsar.
 _MOST_BYTES: Final = 16 << 20
@@ -250,7 +250,7 @@ class MilvusSink:
         )
         _wait(lambda: bool(connection.call("GetFlushState", state).flushed))
         _wait(lambda: not any(each.pending_index_rows for each in described_indexes(connection, name)))
-        _wait(lambda: all(_is_answering(each) for each in segments(connection)))
+        _wait(lambda: _all_answer(segments(connection), count(connection)))
 
     def close(self) -> None:
         """Nothing is held here."""
@@ -284,9 +284,11 @@ def _is_there(connection: Connection) -> bool:
     return True
 
 
-def _is_answering(segment: Any) -> bool:
-    """A segment that grows has no index yet; one too small for an index never has one."""
-    return bool(segment.state != 2 and (segment.indexID or segment.num_rows < LEAST_INDEXED))
+def _all_answer(found: Sequence[Any], wanted: int) -> bool:
+    """Whether so many records are in segments that are there to stay, with an index where they are large enough."""
+    settled = [each for each in found if each.state != GROWING]
+    built = all(each.indexID or each.num_rows < LEAST_INDEXED for each in settled)
+    return built and sum(each.num_rows for each in settled) >= wanted
 
 
 def _is_setting(key: str) -> bool:

@@ -17,6 +17,8 @@ _LONGEST_LIST: Final = 200_000
 STRONG: Final = 0
 """The level of consistency that shows everything written before; the default of a collection may lag by 5 s."""
 _LOADED: Final = 100
+GROWING: Final = 2
+"""The state of a segment that still takes records, and has no index."""
 LEAST_KEY: Final = -(2**63)
 """An INT64 key that no expression can name."""
 
