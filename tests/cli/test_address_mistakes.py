@@ -35,7 +35,7 @@ def test_a_password_is_refused_with_a_next_step_that_can_be_followed(cli: Cli) -
     assert "?OPTION=env:NAME ('exitramp stores' shows which option)" in ended.err
     forms = {each["scheme"]: each["address"] for each in cli("stores", "--json", code=0).json["stores"]}
     assert "?api_key=env:NAME" in forms["qdrant+http"]
-    assert "?token=env:NAME" in forms["chroma+http"]
+    assert "token=env:NAME" in forms["chroma+http"]
 
 
 def test_the_folder_of_a_dump_says_how_to_write_it(name: str, cli: Cli) -> None:

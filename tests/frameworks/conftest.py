@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +22,7 @@ def _qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("postgres")
     for each in (folder, *folder.parents[:3]):
-        os.chmod(each, 0o755)  # a PostgreSQL that must not run as root has to get through
+        each.chmod(each.stat().st_mode | 0o011)  # a PostgreSQL that must not run as root has to get through
     service = service_adapter("postgres").make(str(folder), 0, {})
     try:
         yield service.start().text

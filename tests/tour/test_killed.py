@@ -44,7 +44,7 @@ def _dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     for each in (folder, *folder.parents[:3]):
-        os.chmod(each, 0o755)  # a PostgreSQL that must not run as root has to get through
+        each.chmod(each.stat().st_mode | 0o011)  # a PostgreSQL that must not run as root has to get through
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ KINDS = [kind for kind in ALL if kind not in SLOW_TO_START]
 def _folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path_factory.mktemp("tour")
     for each in (folder, *folder.parents[:3]):
-        os.chmod(each, 0o755)  # a PostgreSQL that must not run as root has to get through
+        each.chmod(each.stat().st_mode | 0o011)  # a PostgreSQL that must not run as root has to get through
     monkeypatch.chdir(folder)
     return folder
 
