@@ -176,9 +176,7 @@ def test_rows_in_no_order_are_sorted_on_the_disk_where_memory_is_short(
             "CREATE TABLE articles AS SELECT (i * 7919 % 1000003)::VARCHAR AS id,"
             " list_resize([i]::FLOAT[], 256, 0.5)::FLOAT[256] AS emb FROM range(60000) t(i)"
         )
-    monkeypatch.setattr(
-        "exitramp_adapters.stores._duckdb_file._MEMORY", "48MiB"
-    )  # the vectors alone have 61 MB
+    monkeypatch.setattr("exitramp_adapters.stores._duckdb_file._MEMORY", "48MiB")  # the vectors alone have 61 MB
     monkeypatch.setattr("exitramp_adapters.stores._duckdb_scan.PART_BYTES", 2**20)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = open_store(f"duckdb:{path}?id=id&metric=dot#articles")

@@ -1,4 +1,4 @@
-"""A real Redis with RediSearch and RedisJSON as a service: a process of its own, to be stopped, killed and restarted."""
+"""A real Redis with RediSearch and RedisJSON as a service: a process of its own, to be stopped, killed, restarted."""
 
 from __future__ import annotations
 

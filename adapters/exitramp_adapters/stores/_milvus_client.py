@@ -116,7 +116,7 @@ class Connection:
 
                 target = self._target()
                 self._channel = self._made_channel(grpc, target)
-                self._stub = MilvusServiceStub(self._channel)  # type: ignore[no-untyped-call]
+                self._stub = MilvusServiceStub(self._channel)
             return self._stub
 
     def _target(self) -> str:

@@ -180,7 +180,7 @@ def _fits(kind: int, value: Any, most: int) -> bool:
     if kind == Kind.BOOL:
         return isinstance(value, bool)
     if kind in _INTEGER_BITS:
-        bound = 1 << (_INTEGER_BITS[kind] - 1)
+        bound = 1 << (_INTEGER_BITS[Kind(kind)] - 1)
         return type(value) is int and -bound <= value < bound
     if kind in (Kind.FLOAT, Kind.DOUBLE):
         if type(value) is not float or not math.isfinite(value):

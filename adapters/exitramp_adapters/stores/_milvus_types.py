@@ -59,7 +59,7 @@ TYPE_OF: Final[Mapping[DType, Kind]] = {
     DType.BINARY: Kind.BINARY_VECTOR,
 }
 
-SLOTS: Final[Mapping[int, str]] = (
+SLOTS: Final[Mapping[Kind, str]] = (
     {
         Kind.BOOL: "bool_data",
         Kind.INT8: "int_data",
