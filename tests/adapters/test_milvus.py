@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +167,7 @@ class TestMilvusServerOnly:
             client.grant_role("reader", "readers")
         monkeypatch.setenv("MILVUS_TEST_TOKEN", "reader:reading1")
         try:
+            _wait_until_granted(harness)
             assert_same_records(rows, read(harness, "guarded", encoded=False).rows, spec, limits, "by a reader")
             with opened(harness, "guarded") as store:
                 store.source().identity()
@@ -248,3 +250,17 @@ class TestMilvusServerOnly:
 
 def _field(metric: Metric) -> VectorField:
     return VectorField("", VectorKind.DENSE, DType.FLOAT32, metric, 16)
+
+
+def _wait_until_granted(harness: ServerHarness) -> None:
+    """A server's parts hear of a new privilege one after the other, within seconds."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            read(harness, "guarded", encoded=False)
+        except StoreRejected:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
+        else:
+            return
