@@ -20,7 +20,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from exitramp.arrow import empty_batch, usual_row_bytes
-from exitramp.errors import CollectionMissing, RequestTooLarge, StoreProtocolError, UsageError
+from exitramp.errors import CollectionMissing, RequestTooLarge, StoreProtocolError, StoreRejected, UsageError
 from exitramp.ports import (
     Cursor,
     Origin,
@@ -91,7 +91,8 @@ class MilvusSource:
         names: tuple[str, ...] = ()
         told = version("milvus-lite") if store.is_lite else version_of(store)
         if store.exists():
-            names = store.names()
+            with contextlib.suppress(StoreRejected):  # whoever may read one need not be allowed to list all
+                names = store.names()
             if store.address.collection is not None:
                 with contextlib.suppress(CollectionMissing):  # then there is nothing to know of it
                     findings = find(store).findings()
@@ -177,7 +178,8 @@ class MilvusSource:
     def matching(self, collection: Collection, expression: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """The records that pass an expression."""
         for name in _spaces(collection):
-            yield from Reading(self._store, collection, _outputs(collection), name).pages(batch_rows, where=expression)
+            reading = Reading(self._store, collection, _outputs(collection), name)
+            yield from reading.pages(batch_rows, where=expression, short_is_last=True)
 
     def close(self) -> None:
         """Nothing is held here; the store is closed by whoever opened it."""
@@ -205,9 +207,10 @@ class Reading:
         end: str | None = None,
         behind: str | None = None,
         where: str = "",
+        short_is_last: bool = False,
     ) -> Iterator[pa.RecordBatch]:
-        """Batches in the order of keys, none of them empty. Only an empty answer is the end: of a key that stands in
-        two segments one comes back, so that an answer may well be shorter than what was asked for."""
+        """Batches in the order of keys, none of them empty. Only an empty answer is the end: of a key that stands
+        twice one comes back, so that an answer may well be shorter than what was asked for. A search may end sooner."""
         key = self._collection.key
         # milvus-lite looks at every record for every page, so its pages are as large as they may be, and cut here.
         rows = MOST_ROWS if self._store.is_lite else min(batch_rows, MOST_ROWS)
@@ -233,6 +236,8 @@ class Reading:
             behind = ids[-1]
             for first in range(0, batch.num_rows, batch_rows):
                 yield batch.slice(first, batch_rows)
+            if short_is_last and len(ids) < rows:
+                return
 
     def ask(self, expression: str, limit: int) -> pa.RecordBatch:
         from pymilvus.grpc_gen import milvus_pb2 as pb
