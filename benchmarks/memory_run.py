@@ -68,7 +68,7 @@ def restore(folder: Path) -> int:
     would take ten minutes at 200,000 rows on two cores."""
     from exitramp.migration import migrate
     from exitramp.wrappers import open_endpoint
-    from exitramp_adapters.stores.qdrant_edge import EdgeSink
+    from exitramp_adapters.stores.qdrant.edge import EdgeSink
 
     EdgeSink.finish = lambda sink, account: sink.flush()  # type: ignore[method-assign,assignment]
     with (

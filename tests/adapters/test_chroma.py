@@ -46,9 +46,10 @@ from exitramp.testing import Feature, Row, StoreConformance, StoreHarness, batch
 from exitramp.testing.conformance.compare import assert_same_records
 from exitramp.testing.reference import matches
 from exitramp_adapters.services.chroma_run import ChromaRun
-from exitramp_adapters.stores import _chroma_opened, _chroma_sink
-from exitramp_adapters.stores._chroma_limits import LIMITS
-from exitramp_adapters.stores._chroma_settings import switches
+from exitramp_adapters.stores.chroma import opened as chroma_opened
+from exitramp_adapters.stores.chroma import sink as chroma_sink
+from exitramp_adapters.stores.chroma.limits import LIMITS
+from exitramp_adapters.stores.chroma.settings import switches
 
 SPACES = {Metric.COSINE: "cosine", Metric.EUCLIDEAN: "l2", Metric.DOT: "ip"}
 
@@ -351,7 +352,7 @@ def test_ids_are_all_listed_although_others_are_deleted_in_between(
     """Listed forwards by offset, each deletion before the offset would hide a live record behind it."""
     rows = rows_of([None] * 100)
     chroma.raw_seed("articles", spec_of(), rows)
-    monkeypatch.setattr(_chroma_opened, "_LIST_ROWS", 10)
+    monkeypatch.setattr(chroma_opened, "_LIST_ROWS", 10)
     gone: list[str] = []
     with opened(chroma) as store:
         collection = store._chroma.collection()
@@ -494,7 +495,7 @@ def test_a_batch_is_cut_to_what_a_request_may_hold(tmp_path: Path, monkeypatch: 
     spec = spec_of(dimensions=512)
     rows = rows_of([{"text": "x" * 2000}] * 60, dimensions=512)
     batch = batch_from_rows(rows, spec)
-    monkeypatch.setattr(_chroma_sink, "_WRITE_BYTES", batch.nbytes // 7)
+    monkeypatch.setattr(chroma_sink, "_WRITE_BYTES", batch.nbytes // 7)
     try:
         with opened(harness) as store:
             sink = create(store, spec)

@@ -30,10 +30,10 @@ from exitramp.filters import And, Eq, Exists, Filter, Not, Or, Range
 from exitramp.records import EmbeddingModel
 from exitramp.registry import open_store
 from exitramp.urls import Address, Network
-from exitramp_adapters.stores._chroma_client import translated
-from exitramp_adapters.stores._chroma_filters import where_json
-from exitramp_adapters.stores._chroma_opened import OpenedChroma
-from exitramp_adapters.stores._chroma_records import embedding_model
+from exitramp_adapters.stores.chroma.client import translated
+from exitramp_adapters.stores.chroma.filters import where_json
+from exitramp_adapters.stores.chroma.opened import OpenedChroma
+from exitramp_adapters.stores.chroma.records import embedding_model
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_importing_the_adapter_loads_no_sdk_and_leaves_logging_alone() -> None:
     code = (
         "import logging, sys\n"
         "before = (logging.root.level, list(logging.root.handlers))\n"
-        "import exitramp_adapters.stores.chroma\n"
+        "import exitramp_adapters.stores.chroma.adapter\n"
         "assert (logging.root.level, list(logging.root.handlers)) == before\n"
         "loaded = {'chromadb', 'httpx', 'chromadb_rust_bindings'} & set(sys.modules)\n"
         "assert not loaded, loaded"

@@ -17,7 +17,7 @@ from exitramp.registry import open_store, service_adapter
 from exitramp.testing import Row, batch_from_rows
 from exitramp.testing.conformance.steps import origin_of
 from exitramp.urls import Address
-from exitramp_adapters.stores._chroma_leftovers import leftovers
+from exitramp_adapters.stores.chroma.leftovers import leftovers
 
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.EUCLIDEAN, 4)
 SPEC = CollectionSpec("articles", IdKind.STRING, (FIELD,), has_documents=True)

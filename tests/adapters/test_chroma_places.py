@@ -30,8 +30,8 @@ from exitramp.ports import Origin, Query, SearchSettings, TransferAccount
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp.registry import open_store
 from exitramp_adapters.services.chroma_run import ChromaRun
-from exitramp_adapters.stores import _chroma_settings
-from exitramp_adapters.stores._chroma_records import records_batch
+from exitramp_adapters.stores.chroma import settings as chroma_settings
+from exitramp_adapters.stores.chroma.records import records_batch
 from tests.adapters.reading_proxy import reading_only
 
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, 2)
@@ -202,16 +202,14 @@ def test_a_graphs_settings_and_the_schema_go_into_another_chroma(place: Place, t
             there = store.source().describe()
             assert there.vectors[0].metric is Metric.DOT
             told = there.index["chroma"]
-            assert {name: told["hnsw"][name] for name in _chroma_settings._HNSW} == {
+            assert {name: told["hnsw"][name] for name in chroma_settings._HNSW} == {
                 "ef_construction": 55,
                 "max_neighbors": 9,
                 "ef_search": 44,
                 "sync_threshold": 900,
                 "resize_factor": 1.3,
             }
-            assert _chroma_settings.switches(told["schema"]) == _chroma_settings.switches(
-                here.index["chroma"]["schema"]
-            )
+            assert chroma_settings.switches(told["schema"]) == chroma_settings.switches(here.index["chroma"]["schema"])
             assert not store.source().identity().findings
             search = store.search()
             query = Query(dense=np.array([1, 0], np.float32))
@@ -225,7 +223,7 @@ def test_a_plain_collection_is_made_without_a_schema(place: Place) -> None:
         fill(client)
     with opened(place.address()) as store:
         index = store.source().describe().index
-        assert _chroma_settings.made_schema(index, "l2", {}) is None
+        assert chroma_settings.made_schema(index, "l2", {}) is None
     copied(place.address(), place.address("other"))
     with opened(place.address("other")) as store:
         assert not store.source().identity().findings
@@ -254,7 +252,7 @@ def test_what_chroma_cloud_has_is_read_and_named_where_it_is_not(place: Place) -
     }
     index = {"chroma": {"hnsw": None, "spann": {"space": "cosine", **SPANN}, "schema": schema, "metadata": {}}}
     spec = CollectionSpec("other", IdKind.STRING, (FIELD,), has_documents=True, index=index)
-    [sparse] = _chroma_settings.findings(spec, None)
+    [sparse] = chroma_settings.findings(spec, None)
     assert sparse.detail["keys"] == ["words"]
     with opened(place.address("other")) as store:
         store.sink().create(spec, Origin(spec, "0"))

@@ -23,7 +23,7 @@ from exitramp.ports import IndexCoverage, Origin, Partition, Query, SearchSettin
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.registry import open_store
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
-from exitramp_adapters.stores._duckdb_file import vss_path
+from exitramp_adapters.stores.duckdb.file import vss_path
 
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, 8)
 SPEC = CollectionSpec("articles", IdKind.STRING, (FIELD,))
@@ -105,7 +105,7 @@ def test_a_file_is_read_by_a_user_who_may_not_write_it(tmp_path: Path) -> None:
         path.chmod(0o444)
         source = (
             "import os, sys\n"
-            "from exitramp_adapters.stores.duckdb import ADAPTER\n"  # loaded as root: the checkout may be root's alone
+            "from exitramp_adapters.stores.duckdb.adapter import ADAPTER\n"
             "import duckdb, pyarrow.compute, exitramp.registry, numpy, orjson, pandas\n"
             "os.setgid(65534); os.setuid(65534)\n"
             "from exitramp.urls import Address, Network\n"
@@ -176,8 +176,8 @@ def test_rows_in_no_order_are_sorted_on_the_disk_where_memory_is_short(
             "CREATE TABLE articles AS SELECT (i * 7919 % 1000003)::VARCHAR AS id,"
             " list_resize([i]::FLOAT[], 256, 0.5)::FLOAT[256] AS emb FROM range(60000) t(i)"
         )
-    monkeypatch.setattr("exitramp_adapters.stores._duckdb_file._MEMORY", "48MiB")  # the vectors alone have 61 MB
-    monkeypatch.setattr("exitramp_adapters.stores._duckdb_scan.PART_BYTES", 2**20)
+    monkeypatch.setattr("exitramp_adapters.stores.duckdb.file._MEMORY", "48MiB")  # the vectors alone have 61 MB
+    monkeypatch.setattr("exitramp_adapters.stores.duckdb.scan.PART_BYTES", 2**20)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = open_store(f"duckdb:{path}?id=id&metric=dot#articles")
     found = ids_in(store, batch_rows=5000)

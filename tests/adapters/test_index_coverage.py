@@ -14,8 +14,8 @@ from exitramp.ports import IndexCoverage, Origin, Query, SearchSettings
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.registry import open_store
 from exitramp.testing import Row, batch_from_rows
-from exitramp_adapters.stores import _qdrant_engine_config as engine_config
-from exitramp_adapters.stores._qdrant_index import coverage, full_scans
+from exitramp_adapters.stores.qdrant import engine_config
+from exitramp_adapters.stores.qdrant.index import coverage, full_scans
 
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 64)
 ROWS = 2000

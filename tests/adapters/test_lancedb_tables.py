@@ -46,8 +46,8 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey
 from exitramp.registry import open_store
 from exitramp.testing.rows import batch_from_rows, rows_from_batch
 from exitramp.testing.within import rows_within, spec_within
-from exitramp_adapters.stores._lancedb_json import canonical_texts
-from exitramp_adapters.stores._lancedb_layout import LIMITS, KnownKeys
+from exitramp_adapters.stores.lancedb.json_form import canonical_texts
+from exitramp_adapters.stores.lancedb.layout import LIMITS, KnownKeys
 
 ROWS = 300
 
@@ -712,5 +712,5 @@ def test_keys_that_are_there_are_never_missed() -> None:
 
 
 def test_importing_the_adapter_loads_no_sdk() -> None:
-    code = "import sys, exitramp_adapters.stores.lancedb\nassert not {'lancedb', 'lance'} & set(sys.modules)"
+    code = "import sys, exitramp_adapters.stores.lancedb.adapter\nassert not {'lancedb', 'lance'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -30,7 +30,7 @@ from exitramp_adapters.models._chat_errors import VendorError, error_class_of, r
 from exitramp_adapters.models._chat_http import ChatHttp, _Progress
 from exitramp_adapters.models._sse import EventDecoder, ServerEvent
 from exitramp_adapters.services.extractive import QUALITIES, answer, count_tokens
-from exitramp_adapters.services.mock_vendor import ANTHROPIC, OPENAI, MockVendor
+from exitramp_adapters.services.mock_vendor.adapter import ANTHROPIC, OPENAI, MockVendor
 
 PROMPT = """[passage os.path.join#0]
 Join two or more pathname components, inserting '/' as needed. An absolute component discards those before it.

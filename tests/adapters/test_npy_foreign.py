@@ -22,7 +22,7 @@ from exitramp.ports import Origin, Partition, Query, TransferAccount
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp.registry import open_store
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
-from exitramp_adapters.stores import _files_staging
+from exitramp_adapters.stores.files import staging as files_staging
 
 MATRIX = np.random.default_rng(3).standard_normal((50, 8), dtype=np.float32)
 
@@ -234,7 +234,7 @@ def test_a_writer_killed_at_any_step_of_the_end_leaves_all_that_was_flushed(
     with monkeypatch.context() as patched:
         for name in ("replace", "unlink", "rename"):
             patched.setattr(Path, name, counted(getattr(Path, name)))
-        patched.setattr(_files_staging, "write_atomically", counted(_files_staging.write_atomically))
+        patched.setattr(files_staging, "write_atomically", counted(files_staging.write_atomically))
         try:
             sink.finish(TransferAccount())
         except Killed:

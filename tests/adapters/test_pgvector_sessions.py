@@ -30,7 +30,7 @@ from exitramp.registry import open_store, service_adapter
 from exitramp.testing.rows import Row, batch_from_rows
 from exitramp.urls import Address, Network
 from exitramp_adapters.services.postgres import Postgres
-from exitramp_adapters.stores._pgvector_session import Server
+from exitramp_adapters.stores.pgvector.session import Server
 from tests.adapters.pgvector_harness import PgvectorHarness, connected, served
 from tests.adapters.test_pgvector_foreign import address, make
 

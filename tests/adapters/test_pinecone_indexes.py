@@ -28,8 +28,8 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, V
 from exitramp.registry import open_store
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
 from exitramp.urls import Address, Network
-from exitramp_adapters.stores import _pinecone_reading as reading
-from exitramp_adapters.stores._pinecone_client import namespace_of, native_namespace
+from exitramp_adapters.stores.pinecone import reading
+from exitramp_adapters.stores.pinecone.client import namespace_of, native_namespace
 from tests.adapters.pinecone_mock import MANAGED, Mocked, keys_in, running
 
 HERE = {"cloud": "aws", "region": "us-east-1"}

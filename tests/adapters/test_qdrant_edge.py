@@ -131,8 +131,8 @@ class TestQdrantEdge(StoreConformance):
 def test_importing_the_adapters_loads_no_sdk_and_leaves_root_logging_alone() -> None:
     code = (
         "import logging, sys\nbefore = (logging.root.level, list(logging.root.handlers))\n"
-        "import exitramp_adapters.stores.qdrant_edge, exitramp_adapters.stores.qdrant_http\n"
-        "import exitramp_adapters.services.qdrant_shim\n"
+        "import exitramp_adapters.stores.qdrant.edge, exitramp_adapters.stores.qdrant.rest\n"
+        "import exitramp_adapters.services.qdrant_shim.adapter\n"
         "assert before == (logging.root.level, list(logging.root.handlers))\n"
         "sdks = {'qdrant_edge', 'qdrant_client', 'starlette', 'uvicorn', 'httpx', 'grpc', 'pydantic'}\n"
         "loaded = sdks & set(sys.modules)\n"

@@ -117,7 +117,7 @@ def test_a_shard_that_others_made_is_described_by_its_own_configuration(db: Path
 
 
 def test_an_unknown_distance_is_an_error_and_not_cosine() -> None:
-    from exitramp_adapters.stores._qdrant_forms import fields_from_params
+    from exitramp_adapters.stores.qdrant.forms import fields_from_params
 
     with pytest.raises(DataInvalid, match="'Jaccard'"):
         fields_from_params({"vectors": {"size": 4, "distance": "Jaccard"}}, where="somewhere")

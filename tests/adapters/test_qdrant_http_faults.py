@@ -235,7 +235,7 @@ def test_an_option_that_is_not_known_is_an_error_of_the_address() -> None:
 def test_proxy_and_certificates_reach_the_client() -> None:
     import certifi
 
-    from exitramp_adapters.stores._qdrant_client import make_client
+    from exitramp_adapters.stores.qdrant.client import make_client
 
     network = Network(proxy="http://127.0.0.1:9", no_proxy=("internal.example",), ca_bundle=Path(certifi.where()))
     client = make_client(Address.parse("qdrant+http://db.example:6333/behind/a/path?tls=true#c"), network)

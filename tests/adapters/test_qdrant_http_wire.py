@@ -144,7 +144,7 @@ def test_what_json_cannot_carry_is_refused_by_the_record_before_anything_is_writ
 
 
 def test_a_large_batch_goes_in_several_requests(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exitramp_adapters.stores import qdrant_http
+    from exitramp_adapters.stores.qdrant import rest as qdrant_http
 
     monkeypatch.setattr(qdrant_http, "_REQUEST_BYTES", 1000)
     rows = [row(str(number), {"text": "x" * 300}) for number in range(20)]

@@ -19,7 +19,8 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, V
 from exitramp.registry import open_store, service_adapter
 from exitramp.testing import Row, batch_from_rows, rows_from_batch
 from exitramp.urls import Address
-from exitramp_adapters.stores import _qdrant_client, _qdrant_settings
+from exitramp_adapters.stores.qdrant import client as qdrant_client
+from exitramp_adapters.stores.qdrant import settings as qdrant_settings
 from tests.adapters.reading_proxy import reading_only
 
 DOT = models.Distance.DOT
@@ -305,7 +306,7 @@ SERVER = {
 def test_what_belongs_to_a_server_is_left_and_named(base: str, client: QdrantClient) -> None:
     field = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 2)
     spec = CollectionSpec("two", IdKind.UINT64, (field,), index={"qdrant": SERVER})
-    [divided] = _qdrant_settings.findings(spec, None)
+    [divided] = qdrant_settings.findings(spec, None)
     assert divided.code == "source.shard_keys"
     store = open_store(f"{base}#two")
     sink = store.sink()
@@ -340,7 +341,7 @@ def test_a_token_that_may_only_read_says_so_and_a_plain_key_says_nothing(
 ) -> None:
     monkeypatch.setenv("KEY", key)
     address = Address.parse("qdrant+http://127.0.0.1:1?api_key=env:KEY#c")
-    assert _qdrant_client.can_write(address) is may
+    assert qdrant_client.can_write(address) is may
 
 
 def test_an_embedded_collection_is_dropped_unless_somebody_else_has_it(tmp_path: Path, client: QdrantClient) -> None:

@@ -19,7 +19,7 @@ from exitramp.records import RecordKey
 from exitramp.registry import open_store, store_adapter
 from exitramp.testing.rows import batch_from_rows
 from exitramp.testing.within import rows_within, spec_within
-from exitramp_adapters.stores import _chroma_client
+from exitramp_adapters.stores.chroma import client as chroma_client
 
 Snapshot = dict[str, tuple[str, int]]
 
@@ -125,7 +125,7 @@ def test_files_of_an_older_chroma_are_not_changed_by_looking_at_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = filled(f"chroma:{tmp_path}/db#articles", 40)
-    monkeypatch.setattr(_chroma_client, "_OPENED", set())
+    monkeypatch.setattr(chroma_client, "_OPENED", set())
     sqlite = tmp_path / "db" / "chroma.sqlite3"
     make_older(sqlite)
     before = tables(sqlite, "acquire_write")
@@ -161,8 +161,8 @@ def test_a_locked_chroma_is_said_to_be_locked_and_not_waited_for(
 ) -> None:
     """Chroma itself waits for as long as it takes and keeps every thread of the process from running meanwhile."""
     address = filled(f"chroma:{tmp_path}/db#articles", 10)
-    monkeypatch.setattr(_chroma_client, "_OPENED", set())
-    monkeypatch.setattr(_chroma_client, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(chroma_client, "_OPENED", set())
+    monkeypatch.setattr(chroma_client, "_LOCK_SECONDS", 0.1)
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "db" / "chroma.sqlite3")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None

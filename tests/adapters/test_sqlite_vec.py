@@ -16,7 +16,7 @@ import sqlite_vec
 from exitramp import canonical
 from exitramp.records import CollectionSpec, DType, Metric
 from exitramp.testing import Feature, Row, StoreConformance, StoreHarness
-from exitramp_adapters.stores._sqlite_vec_database import sdk
+from exitramp_adapters.stores.sqlite_vec.database import sdk
 
 METRICS = {Metric.COSINE: "cosine", Metric.EUCLIDEAN: "l2", Metric.MANHATTAN: "l1"}
 TYPES = {DType.FLOAT32: ("float", "?"), DType.INT8: ("int8", "vec_int8(?)"), DType.BINARY: ("bit", "vec_bit(?)")}

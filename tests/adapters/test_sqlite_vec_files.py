@@ -28,7 +28,7 @@ from exitramp.ports import Origin, Partition, Query
 from exitramp.records import RecordKey
 from exitramp.registry import open_store
 from exitramp.testing.rows import Row, batch_from_rows
-from exitramp_adapters.stores import _sqlite_vec_database as database
+from exitramp_adapters.stores.sqlite_vec import database
 from tests.adapters.test_sqlite_vec import opened_file
 from tests.adapters.test_sqlite_vec_search import spec_of, written
 

@@ -16,8 +16,8 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey
 from exitramp.registry import open_store
 from exitramp.testing.reference import nearest_first, score
 from exitramp.testing.rows import Row, rows_from_batch
-from exitramp_adapters.stores._sqlite_vec_declared import OtherColumn, VectorColumn, parse_vec0
-from exitramp_adapters.stores._sqlite_vec_rows import Rows
+from exitramp_adapters.stores.sqlite_vec.declared import OtherColumn, VectorColumn, parse_vec0
+from exitramp_adapters.stores.sqlite_vec.rows import Rows
 from tests.adapters.test_sqlite_vec import opened_file, turned
 
 EVERYTHING = """CREATE VIRTUAL TABLE docs USING vec0(

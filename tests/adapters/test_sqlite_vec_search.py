@@ -18,7 +18,7 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, V
 from exitramp.registry import open_store
 from exitramp.testing.reference import nearest_first, score
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
-from exitramp_adapters.stores._sqlite_vec_filters import condition_of
+from exitramp_adapters.stores.sqlite_vec.filters import condition_of
 from tests.adapters.test_sqlite_vec import opened_file, quoted
 
 VALUES: tuple[Any, ...] = (
@@ -107,7 +107,7 @@ def test_sql_decides_of_ordinary_records_without_reading_their_payloads(
     vectors = np.random.default_rng(1).standard_normal((50, 8), dtype=np.float32)
     rows = [Row(f"r{n}", payload={**payload, "number": n}, vectors={"vector": vectors[n]}) for n in range(50)]
     store = open_store(written(tmp_path / "x.db", spec_of(), rows))
-    monkeypatch.setattr("exitramp_adapters.stores.sqlite_vec.matches", None)
+    monkeypatch.setattr("exitramp_adapters.stores.sqlite_vec.adapter.matches", None)
     for where, count in (
         (Eq(("group",), "even"), 50),
         (Eq(("number",), 7), 1),

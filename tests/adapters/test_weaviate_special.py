@@ -25,9 +25,7 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, V
 from exitramp.registry import open_store, service_adapter
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
 from exitramp.urls import Address, Network
-from exitramp_adapters.stores import _weaviate_records as records
-from exitramp_adapters.stores import _weaviate_schema as schema
-from exitramp_adapters.stores import _weaviate_values as values
+from exitramp_adapters.stores.weaviate import records, schema, values
 from tests.adapters.test_weaviate import raw_client
 
 IDS = [str(uuid.UUID(int=number * 7919 + 1)) for number in range(40)]

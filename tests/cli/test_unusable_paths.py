@@ -15,7 +15,7 @@ from chromadb.errors import InternalError
 from exitramp.cli.main import run
 from exitramp.errors import PathUnusable, StoreError
 from exitramp.urls import Address
-from exitramp_adapters.stores import _chroma_client
+from exitramp_adapters.stores.chroma import client as chroma_client
 from tests.cli.conftest import Cli, Ended
 from tests.drill.small_stacks import fill
 
@@ -232,8 +232,8 @@ def test_what_chroma_says_of_a_file_that_turned_read_only_is_translated() -> Non
     said = "error returned from database: (code: 8) attempt to write a readonly database"
     with (
         pytest.raises(PathUnusable, match="copy db to where you may write"),
-        _chroma_client.translated(Address.parse("chroma:db#a")),
+        chroma_client.translated(Address.parse("chroma:db#a")),
     ):
         raise InternalError(said)
-    with pytest.raises(StoreError), _chroma_client.translated(Address.parse("chroma+http://127.0.0.1:1#a")):
+    with pytest.raises(StoreError), chroma_client.translated(Address.parse("chroma+http://127.0.0.1:1#a")):
         raise InternalError(said)

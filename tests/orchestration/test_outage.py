@@ -35,7 +35,7 @@ from exitramp.orchestration import (
 from exitramp.ports import ChatMessage
 from exitramp.urls import Network
 from exitramp_adapters.models import anthropic, openai
-from exitramp_adapters.services.mock_vendor import ANTHROPIC, OPENAI, MockVendor
+from exitramp_adapters.services.mock_vendor.adapter import ANTHROPIC, OPENAI, MockVendor
 
 WHOLE = "Join two or more pathname components. [os.path.join#0]"
 

@@ -19,7 +19,7 @@ import pytest
 from exitramp.errors import ConfigError, RemoteError, UsageError
 from exitramp.faults import VENDOR_FAULTS, Fault
 from exitramp_adapters.services.extractive import QUALITIES, UNKNOWN_ANSWER, Rule, answer, count_tokens, cut_tokens
-from exitramp_adapters.services.mock_vendor import ANTHROPIC, OPENAI, MockVendor
+from exitramp_adapters.services.mock_vendor.adapter import ANTHROPIC, OPENAI, MockVendor
 
 PROMPT = """Answer from the passages only.
 [passage shutil.copytree#0]

@@ -1,0 +1,14 @@
+"""Mock chat vendors: real HTTP on loopback, answers by a documented rule, failures on command.
+
+In the order of reading:
+
+    adapter    the entry: the mocks as services
+    options    what can be set
+    server     the process: a port that serves and one that controls
+    wire       one HTTP/1.1 connection
+    calls      one call: which fault meets it, and what is answered
+    shape      what both shapes have in common
+    openai     the chat completions shape
+    anthropic  the messages shape
+    account    one line for every request it took
+"""

@@ -1,0 +1,221 @@
+"""Filters as SQL: on a payload of JSON, and on columns of every type that compares as `exitramp.filters` says.
+
+JSON is reached by pointers, which take any key; that each step is an object is asked beside it, since a pointer also
+counts into lists. Integers are compared as integers however large they are, and a bound of the other kind is turned
+into one of the same, exactly. What becomes text in a payload is not filtered by: that is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from exitramp.canonical import ESCAPED_PREFIX, TAG_PREFIX
+from exitramp.errors import UsageError
+from exitramp.filters import And, Exists, Filter, In, Leaf, Not, Or, Range, Scalar
+from exitramp_adapters.stores.duckdb.column_types import INTEGERS, is_json, is_text, is_textual, parts_of
+from exitramp_adapters.stores.duckdb.file import quoted
+from exitramp_adapters.stores.duckdb.table import Table
+
+_NO: Final = "FALSE"
+_OPERATORS: Final = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<", "eq": "="}
+
+
+@dataclass(slots=True)
+class _Making:
+    """The values of the question marks, in their order."""
+
+    values: list[Any]
+
+    def value(self, value: Any) -> str:
+        self.values.append(value)
+        return "?"
+
+
+def condition_of(where: Filter, table: Table) -> tuple[str, list[Any]]:
+    """The condition, never null, and the values of its question marks. Raises `UsageError` for what it cannot say."""
+    making = _Making([])
+    return _condition(where, table, making), making.values
+
+
+def _condition(where: Filter, table: Table, making: _Making) -> str:
+    match where:
+        case And(parts) | Or(parts):
+            if not parts:
+                return "TRUE" if isinstance(where, And) else _NO
+            word = " AND " if isinstance(where, And) else " OR "
+            return f"({word.join(_condition(part, table, making) for part in parts)})"
+        case Not(part):
+            return f"(NOT {_condition(part, table, making)})"
+    return f"coalesce({_leaf(where, table, making)}, FALSE)"
+
+
+def _leaf(where: Leaf, table: Table, making: _Making) -> str:
+    roles, key = table.roles, where.field[0]
+    found = []
+    if key in roles.values:
+        kind, column = table.types[key], quoted(key)
+        if isinstance(where, Exists) and len(where.field) == 1:
+            found.append(f"{column} IS NOT NULL" if table.is_own else "TRUE")
+        else:
+            found.append(f"coalesce({_typed(where, column, kind, where.field[1:], making)}, FALSE)")
+    if roles.payload is not None and (table.is_own or not found):
+        kind, column = table.types[roles.payload], quoted(roles.payload)
+        if is_json(kind):
+            found.append(_json(where, column, where.field, making))
+        elif kind.id == "varchar":
+            found.append(_json(where, f"TRY_CAST({column} AS JSON)", where.field, making))
+        else:
+            found.append(_typed(where, column, kind, where.field, making))
+    return f"({' OR '.join(f'coalesce({each}, FALSE)' for each in found)})" if found else _NO
+
+
+def _json(where: Leaf, root: str, path: tuple[str, ...], making: _Making) -> str:
+    guards = [f"json_type({root}, {_text(_pointer(path[:depth]))}) = 'OBJECT'" for depth in range(len(path))]
+    pointer = _text(_pointer(path))
+    if isinstance(where, Exists):
+        return " AND ".join([*guards, f"json_type({root}, {pointer}) IS NOT NULL"])
+    found = f"json_extract({root}, {pointer})"
+    if isinstance(where, Range):
+        return " AND ".join([*guards, _in_range(where, lambda word, bound: _json_number(found, word, bound))])
+    wanted = where.values if isinstance(where, In) else (where.value,)
+    one = _any(_json_equal(found, value, making) for value in wanted)
+    item = _any(_json_equal("x", value, making) for value in wanted)
+    items = f"len(list_filter(json_extract({found}, '$[*]'), lambda x: coalesce({item}, FALSE))) > 0"
+    return " AND ".join([*guards, f"CASE json_type({found}) WHEN 'ARRAY' THEN {items} ELSE {one} END"])
+
+
+def _pointer(path: tuple[str, ...]) -> str:
+    """A JSON pointer (RFC 6901) to where a payload holds a path: a key that looks like a tag stands there escaped."""
+    keys = [ESCAPED_PREFIX + key[len(TAG_PREFIX) :] if key.startswith(TAG_PREFIX) else key for key in path]
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def _json_equal(found: str, wanted: Scalar, making: _Making) -> str:
+    if isinstance(wanted, bool):
+        return f"(json_type({found}) = 'BOOLEAN' AND ({found} ->> '$') = '{'true' if wanted else 'false'}')"
+    if isinstance(wanted, str):
+        return f"(json_type({found}) = 'VARCHAR' AND ({found} ->> '$') = {making.value(wanted)})"
+    return _json_number(found, "eq", wanted)
+
+
+def _json_number(found: str, word: str, bound: float) -> str:
+    """DuckDB calls an integer beyond 64 bits a DOUBLE, and its text tells; an infinity stands there as a tag."""
+    text = f"({found} ->> '$')"
+    tag = f"({found} ->> '/{TAG_PREFIX}float')"
+    small = _integers(f"TRY_CAST({text} AS HUGEINT)", word, bound)
+    large = _integers(f"TRY_CAST({text} AS BIGNUM)", word, bound, "BIGNUM")
+    double, endless = (_doubles(f"TRY_CAST({each} AS DOUBLE)", word, bound) for each in (text, tag))
+    return (
+        f"CASE json_type({found}) WHEN 'BIGINT' THEN {small} WHEN 'UBIGINT' THEN {small} "
+        f"WHEN 'DOUBLE' THEN CASE WHEN regexp_full_match({text}, '-?[0-9]+') THEN {large} ELSE {double} END "
+        f"WHEN 'OBJECT' THEN {tag} IN ('Infinity', '-Infinity') AND {endless} ELSE FALSE END"
+    )
+
+
+def _typed(where: Leaf, found: str, kind: Any, path: tuple[str, ...], making: _Making) -> str:
+    """A condition on a value of a column's type, and on what a path leads to within it."""
+    if is_textual(kind):
+        raise UsageError(f"a filter on '{where.field[0]}' cannot be honoured: its values become text ({kind})")
+    if is_json(kind):
+        return _json(where, found, path, making)
+    if path:
+        parts = parts_of(kind)
+        if kind.id in ("map", "union"):
+            raise UsageError(f"a filter within '{where.field[0]}' cannot be honoured: it is of the type {kind}")
+        if kind.id != "struct" or path[0] not in parts:
+            return _NO
+        inside = f"struct_extract({found}, {_text(path[0])})"
+        if isinstance(where, Exists) and len(path) == 1:
+            return f"{found} IS NOT NULL"
+        return _typed(where, inside, parts[path[0]], path[1:], making)
+    if isinstance(where, Exists):
+        return "TRUE"
+    if isinstance(where, Range):
+        return _in_range(where, lambda word, bound: _number(found, kind, word, bound))
+    wanted = where.values if isinstance(where, In) else (where.value,)
+    if kind.id in ("list", "array"):
+        item = _any(_equal("x", parts_of(kind)["child"], value, making) for value in wanted)
+        as_list = found if kind.id == "list" else f"CAST({found} AS {parts_of(kind)['child']}[])"
+        return f"len(list_filter({as_list}, lambda x: coalesce({item}, FALSE))) > 0"
+    return _any(_equal(found, kind, value, making) for value in wanted)
+
+
+def _equal(found: str, kind: Any, wanted: Scalar, making: _Making) -> str:
+    if is_json(kind):
+        return _json_equal(found, wanted, making)
+    if isinstance(wanted, bool):
+        return f"{found} = {'TRUE' if wanted else 'FALSE'}" if kind.id == "boolean" else _NO
+    if isinstance(wanted, str):
+        if not is_text(kind):
+            return _NO
+        text = f"CAST({found} AS VARCHAR)" if kind.id == "enum" else f"({found} COLLATE C)"
+        return f"{text} = {making.value(wanted)}"
+    return _number(found, kind, "eq", wanted)
+
+
+def _number(found: str, kind: Any, word: str, bound: float) -> str:
+    if kind.id in ("bignum", "uhugeint"):
+        return _integers(found, word, bound, kind.id.upper())
+    if kind.id in INTEGERS:
+        return _integers(f"CAST({found} AS HUGEINT)", word, bound)
+    if kind.id in ("float", "double"):
+        number = f"CAST({found} AS DOUBLE)"
+        return f"(NOT isnan({number}) AND {_doubles(number, word, bound)})"
+    return _NO
+
+
+def _in_range(where: Range, one: Callable[[str, float], str]) -> str:
+    bounds = {"gte": where.gte, "gt": where.gt, "lte": where.lte, "lt": where.lt}
+    return f"({' AND '.join(one(word, bound) for word, bound in bounds.items() if bound is not None) or 'TRUE'})"
+
+
+def _integers(number: str, word: str, bound: float, kind: str = "HUGEINT") -> str:
+    """`number` is an integer; a bound between two integers is the same as one of them."""
+    if isinstance(bound, float):
+        if math.isnan(bound):
+            return _NO
+        if math.isinf(bound):
+            return "TRUE" if word in (("lte", "lt") if bound > 0 else ("gte", "gt")) else _NO
+        if bound != math.floor(bound):
+            if word == "eq":
+                return _NO
+            word, bound = ("gte", math.ceil(bound)) if word in ("gte", "gt") else ("lte", math.floor(bound))
+        bound = int(bound)
+    least, most = INTEGERS.get(kind.lower(), (bound, bound))
+    if not least <= bound <= most:
+        return "TRUE" if word in (("lte", "lt") if bound > most else ("gte", "gt")) else _NO
+    return f"{number} {_OPERATORS[word]} '{bound}'::{kind}"
+
+
+def _doubles(number: str, word: str, bound: float) -> str:
+    """`number` is a double; a bound that is an integer between two doubles is the same as one of them."""
+    if isinstance(bound, int):
+        try:
+            near = float(bound)
+        except OverflowError:
+            near = math.inf if bound > 0 else -math.inf
+        if near == bound:
+            bound = near
+        elif word == "eq":
+            return _NO
+        elif word in ("gte", "gt"):
+            word, bound = "gte", near if near > bound else math.nextafter(near, math.inf)
+        else:
+            word, bound = "lte", near if near < bound else math.nextafter(near, -math.inf)
+    if math.isnan(bound):
+        return _NO
+    return f"{number} {_OPERATORS[word]} '{bound!r}'::DOUBLE"
+
+
+def _any(parts: Any) -> str:
+    return f"({' OR '.join(parts)})"
+
+
+def _text(text: str) -> str:
+    """A text as SQL. A character zero would end the statement there, and no key may be cut short."""
+    if "\0" in text:
+        raise UsageError("a filter's field with the character zero in it cannot be honoured")
+    return "'" + text.replace("'", "''") + "'"

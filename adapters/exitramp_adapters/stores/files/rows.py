@@ -1,0 +1,230 @@
+"""Files of rows as one collection: looked through once to know what they hold, then read in order.
+
+The first look reads ids and vectors of every row (of text files everything) and no payloads. It finds out what no part
+of the files can tell: the type of each vector field, the kind of the ids, and whether an id stands twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from exitramp.arrow import stream_schema
+from exitramp.errors import DataInvalid, StoreRejected, UsageError
+from exitramp.ports import Origin
+from exitramp.ports.tables import textual_columns
+from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField
+from exitramp_adapters.stores.files.cells import (
+    Field,
+    Part,
+    Table,
+    chunks_of,
+    head_of,
+    id_kind_in,
+    keys_in,
+    payloads_in,
+    texts_in,
+    wanted_columns,
+    where_in,
+)
+from exitramp_adapters.stores.files.chunks import Chunk
+from exitramp_adapters.stores.files.json_rows import JsonRows
+from exitramp_adapters.stores.files.store import hashes_of, mark_of, stamp_of
+from exitramp_adapters.stores.files.vectors import Look, stream_column
+
+
+class TableSnapshot:
+    """One state of the files. `require_unchanged` raises once they are others than they were."""
+
+    origin: Origin | None = None
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._paths = [part.file.path for part in table.parts]
+        self._stamp = stamp_of(self._paths)
+        self.mark = mark_of(self._paths)
+        look = _Looked(table)
+        for part in table.parts:
+            look.see(part)
+        self._starts = look.starts
+        self.rows = look.starts[-1]
+        self._hashes = look.hashes()
+        fields = look.fields()
+        self._fields = fields
+        self.spec = CollectionSpec(
+            table.name,
+            look.id_kind(),
+            tuple(found for _, found in fields),
+            table.namespaced,
+            table.roles.document is not None,
+            table.index,
+        )
+        self.findings = (*table.findings, *look.findings(), *_textual(table))
+        random = all(not isinstance(part.file, JsonRows) and part.file.rows is not None for part in table.parts)
+        inside = range(0, self.rows, 4096) if random else ()
+        self.parts: Sequence[int] = sorted({*self._starts[:-1], *inside})
+        self.require_unchanged()
+
+    def hashes(self) -> npt.NDArray[np.int64]:
+        return self._hashes
+
+    def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        for part, chunk, first in self._chunks(start, stop, None):
+            yield self._batch(part, chunk, first)
+
+    def keys(self, start: int, stop: int) -> Iterator[list[RecordKey]]:
+        for part, chunk, first in self._chunks(start, stop, wanted_columns(self._table, part=None)):
+            ids, spaces = keys_in(self._table, part, chunk, first)
+            yield [RecordKey(id_, space) for id_, space in zip(ids, spaces, strict=True)]
+
+    def _chunks(self, start: int, stop: int, only: Sequence[str] | None) -> Iterator[tuple[Part, Chunk, int]]:
+        """The rows from `start` to `stop`, with the number of each chunk's first row among all files' rows."""
+        for number, part in enumerate(self._table.parts):
+            base, end = self._starts[number], self._starts[number + 1]
+            if end <= start or base >= stop:
+                continue
+            for chunk in chunks_of(self._table, part, skip=max(0, start - base), only=only):
+                first = base + chunk.first
+                if first >= stop:
+                    break
+                yield part, head_of(chunk, stop - first), first
+
+    def _batch(self, part: Part, chunk: Chunk, first: int) -> pa.RecordBatch:
+        table = self._table
+        where = where_in(part, chunk)
+        ids, spaces = keys_in(table, part, chunk, first)
+        columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
+        if table.namespaced:
+            columns["namespace"] = pa.array(spaces, pa.string())
+        if table.roles.document is not None:
+            columns["document"] = texts_in(table.roles.document, chunk, where)
+        columns["payload"] = payloads_in(table, ids, chunk, where)
+        for said, found in self._fields:
+            column = chunk.columns.get(said.column)
+            column = pa.nulls(chunk.rows) if column is None else column
+            columns[found.column] = stream_column(column, found, where, rounded=said.rounded)
+        schema = stream_schema(self.spec)
+        return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+    def require_unchanged(self) -> None:
+        if stamp_of(self._paths) != self._stamp:
+            now = stamp_of(self._paths)
+            changed = next(one[0] for one, other in zip(self._stamp, now, strict=True) if one != other)
+            raise StoreRejected(f"{changed} was changed while it was read", hint="read it again once it is finished")
+
+    def close(self) -> None:
+        for part in self._table.parts:
+            part.file.close()
+
+
+class _Looked:
+    """What the first look through all files finds."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.starts = [0]
+        self._looks = [Look(each.column, each.said) for each in table.fields]
+        self._hashes: list[npt.NDArray[np.int64]] = []
+        self._kinds: set[IdKind] = set()
+        self._seen: set[str] = set()
+
+    def see(self, part: Part) -> None:
+        rows = 0
+        for chunk in chunks_of(self._table, part, only=wanted_columns(self._table, part)):
+            where = where_in(part, chunk)
+            ids, spaces = keys_in(self._table, part, chunk, self.starts[-1] + chunk.first)
+            self._kinds.add(id_kind_in(self._table, chunk, ids))
+            keys = (RecordKey(id_, space) for id_, space in zip(ids, spaces, strict=True))
+            self._hashes.append(hashes_of(keys, chunk.rows))
+            for look in self._looks:
+                column = chunk.columns.get(look.name)
+                look.see(pa.nulls(chunk.rows) if column is None else column, where)
+            self._seen.update(name for name, column in chunk.columns.items() if column.null_count < len(column))
+            rows = chunk.first + chunk.rows
+        self.starts.append(self.starts[-1] + rows)
+
+    def hashes(self) -> npt.NDArray[np.int64]:
+        """Raises `DataInvalid` naming the rows of an id that stands twice."""
+        found = np.concatenate([np.zeros(0, np.int64), *self._hashes])
+        order = np.argsort(found, kind="stable")
+        same = np.flatnonzero(np.diff(found[order]) == 0)
+        if len(same):
+            self._compare(np.unique(np.concatenate([order[same], order[same + 1]])))
+        return found
+
+    def _compare(self, rows: npt.NDArray[np.int64]) -> None:
+        """Two keys may have one hash: only those that are the same are doubles."""
+        suspects = set(rows[:100_000].tolist())
+        first: dict[RecordKey, str] = {}
+        for number, part in enumerate(self._table.parts):
+            base = self.starts[number]
+            for chunk in chunks_of(self._table, part, only=wanted_columns(self._table, part)):
+                where = where_in(part, chunk)
+                ids, spaces = keys_in(self._table, part, chunk, base + chunk.first)
+                for row in range(chunk.rows):
+                    if base + chunk.first + row not in suspects:
+                        continue
+                    key = RecordKey(ids[row], spaces[row])
+                    if key in first:
+                        raise DataInvalid(
+                            f"the id '{key}' stands twice: {first[key]} and {where(row)}",
+                            hint="an id is one record: remove the rows that are not meant, or name another ?id=",
+                        )
+                    first[key] = where(row)
+
+    def fields(self) -> list[tuple[Field, VectorField]]:
+        if not self.starts[-1]:
+            name = self._table.parts[0].file.path
+            raise DataInvalid(f"{name}: there are no rows, so nothing tells what its vectors are")
+        return [
+            (each, look.field(each.name, each.metric))
+            for each, look in zip(self._table.fields, self._looks, strict=True)
+        ]
+
+    def id_kind(self) -> IdKind:
+        if self._table.row_ids:
+            return IdKind.UINT64
+        if self._kinds <= {IdKind.UINT64}:
+            return IdKind.UINT64
+        if self._kinds <= {IdKind.UINT64, IdKind.INT64}:
+            return IdKind.INT64
+        return IdKind.UUID if self._kinds == {IdKind.UUID} else IdKind.STRING
+
+    def findings(self) -> Iterator[Finding]:
+        for role in ("document", "payload", "namespace"):
+            name = getattr(self._table.roles, role)
+            is_json = any(isinstance(part.file, JsonRows) for part in self._table.parts)
+            if is_json and role != "payload" and name is not None and name not in self._seen:
+                raise UsageError(f"no row has '{name}', which {role}= names", hint="is it spelt so?")
+        for look in self._looks:
+            if look.null:
+                text = f"{look.null} of {look.null + look.rows} rows have no vector in '{look.name}'"
+                yield _named("source.no_vector", text, look.nulls, look.null)
+            if look.nonfinite:
+                text = f"{look.nonfinite} rows have NaN or an infinity in the vector '{look.name}'"
+                yield _named("source.nonfinite", text, look.nonfinites, look.nonfinite)
+        if self._table.roles.unread:
+            named = ", ".join(self._table.roles.unread)
+            yield Finding("source.unread", f"vector columns that are not read, as ?vectors= names others: {named}")
+        if self._table.dropped:
+            named = ", ".join(self._table.dropped)
+            text = f"columns that a data frame's index left behind, and that are not read: {named}"
+            yield Finding("source.index_column", text)
+
+
+def _named(code: str, text: str, rows: Sequence[str], count: int) -> Finding:
+    more = ", …" if count > len(rows) else ""
+    return Finding(code, f"{text}: {', '.join(rows)}{more}", count=count)
+
+
+def _textual(table: Table) -> Iterator[Finding]:
+    for part in table.parts[:1]:
+        schema = part.file.schema
+        names = [] if schema is None else [name for name in table.roles.values if name in schema.names]
+        found = [] if schema is None else textual_columns(schema, names)
+        if found:
+            text = f"columns whose values become text, as no payload has their type: {', '.join(found)}"
+            yield Finding("source.textual", text)

@@ -1,0 +1,261 @@
+"""Writing a collection of files: rows and deletions are made durable beside it, and `finish` writes the files anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from exitramp.arrow import record_keys, require_schema, stream_schema
+from exitramp.canonical import dumps, parse
+from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
+from exitramp.payloads import canonical_faults
+from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
+from exitramp.records import CollectionSpec, RecordKey, VectorKind
+from exitramp.urls import Address
+from exitramp_adapters.stores.files.staging import Merged, Staging
+from exitramp_adapters.stores.files.store import FilesStore, Snapshot, mark_of, stamp_of
+
+SCALARS: Final = ("null", "bool", "int", "float", "nonfinite", "string", "timestamp", "date", "time", "decimal")
+ALL_TYPES: Final = frozenset((*SCALARS, "uuid", "bytes", "list", "object"))
+BATCH_ROWS: Final = 10_000
+_BUFFER_BYTES: Final = 64 * 2**20
+
+
+class StagedStore(FilesStore):
+    """Files that can be written too, by way of a folder beside them."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self._sinks: list[StagedSink] = []
+        self._stagings: dict[Path, Staging] = {}
+
+    def staging_of(self, name: str | None) -> Staging:
+        """What was written beside the files, the same object for all sinks of this store."""
+        folder = self.staging_folder(name)
+        return self._stagings.setdefault(folder, Staging(folder))
+
+    def staging_folder(self, name: str | None) -> Path:
+        """The folder beside the files with what was written to the collection of this name (None: the address's own).
+
+        Raises `CollectionMissing` where nothing says which collection is meant.
+        """
+        raise NotImplementedError
+
+    def limits(self) -> SinkLimits:
+        raise NotImplementedError
+
+    def base_paths(self) -> list[Path]:
+        """The files that are the collection, whether they are there or not."""
+        raise NotImplementedError
+
+    def has_base(self) -> bool:
+        raise NotImplementedError
+
+    def open_base(self) -> Snapshot:
+        """What the files hold, without what was written since."""
+        raise NotImplementedError
+
+    def missing(self) -> CollectionMissing:
+        """What is said where there is no such collection."""
+        return CollectionMissing(f"{self.address}: there is no file {self.address.path}")
+
+    def require_own(self) -> None:
+        """Raises `CollectionExists` where somebody else made the files, so that writing would lose something."""
+        raise NotImplementedError
+
+    def write_base(self, held: Snapshot) -> tuple[Mapping[Path, Path], Sequence[Path]]:
+        """Write the collection under new names; which names those are to get, and what is to be removed then."""
+        raise NotImplementedError
+
+    def sink(self) -> StagedSink:
+        self.require_open()
+        sink = StagedSink(self)
+        self._sinks.append(sink)
+        return sink
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            sink.close()
+        self._sinks.clear()
+        super().close()
+
+    def stamp(self) -> object:
+        return stamp_of([*self.base_paths(), *self.staging_of(None).files()])
+
+    def open_snapshot(self) -> Snapshot:
+        staging = self.staging_of(None)
+        for _ in range(3):  # a writer may give its files their names between our looks
+            before = self.stamp()
+            try:
+                return self._open(staging)
+            except (CollectionMissing, FileNotFoundError):
+                if self.stamp() == before:
+                    raise
+        return self._open(staging)
+
+    def _open(self, staging: Staging) -> Snapshot:
+        if staging.is_committed() or not staging.exists():
+            if not self.has_base():
+                raise self.missing()
+            return self.open_base()
+        spec, origin = staging.head()
+        base = self.open_base() if self.has_base() else None
+        segments = staging.segments()
+        mark = mark_of([path for path in (*self.base_paths(), *staging.files()) if path.exists()])
+        return Merged(spec, origin, base, segments, mark)
+
+
+class StagedSink:
+    """Collects rows and deletions; `flush` makes them durable beside the files, `finish` writes these anew."""
+
+    def __init__(self, store: StagedStore) -> None:
+        self._store = store
+        self._spec: CollectionSpec | None = None
+        self._origin: Origin | None = None
+        self._staging: Staging | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._latest: dict[RecordKey, tuple[int, int] | None] = {}  # batch and row, None for a deletion
+        self._bytes = 0
+
+    def limits(self) -> SinkLimits:
+        return self._store.limits()
+
+    def create(self, spec: CollectionSpec, origin: Origin) -> None:
+        self._store.require_open()
+        self._require_within(spec)
+        spec = replace(spec, name=self._store.address.collection or spec.name, index={})
+        self._take(spec)
+        assert self._staging is not None
+        self._staging.take_up()
+        try:
+            self._store.require_own()
+            held = self._store.snapshot()
+        except CollectionMissing:
+            self._staging.begin(spec, origin)
+            self._spec, self._origin = spec, origin
+            return
+        different = difference_of(held.spec, spec)
+        if different:
+            raise CollectionExists(f"{self._store.address} is there already and {different}")
+        self._spec, self._origin = replace(held.spec, index={}), held.origin
+        if not held.rows:  # what was told of records that are gone explains no others
+            self._origin = origin
+            self._staging.begin(self._spec, origin)
+
+    def _require_within(self, spec: CollectionSpec) -> None:
+        limits = self.limits()
+        dense = [field for field in spec.vectors if field.kind is VectorKind.DENSE]
+        for field in spec.vectors:
+            if field.kind not in limits.vector_kinds or field.metric not in limits.metrics:
+                raise StoreRejected(f"{self._store.address} holds no {field.kind} vectors under {field.metric}")
+            if field.dtype not in limits.dtypes:
+                raise StoreRejected(f"{self._store.address} holds no vectors of {field.dtype}")
+        if limits.dense_fields is not None and (len(dense) != limits.dense_fields or dense[0].name):
+            raise StoreRejected(f"{self._store.address} holds one vector field, without a name")
+
+    def _take(self, spec: CollectionSpec) -> None:
+        if self._staging is None:
+            self._staging = self._store.staging_of(spec.name)
+        self._staging.lock(self)
+
+    def _collection(self) -> CollectionSpec:
+        self._store.require_open()
+        if self._spec is None:
+            self._store.require_own()
+            held = self._store.snapshot()
+            self._spec, self._origin = replace(held.spec, index={}), held.origin
+            self._take(self._spec)
+        return self._spec
+
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        spec, where, limits = self._collection(), str(self._store.address), self.limits()
+        require_schema(batch, spec, where=where)
+        if batch.num_rows > limits.batch_rows:
+            raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {limits.batch_rows}")
+        keys = record_keys(batch)
+        for field in spec.vectors if limits.vectors_required else ():
+            column = batch.column(field.column)
+            if column.null_count:
+                row = column.is_valid().index(False).as_py()
+                raise DataInvalid(f"{where}: the record '{keys[row]}' has no vector, and every row of a matrix is one")
+        if len(set(keys)) != len(keys):
+            raise DataInvalid(f"{where}: an id stands twice in one batch")
+        self._batches.append(_with_canonical_payloads(batch, keys))
+        self._latest.update({key: (len(self._batches) - 1, row) for row, key in enumerate(keys)})
+        self._bytes += batch.nbytes
+        if self._bytes > _BUFFER_BYTES:
+            self.flush()
+
+    def delete(self, keys: Sequence[RecordKey]) -> None:
+        self._collection()
+        self._latest.update(dict.fromkeys(keys))
+
+    def flush(self) -> None:
+        spec = self._collection()
+        if not self._latest:
+            return
+        self._take(spec)
+        assert self._staging is not None
+        if not self._staging.exists():
+            self._staging.begin(spec, self._origin)
+        rows: dict[int, list[int]] = {}
+        for place in self._latest.values():
+            if place is not None:
+                rows.setdefault(place[0], []).append(place[1])
+        kept = [
+            batch
+            if len(rows.get(number, ())) == batch.num_rows
+            else batch.take(pa.array(sorted(rows.get(number, ())), pa.int64()))
+            for number, batch in enumerate(self._batches)
+        ]
+        gone = [key for key, place in self._latest.items() if place is None]
+        self._staging.add([batch for batch in kept if batch.num_rows], stream_schema(spec), gone)
+        self._forget()
+
+    def finish(self, account: TransferAccount) -> None:
+        """Write the files anew, if anything was written since they were."""
+        self.flush()
+        spec = self._collection()
+        self._take(spec)
+        assert self._staging is not None
+        self._staging.take_up()
+        if self._staging.exists():
+            renames, gone = self._store.write_base(self._store.snapshot())
+            self._staging.commit(renames, gone)
+
+    def close(self) -> None:
+        """What was not flushed is lost; what was flushed waits beside the files for the next run."""
+        self._forget()
+        if self._staging is not None:
+            self._staging.unlock(self)
+            self._staging = None
+
+
+def sync_file(path: Path) -> None:
+    """Return when what was written to it is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _with_canonical_payloads(batch: pa.RecordBatch, keys: Sequence[RecordKey]) -> pa.RecordBatch:
+    """Payloads may come in any order of keys and are kept in the canonical one."""
+    column = batch.column("payload")
+    faults = canonical_faults(column)
+    if not faults:
+        return batch
+    texts: list[str | None] = column.to_pylist()
+    for row in faults:
+        try:
+            texts[row] = dumps(parse(str(texts[row])))
+        except DataInvalid as error:
+            raise DataInvalid(f"the payload of the record '{keys[row]}' is {error.message}") from error
+    spot = batch.schema.get_field_index("payload")
+    return batch.set_column(spot, batch.schema.field(spot), pa.array(texts, pa.string()))

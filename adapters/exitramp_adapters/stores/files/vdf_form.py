@@ -1,0 +1,328 @@
+"""A collection in VDF as exitramp writes it: what vdf-io reads, and beside that every record exactly.
+
+    VDF_META.json                the index among the others, and under the key `exitramp` what only exitramp reads
+    articles/1.parquet           `id`, the vectors, `document` and a column for each key of the payloads
+    exitramp/articles/1.parquet  the same rows: ids, namespaces, documents and payloads as they are
+
+A namespace is a folder of its own. A key of the payload is a column of its own type where all of its values are of one
+type that Parquet has, else one of JSON texts; that is for other readers, and exitramp reads the payload from beside it.
+Vectors are doubles, as those of vdf-io are, and become what they were again.
+Data files that were changed since are found out by their size and the hash of both their ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from exitramp import canonical
+from exitramp.arrow import dense_matrix, stream_schema
+from exitramp.durable import make_folder, sync_folder
+from exitramp.errors import IntegrityError
+from exitramp.payloads import decoded_payloads
+from exitramp.ports import Origin
+from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey
+from exitramp_adapters.stores.files.formats import ParquetRows
+from exitramp_adapters.stores.files.matrix import RecordsFile, RecordsWriter, ends_of
+from exitramp_adapters.stores.files.sink import sync_file
+from exitramp_adapters.stores.files.store import Snapshot, mark_of
+from exitramp_adapters.stores.files.vectors import stream_column
+
+FORMAT: Final = 1
+GROUP_ROWS: Final = 2048
+_OPEN_AT_ONCE: Final = 64
+_MOST_KEYS: Final = 1000
+_TAKEN: Final = ("id", "vector", "document")
+_ARROW: Final = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "string": pa.string(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+
+
+class OwnParts:
+    """The collection as exitramp wrote it: parts that follow one another, each of two files with the same rows."""
+
+    findings: tuple[Finding, ...] = ()
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        try:
+            self.spec = CollectionSpec.from_json(about["spec"])
+            self.origin = None if about["origin"] is None else Origin.from_json(about["origin"])
+            self._columns: Mapping[str, str] = about["columns"]
+            self._parts = [
+                _OwnPart(folder / str(part["data"]), folder / str(part["records"]), part["ends"], self)
+                for part in about["parts"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(f"{folder}: what VDF_META.json says under 'exitramp' is damaged") from error
+        self._starts = [0, *np.cumsum([part.rows for part in self._parts], dtype=np.int64).tolist()]
+        self.rows = self._starts[-1]
+        self.parts = range(0, self.rows, GROUP_ROWS)
+        self.mark = mark_of([path for part in self._parts for path in part.paths])
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Under which name each vector column of the stream stands in the data."""
+        return self._columns
+
+    def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        for part, low, high in self._inside(start, stop):
+            yield from part.read(low, high)
+
+    def keys(self, start: int, stop: int) -> Iterator[list[RecordKey]]:
+        for part, low, high in self._inside(start, stop):
+            yield from part.records.keys(low, high)
+
+    def _inside(self, start: int, stop: int) -> Iterator[tuple[_OwnPart, int, int]]:
+        for number, part in enumerate(self._parts):
+            low, high = max(start, self._starts[number]), min(stop, self._starts[number + 1])
+            if low < high:
+                yield part, low - self._starts[number], high - self._starts[number]
+
+    def hashes(self) -> npt.NDArray[np.int64]:
+        return np.concatenate([np.zeros(0, np.int64), *(part.records.hashes() for part in self._parts)])
+
+    def require_unchanged(self) -> None:
+        """The files are held open."""
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.records.close()
+            part.data.close()
+
+
+class _OwnPart:
+    def __init__(self, data: Path, records: Path, ends: Any, whole: OwnParts) -> None:
+        self.paths = [data, records]
+        if ends_of(data) != ends:
+            raise IntegrityError(
+                f"{data} was changed since exitramp wrote it: {records} does not belong to it any more",
+                hint="to read what is there now, remove the key 'exitramp' from VDF_META.json",
+            )
+        self.data, self.records = ParquetRows(data), RecordsFile(records)
+        self._whole = whole
+        self.rows = self.records.rows
+        if self.data.rows != self.rows:
+            raise IntegrityError(f"{data} and {records} have different numbers of rows")
+
+    def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        spec = self._whole.spec
+        schema = stream_schema(spec)
+        columns = [self._whole.columns[field.column] for field in spec.vectors]
+        vectors = self.data.chunks((), start, only=columns)
+        for batch in self.records.read(start, stop):
+            chunk = next(vectors)
+            if chunk.rows < batch.num_rows:
+                raise IntegrityError(f"{self.paths[0]} and {self.paths[1]} are not cut into the same groups of rows")
+            made = [
+                stream_column(chunk.columns[column].slice(0, batch.num_rows), field, lambda row: self.paths[0].name)
+                for field, column in zip(spec.vectors, columns, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *made], schema=schema)
+
+
+def write_own(folder: Path, name: str, held: Snapshot) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Write the files of a collection into new folders; what VDF says of each namespace, and what exitramp does."""
+    home = _free(folder, name)
+    spaces, keys = _looked_through(held)
+    columns = _vector_columns(held.spec)
+    kept = {key: _free_name(key, columns.values(), number) for number, key in enumerate(keys)}
+    parts: list[dict[str, Any]] = []
+    numbers = {space: number for number, space in enumerate(spaces, start=1)}
+    for first in range(0, len(spaces), _OPEN_AT_ONCE):
+        some = spaces[first : first + _OPEN_AT_ONCE]
+        writers = {
+            space: _Writer(folder, home, numbers[space], len(spaces), held, columns, keys, kept) for space in some
+        }
+        for batch in held.read(0, held.rows):
+            if not held.spec.has_namespaces:
+                writers[None].add(batch)
+                continue
+            spots = batch.column("namespace").to_pylist()
+            for space in dict.fromkeys(spots):
+                if space in writers:
+                    rows = [row for row, each in enumerate(spots) if each == space]
+                    writers[space].add(batch if len(rows) == len(spots) else batch.take(pa.array(rows)))
+        for space, writer in writers.items():
+            parts.append({"namespace": space, **writer.close()})
+    told = {
+        "format": FORMAT,
+        "spec": held.spec.to_json(),
+        "origin": None if held.origin is None else held.origin.to_json(),
+        "columns": columns,
+        "home": home,
+        "parts": parts,
+    }
+    return parts, told
+
+
+def _free(folder: Path, name: str) -> str:
+    """A folder's name that is made of the collection's and is not there yet."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60] or "index"
+    number = 1
+    while True:
+        home = slug if number == 1 and slug != "exitramp" else f"{slug}-{number}"
+        if not (folder / home).exists() and not (folder / "exitramp" / home).exists():
+            return home
+        number += 1
+
+
+def _looked_through(held: Snapshot) -> tuple[list[str | None], dict[str, pa.DataType]]:
+    """All namespaces, and the keys of all payloads with the type that a column of each can have."""
+    spaces: dict[str | None, None] = {}
+    seen: dict[str, set[str]] = {}
+    for batch in held.read(0, held.rows):
+        spaces.update(dict.fromkeys(batch.column("namespace").to_pylist() if held.spec.has_namespaces else [None]))
+        for payload in decoded_payloads(batch.column("payload")):
+            for key, value in (payload or {}).items():
+                seen.setdefault(key, set()).add(_type_of(value))
+    # Keys of which there are too many to be columns stand in the records beside the data alone.
+    return list(spaces), {key: _column_type(kinds) for key, kinds in list(seen.items())[:_MOST_KEYS]}
+
+
+def _type_of(value: Any) -> str:
+    kind = canonical.type_name(value)
+    if kind == "int" and not -(2**63) <= value < 2**63:
+        return "other"
+    if kind == "timestamp" and value.tzinfo is None:
+        return "other"
+    if kind == "nonfinite":
+        return "float"
+    if kind == "list":
+        inner = {_type_of(item) for item in value} - {"null"}
+        return f"list of {inner.pop()}" if len(inner) == 1 and inner <= set(_ARROW) else "other"
+    return kind if kind in _ARROW or kind == "null" else "other"
+
+
+def _column_type(kinds: set[str]) -> pa.DataType:
+    """`pa.null()` stands for JSON texts."""
+    kinds = kinds - {"null"}
+    if len(kinds) != 1:
+        return pa.null()
+    [kind] = kinds
+    if kind.startswith("list of "):
+        return pa.list_(_ARROW[kind.removeprefix("list of ")])
+    return _ARROW.get(kind, pa.null())
+
+
+def _vector_columns(spec: CollectionSpec) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field in spec.vectors:
+        plain = field.name or "vector"
+        taken = plain in found.values() or (bool(field.name) and plain in _TAKEN)
+        found[field.column] = f"vector_{plain}" if taken else plain
+    return found
+
+
+def _free_name(key: str, vectors: Any, number: int) -> str:
+    """As vdf-io does where a key of the metadata is called like a column of its own."""
+    return f"metadata_{key}" if key in _TAKEN or key in vectors else key or f"key_{number}"
+
+
+class _Writer:
+    """The two files of one namespace. Rows are gathered, so that each group of them is a whole one."""
+
+    def __init__(
+        self,
+        folder: Path,
+        home: str,
+        number: int,
+        of: int,
+        held: Snapshot,
+        columns: Mapping[str, str],
+        keys: Mapping[str, pa.DataType],
+        names: Mapping[str, str],
+    ) -> None:
+        self._spec, self._columns, self._keys, self._names = held.spec, columns, keys, names
+        self._path = f"{home}/{number:05d}" if of > 1 else home
+        self._data = f"{self._path}/1.parquet"
+        self._records = f"exitramp/{home}/{number}.parquet"
+        self._folder = folder
+        for path in (self._data, self._records):
+            make_folder((folder / path).parent)
+        self._schema = self._schema_of()
+        self._beside = RecordsWriter(folder / self._records, held.spec, held.origin)
+        self._writer = pq.ParquetWriter(folder / self._data, self._schema, compression="zstd")
+        self._waiting: list[pa.RecordBatch] = []
+        self._count = self.rows = 0
+
+    def _schema_of(self) -> pa.Schema:
+        spec = self._spec
+        ids = {IdKind.UINT64: pa.uint64(), IdKind.INT64: pa.int64()}.get(spec.id_kind, pa.string())
+        fields = [pa.field("id", ids)]
+        for field in spec.vectors:
+            # Doubles also for float32, as vdf-io writes them: what its importers make of float32, Chroma refuses.
+            fields.append(pa.field(self._columns[field.column], pa.list_(pa.float64())))
+        if spec.has_documents:
+            fields.append(pa.field("document", pa.string()))
+        fields += [pa.field(self._names[key], _or_text(kind)) for key, kind in self._keys.items()]
+        doubled = {field.name for field in fields if sum(other.name == field.name for other in fields) > 1}
+        return pa.schema([field for number, field in enumerate(fields) if field.name not in doubled or number < 3])
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._waiting.append(batch)
+        self._count += batch.num_rows
+        if self._count >= GROUP_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.Table.from_batches(self._waiting).combine_chunks()
+        self._waiting, self._count = [], 0
+        for at in range(0, table.num_rows, GROUP_ROWS):
+            [batch] = table.slice(at, GROUP_ROWS).combine_chunks().to_batches()
+            self._beside.write(batch)
+            self._writer.write_batch(self._row_group(batch), GROUP_ROWS)
+            self.rows += batch.num_rows
+
+    def _row_group(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        made: dict[str, pa.Array] = {"id": batch.column("id").cast(self._schema.field("id").type)}
+        for field in self._spec.vectors:
+            column = batch.column(field.column)
+            valid = column.is_valid().to_numpy(zero_copy_only=False)
+            ends = np.concatenate([[0], np.cumsum(np.where(valid, field.item_count, 0))]).astype(np.int32)
+            flat = pa.array(dense_matrix(column)[valid].reshape(-1).astype(np.float64))
+            # A null in the offsets is a null row.
+            places = pa.array(ends, pa.int32(), mask=np.concatenate([~valid, [False]]))
+            made[self._columns[field.column]] = pa.ListArray.from_arrays(places, flat)
+        if self._spec.has_documents:
+            made["document"] = batch.column("document")
+        payloads = decoded_payloads(batch.column("payload"))
+        for key, kind in self._keys.items():
+            values = [(payload or {}).get(key) for payload in payloads]
+            if kind == pa.null():
+                values = [None if value is None else canonical.dumps(value) for value in values]
+            made.setdefault(self._names[key], pa.array(values, _or_text(kind)))
+        return pa.RecordBatch.from_arrays([made[name] for name in self._schema.names], schema=self._schema)
+
+    def close(self) -> dict[str, Any]:
+        """What the meta file says of the part, which is on the disk then."""
+        self._write()
+        self._writer.close()
+        self._beside.close()
+        for path in (self._data, self._records):
+            sync_file(self._folder / path)
+            sync_folder((self._folder / path).parent)
+        return {
+            "path": self._path,
+            "data": self._data,
+            "records": self._records,
+            "rows": self.rows,
+            "ends": ends_of(self._folder / self._data),
+            "schema": self._schema.to_string(),
+        }
+
+
+def _or_text(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if kind == pa.null() else kind

@@ -1,0 +1,323 @@
+"""A version of a LanceDB table as a collection: which column is what, and batches of its rows as records.
+
+A table that exitramp made says so on its columns, in Lance's own metadata of fields, which every later version keeps:
+
+| column      | type                       | metadata                                                              |
+| `id`        | string                     | `exitramp:layout` "1", `exitramp:id_kind`, `exitramp:origin` as JSON  |
+| `key`       | string, with namespaces    | the id within its namespace: LanceDB finds no null by comparing       |
+| `namespace` | string, with namespaces    |                                                                       |
+| `document`  | string, with documents     |                                                                       |
+| `payload`   | JSON                       | Lance's own: `json_get_string(payload, 'k') = 'v'` works in a query   |
+| `vector`, … | fixed-size lists, or lists of them | `exitramp:field`: name and metric                             |
+
+Lance keeps JSON in a binary form of its own and writes it out again with sorted keys; 500,000 floats and texts of all
+kinds came back as the same values, small floats in another spelling, which is put right on reading.
+
+Every other table is somebody's own, read as `exitramp.ports.tables` says: the address names the id's column, unless
+the table has a primary key; a metric is that of the column's index, or the address says it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exitramp.arrow import dense_array, dense_matrix, stream_schema, vector_type
+from exitramp.errors import (
+    AddressError,
+    CollectionMissing,
+    DataInvalid,
+    ExitrampError,
+    PathUnusable,
+    StoreRejected,
+    StoreUnavailable,
+    UsageError,
+)
+from exitramp.ports import Origin
+from exitramp.ports.tables import Roles, payload_column, plain_values, roles_in
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, parse_metric
+from exitramp.urls import Address
+from exitramp_adapters.stores.lancedb.json_form import canonical_texts, is_text, payload_objects
+
+INDEX_KEY: Final = "lancedb"
+LAYOUT, ID_KIND, ORIGIN, FIELD = (f"exitramp:{word}" for word in ("layout", "id_kind", "origin", "field"))
+METRICS: Final = {
+    "l2": Metric.EUCLIDEAN,
+    "cosine": Metric.COSINE,
+    "dot": Metric.DOT,
+    "hamming": Metric.HAMMING,
+}
+DISTANCES: Final = {metric: word for word, metric in METRICS.items()}
+_DTYPES: Final = {
+    pa.float32(): DType.FLOAT32,
+    pa.float16(): DType.FLOAT16,
+    pa.float64(): DType.FLOAT64,
+    pa.int8(): DType.INT8,
+    pa.uint8(): DType.BINARY,
+}
+_RUST_PLACE: Final = re.compile(r",? ?/\S+\.rs:\d+:\d+.*")
+"""Where in its own source the engine raised an error, which tells a user nothing."""
+_EMBEDDING: Final = "embedding_functions"
+_PRIMARY_KEY: Final = re.compile(r"lance-schema:unenforced-primary-key(:position)?")
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """What LanceDB raises, which is ValueError, OSError or RuntimeError and a text, as errors of ours."""
+    try:
+        yield
+    except ExitrampError:
+        raise
+    except (ValueError, OSError, RuntimeError, TypeError, NotImplementedError) as error:
+        said = _RUST_PLACE.sub("", str(error).split("\n")[0])[:300]
+        low = said.lower()
+        if "table" in low and "was not found" in low:
+            raise CollectionMissing(f"{where}: there is no such table") from error
+        if "invalid table name" in low:
+            raise AddressError(
+                f"{where}: LanceDB has no table of such a name", hint="letters, digits, _ - and ."
+            ) from error
+        if "no longer exists" in low:
+            raise StoreRejected(f"{where}: {said}", hint="that version was cleaned away, or never was") from error
+        if "permission denied" in low or "read-only file system" in low:
+            raise PathUnusable(f"{where}: LanceDB may not write or read there") from error
+        if "commit conflict" in low or "concurrent" in low:
+            raise StoreUnavailable(f"{where}: somebody else wrote at the same time") from error
+        if "not found" in low or "no such file" in low:
+            raise StoreRejected(
+                f"{where}: a file of the table is gone", hint="was an old version cleaned away meanwhile? start anew"
+            ) from error
+        raise StoreRejected(f"{where}: LanceDB refused it: {said}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One version of a table, which nothing changes any more. `table` is LanceDB's handle, checked out at it.
+
+    key: the column that no two rows may have alike. ours: whether exitramp made the table.
+    """
+
+    table: Any
+    version: int
+    schema: pa.Schema
+    roles: Roles
+    spec: CollectionSpec
+    key: str
+    ours: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that are read."""
+        roles = self.roles
+        named = [name for name in (roles.id, roles.namespace, roles.document, roles.payload) if name is not None]
+        return [*named, *roles.values, *roles.vectors]
+
+
+def view_of(table: Any, address: Address) -> View:
+    """Raises `UsageError` where nothing tells which column is the id, or by which metric a column is compared."""
+    schema: pa.Schema = table.schema
+    version = int(table.version)
+    ours = _told(schema, "id", LAYOUT) is not None
+    if ours and _told(schema, "id", LAYOUT) != "1":
+        raise DataInvalid(f"{address} was made by a later exitramp", hint="read it with that one")
+    indices = index_settings(table)
+    fields = _vector_fields(schema, indices, address)
+    if ours:
+        has = {name: name if name in schema.names else None for name in ("namespace", "document", "payload")}
+        taken = {"id", "key", *fields, *(name for name in has if has[name])}
+        others = tuple(name for name in schema.names if name not in taken)
+        roles = Roles("id", has["namespace"], has["document"], has["payload"], fields, others)
+    else:
+        names = [name for name in schema.names if not name.startswith("_row")]
+        key = [name for name in names if any(_PRIMARY_KEY.fullmatch(k) for k in _metadata(schema, name))]
+        roles = roles_in(address, names, key=key, vectors=fields)
+        if len(roles.vectors) == 1 and address.option("vectors") is not None:
+            roles = replace(roles, vectors={c: replace(field, name="") for c, field in roles.vectors.items()})
+    unknown = [column for column, field in roles.vectors.items() if field.metric is _UNKNOWN]
+    if unknown:
+        raise UsageError(
+            f"{address}: nothing tells by which metric '{unknown[0]}' is compared: it has no index",
+            hint="say it: ?metric=cosine, or ?metric=COLUMN:cosine,… (l2 is called euclidean); "
+            "?vectors=COLUMN,… leaves columns out",
+        )
+    told: dict[str, Any] = {"version": version, "indices": indices, "metadata": _own_words(schema)}
+    if _EMBEDDING.encode() in (schema.metadata or {}):
+        told[_EMBEDDING] = schema.metadata[_EMBEDDING.encode()].decode(errors="replace")
+    if not ours:
+        told["columns"] = {name: str(schema.field(name).type) for name in schema.names}
+    spec = CollectionSpec(
+        address.require_collection(),
+        IdKind(_told(schema, "id", ID_KIND) or "string") if ours else _id_kind(schema.field(roles.id), address),
+        tuple(roles.vectors.values()),
+        has_namespaces=roles.namespace is not None,
+        has_documents=roles.document is not None,
+        index={INDEX_KEY: told},
+    )
+    return View(table, version, schema, roles, spec, "key" if ours and roles.namespace else roles.id, ours)
+
+
+def origin_in(view: View) -> Origin | None:
+    text = _told(view.schema, "id", ORIGIN) if view.ours else None
+    return None if text is None else Origin.from_json(json.loads(text))
+
+
+def index_settings(table: Any) -> list[dict[str, Any]]:
+    """The table's indexes as LanceDB tells of them, vector and scalar ones."""
+    found = []
+    for index in table.list_indices():
+        stats = table.index_stats(index.name)
+        found.append(
+            {
+                "name": index.name,
+                "type": str(stats.index_type) if stats else str(index.index_type),
+                "columns": list(index.columns),
+                "distance": getattr(stats, "distance_type", None),
+                "unindexed": int(getattr(stats, "num_unindexed_rows", 0) or 0),
+                "details": getattr(index, "index_details", None),
+            }
+        )
+    return sorted(found, key=lambda each: str(each["name"]))
+
+
+_UNKNOWN: Any = "unknown"
+
+
+def _vector_fields(schema: pa.Schema, indices: list[dict[str, Any]], address: Address) -> dict[str, VectorField]:
+    said = _said_metrics(address)
+    indexed = {index["columns"][0]: index["distance"] for index in indices if index["distance"]}
+    fields = {}
+    for part in schema:
+        kind, dense = VectorKind.DENSE, part.type
+        if pa.types.is_list(dense) or pa.types.is_large_list(dense):
+            kind, dense = VectorKind.MULTI, dense.value_type
+        if not pa.types.is_fixed_size_list(dense) or dense.value_type not in _DTYPES:
+            continue
+        dtype = _DTYPES[dense.value_type]
+        told = json.loads(_told(schema, part.name, FIELD) or "{}")
+        if "metric" in told:
+            metric: Any = parse_metric(told["metric"], where=f"{address}: '{part.name}'")
+        elif part.name in indexed:
+            if indexed[part.name] not in METRICS:
+                raise DataInvalid(
+                    f"{address}: the index of '{part.name}' has the unknown metric {indexed[part.name]!r}"
+                )
+            metric = METRICS[indexed[part.name]]
+        elif dtype is DType.BINARY and kind is VectorKind.DENSE:
+            metric = Metric.HAMMING  # LanceDB compares bytes by no other
+        else:
+            metric = said.get(part.name, said.get("", _UNKNOWN))
+        count = dense.list_size * (8 if dtype is DType.BINARY else 1)
+        fields[part.name] = VectorField(told.get("name", part.name), kind, dtype, metric, count)
+    return fields
+
+
+def _said_metrics(address: Address) -> dict[str, Metric]:
+    found = {}
+    for part in (address.option("metric") or "").split(","):
+        name, _, metric = part.rpartition(":")
+        if metric:
+            found[name] = parse_metric(metric, where="option 'metric'")
+    return found
+
+
+def _id_kind(field: pa.Field, address: Address) -> IdKind:
+    kind = field.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return IdKind.STRING
+    if pa.types.is_integer(kind):
+        return IdKind.UINT64 if pa.types.is_unsigned_integer(kind) else IdKind.INT64
+    if isinstance(kind, pa.UuidType):
+        return IdKind.UUID
+    raise UsageError(f"{address}: id={field.name}: a {kind} is no id", hint="name a column of texts, integers or UUIDs")
+
+
+def _metadata(schema: pa.Schema, name: str) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (schema.field(name).metadata or {}).items()}
+
+
+def _told(schema: pa.Schema, name: str, key: str) -> str | None:
+    return _metadata(schema, name).get(key) if name in schema.names else None
+
+
+def _own_words(schema: pa.Schema) -> dict[str, str]:
+    """What is written on the table as a whole, but for what LanceDB itself acts upon: it would embed what is added."""
+    words = {key.decode(): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
+    words.pop(_EMBEDDING, None)
+    return words
+
+
+def id_texts(column: pa.Array, field: pa.Field, first_row: int = 0) -> pa.Array:
+    """Ids as text. Raises `DataInvalid` naming the row that has none."""
+    if column.null_count:
+        row = column.is_valid().index(False).as_py()
+        raise DataInvalid(f"row {first_row + row} of the table has no id: '{field.name}' is null there")
+    if isinstance(field.type, pa.UuidType):
+        return pa.array([str(value) for value in column.to_pylist()], pa.string())
+    return column.cast(pa.string())
+
+
+def records_of(batch: pa.RecordBatch, view: View, first_row: int = 0) -> pa.RecordBatch:
+    """Rows of the table, whose columns are `view.columns` at least, as a batch of the collection's stream."""
+    roles, schema = view.roles, stream_schema(view.spec)
+    ids = id_texts(batch.column(roles.id), view.schema.field(roles.id), first_row)
+    columns = {"id": ids, "payload": _payloads(batch, view, ids)}
+    for name, column in (("namespace", roles.namespace), ("document", roles.document)):
+        if column is not None:
+            columns[name] = _texts(batch.column(column), column)
+    for name, field in roles.vectors.items():
+        columns[field.column] = _vectors(batch.column(name), field, ids)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _texts(column: pa.Array, name: str) -> pa.Array:
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise UsageError(f"the column '{name}' is a {kind} and no text")
+    return column.cast(pa.string())
+
+
+def _payloads(batch: pa.RecordBatch, view: View, ids: pa.Array) -> pa.Array:
+    roles = view.roles
+    held = None if roles.payload is None else batch.column(roles.payload)
+    if held is not None and is_text(held.type) and not roles.values:
+        from_lance = isinstance(held, pa.ExtensionArray)
+        texts = held.storage if from_lance else held
+        return canonical_texts(texts.cast(pa.string()), ids, from_lance=from_lance)
+    if held is None and not roles.values:
+        return pa.nulls(len(batch), pa.string())
+    objects = None if held is None else payload_objects(held, ids)
+    return payload_column(ids.to_pylist(), {name: plain_values(batch.column(name)) for name in roles.values}, objects)
+
+
+def _vectors(column: pa.Array, field: VectorField, ids: pa.Array) -> pa.Array:
+    try:
+        return dense_column(column, field) if field.kind is VectorKind.DENSE else _multi(column, field)
+    except DataInvalid as error:
+        raise DataInvalid(f"'{field.name}', among the records '{ids[0]}' to '{ids[-1]}': {error.message}") from error
+
+
+def dense_column(column: pa.Array, field: VectorField) -> pa.Array:
+    valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+    return dense_array(dense_matrix(column), field, valid=valid)
+
+
+def _multi(column: pa.Array, field: VectorField) -> pa.Array:
+    """Lists of vectors, cut and joined without a look at each row."""
+    inner = column.flatten()  # of the rows that are there: a null row has no items in it
+    if inner.null_count:
+        raise DataInvalid("a null stands where a vector belongs")
+    single = VectorField("", VectorKind.DENSE, field.dtype, field.metric, field.dimensions)
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    offsets: npt.NDArray[np.int32] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    mask = column.is_null() if column.null_count else None
+    items = dense_array(dense_matrix(inner), single)
+    return pa.ListArray.from_arrays(pa.array(offsets), items, type=vector_type(field), mask=mask)
