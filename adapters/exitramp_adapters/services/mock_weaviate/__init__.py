@@ -9,5 +9,4 @@ In the order of reading:
     collections  collections, tenants and objects
     messages     properties, vectors and distances in messages
     filters      its filters
-    counters     its own account of what it answered
 """

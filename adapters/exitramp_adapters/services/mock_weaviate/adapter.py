@@ -12,9 +12,10 @@ from exitramp.errors import UsageError
 from exitramp.faults import Fault
 from exitramp.ports import ServiceAdapter
 from exitramp.urls import Address
-from exitramp_adapters.services.mock_weaviate.counters import NAMES, read_counters
+from exitramp_adapters.services.counters import no_counts, read_counters
 from exitramp_adapters.services.process import FAULTS, HOST, PORT, LoopbackProcess
 
+COUNTED: Final = ("objects_written", "objects_refused", "objects_deleted", "objects_read", "queries")
 _MODULE: Final = "exitramp_adapters.services.mock_weaviate.server"
 _OPTIONS: Final = ("api_key_env", "read_only")
 
@@ -68,7 +69,7 @@ class MockWeaviate:
     def counters(self) -> Mapping[str, int]:
         """Requests by outcome (answered, rejected, failed), objects written, refused, deleted and read, queries. Over
         restarts, and also while the process is stopped or dead: read from the file that it keeps them in."""
-        return dict.fromkeys(NAMES, 0) | read_counters(self.folder)
+        return no_counts(COUNTED) | read_counters(self.folder)
 
     def stop(self) -> None:
         self._process.stop()

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from exitramp_adapters.services.counters import Counters
+from exitramp_adapters.services.mock_weaviate.adapter import COUNTED
 from exitramp_adapters.services.mock_weaviate.collections import Collections, Object
-from exitramp_adapters.services.mock_weaviate.counters import Counters
 from exitramp_adapters.services.mock_weaviate.grpc import MESSAGE_BYTES, serve
 from exitramp_adapters.services.mock_weaviate.schema import Refused
 
@@ -38,7 +39,7 @@ class Mock:
 
     def __init__(self, folder: Path, *, grpc_port: int, api_key: str | None, read_only: bool) -> None:
         self.collections = Collections(folder)
-        self.counters = Counters(folder)
+        self.counters = Counters(folder, COUNTED)
         self._api_key, self._read_only, self._grpc_port = api_key, read_only, grpc_port
 
     def may(self, authorization: str, writes: bool) -> str | None:

@@ -6,5 +6,4 @@ In the order of reading:
     server       the process
     collections  its collections: shards of the engine with a description
     points       the routes of points
-    counters     its own account of what it answered
 """

@@ -10,9 +10,10 @@ from exitramp.errors import UsageError
 from exitramp.faults import Fault
 from exitramp.ports import ServiceAdapter
 from exitramp.urls import Address
+from exitramp_adapters.services.counters import no_counts, read_counters
 from exitramp_adapters.services.process import FAULTS, HOST, PORT, LoopbackProcess
-from exitramp_adapters.services.qdrant_shim.counters import NAMES, read_counters
 
+COUNTED: Final = ("points_written", "points_deleted", "points_read", "queries")
 _MODULE: Final = "exitramp_adapters.services.qdrant_shim.server"
 
 
@@ -50,7 +51,7 @@ class QdrantShim:
     def counters(self) -> Mapping[str, int]:
         """Requests by outcome (answered, rejected, failed), points written, deleted and read, queries. Over restarts,
         and also while the process is stopped or dead: read from the file that it keeps them in."""
-        return dict.fromkeys(NAMES, 0) | read_counters(self.folder)
+        return no_counts(COUNTED) | read_counters(self.folder)
 
     def stop(self) -> None:
         self._process.stop()

@@ -7,8 +7,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from exitramp.errors import UsageError
+from exitramp_adapters.services.counters import Counters
 from exitramp_adapters.services.qdrant_shim.collections import Collection, Refused, point_id
-from exitramp_adapters.services.qdrant_shim.counters import Counters
 from exitramp_adapters.stores.qdrant import engine as forms
 from exitramp_adapters.stores.qdrant import engine_config as config_forms
 

@@ -31,8 +31,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from exitramp.errors import UsageError
+from exitramp_adapters.services.counters import Counters
+from exitramp_adapters.services.qdrant_shim.adapter import COUNTED
 from exitramp_adapters.services.qdrant_shim.collections import IDLE_SECONDS, Collections, Refused
-from exitramp_adapters.services.qdrant_shim.counters import Counters
 from exitramp_adapters.services.qdrant_shim.points import answer_field_index, answer_no_field_index, answer_points
 
 TITLE: Final = "exitramp qdrant shim (engine real, wire emulated)"
@@ -48,7 +49,7 @@ class Shim:
 
     def __init__(self, folder: Path, api_key: str | None) -> None:
         self.collections = Collections(folder)
-        self.counters = Counters(folder)
+        self.counters = Counters(folder, COUNTED)
         self._api_key = api_key
 
     async def answer(self, request: Request) -> Response:

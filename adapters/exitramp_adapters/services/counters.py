@@ -1,38 +1,28 @@
-"""The mock's own account of what it answered, in a file that outlives a killed process."""
+"""The account that a service on loopback keeps of what it answered, in a file that outlives a killed process."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 _OUTCOMES: Final = ("answered", "rejected", "failed")
-NAMES: Final = (
-    "requests",
-    *_OUTCOMES,
-    "objects_written",
-    "objects_refused",
-    "objects_deleted",
-    "objects_read",
-    "queries",
-)
 FILE: Final = "counters.json"
 _BYTES: Final = 512
 
 
 class Counters:
-    """Counts by outcome: `requests` is the sum of `answered` (2xx), `rejected` (4xx) and `failed` (5xx).
+    """Counts by outcome and by `names`: `requests` is the sum of `answered` (2xx), `rejected` (4xx), `failed` (5xx).
 
     Counted before an answer is sent, one write of 20 µs each; what was counted before a restart goes on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / FILE
-        self._counts = dict.fromkeys(NAMES, 0) | read_counters(folder)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._counts = no_counts(names) | read_counters(folder)
+        self._descriptor = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT, 0o644)
         self._lock = threading.Lock()
 
     def add(self, name: str, count: int = 1) -> None:
@@ -46,6 +36,11 @@ class Counters:
     def all(self) -> Mapping[str, int]:
         with self._lock:
             return dict(self._counts)
+
+
+def no_counts(names: Sequence[str]) -> dict[str, int]:
+    """Every count at zero, outcomes first."""
+    return dict.fromkeys(("requests", *_OUTCOMES, *names), 0)
 
 
 def read_counters(folder: Path) -> dict[str, int]:
