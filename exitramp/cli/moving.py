@@ -104,6 +104,11 @@ def moved(
     """Move one collection, or with `dry_run` say what would become of it. A finished move is proved once more."""
     total = one.source().count()
     bars = {name: output.Progress(name, total) for name in ("measure", "copy", "verify", "compare")}
+    if one.estimates() is not None and other.address.scheme != "dump":
+        output.note(
+            f"reading {one.address} costs by request, and a copy reads it twice: to plan, and to copy. 'exitramp dump' "
+            "reads it once, and whatever is restored from the dump reads nothing there."
+        )
     if dry_run:
         return _dry(one, other, accept_loss, into_existing, bars["measure"])
     place = place_of(one, other, state)

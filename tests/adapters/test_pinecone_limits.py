@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from exitramp.arrow import record_keys
+from exitramp.cli.main import run
 from exitramp.errors import SpendExceeded, StoreUnavailable, UsageError
 from exitramp.faults import Fault
 from exitramp.ports import Cursor, Partition, Query
@@ -117,6 +118,20 @@ def test_units_are_summed_from_the_answers(mocked: Mocked) -> None:
     assert told.read_units == counted["read_units"] - before["read_units"]
     assert told.requests == sum(counted[kind] - before[kind] for kind in ("list", "fetch"))
     assert told.rows == 450
+
+
+def test_a_dump_reads_an_index_once_and_a_copy_says_that_it_reads_it_twice(
+    mocked: Mocked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = mocked.fill("docs", SPACES)
+    source = str(mocked.address("docs"))
+    assert run(["dump", source, str(tmp_path / "dump")]) == 0
+    dumped = mocked.service.counters()
+    assert "twice" not in capsys.readouterr().err
+    assert run(["copy", source, f"memory:{tmp_path.name}#docs"]) == 0
+    copied = mocked.service.counters()
+    assert "reads it twice" in capsys.readouterr().err
+    assert copied["fetch"] - dumped["fetch"] == 2 * (dumped["fetch"] - begun["fetch"])
 
 
 @pytest.mark.parametrize("wrong", ["limit=0", "max_usd=-1", "max_minutes=soon", "max_read_units=nan"])
