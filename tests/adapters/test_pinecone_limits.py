@@ -67,12 +67,12 @@ def test_a_limit_ends_the_reading_before_it_is_exceeded_and_the_next_run_goes_on
     )
     everything: list[RecordKey] = []
     after: Cursor | None = None
-    for run in range(1, 80):
+    for turn in range(1, 80):
         keys, after, said, spent = read_until_stopped(mocked, after, **options)
         assert spent <= units, "more was spent than was allowed"
         # A list that was under way when a run ended may be counted in the next.
         counted = mocked.service.counters()
-        assert counted["read_units"] - begun["read_units"] <= run * units, "the mock counted more than was allowed"
+        assert counted["read_units"] - begun["read_units"] <= turn * units, "the mock counted more than was allowed"
         assert len(keys) <= options.get("limit", 450)
         everything += keys
         if not said:
