@@ -1,0 +1,74 @@
+"""Reading and loading stores that are files, and Milvus, beside the best of their bare clients.
+
+As `test_stores` measures it. A kind in `OWN` has no room for all of a record in what its library writes, so that ours
+reads what exitramp wrote there, and the bare client what it wrote itself; of the others, ours reads what the bare
+client wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from benchmarks import bare_files, bare_milvus, corpus
+from benchmarks.bare_tables import Bare
+from benchmarks.corpus import NAME
+from benchmarks.test_stores import FLOOR, ROWS, TARGET, batches, load, read
+from benchmarks.turns import against_bare
+from exitramp.registry import service_adapter
+
+SUFFIXES: Final = {"faiss": "faiss", "usearch": "usearch", "hnswlib": "bin", "hdf5": "hdf5", "npy": "npy"}
+OWN: Final = frozenset({"faiss", "usearch", "hnswlib", "hdf5"})
+KINDS: Final = (*SUFFIXES, "vdf", "milvus", "milvus+http")
+_OURS: Final = "ours"
+
+
+@contextmanager
+def store(kind: str, folder: Path) -> Iterator[tuple[Bare, Callable[[str], str]]]:
+    """The bare client of a kind of store, and the addresses of its collections."""
+    if kind == "milvus+http":
+        service = service_adapter("milvus-server").make(str(folder), 0, {})
+        address = service.start()
+        try:
+            bare = bare_milvus.served(address.location)
+            yield bare, lambda name: f"{kind}:{address.location}?{bare.options if name == NAME else ''}#{name}"
+        finally:
+            service.stop()
+    elif kind == "milvus":
+        path = folder / "x.db"
+        bare = bare_milvus.lite(path)
+        yield bare, lambda name: f"{kind}:{path}?{bare.options if name == NAME else ''}#{name}"
+    elif kind == "vdf":
+        bare = bare_files.vdf(folder)
+        at = {NAME: f"{folder}/bare?{bare.options}#{NAME}"}
+        yield bare, lambda name: f"vdf:{at.get(name, f'{folder}/{name}#{name}')}"
+    else:
+        bare = getattr(bare_files, kind)(folder)
+        file = f"{kind}:{folder}/%s.{SUFFIXES[kind]}"
+        yield bare, lambda name: file % "bare" + f"?{bare.options}" if name == NAME else file % name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_complete_read(benchmark: Any, tmp_path: Path, kind: str) -> None:
+    block = corpus.whole(ROWS)
+    with store(kind, tmp_path) as (bare, address):
+        bare.load(block)
+        if kind in OWN:
+            load(lambda: address(_OURS), batches(block))
+        ours = partial(read, address(_OURS if kind in OWN else NAME), ROWS)
+        against_bare(benchmark, ours, {"bare": partial(bare.read, ROWS)}, rows=ROWS, target=TARGET, floor=FLOOR)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bulk_load(benchmark: Any, tmp_path: Path, kind: str) -> None:
+    block = corpus.whole(ROWS)
+    found = batches(block)
+    numbers = iter(range(1000))
+    with store(kind, tmp_path) as (bare, address):
+        ours = partial(load, lambda: address(f"{_OURS}{next(numbers)}"), found)
+        against_bare(benchmark, ours, {"bare": partial(bare.load, block)}, rows=ROWS, target=TARGET, floor=FLOOR)
