@@ -23,11 +23,15 @@ _HEAD: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 
 @dataclass(frozen=True)
 class Bare:
-    """One store. `load` fills an empty one; `read` reads what it filled; `options` lead exitramp to it."""
+    """One store. `load` fills an empty one; `read` reads what it filled; `options` lead exitramp to it.
+
+    `index` builds the index that exitramp builds at the end of a load, where it builds one.
+    """
 
     load: Callable[[Block], None]
     read: Callable[[int], None]
     options: str = ""
+    index: Callable[[], None] | None = None
 
 
 def check(ids: Any, texts: Any, payloads: Any, matrix: Any, rows: int) -> None:
@@ -78,7 +82,11 @@ def postgres(conninfo: str) -> Bare:
         texts = [[cells[each].decode() for cells in found] for each in range(3)]
         check(*texts, vectors.reshape(-1, DIMENSIONS), rows)
 
-    return Bare(load, read, "&document=document&payload=payload&metric=cosine")
+    def index() -> None:
+        with psycopg.connect(conninfo) as connection:
+            connection.execute(f"CREATE INDEX ON {NAME} USING hnsw (embedding vector_cosine_ops)")
+
+    return Bare(load, read, "&document=document&payload=payload&metric=cosine", index)
 
 
 def duckdb(path: Path) -> Bare:
@@ -136,13 +144,14 @@ def redis(port: int) -> Bare:
         client = engine.Redis(port=port)
         client.flushall()
         vector = ["embedding", "VECTOR", "FLAT", "6", "TYPE", "FLOAT32", "DIM", str(DIMENSIONS)]
-        schema = ["document", "TEXT", "payload", "TEXT", "NOINDEX", *vector, "DISTANCE_METRIC", "COSINE"]
-        client.execute_command("FT.CREATE", NAME, "ON", "HASH", "PREFIX", "1", f"{NAME}:", "SCHEMA", *schema)
-        for start in range(0, len(block.ids), 500):
+        schema = ["ON", "HASH", "PREFIX", "1", f"{NAME}:", "SCHEMA", *vector, "DISTANCE_METRIC", "COSINE"]
+        client.execute_command("FT.CREATE", NAME, *schema)
+        ids = block.ids
+        for start in range(0, len(ids), 500):
             pipeline = client.pipeline(transaction=False)
-            for row in range(start, min(len(block.ids), start + 500)):
+            for row in range(start, min(len(ids), start + 500)):
                 values = {"document": block.documents[row], "payload": json.dumps(block.payloads[row])}
-                pipeline.hset(f"{NAME}:{block.ids[row]}", mapping={**values, "embedding": block.vectors[row].tobytes()})
+                pipeline.hset(f"{NAME}:{ids[row]}", mapping={**values, "embedding": block.vectors[row].tobytes()})
             pipeline.execute()
         client.execute_command("WAITAOF", 1, 0, 0)
 

@@ -100,7 +100,7 @@ def loads(text: str) -> Any:
 def parse(text: str) -> Any:
     """Like `loads`, for JSON that somebody else wrote: duplicate keys and lone surrogates are errors as well."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        value = _STRICT_DECODER.decode(text)
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataInvalid("a lone surrogate, which is no character") from error
@@ -108,7 +108,12 @@ def parse(text: str) -> Any:
         raise DataInvalid(f"not JSON: {type(error).__name__}") from error
     if "\\u" in text:
         _tagged(value, "$")  # an escape may have hidden a lone surrogate
-    return _untagged(value, "$")
+    elif TAG_PREFIX not in text:
+        return value
+    try:
+        return _untagged(value, "$")
+    except RecursionError:
+        raise DataInvalid(f"nested too deeply, in a text of {len(text)} characters") from None
 
 
 def is_canonical(text: str) -> bool:
@@ -289,3 +294,6 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("duplicate keys")
     return found
+
+
+_STRICT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -131,6 +132,53 @@ def _comes_out_same(text: bytes) -> bool:
 
 _OTHER_FLOAT: Final = r"[0-9][eE][+-]?[0-9]|0\.0000"
 """Where a float may stand that orjson writes in another way than `canonical.dumps`: RE2 takes 0.6 us for 450 bytes."""
+
+
+def canonical_objects(texts: pa.Array, named: Callable[[int], str]) -> pa.Array:
+    """The canonical texts of JSON objects that somebody else wrote; null, and the JSON text `null`, are none.
+
+    Raises `DataInvalid` for what is no JSON, no object, or has a key twice; `named` of the row begins its message.
+    At 450 bytes 3 us each, where to parse by our own rules and to write again takes 9.
+    """
+    odd = pc.match_substring_regex(texts, _OWN_RULES).to_pylist()
+    held = texts.cast(pa.binary()).to_pylist()
+    for row, text in enumerate(held):
+        if text is not None:
+            fast = None if odd[row] else _rewritten(text)
+            held[row] = _object_text(text, partial(named, row)) if fast is None else fast
+    return pa.array(held, pa.binary()).cast(pa.string())
+
+
+_OWN_RULES: Final = r"0\.0000|\$exitramp:|\\u|[:,\[\s]-?[0-9]{16}|[:,\[\s]-?[0-9][0-9.]*[eE]"
+"""What orjson reads or writes in another way than our rules say: exponents and the floats that are written with one,
+tags, escapes that may hide one, and integers that may be beyond 2^53. RE2 takes 0.6 us for 450 bytes."""
+_SPACE: Final = b" \t\n\r"
+
+
+def _rewritten(text: bytes) -> bytes | None:
+    """orjson's text of an object; None where our own rules have to tell, or have something against it."""
+    try:
+        written = orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        return None
+    if not written.startswith(b"{"):
+        return None
+    if len(written) > 2 * canonical.MOST_DEPTH and written.count(b"[") + written.count(b"{") > canonical.MOST_DEPTH:
+        return None
+    # Of a key that stands twice orjson keeps the last: the text is then shorter, and nothing here makes one longer.
+    if written != text and len(written.translate(None, _SPACE)) != len(text.translate(None, _SPACE)):
+        return None
+    return written
+
+
+def _object_text(text: bytes, named: Callable[[], str]) -> bytes | None:
+    try:
+        value = canonical.parse(text.decode("utf-8"))
+        if value is not None and not isinstance(value, dict):
+            raise DataInvalid(f"no object but a {canonical.type_name(value)}")
+        return None if value is None else canonical.dumps(value, keys_are_text=True).encode("utf-8")
+    except DataInvalid as error:
+        raise DataInvalid(f"{named()} is {error.message}", hint=error.hint) from error
 
 
 def has_tags(payloads: pa.Array | pa.ChunkedArray) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exitramp import canonical
 from exitramp.errors import DataInvalid
-from exitramp.payloads import canonical_faults, decoded_payloads, parsed_payloads, payload_array
+from exitramp.payloads import canonical_faults, canonical_objects, decoded_payloads, parsed_payloads, payload_array
 from exitramp.testing.hard_values import HARD_PAYLOADS
 
 VALUES = st.recursive(
@@ -40,6 +40,42 @@ TEXTS = st.none() | VALUES.map(canonical.dumps) | VALUES.map(json.dumps) | OTHER
 def test_the_faults_of_a_column_are_those_of_its_texts(texts: list[str | None]) -> None:
     expected = [row for row, text in enumerate(texts) if text is not None and not canonical.is_canonical(text)]
     assert canonical_faults(pa.array(texts, pa.string())) == expected
+
+
+OBJECTS = (
+    st.none()
+    | st.dictionaries(st.text(max_size=4), VALUES, max_size=3).map(canonical.dumps)
+    | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), VALUES, max_size=3).map(json.dumps)
+    | st.tuples(TEXTS, TEXTS).map(lambda two: f'{{"k": {two[0] or 1}\n, "a":{two[1] or 2}}}')
+    | st.tuples(TEXTS, TEXTS).map(lambda two: f'{{"k":{two[0] or 1},"k":{two[1] or 2}}}')
+    | OTHER_TEXTS
+)
+
+
+def object_text(text: str) -> str | None:
+    """By our own rules, one after the other."""
+    value = canonical.parse(text)
+    if value is not None and not isinstance(value, dict):
+        raise DataInvalid("no object")
+    return None if value is None else canonical.dumps(value)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(OBJECTS, max_size=3))
+def test_objects_that_others_wrote_are_rewritten_as_each_would_be_alone(texts: list[str | None]) -> None:
+    expected: list[str | None] = []
+    wrong: int | None = None
+    for row, text in enumerate(texts):
+        try:
+            expected.append(None if text is None else object_text(text))
+        except DataInvalid:
+            wrong = row
+            break
+    if wrong is None:
+        assert canonical_objects(pa.array(texts, pa.string()), str).to_pylist() == expected
+    else:
+        with pytest.raises(DataInvalid, match=f"^{wrong} is "):
+            canonical_objects(pa.array(texts, pa.string()), str)
 
 
 def test_hard_payloads_have_no_faults() -> None:

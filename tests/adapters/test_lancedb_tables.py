@@ -46,7 +46,7 @@ from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey
 from exitramp.registry import open_store
 from exitramp.testing.rows import batch_from_rows, rows_from_batch
 from exitramp.testing.within import rows_within, spec_within
-from exitramp_adapters.stores.lancedb.json_form import canonical_texts
+from exitramp_adapters.stores.lancedb.json_form import lance_texts
 from exitramp_adapters.stores.lancedb.layout import LIMITS, KnownKeys
 
 ROWS = 300
@@ -534,9 +534,9 @@ def test_floats_of_all_sizes_come_back_in_their_canonical_text(tmp_path: Path) -
     for batch in table.search().to_batches(batch_size=500):
         held = batch.column("p").storage.cast(pa.string())
         names = pa.array(["x"] * len(held))
-        found = canonical_texts(held, names, from_lance=True).to_pylist()
+        found = lance_texts(held, names).to_pylist()
         assert found == texts[: len(found)]
-        cut = canonical_texts(held[3:], names[3:], from_lance=True).to_pylist()
+        cut = lance_texts(held[3:], names[3:]).to_pylist()
         assert cut == texts[3 : len(found)]
         texts = texts[len(found) :]
     assert not texts

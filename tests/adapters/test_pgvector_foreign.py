@@ -404,3 +404,38 @@ def test_a_scan_goes_on_in_the_order_of_whatever_the_key_is(harness: PgvectorHar
                 ]
                 assert rest == ids[3 * (number + 1) :]
         store.close()
+
+
+@pytest.mark.parametrize("columns", ["p", "p,note"])
+def test_json_that_keeps_a_key_twice_is_named_and_never_read_as_one_of_them(
+    harness: PgvectorHarness, columns: str
+) -> None:
+    make(
+        harness,
+        "DROP TABLE IF EXISTS twice",
+        "CREATE TABLE twice (id int PRIMARY KEY, v vector(2), note text, p json)",
+        """INSERT INTO twice VALUES (1, '[1,2]', 'x', '{"b": 1e2, "a": [1.0, 1]}'), (2, '[1,2]', 'x', 'null')""",
+        *(["ALTER TABLE twice DROP COLUMN note"] if columns == "p" else []),
+    )
+    where = address(harness, "twice", metric="dot", payload="p")
+    note = {} if columns == "p" else {"note": "x"}
+    [first, second] = read(where)[1]
+    assert first.payload == {"b": 100.0, "a": [1.0, 1]} | note
+    assert second.payload == (note or None)
+    make(harness, """INSERT INTO twice (id, v, p) VALUES (3, '[1,2]', '{"a": 1, "a": 2}')""")
+    with pytest.raises(DataInvalid, match="'3'"):
+        read(where)
+
+
+def test_jsonb_that_is_no_object_is_no_payload_and_its_record_is_named(harness: PgvectorHarness) -> None:
+    make(
+        harness,
+        "CREATE TABLE scalars (id int PRIMARY KEY, v vector(2), p jsonb)",
+        """INSERT INTO scalars VALUES (1, '[1,2]', '{"a": 0.00001, "b": 1.0, "n": 12345678901234567890}')""",
+        "INSERT INTO scalars VALUES (2, '[1,2]', NULL), (3, '[1,2]', 'null')",
+    )
+    where = address(harness, "scalars", metric="dot", payload="p")
+    assert [row.payload for row in read(where)[1]] == [{"a": 1e-05, "b": 1.0, "n": 12345678901234567890}, None, None]
+    make(harness, "INSERT INTO scalars VALUES (4, '[1,2]', '[1]')")
+    with pytest.raises(DataInvalid, match="'4' is no object"):
+        read(where)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, stream_schema, vector_type
 from exitramp.errors import DataInvalid
-from exitramp.payloads import canonical_faults, decoded_payloads, payload_array
+from exitramp.payloads import canonical_objects, decoded_payloads, payload_array
 from exitramp.ports.tables import payload_column
 from exitramp.records import RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores.duckdb.column_types import arrow_array, fits, is_json, selected, values_of
@@ -76,6 +76,8 @@ def _payloads(ids: pa.Array, payloads: pa.Array, values: dict[str, list[Any]], t
     if roles.payload is not None:
         kind = table.types[roles.payload]
         is_text = is_json(kind) or kind.id == "varchar"
+        if is_text and not values:
+            return _canonical(ids, payloads)
         objects = _parsed(ids, payloads) if is_text else values_of(payloads, kind, roles.payload)
     return payload_column(ids.to_pylist(), values, objects).cast(pa.string())
 
@@ -90,16 +92,11 @@ def _own_payloads(ids: pa.Array, payloads: pa.Array, values: dict[str, list[Any]
                 for held, value in zip(rows, column, strict=True)
             ]
         return payload_array([_object(held, id_) for held, id_ in zip(rows, ids.to_pylist(), strict=True)])
-    odd = set(canonical_faults(payloads))
-    plain = pc.all(pc.starts_with(payloads, "{")).as_py() is not False
-    if not odd and plain:
-        return payloads
-    texts = payloads.to_pylist()
-    for row, id_ in enumerate(ids.to_pylist()):
-        if texts[row] is not None and (row in odd or not texts[row].startswith("{")):
-            held = _object(_parse(texts[row], id_), id_)
-            texts[row] = None if held is None else canonical.dumps(held)
-    return pa.array(texts, pa.string())
+    return _canonical(ids, payloads)
+
+
+def _canonical(ids: pa.Array, payloads: pa.Array) -> pa.Array:
+    return canonical_objects(payloads.cast(pa.string()), lambda row: f"the payload of the record '{ids[row]}'")
 
 
 def _parsed(ids: pa.Array, payloads: pa.Array) -> list[Any]:

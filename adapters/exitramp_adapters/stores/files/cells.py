@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from exitramp import canonical
 from exitramp.errors import DataInvalid
+from exitramp.payloads import canonical_objects
 from exitramp.ports.tables import Roles, payload_column, plain_values
 from exitramp.records import DType, Finding, IdKind, Metric
 from exitramp_adapters.stores.files.chunks import Chunk, RowsFile
@@ -157,6 +158,8 @@ def payloads_in(table: Table, ids: Sequence[str], chunk: Chunk, where: Where) ->
     }
     objects = None
     if table.roles.payload is not None:
+        if not values and (texts := _json_texts(table.roles.payload, chunk)) is not None:
+            return canonical_objects(texts, lambda row: f"{where(row)}: '{table.roles.payload}'")
         objects = _objects(table.roles.payload, chunk, where)
     if table.nulls_absent and values:
         rows = [
@@ -174,17 +177,23 @@ def _typed(table: Table, name: str, values: list[Any], where: Where) -> list[Any
     return values if read is None else as_typed(values, read, lambda row: f"{where(row)}, '{name}'")
 
 
+def _json_texts(name: str, chunk: Chunk) -> pa.Array | None:
+    """The column of this name where it is one of texts."""
+    column = chunk.columns.get(name)
+    if column is not None and (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        column = column.cast(pa.string())
+    return column.cast(pa.string()) if column is not None and _is_text(column.type) else None
+
+
 def _objects(name: str, chunk: Chunk, where: Where) -> list[Any]:
     """What a column of JSON texts, or of structs, holds for each row."""
-    column = chunk.columns.get(name)
-    if column is None:
+    if name not in chunk.columns:
         return [None] * chunk.rows
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        column = column.cast(pa.string())
-    if not _is_text(column.type):
-        return plain_values(column)
+    texts = _json_texts(name, chunk)
+    if texts is None:
+        return plain_values(chunk.columns[name])
     found: list[Any] = []
-    for row, text in enumerate(column.to_pylist()):
+    for row, text in enumerate(texts.to_pylist()):
         try:
             found.append(None if text is None else canonical.parse(text))
         except DataInvalid as error:

@@ -25,14 +25,18 @@ def payload_objects(column: pa.Array, ids: pa.Array | None) -> list[Any]:
         try:
             found.append(None if text is None else canonical.parse(text))
         except DataInvalid as error:
-            name = "a value" if ids is None else f"the payload of the record '{ids[row]}'"
+            name = "a value" if ids is None else payload_of(ids, row)
             raise DataInvalid(f"{name} is {error.message}") from error
     return found
 
 
-def canonical_texts(texts: pa.Array, ids: pa.Array, *, from_lance: bool) -> pa.Array:
-    """The payload texts, each as the canonical text of what it holds; `from_lance`: Lance itself wrote them."""
-    faults = _odd_rows(texts) if from_lance else canonical_faults(texts)
+def payload_of(ids: pa.Array, row: int) -> str:
+    return f"the payload of the record '{ids[row]}'"
+
+
+def lance_texts(texts: pa.Array, ids: pa.Array) -> pa.Array:
+    """Payload texts that Lance itself wrote, each as the canonical text of what it holds."""
+    faults = _odd_rows(texts)
     if not faults:
         return texts
     right = payload_objects(texts.take(pa.array(faults)), ids.take(pa.array(faults)))

@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -42,11 +43,12 @@ from exitramp.errors import (
     StoreUnavailable,
     UsageError,
 )
+from exitramp.payloads import canonical_objects
 from exitramp.ports import Origin
 from exitramp.ports.tables import Roles, payload_column, plain_values, roles_in
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address
-from exitramp_adapters.stores.lancedb.json_form import canonical_texts, is_text, payload_objects
+from exitramp_adapters.stores.lancedb.json_form import is_text, lance_texts, payload_objects, payload_of
 
 INDEX_KEY: Final = "lancedb"
 LAYOUT, ID_KIND, ORIGIN, FIELD = (f"exitramp:{word}" for word in ("layout", "id_kind", "origin", "field"))
@@ -289,9 +291,9 @@ def _payloads(batch: pa.RecordBatch, view: View, ids: pa.Array) -> pa.Array:
     roles = view.roles
     held = None if roles.payload is None else batch.column(roles.payload)
     if held is not None and is_text(held.type) and not roles.values:
-        from_lance = isinstance(held, pa.ExtensionArray)
-        texts = held.storage if from_lance else held
-        return canonical_texts(texts.cast(pa.string()), ids, from_lance=from_lance)
+        if isinstance(held, pa.ExtensionArray):
+            return lance_texts(held.storage.cast(pa.string()), ids)
+        return canonical_objects(held.cast(pa.string()), partial(payload_of, ids))
     if held is None and not roles.values:
         return pa.nulls(len(batch), pa.string())
     objects = None if held is None else payload_objects(held, ids)

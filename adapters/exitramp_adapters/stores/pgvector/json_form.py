@@ -208,9 +208,27 @@ def _canonical(text: bytes, types: Any, id_: str) -> bytes:
         raise DataInvalid(f"the payload of the record '{id_}': {error.message}") from error
 
 
-def values(texts: Sequence[bytes | None], ids: Sequence[str], *, what: str) -> list[Any]:
-    """What JSON texts hold, exactly: a number that no double is becomes a decimal."""
-    simple = _simple(texts)
+def object_texts(texts: Sequence[bytes | None], ids: Sequence[str]) -> pa.Array:
+    """Canonical payload texts from jsonb that somebody else wrote. Raises `DataInvalid` naming what is no object."""
+    found = payload_texts([None if text == b"null" else text for text in texts], {}, ids)
+    wrong = pc.fill_null(pc.invert(pc.starts_with(found, "{")), False)
+    row = wrong.index(pa.scalar(True)).as_py()
+    if row >= 0:
+        kind = canonical.type_name(canonical.loads(found[row].as_py()))
+        raise DataInvalid(f"the payload of the record '{ids[row]}' is no object but a {kind}")
+    for row, text in enumerate(found.to_pylist()):
+        # orjson goes deeper than a payload may.
+        if text is not None and text.count("[") + text.count("{") > canonical.MOST_DEPTH:
+            _canonical(text.encode("utf-8"), None, ids[row])
+    return found
+
+
+def values(texts: Sequence[bytes | None], ids: Sequence[str], *, what: str, binary: bool) -> list[Any]:
+    """What JSON texts hold, exactly: a number that no double is becomes a decimal.
+
+    `binary`: they come out of jsonb, in which no key stands twice and no number has an exponent.
+    """
+    simple = _simple(texts) if binary else [False] * len(texts)
     found: list[Any] = []
     for row, text in enumerate(texts):
         try:

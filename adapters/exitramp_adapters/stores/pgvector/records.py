@@ -81,16 +81,22 @@ class Selection:
         shape = self.shape
         types = {row: extra["t"] for row, extra in extras.items() if "t" in extra}
         texts: list[bytes | None] | None = None
+        binary = False
         if self._payload is not None and shape.payload is not None:
-            head = 1 if shape.payload.type.name == "jsonb" else 0
+            binary = shape.payload.type.name == "jsonb"
+            head = 1 if binary else 0
             texts = [None if cell is None else cell[head:] for cell in cuts[self._payload].cells()]
             if shape.is_plain:
                 return json_form.payload_texts(texts, types, ids)
+            if binary and not shape.values and shape.extra is None:
+                return json_form.object_texts(texts, ids)
         values = {
             column.name: decoded([cuts[at].cells() for at in places], column.type, ids, name=column.name)
             for column, places in self._values
         }
-        objects = None if texts is None else json_form.values(texts, ids, what=getattr(shape.payload, "name", ""))
+        objects = None
+        if texts is not None:
+            objects = json_form.values(texts, ids, what=getattr(shape.payload, "name", ""), binary=binary)
         if shape.extra is None:
             return payload_column(ids, values, objects)
         return payload_array(_merged(values, objects, extras, len(ids)))

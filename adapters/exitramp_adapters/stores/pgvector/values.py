@@ -71,8 +71,10 @@ def decoded(cells: Sequence[Cells], type_: Type, ids: Sequence[str], *, name: st
         item = _from_text(type_)
         return [None if cell is None else _items(orjson.loads(cell), item) for cell in cells[0]]
     if type_.name in ("json", "jsonb"):
-        head = 1 if type_.name == "jsonb" else 0  # the version of its binary form
-        return json_form.values([None if cell is None else cell[head:] for cell in cells[0]], ids, what=name)
+        binary = type_.name == "jsonb"
+        head = 1 if binary else 0  # the version of its binary form
+        texts = [None if cell is None else cell[head:] for cell in cells[0]]
+        return json_form.values(texts, ids, what=name, binary=binary)
     decode = str if is_textual(type_) or type_.labels is not None or type_.name in TEXTS else _DECODERS[type_.name]
     if decode is str:
         decode = _text

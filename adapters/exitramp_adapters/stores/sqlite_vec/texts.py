@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from exitramp import canonical
 from exitramp.errors import DataInvalid
-from exitramp.payloads import canonical_faults
+from exitramp.payloads import canonical_objects
 
 
 def documents(values: Sequence[Any], ids: Sequence[str]) -> pa.Array:
@@ -23,19 +22,10 @@ def documents(values: Sequence[Any], ids: Sequence[str]) -> pa.Array:
 
 def payload_texts(texts: Sequence[Any], ids: Sequence[str]) -> pa.Array:
     """Payload texts as they stand; those that an application wrote in its own way are brought in order."""
-    texts = list(texts)
     if not set(map(type, texts)) <= {str, type(None)}:
         row = next(row for row, text in enumerate(texts) if text is not None and type(text) is not str)
         raise _no_text(texts[row], ids[row])
-    column = pa.array(texts, pa.string())
-    for row in canonical_faults(column):
-        texts[row] = canonical.dumps(parsed(texts[row], ids[row]))
-        column = None
-    column = pa.array(texts, pa.string()) if column is None else column
-    if not pc.all(pc.starts_with(column, "{")).as_py() and len(column) > column.null_count:
-        row = next(row for row, text in enumerate(texts) if text is not None and not text.startswith("{"))
-        raise DataInvalid(f"the payload of the record '{ids[row]}' is no object")
-    return column
+    return canonical_objects(pa.array(texts, pa.string()), lambda row: f"the payload of the record '{ids[row]}'")
 
 
 def parsed(text: Any, id_: str) -> Any:
