@@ -25,10 +25,14 @@ _DELETED: Final = -1
 
 def plain_keys(batch: pa.RecordBatch) -> Sequence[Key]:
     """The key of every row."""
-    ids: list[str] = batch.column("id").to_pylist()
-    if "namespace" not in batch.schema.names or batch.column("namespace").null_count == batch.num_rows:
+    spaces = batch.column("namespace").to_pylist() if "namespace" in batch.schema.names else None
+    return joined_keys(batch.column("id").to_pylist(), spaces)
+
+
+def joined_keys(ids: Sequence[str], spaces: Sequence[str | None] | None) -> Sequence[Key]:
+    """The keys of these ids in these namespaces."""
+    if spaces is None or spaces.count(None) == len(spaces):
         return ids
-    spaces = batch.column("namespace").to_pylist()
     return [id_ if space is None else (space, id_) for id_, space in zip(ids, spaces, strict=True)]
 
 
@@ -76,9 +80,7 @@ class Gathered:
         self.nbytes += batch.nbytes
 
     def remove(self, keys: Sequence[RecordKey]) -> None:
-        self._latest.update(
-            (key.id if key.namespace is None else (key.namespace, key.id), _DELETED) for key in keys
-        )
+        self._latest.update((key.id if key.namespace is None else (key.namespace, key.id), _DELETED) for key in keys)
 
     def kept(self) -> Iterator[pa.RecordBatch]:
         """The rows that are the last word on their key, in the order in which they came."""

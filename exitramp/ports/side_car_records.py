@@ -7,7 +7,7 @@ is the record's own id wherever the id is a number, so that an application that 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from exitramp.arrow import dense_array, dense_matrix, empty_batch, stream_schema
 from exitramp.errors import CollectionMissing, DataInvalid, IntegrityError
+from exitramp.ports.gathered import Gathered, Key
 from exitramp.ports.places import Place, place_of
 from exitramp.ports.reading import Origin
 from exitramp.ports.side_car import (
@@ -97,9 +98,19 @@ class Opened:
     signature: Signature
 
     def row_of(self, key: RecordKey) -> int | None:
-        wanted = place_of(key)
-        at = bisect_left(self.places, wanted)
-        return int(self.rows[at]) if at < len(self.places) and self.places[at] == wanted else None
+        row = self._row_at(place_of(key))
+        return None if row < 0 else row
+
+    def rows_with(self, keys: Sequence[Key]) -> npt.NDArray[np.int64]:
+        """In which row each of these keys stands, -1 for one that does not."""
+        if not self.places:
+            return np.full(len(keys), -1, np.int64)
+        places: Iterator[Place] = ((False, "", key) if isinstance(key, str) else (True, *key) for key in keys)
+        return np.fromiter(map(self._row_at, places), np.int64, len(keys))
+
+    def _row_at(self, place: Place) -> int:
+        at = bisect_left(self.places, place)
+        return int(self.rows[at]) if at < len(self.places) and self.places[at] == place else -1
 
     def rows_of(self, labels: Labels) -> npt.NDArray[np.int64]:
         """In which row each of these labels stands, which are some of those there are."""
@@ -205,53 +216,33 @@ def batch_of(held: Held, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def changed(
-    opened: Opened,
-    batches: Sequence[pa.RecordBatch],
-    latest: Mapping[RecordKey, tuple[int, int] | None],
-    *,
-    labelled: bool,
-) -> Change:
-    """The collection after the latest word on each key (batch and row, or None for a deletion); what stays keeps its
-    order, what is new follows. With `labelled`, what stays or is replaced keeps its label too."""
-    held = opened.held
+def changed(opened: Opened, gathered: Gathered, *, labelled: bool) -> Change:
+    """The collection after the last word on each key; what stays keeps its order, what is new follows. With `labelled`,
+    what stays or is replaced keeps its label too."""
+    held, numbers = opened.held, gathered.numbers
+    former = opened.rows_with(gathered.keys)
     stays = np.ones(len(held.matrix), dtype=bool)
-    former: dict[tuple[int, int], int] = {}
-    for key, where in latest.items():
-        row = opened.row_of(key)
-        if row is not None:
-            stays[row] = False
-            if where is not None:
-                former[where] = row
+    stays[former[former >= 0]] = False
     tables, matrices = [held.table], [held.matrix]
     if not stays.all():
         tables, matrices = [held.table.filter(pa.array(stays))], [held.matrix[stays]]
-    chosen: dict[int, list[int]] = {}
-    for where in latest.values():
-        if where is not None:
-            chosen.setdefault(where[0], []).append(where[1])
-    kept = [None if row is None else int(held.labels[row]) for row in _former(chosen, former)]
-    for number, rows in sorted(chosen.items()):
-        batch = batches[number]
-        taken = batch if len(rows) == batch.num_rows else batch.take(pa.array(sorted(rows), pa.int64()))
-        tables.append(_side_car_rows(taken))
-        matrices.append(np.asarray(dense_matrix(taken.column(held.field.column)), held.matrix.dtype))
+    for batch in gathered.kept():
+        tables.append(_side_car_rows(batch))
+        matrices.append(np.asarray(dense_matrix(batch.column(held.field.column)), held.matrix.dtype))
     matrix, table = np.concatenate(matrices), pa.concat_tables(tables).combine_chunks()
     first = int(stays.sum())
     labels: Labels = np.arange(len(matrix), dtype=np.int64)
     gone: Labels = held.labels[~stays]
     if labelled:
         ids = table.column("id").slice(first).to_pylist()
+        # Rows come in the order of their numbers; each that replaces one takes over what that was called.
+        replaced = former[np.argsort(numbers, kind="stable")][int((numbers < 0).sum()) :].tolist()
+        kept = [None if row < 0 else int(held.labels[row]) for row in replaced]
         fresh_labels = _labels(ids, kept, set(held.labels.tolist()))
         labels = np.concatenate([held.labels[stays].astype(np.uint64), np.array(fresh_labels, np.uint64)])
         gone = np.setdiff1d(gone, labels[first:])
     after = replace(held, labels=labels, matrix=matrix, table=table)
     return Change(held, after, gone, np.arange(first, len(matrix)))
-
-
-def _former(chosen: Mapping[int, list[int]], former: Mapping[tuple[int, int], int]) -> list[int | None]:
-    """The rows that the chosen ones replace, in the order in which those will follow."""
-    return [former.get((number, row)) for number, rows in sorted(chosen.items()) for row in sorted(rows)]
 
 
 def _labels(ids: Sequence[str], kept: Sequence[int | None], taken: set[int]) -> list[int]:

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from exitramp import canonical
 from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
-from exitramp.payloads import canonical_faults
+from exitramp.ports.gathered import Gathered
 from exitramp.ports.reading import Origin
 from exitramp.ports.side_car import side_car_path, signature, table_schema, write_both
 from exitramp.ports.side_car_records import PAGE_ROWS, Held, IndexContent, Opened, changed, in_order, side_car_of
@@ -113,33 +112,27 @@ class SideCarSink:
         require_schema(batch, spec, where=where)
         if batch.num_rows > PAGE_ROWS:
             raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {PAGE_ROWS}")
-        keys = record_keys(batch)
         if batch.column("vector").null_count:
             row = batch.column("vector").is_valid().index(False).as_py()
-            raise DataInvalid(f"{where}: the record '{keys[row]}' has no vector, and every row of an index is one")
-        if len(set(keys)) != len(keys):
-            raise DataInvalid(f"{where}: an id stands twice in one batch")
-        self._batches.append(_with_canonical_payloads(batch, keys))
-        self._latest.update({key: (len(self._batches) - 1, row) for row, key in enumerate(keys)})
-        self._buffered_bytes += batch.nbytes
-        if self._buffered_bytes > _BUFFER_BYTES:
+            key = record_keys(batch)[row]
+            raise DataInvalid(f"{where}: the record '{key}' has no vector, and every row of an index is one")
+        self._gathered.add(batch, where=where)
+        if self._gathered.nbytes > _BUFFER_BYTES:
             self.flush()
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
         self._collection()
-        self._latest.update(dict.fromkeys(keys))
+        self._gathered.remove(keys)
 
     def flush(self) -> None:
         opened = self._collection()
-        if self._latest:
-            change = changed(opened, self._batches, self._latest, labelled=self._engine.labelled)
+        if self._gathered:
+            change = changed(opened, self._gathered, labelled=self._engine.labelled)
             self._write(change.after, lambda: self._engine.follow(self._store.path, change))
             self._forget()
 
     def _forget(self) -> None:
-        self._batches: list[pa.RecordBatch] = []
-        self._latest: dict[RecordKey, tuple[int, int] | None] = {}  # batch and row, or None for a deletion
-        self._buffered_bytes = 0
+        self._gathered = Gathered()
 
     def finish(self, account: TransferAccount) -> None:
         """Build the index that is wanted in the end, if it is not the one that is there."""
@@ -174,18 +167,3 @@ class SideCarSink:
 
 def numpy_type(dtype: DType) -> npt.DTypeLike:
     return np.uint8 if dtype is DType.BINARY else np.dtype(dtype.value)
-
-
-def _with_canonical_payloads(batch: pa.RecordBatch, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-    """Payloads may come in any order of keys and are kept in the canonical one, in which they mostly are already."""
-    faults = canonical_faults(batch.column("payload"))
-    if not faults:
-        return batch
-    texts: list[str | None] = batch.column("payload").to_pylist()
-    for row in faults:
-        try:
-            texts[row] = canonical.dumps(canonical.parse(texts[row] or ""))
-        except DataInvalid as error:
-            raise DataInvalid(f"the payload of the record '{keys[row]}' is {error.message}") from error
-    spot = batch.schema.get_field_index("payload")
-    return batch.set_column(spot, batch.schema.field(spot), pa.array(texts, pa.string()))

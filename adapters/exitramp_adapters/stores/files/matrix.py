@@ -22,10 +22,11 @@ from exitramp.arrow import dense_array, stream_schema
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, FormatUnknown, IntegrityError, StoreRejected
 from exitramp.ports import Origin
+from exitramp.ports.gathered import joined_keys
 from exitramp.records import CollectionSpec, DType, Finding, IdKind, RecordKey, VectorField
 from exitramp_adapters.stores.files.formats import CHUNK_ROWS, ParquetRows
 from exitramp_adapters.stores.files.number_forms import NUMPY
-from exitramp_adapters.stores.files.store import Snapshot, Stamp, hashes_of, mark_of, stamp_of
+from exitramp_adapters.stores.files.store import Snapshot, Stamp, hashes_in, hashes_of, mark_of, stamp_of
 
 FORMAT: Final = 1
 KEY: Final = b"exitramp"
@@ -96,15 +97,19 @@ class RecordsFile:
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def keys(self, start: int, stop: int) -> Iterator[list[RecordKey]]:
+        for ids, spaces in self._ids(start, stop):
+            yield [RecordKey(id_, space) for id_, space in zip(ids, spaces, strict=True)]
+
+    def _ids(self, start: int, stop: int) -> Iterator[tuple[list[str], list[str | None]]]:
         for chunk in self._file.chunks((), start, only=["id", "namespace"]):
             if chunk.first >= stop:
                 return
             ids, spaces = (chunk.columns[name].slice(0, stop - chunk.first).to_pylist() for name in ("id", "namespace"))
-            yield [RecordKey(id_, space) for id_, space in zip(ids, spaces, strict=True)]
+            yield ids, spaces
 
     def hashes(self) -> npt.NDArray[np.int64]:
         if self._hashes is None:
-            parts = [hashes_of(keys, len(keys)) for keys in self.keys(0, self.rows)]
+            parts = [hashes_in(joined_keys(*found)) for found in self._ids(0, self.rows)]
             self._hashes = np.concatenate([np.zeros(0, np.int64), *parts])
         return self._hashes
 

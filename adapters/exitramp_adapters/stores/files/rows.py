@@ -15,6 +15,7 @@ import pyarrow as pa
 from exitramp.arrow import stream_schema
 from exitramp.errors import DataInvalid, StoreRejected, UsageError
 from exitramp.ports import Origin
+from exitramp.ports.gathered import joined_keys
 from exitramp.ports.tables import textual_columns
 from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField
 from exitramp_adapters.stores.files.cells import (
@@ -32,7 +33,7 @@ from exitramp_adapters.stores.files.cells import (
 )
 from exitramp_adapters.stores.files.chunks import Chunk
 from exitramp_adapters.stores.files.json_rows import JsonRows
-from exitramp_adapters.stores.files.store import hashes_of, mark_of, stamp_of
+from exitramp_adapters.stores.files.store import hashes_in, mark_of, stamp_of
 from exitramp_adapters.stores.files.vectors import Look, stream_column
 
 
@@ -137,8 +138,7 @@ class _Looked:
             where = where_in(part, chunk)
             ids, spaces = keys_in(self._table, part, chunk, self.starts[-1] + chunk.first)
             self._kinds.add(id_kind_in(self._table, chunk, ids))
-            keys = (RecordKey(id_, space) for id_, space in zip(ids, spaces, strict=True))
-            self._hashes.append(hashes_of(keys, chunk.rows))
+            self._hashes.append(hashes_in(joined_keys(ids, spaces)))
             for look in self._looks:
                 column = chunk.columns.get(look.name)
                 look.see(pa.nulls(chunk.rows) if column is None else column, where)

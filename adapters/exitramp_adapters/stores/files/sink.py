@@ -11,10 +11,9 @@ from typing import Final
 import pyarrow as pa
 
 from exitramp.arrow import record_keys, require_schema, stream_schema
-from exitramp.canonical import dumps, parse
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
-from exitramp.payloads import canonical_faults
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
+from exitramp.ports.gathered import Gathered
 from exitramp.records import CollectionSpec, RecordKey, VectorKind
 from exitramp.urls import Address
 from exitramp_adapters.stores.files.staging import Merged, Staging
@@ -121,9 +120,7 @@ class StagedSink:
         self._forget()
 
     def _forget(self) -> None:
-        self._batches: list[pa.RecordBatch] = []
-        self._latest: dict[RecordKey, tuple[int, int] | None] = {}  # batch and row, None for a deletion
-        self._bytes = 0
+        self._gathered = Gathered()
 
     def limits(self) -> SinkLimits:
         return self._store.limits()
@@ -180,44 +177,29 @@ class StagedSink:
         require_schema(batch, spec, where=where)
         if batch.num_rows > limits.batch_rows:
             raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {limits.batch_rows}")
-        keys = record_keys(batch)
         for field in spec.vectors if limits.vectors_required else ():
             column = batch.column(field.column)
             if column.null_count:
                 row = column.is_valid().index(False).as_py()
-                raise DataInvalid(f"{where}: the record '{keys[row]}' has no vector, and every row of a matrix is one")
-        if len(set(keys)) != len(keys):
-            raise DataInvalid(f"{where}: an id stands twice in one batch")
-        self._batches.append(_with_canonical_payloads(batch, keys))
-        self._latest.update({key: (len(self._batches) - 1, row) for row, key in enumerate(keys)})
-        self._bytes += batch.nbytes
-        if self._bytes > _BUFFER_BYTES:
+                key = record_keys(batch)[row]
+                raise DataInvalid(f"{where}: the record '{key}' has no vector, and every row of a matrix is one")
+        self._gathered.add(batch, where=where)
+        if self._gathered.nbytes > _BUFFER_BYTES:
             self.flush()
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
         self._collection()
-        self._latest.update(dict.fromkeys(keys))
+        self._gathered.remove(keys)
 
     def flush(self) -> None:
         spec = self._collection()
-        if not self._latest:
+        if not self._gathered:
             return
         self._take(spec)
         assert self._staging is not None
         if not self._staging.exists():
             self._staging.begin(spec, self._origin)
-        rows: dict[int, list[int]] = {}
-        for place in self._latest.values():
-            if place is not None:
-                rows.setdefault(place[0], []).append(place[1])
-        kept = [
-            batch
-            if len(rows.get(number, ())) == batch.num_rows
-            else batch.take(pa.array(sorted(rows.get(number, ())), pa.int64()))
-            for number, batch in enumerate(self._batches)
-        ]
-        gone = [key for key, place in self._latest.items() if place is None]
-        self._staging.add([batch for batch in kept if batch.num_rows], stream_schema(spec), gone)
+        self._staging.add(list(self._gathered.kept()), stream_schema(spec), self._gathered.gone)
         self._forget()
 
     def finish(self, account: TransferAccount) -> None:
@@ -243,19 +225,3 @@ def sync_file(path: Path) -> None:
     """Return when what was written to it is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _with_canonical_payloads(batch: pa.RecordBatch, keys: Sequence[RecordKey]) -> pa.RecordBatch:
-    """Payloads may come in any order of keys and are kept in the canonical one."""
-    column = batch.column("payload")
-    faults = canonical_faults(column)
-    if not faults:
-        return batch
-    texts: list[str | None] = column.to_pylist()
-    for row in faults:
-        try:
-            texts[row] = dumps(parse(str(texts[row])))
-        except DataInvalid as error:
-            raise DataInvalid(f"the payload of the record '{keys[row]}' is {error.message}") from error
-    spot = batch.schema.get_field_index("payload")
-    return batch.set_column(spot, batch.schema.field(spot), pa.array(texts, pa.string()))

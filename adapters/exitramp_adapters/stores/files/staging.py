@@ -26,8 +26,9 @@ from exitramp.arrow import record_keys, stream_schema
 from exitramp.durable import READ, make_folder, storage_errors, sync_folder, write_atomically
 from exitramp.errors import FormatUnknown, IntegrityError, StoreRejected
 from exitramp.ports import Origin
+from exitramp.ports.gathered import plain_keys
 from exitramp.records import CollectionSpec, Finding, RecordKey
-from exitramp_adapters.stores.files.store import Snapshot, hashes_of, key_hash
+from exitramp_adapters.stores.files.store import Snapshot, hashes_in, hashes_of, key_hash
 
 FORMAT: Final = 1
 _HEAD, _COMMIT, _LOCK = "collection.json", "commit.json", "lock"
@@ -207,7 +208,7 @@ class Segment:
 
     def hashes(self) -> npt.NDArray[np.int64]:
         if self._hashes is None:
-            parts = [hashes_of(keys, len(keys)) for keys in self.keys(0, self.rows)]
+            parts = [hashes_in(plain_keys(batch)) for batch in self.read(0, self.rows)]
             self._hashes = np.concatenate([np.zeros(0, np.int64), *parts])
         return self._hashes
 
