@@ -61,11 +61,12 @@ _BEARER = re.compile(
     rf"|({_START}(?i:basic)\s+){_MIXED}(?:[A-Za-z0-9+/]{{4}}){{2,}}(?:[A-Za-z0-9+/]{{2,3}}={{1,2}})?(?![\w+/=\-])"
 )
 
+# USER is what the forms of addresses say in its place.
 # After a user's name and a colon everything up to the last @ is user info, even a slash that should have been escaped;
 # but what looks like a host's port is none. Without a colon it goes to the end of the host. An address that was taken
 # for a path has one slash.
 _USER_INFO = re.compile(
-    r"(//|(?<=:)/)(?:(?![^\s/?#@:]*:\d+(?:[/?#\"'\s]|\Z))[^\s/?#@:\[\"'<>]*:[^\s\"'<>]{0,512}@|[^\s/?#\"'<>]{1,512}@)"
+    r"(//|(?<=:)/)(?!USER@)(?:(?![^\s/?#@:]*:\d+(?:[/?#\"'\s]|\Z))[^\s/?#@:\[\"'<>]*:[^\s\"'<>]{0,512}@|[^\s/?#\"'<>]{1,512}@)"
 )
 _OPTION = re.compile(r"(?i)([?&](?:key|auth|pass|pw|sig|signature|jwt|sas)=)(?!env:|file:|cmd:|\[secret)[^\s&#\"'<>]+")
 
