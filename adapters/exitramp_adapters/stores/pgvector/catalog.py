@@ -107,7 +107,9 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a collection stands in. `extension` is the schema of pgvector's own types, None where it is not there."""
+    """What a collection stands in. `extension` is the schema of pgvector's own types, None where it is not there;
+    `has_heirs` whether other tables inherit from this one: their rows are read with its own, and its key does not hold
+    for them. `hides_rows` whether policies hide rows from this user."""
 
     oid: int
     schema: str
@@ -118,6 +120,8 @@ class Table:
     indexes: tuple[Index, ...]
     extension: str | None
     index: Mapping[str, Column] = field(default_factory=dict)
+    has_heirs: bool = False
+    hides_rows: bool = False
 
     @property
     def sql(self) -> str:
@@ -133,7 +137,7 @@ class Table:
 
     def tells_apart(self, names: Sequence[str]) -> bool:
         """Whether no two rows can be alike in these columns."""
-        return any(
+        return not self.has_heirs and any(
             index.unique and index.valid and not index.partial and set(index.columns) <= set(names)
             for index in self.indexes
         )
@@ -169,8 +173,11 @@ def read_table(session: Any, address: Address) -> Table:
             f"{address}: there is no table {address.collection!r}", hint=f"the tables with vectors: {there}"
         )
     oid, schema, name = found
-    kind, comment = session.execute(
-        "SELECT relkind::text, obj_description(oid, 'pg_class') FROM pg_class WHERE oid = %s", [oid]
+    kind, comment, has_heirs, hides_rows = session.execute(
+        "SELECT relkind::text, obj_description(oid, 'pg_class'), "
+        "relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid), row_security_active(oid) "
+        "FROM pg_class c WHERE oid = %s",
+        [oid],
     ).fetchone()
     columns = _columns(session, oid)
     return Table(
@@ -183,6 +190,8 @@ def read_table(session: Any, address: Address) -> Table:
         _indexes(session, oid),
         extension(session),
         {column.name: column for column in columns},
+        has_heirs,
+        hides_rows,
     )
 
 

@@ -22,7 +22,7 @@ from exitramp.records import (
     VectorField,
 )
 from exitramp.urls import Address
-from exitramp_adapters.stores.pgvector.catalog import Column, Index, Table, quoted
+from exitramp_adapters.stores.pgvector.catalog import Column, Index, Table, quoted, shown_name
 from exitramp_adapters.stores.pgvector.fields import Held, fields_of, said_metric
 from exitramp_adapters.stores.pgvector.values import TEXTS, is_textual
 
@@ -67,7 +67,7 @@ class Shape:
         empty namespaces are the same one; in others two NULLs are not."""
         names = {column.name for column in self.keys}
         sure = self.note is not None or all(column.not_null for column in self.keys)
-        return sure and any(
+        return (sure and not self.table.has_heirs) and any(
             index.unique and index.valid and not index.partial and set(index.columns) == names
             for index in self.table.indexes
         )
@@ -116,7 +116,17 @@ def shape_of(session: Any, table: Table, address: Address) -> Shape:
     told = {"table": _table_facts(shape, words), "indexes": [_index_facts(index) for index in table.indexes]}
     if note is None or shape.values:
         told |= {"columns": _column_facts(shape)}
-    return replace(shape, spec=replace(shape.spec, index={INDEX_KEY: told}))
+    findings = (*shape.findings, *_hidden(table))
+    return replace(shape, spec=replace(shape.spec, index={INDEX_KEY: told}), findings=findings)
+
+
+def _hidden(table: Table) -> Iterable[Finding]:
+    if table.hides_rows:
+        yield Finding(
+            "source.row_security",
+            f"row security is on for {shown_name(table.schema, table.name)}: rows that its policies hide from this "
+            "user are neither counted nor read; a role with BYPASSRLS, or the owner, sees all",
+        )
 
 
 def _by_note(table: Table, note: Mapping[str, Any], address: Address) -> Shape:

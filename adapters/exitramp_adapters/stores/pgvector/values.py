@@ -36,7 +36,7 @@ ROOM: Final = {
     "time": "< '24:00:00'",
 }
 _BEYOND: Final = re.compile(
-    r"-?infinity|(?P<year>\d{4,6})-\d\d-\d\d"
+    r"-?infinity|(?P<year>\d{4,7})-\d\d-\d\d"
     r"(?P<hour> \d\d:\d\d:\d\d(?P<fraction>\.\d{1,6})?)?(?P<zone>\+00)?(?P<era> BC)?"
 )
 

@@ -1,0 +1,75 @@
+"""What PostgreSQL allows and few expect: rows that a policy hides, tables that inherit, years of seven digits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from exitramp.errors import DataInvalid
+from exitramp.ports import Origin, Partition
+from exitramp.registry import open_store
+from tests.adapters.pgvector_harness import PgvectorHarness, served
+from tests.adapters.test_pgvector_foreign import address, make, read, refused
+
+
+@pytest.fixture(name="harness", scope="module")
+def _harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgvectorHarness]:
+    with served(tmp_path_factory.mktemp("postgres")) as service:
+        harness = PgvectorHarness(service)
+        harness.clear()
+        yield harness
+
+
+def test_rows_that_a_policy_hides_are_announced_to_whom_it_hides_them(harness: PgvectorHarness) -> None:
+    make(
+        harness,
+        "CREATE ROLE tenant LOGIN",
+        "CREATE TABLE guarded (id int PRIMARY KEY, tenant text, v vector(2))",
+        "INSERT INTO guarded VALUES (1, 'tenant', '[1,2]'), (2, 'other', '[1,2]')",
+        "ALTER TABLE guarded ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY own ON guarded USING (tenant = current_user)",
+        "GRANT USAGE ON SCHEMA public TO tenant",
+        "GRANT SELECT ON guarded TO tenant",
+    )
+    where = address(harness, "guarded", metric="dot")
+    _, rows, identity = read(where.replace("postgres@", "tenant@"))
+    assert [row.id for row in rows] == ["1"]
+    [finding] = identity.findings
+    assert finding.code == "source.row_security"
+    assert "public.guarded" in finding.message
+    _, rows, identity = read(where)
+    assert ([row.id for row in rows], identity.findings) == (["1", "2"], ())
+
+
+def test_an_id_that_stands_in_a_table_and_in_its_heir_is_named(harness: PgvectorHarness) -> None:
+    """A primary key does not hold for the tables that inherit from its own, whose rows are read with it."""
+    make(
+        harness,
+        "CREATE TABLE parent (id int PRIMARY KEY, v vector(2))",
+        "CREATE TABLE child (more int) INHERITS (parent)",
+        "INSERT INTO parent VALUES (1, '[1,2]')",
+        "INSERT INTO child VALUES (2, '[1,2]', 3)",
+    )
+    where = address(harness, "parent", metric="dot")
+    assert [row.id for row in read(where)[1]] == ["1", "2"]
+    make(harness, "INSERT INTO child VALUES (1, '[3,4]', 5)")
+    refused(where, DataInvalid, "ids stand in several rows: 1")
+
+
+def test_a_day_in_a_year_of_seven_digits_goes_back_into_its_column(harness: PgvectorHarness) -> None:
+    make(
+        harness,
+        "CREATE TABLE late (id int PRIMARY KEY, day date, v vector(2))",
+        "INSERT INTO late VALUES (1, '5874897-12-31', '[1,2]')",
+    )
+    source, target = open_store(address(harness, "late", metric="dot")), open_store(address(harness, "late_too"))
+    reader, sink = source.source(), target.sink()
+    sink.create(reader.describe(), Origin(reader.describe(), "test"))
+    for page in reader.scan(Partition(), batch_rows=10):
+        sink.upsert(page.batch)
+    sink.flush()
+    source.close()
+    target.close()
+    with harness.connection() as connection:
+        assert connection.execute("SELECT day::text FROM late_too").fetchall() == [("5874897-12-31",)]
