@@ -120,9 +120,13 @@ class RedisSource:
             said = f"keys that are no UTF-8: {len(odd):,}; in an id each byte that is none shows as \\xff"
             ids = tuple(id_of(key, index) for key in odd[:_MOST_IDS])
             yield Finding("source.binary_ids", said, ids=ids, count=len(odd))
-        if int((store.facts("keyspace").get("db0") or {}).get("expires", 0)):
+        keyspace = store.facts("keyspace").get("db0") or {}
+        if int(keyspace.get("expires", 0)):
             said = "keys of this database expire; a record's time to live is not read"
             yield Finding("source.expiring_keys", said)
+        if int(keyspace.get("subexpiry", 0)):
+            said = "hashes of this database have fields that expire; a field's time to live is not read"
+            yield Finding("source.expiring_fields", said)
         if index.left:
             paths = ", ".join(each.identifier for each in index.left)
             said = f"the vectors at {paths} may be several for one document; they stay in the payload"

@@ -22,6 +22,9 @@ _SCAN_KEYS: Final = 5000
 _LISTED: Final = 5000
 _DROPPED: Final = 1000
 _GLOB: Final = b"*?[]^-\\"
+_ZERO: Final = b"\0"
+# The most that a search gives (MAXSEARCHRESULTS).
+_MOST_HITS: Final = 1_000_000
 
 
 class Collection(Connection):
@@ -46,12 +49,15 @@ class Collection(Connection):
     def ask_index(self, *command: Any) -> Any:
         """The answer to a search: whole, or an error. By itself the server would cut it short after half a second."""
         answer = self.ask(*command, "TIMEOUT", int(self.network.timeout_seconds * 1000))
+        self._require_whole(answer, command[0])
+        return answer
+
+    def _require_whole(self, answer: Any, command: str) -> None:
         told = answer[0] if isinstance(answer, list | tuple) else answer
         if not isinstance(told, Mapping) or b"results" not in told:
-            raise StoreProtocolError(f"{self.address}: an answer to {command[0]} that is none in RESP3")
+            raise StoreProtocolError(f"{self.address}: an answer to {command} that is none in RESP3")
         if told.get(b"warning"):
             raise StoreTimeout(f"{self.address} answers with a part only: {plain(told[b'warning'][0])}")
-        return answer
 
     def keys(self, index: Index) -> list[bytes]:
         """The keys of the collection's records, sorted: all under the prefixes, unless the index has a FILTER, which
@@ -79,16 +85,25 @@ class Collection(Connection):
                 return
 
     def indexed_keys(self, index: Index) -> set[bytes]:
-        """The keys of the documents that are in the index."""
+        """The keys of the documents that are in the index. It gives no key for a document that has expired and is not
+        yet cleared away, and none for a key with a zero byte in it: only a search names those."""
         answer, cursor = self.ask_index(
             *("FT.AGGREGATE", index.name, "*", "LOAD", 1, "@__key", "WITHCURSOR", "COUNT", _LISTED)
         )
         found: set[bytes] = set()
+        is_short = False
         while True:
-            found.update(row[b"extra_attributes"][b"__key"] for row in answer[b"results"])
+            told = [row[b"extra_attributes"] for row in answer[b"results"]]
+            found.update(each[b"__key"] for each in told if each is not None)
+            is_short = is_short or None in told
             if not cursor:
-                return found
+                break
             answer, cursor = self.ask("FT.CURSOR", "READ", index.name, cursor, "COUNT", _LISTED)
+            self._require_whole(answer, "FT.CURSOR")
+        if is_short and any(_ZERO in key for key in self.all_keys(index)):
+            command = ("FT.SEARCH", index.name, "*", "NOCONTENT", "LIMIT", 0, _MOST_HITS, "DIALECT", 2)
+            found.update(key for hit in self.ask_index(*command)[b"results"] if _ZERO in (key := hit[b"id"]))
+        return found
 
     def keys_of(self, ids: Sequence[str], index: Index) -> list[bytes]:
         """The keys that records with these ids have, or would have. An id in which bytes show as `\\xff` may be that

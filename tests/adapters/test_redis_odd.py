@@ -1,0 +1,81 @@
+"""What Redis allows and few expect: documents whose keys the index does not tell, fields that expire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from exitramp.ports import Service
+from exitramp.registry import service_adapter
+from tests.adapters.test_redis_foreign import codes, make, numbers, opened, rows_of, vector
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = service_adapter("redis-server").make(str(tmp_path_factory.mktemp("redis")), 0, {})
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def base(service: Any) -> str:
+    return str(service.address)
+
+
+@pytest.fixture
+def client(base: str) -> Iterator[Any]:
+    client: Any = redis.Redis.from_url(base, protocol=3)
+    client.flushall()
+    yield client
+    client.close()
+
+
+def test_documents_that_have_expired_are_not_looked_for_in_vain(base: str, client: Any) -> None:
+    """The index gives them back without a key until the server has cleared them away."""
+    make(client, "a", *vector("v", 2))
+    for number in range(2000):
+        client.hset(f"doc:{number}", mapping={"v": numbers(number, 1)})
+        client.pexpire(f"doc:{number}", 1 if number >= 20 else 10**6)
+    client.hset("doc:wrong", mapping={"v": b"no vector"})
+    store = opened(base, "a")
+    told = codes(store)
+    assert told["source.expiring_keys"].verdict is None
+    rows = rows_of(store)
+    assert {f"{number}" for number in range(20)} | {"wrong"} <= {*rows}
+    assert rows["wrong"].payload == {"v": "no vector"}
+    store.close()
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_a_key_with_a_zero_byte_is_known_to_be_in_the_index(base: str, client: Any, filtered: bool) -> None:
+    where = ["FILTER", "@n > 5"] if filtered else []
+    client.execute_command(
+        *("FT.CREATE", "a", "ON", "HASH", "PREFIX", 1, "doc:", *where),
+        *("SCHEMA", "n", "NUMERIC", *vector("v", 2)),
+    )
+    client.hset(b"doc:a\0b", mapping={"v": numbers(1, 2), "n": "7"})
+    client.hset(b"doc:c", mapping={"v": numbers(1, 2), "n": "7"})
+    client.hset(b"doc:d\0", mapping={"v": b"no vector", "n": "7"})
+    client.hset(b"doc:e", mapping={"v": numbers(1, 2), "n": "1"})
+    store = opened(base, "a")
+    finding = codes(store)["source.filtered_out" if filtered else "source.not_indexed"]
+    assert finding.ids == (("d\0", "e") if filtered else ("d\0",))
+    assert {*rows_of(store)} == ({"a\0b", "c"} if filtered else {"a\0b", "c", "d\0", "e"})
+    store.close()
+
+
+def test_fields_that_expire_are_announced(base: str, client: Any) -> None:
+    make(client, "a", *vector("v", 2))
+    client.hset("doc:1", mapping={"v": numbers(1, 2), "n": "7"})
+    store = opened(base, "a")
+    assert "source.expiring_fields" not in codes(store)
+    client.execute_command("HEXPIRE", "doc:1", 1000, "FIELDS", 1, "n")
+    until = time.monotonic() + 5
+    while "source.expiring_fields" not in codes(store):
+        assert time.monotonic() < until
+    store.close()
