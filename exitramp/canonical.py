@@ -98,10 +98,12 @@ def loads(text: str) -> Any:
 
 
 def parse(text: str) -> Any:
-    """Like `loads`, for JSON that somebody else wrote: duplicate keys and lone surrogates are errors as well."""
+    """Like `loads`, for JSON that somebody else wrote: duplicate keys, lone surrogates and 1e400 are errors as well."""
     try:
         value = _STRICT_DECODER.decode(text)
         text.encode("utf-8")
+    except DataInvalid:
+        raise
     except UnicodeEncodeError as error:
         raise DataInvalid("a lone surrogate, which is no character") from error
     except (ValueError, RecursionError) as error:
@@ -256,7 +258,7 @@ def _untagged(value: Any, path: str) -> Any:
 
 _WRITERS: tuple[tuple[type, str, Callable[[Any], str]], ...] = (
     (bytes, "bytes", lambda value: base64.b64encode(value).decode("ascii")),
-    (datetime, "timestamp", lambda value: value.isoformat()),
+    (datetime, "timestamp", lambda value: _moment(value)),
     (date, "date", lambda value: value.isoformat()),
     (time, "time", lambda value: value.isoformat()),
     (Decimal, "decimal", str),
@@ -272,6 +274,13 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "decimal": Decimal,
     "uuid": UUID,
 }
+
+
+def _moment(value: datetime) -> str:
+    """Raises `DataInvalid` for a moment of pandas' that has nanoseconds, which no reader takes."""
+    if getattr(value, "nanosecond", 0):
+        raise DataInvalid("a moment with nanoseconds, which has no canonical form")
+    return datetime.isoformat(value)
 
 
 def _float_word(text: str) -> float:
@@ -292,8 +301,16 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("duplicate keys")
+        raise DataInvalid("JSON in which a key stands twice in one object")
     return found
 
 
-_STRICT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique)
+def finite(text: str) -> float:
+    """A number as JSON writes it. Raises `DataInvalid` for one that no float holds, of which Python makes infinity."""
+    value = float(text)
+    if math.isinf(value):
+        raise DataInvalid("JSON with a number beyond those that a float of 64 bits holds")
+    return value
+
+
+_STRICT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=finite, object_pairs_hook=_unique)

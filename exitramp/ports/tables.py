@@ -130,7 +130,8 @@ def plain_values(column: pa.Array) -> list[Any]:
     What neither Python nor a payload has a type for is text (`is_textual` tells beforehand): times of day and moments
     finer than microseconds, durations and intervals. A map with text keys is an object, another one a list of pairs; of
     Arrow's own extension types a UUID stays one, and JSON is what it holds. Raises `DataInvalid` for a moment beyond
-    the years 1 to 9999.
+    the years 1 to 9999, a time of day from 24:00 on, a date with a time of day in it, and a struct of which two fields
+    have one name: Python would make something else of each.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -139,8 +140,12 @@ def plain_values(column: pa.Array) -> list[Any]:
         return list(column.to_pylist())
     if isinstance(kind, pa.JsonType):
         return [None if text is None else canonical.parse(text) for text in column.storage.to_pylist()]
+    if isinstance(kind, pa.Bool8Type):
+        return list(column.to_pylist())
     if isinstance(kind, pa.BaseExtensionType):
         return plain_values(column.storage)
+    if pa.types.is_run_end_encoded(kind):
+        return plain_values(pc.run_end_decode(column))
     if is_textual(kind):
         return _texts(column)
     if pa.types.is_map(kind):
@@ -149,6 +154,8 @@ def plain_values(column: pa.Array) -> list[Any]:
         return _tagged(column)
     if pa.types.is_struct(kind):
         parts = {part.name: plain_values(column.field(number)) for number, part in enumerate(kind)}
+        if len(parts) < kind.num_fields:
+            raise DataInvalid(f"a struct of which two fields have one name: {', '.join(part.name for part in kind)}")
         rows = zip(*parts.values(), strict=True) if parts else ((),) * len(column)
         return [
             dict(zip(parts, row, strict=True)) if there else None
@@ -157,12 +164,32 @@ def plain_values(column: pa.Array) -> list[Any]:
     if pa.types.is_fixed_size_list(kind):
         column = column.cast(pa.list_(kind.value_type))
         kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if any(is_kind(kind) for is_kind in _LISTS):
         return _grouped(column, plain_values(column.flatten()))
+    _require_whole_days(column)
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError) as error:
         raise DataInvalid(f"a {kind} that no calendar holds: {type(error).__name__}") from error
+
+
+_LISTS: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
+_DAY: Final = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}
+
+
+def _require_whole_days(column: pa.Array) -> None:
+    """pyarrow makes 00:00 of 24:00, and leaves out the time of day that a date of milliseconds may hold."""
+    kind = column.type
+    if pa.types.is_time(kind):
+        least_most = pc.min_max(
+            column.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(pa.int64())
+        ).as_py()
+        if least_most["min"] is not None and not 0 <= least_most["min"] <= least_most["max"] < _DAY[kind.unit]:
+            raise DataInvalid(f"a {kind} that no clock shows: it is not from 00:00 to before 24:00")
+    elif pa.types.is_date64(kind):
+        moments = column.cast(pa.int64()).drop_null().to_numpy(zero_copy_only=False)
+        if (moments % _DAY["ms"]).any():
+            raise DataInvalid(f"a {kind} with a time of day in it, which a date has not")
 
 
 def is_textual(kind: pa.DataType) -> bool:
@@ -178,7 +205,7 @@ def textual_columns(schema: pa.Schema, names: Collection[str]) -> list[str]:
 
 
 def _has_textual(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return _has_textual(kind.value_type)
     inside = [kind.field(number).type for number in range(kind.num_fields)]
     return is_textual(kind) or any(_has_textual(part) for part in inside)
@@ -221,26 +248,18 @@ def _pairs(column: pa.Array) -> list[tuple[Any, Any]]:
 
 def _grouped(column: pa.Array, flat: list[Any]) -> list[Any]:
     """`flat` cut into the rows of a list or map column: null rows have no items in it."""
-    is_map = pa.types.is_map(column.type)
+    if pa.types.is_map(column.type):
+        # Pairs that stand behind a null row are not skipped as a list's items are: each row is found by its offsets.
+        offsets = column.offsets.to_pylist()
+        there = column.is_valid().to_pylist()
+        parts = [flat[offsets[row] - offsets[0] : offsets[row + 1] - offsets[0]] for row in range(len(column))]
+        return [_object_of(part) if valid else None for part, valid in zip(parts, there, strict=True)]
     rows: list[Any] = []
     at = 0
-    for size in _lengths(column):
-        if size is None:
-            rows.append(None)
-            continue
-        part = flat[at : at + size]
-        at += size
-        rows.append(_object_of(part) if is_map else part)
+    for size in pc.list_value_length(column).to_pylist():
+        rows.append(None if size is None else flat[at : at + size])
+        at += size or 0
     return rows
-
-
-def _lengths(column: pa.Array) -> list[int | None]:
-    if not pa.types.is_map(column.type):
-        return list(pc.list_value_length(column).to_pylist())
-    offsets = column.offsets.to_pylist()
-    return [
-        offsets[row + 1] - offsets[row] if there else None for row, there in enumerate(column.is_valid().to_pylist())
-    ]
 
 
 def _object_of(pairs: list[tuple[Any, Any]]) -> Any:

@@ -108,3 +108,16 @@ def test_what_is_nested_beyond_all_measure_is_an_error_of_ours() -> None:
         canonical.dumps(deep)
     with pytest.raises(DataInvalid):
         canonical.loads('{"a":' * 5000 + '{"$exitramp:int":"9007199254740993"}' + "}" * 5000)
+
+
+@pytest.mark.parametrize("text", ["1e400", '{"a": [-1e309]}', '{"a": %s.0}' % ("9" * 400)])
+def test_a_number_that_no_float_holds_is_not_read_as_infinity(text: str) -> None:
+    with pytest.raises(DataInvalid, match="beyond those that a float"):
+        canonical.parse(text)
+
+
+def test_a_moment_of_pandas_with_nanoseconds_has_no_canonical_form() -> None:
+    pandas = pytest.importorskip("pandas")
+    assert canonical.dumps(pandas.Timestamp("2020-01-01")) == '{"$exitramp:timestamp":"2020-01-01T00:00:00"}'
+    with pytest.raises(DataInvalid, match="nanoseconds"):
+        canonical.dumps(pandas.Timestamp(1))

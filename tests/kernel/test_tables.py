@@ -23,6 +23,7 @@ ADDRESS = "duckdb:./x.duckdb"
 VECTORS = {"emb": VectorField("emb", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, 4)}
 MAP = pa.map_(pa.string(), pa.int64())
 
+_NANO = "1970-01-01T00:00:00.00000000{}"
 CASES: list[tuple[pa.Array, list[Any]]] = [
     (pa.array([1, None], pa.timestamp("ns")), ["1970-01-01T00:00:00.000000001", None]),
     (pa.array([1, None], pa.timestamp("ns", "Europe/Berlin")), ["1970-01-01T00:00:00.000000001Z", None]),
@@ -39,6 +40,13 @@ CASES: list[tuple[pa.Array, list[Any]]] = [
     (pa.array([b"\x00", None]), [b"\x00", None]),
     (pa.array([UUID(int=5).bytes, None], pa.uuid()), [UUID(int=5), None]),
     (pa.array(['{"b": [1.0, 1]}', None, "null"], pa.json_()), [{"b": [1.0, 1]}, None, None]),
+    (
+        pa.array([[1], None, [2, 3]], pa.list_view(pa.timestamp("ns"))),
+        [[_NANO.format(1)], None, list(map(_NANO.format, (2, 3)))],
+    ),
+    (pa.array([[1], None], pa.large_list_view(pa.int64())), [[1], None]),
+    (pa.RunEndEncodedArray.from_arrays(pa.array([1, 3]), pa.array([1, None], pa.duration("s"))), ["1 s", None, None]),
+    (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, None, 0], pa.int8())), [True, None, False]),
 ]
 
 
@@ -46,6 +54,31 @@ CASES: list[tuple[pa.Array, list[Any]]] = [
 def test_a_column_gives_its_values_whole_and_cut(column: pa.Array, values: list[Any]) -> None:
     assert plain_values(column) == values
     assert plain_values(column[1:]) == values[1:]
+
+
+def test_pairs_behind_a_null_of_a_map_are_not_the_next_rows() -> None:
+    whole = pa.MapArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), pa.array(["x", "y", "z"]), pa.array([1, 2, 3]))
+    entries = pa.StructArray.from_arrays(
+        [whole.keys, whole.items], fields=[whole.type.key_field, whole.type.item_field]
+    )
+    holed = pa.MapArray.from_buffers(whole.type, 3, [pa.py_buffer(b"\x05"), whole.buffers()[1]], children=[entries])
+    assert plain_values(holed) == [{"x": 1}, None, {"z": 3}]
+    assert plain_values(holed[1:]) == [None, {"z": 3}]
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array([86_400_000_000]).view(pa.time64("us")), "that no clock shows"),
+        (pa.array([86_400], pa.int32()).view(pa.time32("s")), "that no clock shows"),
+        (pa.array([-1]).view(pa.time64("us")), "that no clock shows"),
+        (pa.array([86_400_001]).view(pa.date64()), "with a time of day in it"),
+        (pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), "two fields have one name"),
+    ],
+)
+def test_what_python_would_make_something_else_of_is_refused(column: pa.Array, said: str) -> None:
+    with pytest.raises(DataInvalid, match=said):
+        plain_values(column)
 
 
 UNIONS = [

@@ -152,7 +152,7 @@ def payloads_in(table: Table, ids: Sequence[str], chunk: Chunk, where: Where) ->
     if chunk.objects is not None:
         return payload_column(ids, {}, _json_objects(table, chunk, where))
     values = {
-        name: _typed(table, name, plain_values(chunk.columns[name]), where)
+        name: _typed(table, name, _plain(name, chunk, where), where)
         for name in table.roles.values
         if name in chunk.columns
     }
@@ -167,9 +167,21 @@ def payloads_in(table: Table, ids: Sequence[str], chunk: Chunk, where: Where) ->
             for row in zip(*values.values(), strict=True)
         ]
         if objects is not None:
-            rows = [{**row, **(found or {})} for row, found in zip(rows, objects, strict=True)]
+            # Each by itself: a key of the payload that a column has as well, and has a value in, is refused.
+            merged = [
+                payload_column([id_], {name: [value] for name, value in row.items()}, [found])
+                for id_, row, found in zip(ids, rows, objects, strict=True)
+            ]
+            return pa.concat_arrays(merged)
         return payload_column(ids, {}, [row or None for row in rows])
     return payload_column(ids, values, objects)
+
+
+def _plain(name: str, chunk: Chunk, where: Where) -> list[Any]:
+    try:
+        return plain_values(chunk.columns[name])
+    except DataInvalid as error:
+        raise DataInvalid(f"{where(0)} or after it: '{name}' holds {error.message}", hint=error.hint) from error
 
 
 def _typed(table: Table, name: str, values: list[Any], where: Where) -> list[Any]:
@@ -191,7 +203,7 @@ def _objects(name: str, chunk: Chunk, where: Where) -> list[Any]:
         return [None] * chunk.rows
     texts = _json_texts(name, chunk)
     if texts is None:
-        return plain_values(chunk.columns[name])
+        return _plain(name, chunk, where)
     found: list[Any] = []
     for row, text in enumerate(texts.to_pylist()):
         try:

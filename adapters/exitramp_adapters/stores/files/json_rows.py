@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,8 @@ class JsonRows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._booleans = False
+        """Whether the words true or false were met: which Arrow makes numbers of, so that each list is looked into."""
         with reading(path, "JSON"):
             path.open("rb").close()
 
@@ -63,11 +66,12 @@ class JsonRows:
                 yield self._as_object(found, f"{self.path}:{number}")
 
     def _loads(self, line: bytes, where: str) -> Any:
+        self._booleans = self._booleans or b"true" in line or b"false" in line
         try:
             text = line.decode("utf-8")
             if canonical.TAG_PREFIX in text:
                 return canonical.parse(text)
-            return json.loads(text, object_pairs_hook=_unique, parse_constant=_CONSTANTS.__getitem__)
+            return _LOADS(text)
         except DataInvalid as error:
             raise DataInvalid(f"{where}: {error.message}") from error
         except (ValueError, RecursionError) as error:
@@ -82,8 +86,14 @@ class JsonRows:
         columns = {}
         for key in keys:
             values = [found.pop(key, None) for found in held]
-            columns[key] = _json_column(values, lambda row, key=key: f"{self.path} row {first + row + 1}: '{key}'")
+            where = partial(self._where, first, key)
+            if self._booleans:
+                _refuse_booleans(values, where)
+            columns[key] = _json_column(values, where, is_id=key == keys[0])
         return Chunk(first, len(held), columns, held)
+
+    def _where(self, first: int, key: str, row: int) -> str:
+        return f"{self.path} row {first + row + 1}: '{key}'"
 
     def close(self) -> None:
         """Nothing is held."""
@@ -94,24 +104,38 @@ class JsonArrayRows(JsonRows):
 
     def _objects(self, skip: int = 0) -> Iterator[dict[str, Any]]:
         with storage_errors(self.path, READ):
-            found = self._loads(self.path.read_bytes(), str(self.path))
+            found = self._loads(self.path.read_bytes().removeprefix(b"\xef\xbb\xbf"), str(self.path))
         if not isinstance(found, list):
             raise DataInvalid(f"{self.path}: an array of objects is wanted, not a {canonical.type_name(found)}")
         for number, each in enumerate(found[skip:], start=skip + 1):
             yield self._as_object(each, f"{self.path} row {number}")
 
 
-def _json_column(values: list[Any], where: Any) -> pa.Array:
-    """The values of one key as an Arrow column; what is of no one type is kept as JSON text, as a vector's may be."""
+def _refuse_booleans(values: list[Any], where: Callable[[int], str]) -> None:
+    """Raises `DataInvalid` for a list with booleans among its numbers; one of booleans alone may be bits."""
+    for row, value in enumerate(values):
+        if isinstance(value, list):
+            kinds = set(map(type, value))
+            if bool in kinds and len(kinds) > 1:
+                raise DataInvalid(f"{where(row)} holds booleans among its numbers")
+            if list in kinds:
+                _refuse_booleans(value, lambda _, row=row: where(row))  # type: ignore[misc]
+
+
+def _json_column(values: list[Any], where: Callable[[int], str], *, is_id: bool) -> pa.Array:
+    """The values of one key as an Arrow column. Only ids may be texts in one row and integers in another."""
     sparse = [value if value is None or not isinstance(value, dict) else _sparse(value) for value in values]
     for row, value in enumerate(sparse):
         if isinstance(value, bool) or value is NotImplemented:
             raise DataInvalid(f"{where(row)} holds what this column cannot have")
     try:
         return pa.array(sparse)
+    except UnicodeEncodeError:
+        row = next(row for row, value in enumerate(sparse) if _has_surrogate(value))
+        raise DataInvalid(f"{where(row)} holds a lone surrogate, which is no character") from None
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         pass
-    if all(value is None or isinstance(value, str | int) for value in sparse):
+    if is_id and all(value is None or isinstance(value, str | int) for value in sparse):
         return pa.array([None if value is None else str(value) for value in sparse], pa.string())
     try:
         return pa.array(sparse, pa.list_(pa.float64()))
@@ -126,9 +150,21 @@ def _sparse(value: dict[str, Any]) -> Any:
     """`{"indices": […], "values": […]}` as it is, and `{"12": 0.5, …}` as the same."""
     if value.keys() == {"indices", "values"}:
         return value
-    if all(key.isascii() and key.isdigit() for key in value):
-        return {"indices": [int(key) for key in value], "values": [float(number) for number in value.values()]}
+    numbers = list(value.values())
+    if all(key.isascii() and key.isdigit() for key in value) and set(map(type, numbers)) <= {int, float}:
+        indices = [int(key) for key in value]
+        exact = all(type(number) is float or abs(number) <= canonical.INTEGER_LIMIT for number in numbers)
+        if exact and len(set(indices)) == len(indices):  # "12" and "012" are one
+            return {"indices": indices, "values": [float(number) for number in numbers]}
     return NotImplemented
+
+
+def _has_surrogate(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -136,6 +172,11 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return found
+
+
+_LOADS: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_CONSTANTS.__getitem__, parse_float=canonical.finite
+).decode
 
 
 def _reason(error: BaseException) -> str:

@@ -17,6 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from exitramp import canonical
 from exitramp.errors import DataInvalid
 from exitramp.records import DType, VectorKind
 
@@ -84,7 +85,8 @@ def take_apart(column: pa.Array, where: Where, said: DType | None = None) -> Num
     if _is_bytes(kind):
         return _from_bytes(column, valid, where, said)
     if pa.types.is_map(kind):
-        return _sparse(column, column.keys, column.items, valid, where)
+        there = column.filter(pa.array(valid))  # a null row may have pairs behind it
+        return _sparse(there, there.keys, there.items, valid, where)
     if pa.types.is_struct(kind):
         indices, values = (column.field(name) for name in ("indices", "values"))
         return _sparse(column, indices, values, valid, where)
@@ -132,7 +134,7 @@ def _sparse(
         offsets = column.offsets.to_numpy()
         first, last = int(offsets[0]), int(offsets[len(column)])
         indices, values = indices.slice(first, last - first), values.slice(first, last - first)
-        sizes = np.diff(offsets)[valid].astype(np.int64)
+        sizes = np.diff(offsets).astype(np.int64)
     else:
         parts = [part.filter(pa.array(valid)) for part in (indices, values)]
         sizes, others = (
@@ -179,10 +181,12 @@ def _parsed(column: pa.Array, where: Where) -> pa.Array:
 
 
 def _loads(text: str) -> Any:
+    if "true" in text or "false" in text:  # which Arrow would make 1 and 0 of
+        raise ValueError("a boolean")
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return json.loads(text)
+        return json.loads(text, parse_float=canonical.finite)
 
 
 def _from_bytes(column: pa.Array, valid: npt.NDArray[np.bool_], where: Where, said: DType | None) -> Numbers:

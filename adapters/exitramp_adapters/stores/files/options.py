@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
@@ -101,12 +102,27 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _number(text: str, kind: Callable[[str], Any]) -> Any:
+    """Python takes 1_000 for a thousand, and makes an infinity of 1e400."""
+    value = kind(text)
+    if "_" in text or (isinstance(value, float) and math.isinf(value) and "inf" not in text.lower()):
+        raise ValueError(text)
+    return value
+
+
+def _timestamp(text: str) -> datetime:
+    """Python leaves out what is finer than microseconds."""
+    if re.search(r"[.,][0-9]{6}0*[1-9]", text):
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
+
+
 _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "int": _integer,
-    "float": float,
+    "float": lambda text: _number(text, float),
     "bool": lambda text: {"true": True, "false": False}[text.lower()] if text.lower() in {"true", "false"} else _no(),
-    "decimal": Decimal,
-    "timestamp": datetime.fromisoformat,
+    "decimal": lambda text: _number(text, Decimal),
+    "timestamp": _timestamp,
     "date": date.fromisoformat,
     "json": canonical.parse,
 }

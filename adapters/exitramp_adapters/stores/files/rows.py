@@ -7,6 +7,7 @@ of the files can tell: the type of each vector field, the kind of the ids, and w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,9 @@ from exitramp_adapters.stores.files.chunks import Chunk
 from exitramp_adapters.stores.files.json_rows import JsonRows
 from exitramp_adapters.stores.files.store import hashes_in, mark_of, stamp_of
 from exitramp_adapters.stores.files.vectors import Look, stream_column
+
+_COMPARED: Final = 50_000
+"""Pairs of rows with one hash that are looked at together. All of them are the same key but for one in 2^64."""
 
 
 class TableSnapshot:
@@ -151,13 +155,14 @@ class _Looked:
         found = np.concatenate([np.zeros(0, np.int64), *self._hashes])
         order = np.argsort(found, kind="stable")
         same = np.flatnonzero(np.diff(found[order]) == 0)
-        if len(same):
-            self._compare(np.unique(np.concatenate([order[same], order[same + 1]])))
+        for start in range(0, len(same), _COMPARED):  # both rows of a pair, else the second would never be seen
+            some = same[start : start + _COMPARED]
+            self._compare(np.unique(np.concatenate([order[some], order[some + 1]])))
         return found
 
     def _compare(self, rows: npt.NDArray[np.int64]) -> None:
         """Two keys may have one hash: only those that are the same are doubles."""
-        suspects = set(rows[:100_000].tolist())
+        suspects = set(rows.tolist())
         first: dict[RecordKey, str] = {}
         for number, part in enumerate(self._table.parts):
             base = self.starts[number]
@@ -221,10 +226,11 @@ def _named(code: str, text: str, rows: Sequence[str], count: int) -> Finding:
 
 
 def _textual(table: Table) -> Iterator[Finding]:
-    for part in table.parts[:1]:
+    found: dict[str, None] = {}
+    for part in table.parts:
         schema = part.file.schema
         names = [] if schema is None else [name for name in table.roles.values if name in schema.names]
-        found = [] if schema is None else textual_columns(schema, names)
-        if found:
-            text = f"columns whose values become text, as no payload has their type: {', '.join(found)}"
-            yield Finding("source.textual", text)
+        found |= {} if schema is None else dict.fromkeys(textual_columns(schema, names))
+    if found:
+        text = f"columns whose values become text, as no payload has their type: {', '.join(found)}"
+        yield Finding("source.textual", text)

@@ -75,7 +75,7 @@ class Look:
                 self.nonfinite += len(rows)
                 self.nonfinites += [where(row) for row in rows[: SHOWN - len(self.nonfinites)]]
         for kind in self._fits:
-            if not self._fits[kind] or np.can_cast(flat.dtype, kind, "safe"):
+            if not self._fits[kind] or _holds_all(flat.dtype, kind):
                 continue
             wrong = np.flatnonzero(~_survives(flat, kind))
             if len(wrong):
@@ -168,9 +168,14 @@ def _as(flat: npt.NDArray[Any], field: VectorField, found: Numbers, where: Where
     return cast
 
 
+def _holds_all(held: np.dtype[Any], kind: np.dtype[Any]) -> bool:
+    """Whether every number of one type is the same in another. numpy calls int64 to float64 safe, and rounds."""
+    return np.can_cast(held, kind, "safe") and not (held.kind in "iu" and held.itemsize == 8 and kind.kind == "f")
+
+
 def _survives(flat: npt.NDArray[Any], kind: np.dtype[Any]) -> npt.NDArray[np.bool_]:
     """Which numbers are the same in another type."""
-    if np.can_cast(flat.dtype, kind, "safe"):
+    if _holds_all(flat.dtype, kind):
         return np.ones(len(flat), bool)
     with np.errstate(over="ignore", invalid="ignore"):
         cast = flat.astype(kind)
