@@ -30,6 +30,7 @@ from tests.adapters.milvus_harness import (
     make_indexes,
     typed_schema,
 )
+from tests.adapters.test_milvus_filters import assert_filters_are_asked
 
 TOKEN = "root:Milvus"
 NUMBERS = itertools.count()
@@ -225,6 +226,10 @@ class TestMilvusServerOnly:
         ]
         assert tuple(found) == ids
         store.close()
+
+    @pytest.mark.parametrize("rest", [True, False])
+    def test_the_server_is_asked_each_filter(self, harness: ServerHarness, rest: bool) -> None:
+        assert_filters_are_asked(harness, rest=rest)
 
     def test_a_database_or_a_server_that_is_not_there_is_named(self, harness: ServerHarness) -> None:
         store = open_store(f"{harness.base}?db=nowhere&token=env:MILVUS_TEST_TOKEN#any")

@@ -35,6 +35,9 @@ _NO_COLLECTION: Final = frozenset({100})
 _OLD_NO_COLLECTION: Final = 4
 _NO_DATABASE: Final = 800
 _NOT_LOADED: Final = 101
+# Who is not known, and who may not. A server says most of it as a status of gRPC.
+_NO_ACCESS: Final = frozenset({1400, 1401})
+_OLD_NO_ACCESS: Final = 3
 # Not ready, unavailable, memory, too many requests, not fully loaded yet, no replica, channel, segment or node there:
 # the server mends these by itself.
 _PASSING: Final = frozenset({1, 2, 3, 8, 9, 103, 400, 401, 500, 501, 502, 503, 504, 600, 601, 900, 901, 902})
@@ -181,10 +184,12 @@ class Connection:
 
     def _refusal(self, status: Any) -> ExitrampError:
         said, code = redact(" ".join(status.reason.split()))[:300], status.code
+        # What is wrong in a filter's expression is told with the expression, and that holds any word.
+        own = status.reason.partition("\n")[0].partition("expression:")[0].lower()
         name = self.address.collection
         if code in _NO_COLLECTION or (not code and status.error_code == _OLD_NO_COLLECTION):
             return CollectionMissing(f"{self.address}: there is no collection {name!r}", hint=self._names_hint())
-        if code == _NO_DATABASE or "database not found" in said:
+        if code == _NO_DATABASE or "database not found" in own:
             return CollectionMissing(f"{self.address}: there is no database {self.database!r}")
         if code == _NOT_LOADED:
             return NotLoaded(
@@ -193,9 +198,9 @@ class Connection:
             )
         if status.retriable or (code in _PASSING and not self.is_lite):
             return StoreUnavailable(f"{self.address} cannot do that at the moment: {said}")
-        if "permission deny" in said or "auth" in said.lower():
+        if code in _NO_ACCESS or status.error_code == _OLD_NO_ACCESS or "permission deny" in own:
             return self._no_access(said)
-        if "larger than max" in said or "message too large" in said.lower():
+        if "larger than max" in own or "message too large" in own:
             return RequestTooLarge(f"{self.address}: {said}")
         return Refused(f"{self.address} refuses this: {said}", code or status.error_code)
 

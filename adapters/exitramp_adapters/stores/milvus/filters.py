@@ -19,6 +19,7 @@ from exitramp_adapters.stores.milvus.schema import META, REST, Collection
 from exitramp_adapters.stores.milvus.wait import literal
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]*")
+_DYNAMIC: Final = re.compile(re.escape(META) + r'\["([A-Za-z_][A-Za-z0-9_]*)"\]')
 _INTEGERS: Final = frozenset((Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64))
 _EXACT: Final = 2**53
 """Beyond that an integer is no double, and some versions compare doubles."""
@@ -30,7 +31,8 @@ def prefilter(where: Filter, collection: Collection) -> str:
     found = _condition(where, collection)
     if not found:
         return ""
-    return f"({found}) or array_length({REST}) > 0" if collection.has_rest else found
+    # Milvus 2.3 compares a length by == and != alone.
+    return f"({found}) or array_length({REST}) != 0" if collection.has_rest else found
 
 
 def _condition(where: Filter, collection: Collection) -> str:
@@ -79,10 +81,22 @@ def _equal(place: tuple[str, int, int] | None, value: Scalar) -> str:
         return ""
     name, kind, items = place
     if kind == Kind.JSON:
-        return f"{name} == {text} or json_contains({name}, {text})"
+        return " or ".join([f"{name} == {text}", *(f"json_contains({_named(name)}, {each})" for each in _forms(value))])
     if kind == Kind.ARRAY:
         return f"array_contains({name}, {text})" if _compares(items, value) else ""
     return f"{name} == {text}" if _compares(kind, value) else ""
+
+
+def _named(name: str) -> str:
+    """The place as `json_contains` of milvus-lite takes it: without `$meta`, where the key is an identifier."""
+    found = _DYNAMIC.match(name)
+    return name if found is None else found[1] + name[found.end() :]
+
+
+def _forms(value: Scalar) -> list[str]:
+    """How a list may hold the value: among its items Milvus 2.3 finds no 5.0 by 5, nor 5 by 5.0."""
+    text = _value(value)
+    return [text] if isinstance(value, str | bool) or not float(value).is_integer() else [text, f"{text}.0"]
 
 
 def _within(place: tuple[str, int, int] | None, bounds: dict[str, float | None]) -> str:
