@@ -22,7 +22,7 @@ SAID = "?id=id&metric=euclidean&vectors=v"
 def read(path: Path, said: str = SAID) -> list[Row]:
     source = open_store(f"file:{path}{said}").source()
     spec = source.describe()
-    pages = source.scan(Partition("all"), batch_rows=1000)
+    pages = source.scan(Partition(0), batch_rows=1000)
     return [row for page in pages for row in rows_from_batch(page.batch, spec)]
 
 
