@@ -153,7 +153,7 @@ class SideCarSink:
 
     def _save(self, held: Held, index: Any) -> None:
         engine = self._engine
-        told = side_car_of(held, labelled=engine.labelled, originals=not engine.gives_back(held.field))
+        told = side_car_of(held, labelled=engine.labelled, originals=not engine.gives_back(held))
         written = write_both(self._store.path, lambda path: engine.write(index, path), told)
         # Whoever reads reads the files; this one goes on from what it wrote. To read it again took half of a flush.
         self._opened = in_order(held, written)

@@ -51,8 +51,8 @@ class IndexEngine(Protocol):
         """What it takes, given what the side-car takes."""
         ...
 
-    def gives_back(self, field: VectorField) -> bool:
-        """Whether the vectors of such a field come out of the index as they were; else the side-car keeps them."""
+    def gives_back(self, held: Held) -> bool:
+        """Whether these vectors come out of their index as they were; else the side-car keeps them."""
         ...
 
     def empty(self, field: VectorField, told: Mapping[str, Any]) -> tuple[Any, str]:

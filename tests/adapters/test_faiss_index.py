@@ -7,6 +7,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from exitramp.errors import (
@@ -19,8 +20,8 @@ from exitramp.filters import Eq
 from exitramp.ports import Query, SearchSettings
 from exitramp.records import DType, Metric
 from exitramp.registry import open_store
-from exitramp.testing import run_suite
-from exitramp.testing.conformance.steps import limits_of, origin_of, write
+from exitramp.testing import Row, run_suite
+from exitramp.testing.conformance.steps import limits_of, origin_of, read, write
 from exitramp.testing.within import spec_within
 from tests.adapters.test_faiss import FaissHarness, made
 
@@ -33,6 +34,24 @@ def test_cosine_keeps_magnitudes_and_ranks_by_direction(tmp_path: Path) -> None:
     assert np.allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-6)
     query = np.asarray(rows[2].vectors["vector"]) * 1000
     assert harness.open("articles").search().search(Query(dense=query), k=1).keys == (rows[2].key,)
+
+
+def test_vectors_of_unit_length_stand_in_the_index_as_they_are_and_nowhere_else(tmp_path: Path) -> None:
+    harness, spec, rows = made(tmp_path, metric=Metric.COSINE)
+
+    def scaled(row: Row, factor: float) -> Row:
+        vector = np.asarray(row.vectors["vector"], np.float32)
+        vector /= np.linalg.norm(vector)
+        return replace(row, vectors={"vector": vector * np.float32(factor)})
+
+    units = [scaled(row, 1) for row in rows]
+    for now, apart in ((units, False), ([scaled(rows[0], 1 + 2**-12), *units[1:]], True)):
+        write(harness, spec, now)
+        assert ("vector" in pq.read_schema(harness.side_car("articles")).names) is apart
+        found = {row.key: np.asarray(row.vectors["vector"]).tobytes() for row in read(harness).rows}
+        assert found == {row.key: np.asarray(row.vectors["vector"]).tobytes() for row in now}
+    stored = faiss.read_index(str(harness.path("articles"))).reconstruct_n(0, len(rows))
+    assert np.allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-7)
 
 
 @pytest.mark.parametrize(("factory", "type_name"), [("HNSW8,Flat", "IndexHNSWFlat"), ("IVF4,Flat", "IndexIVFFlat")])

@@ -163,8 +163,8 @@ class HnswlibEngine:
         taken = frozenset({"m", "ef_construction"})
         return replace(limits, metrics=metrics, nonfinite_vectors=False, vector_magnitude=LARGEST, index_settings=taken)
 
-    def gives_back(self, field: VectorField) -> bool:
-        return field.metric is not Metric.COSINE
+    def gives_back(self, held: Held) -> bool:
+        return held.field.metric is not Metric.COSINE
 
     def empty(self, field: VectorField, told: Mapping[str, Any]) -> tuple[Any, str]:
         own = {name: int(value) for name, value in (told.get(self.scheme) or {}).items() if name in _SETTINGS}

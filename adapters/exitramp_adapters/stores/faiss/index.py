@@ -25,6 +25,9 @@ _READS_EXACTLY: Final = "Flat, HNSW…,Flat and IVF…,Flat, alone or in an IDMa
 _READS_ROUGHLY: Final = "; add ?lossy=reconstruct to read what this index makes of its codes"
 _NEVER: Final = "IndexLSH"
 _CHUNK_ROWS: Final = 65_536
+_UNIT_ROWS: Final = 512
+"""So many in float64 stay in the processor's cache."""
+_UNIT_SQUARE: Final = 2.0**-21
 LARGEST: Final = 1e15
 """The greatest number that an index other than a flat one is built over: its square, summed, stays within float32."""
 _REFUSED: Final[Mapping[str, str]] = {
@@ -188,11 +191,11 @@ def metric_of(path: Path, index: Any) -> Metric:
     raise DataInvalid(f"{path}: FAISS's metric type {index.metric_type} has no counterpart in exitramp")
 
 
-def build_index(factory: str, metric: Metric, matrix: npt.NDArray[np.float32]) -> Any:
-    """An index of `factory` over all rows, which it calls by their numbers."""
+def build_index(factory: str, metric: Metric, matrix: npt.NDArray[np.float32], *, unit: bool = False) -> Any:
+    """An index of `factory` over all rows, which it calls by their numbers. `unit`: whether they are of length one."""
     faiss = sdk()
     rows, dimensions = matrix.shape
-    stored = np.ascontiguousarray(unit_rows(matrix) if metric is Metric.COSINE else matrix)
+    stored = np.ascontiguousarray(unit_rows(matrix) if metric is Metric.COSINE and not unit else matrix)
     index = faiss.index_factory(dimensions, factory, faiss_metric(metric))
     lists = getattr(index, "nlist", 0)
     if factory != "Flat" and not (np.abs(matrix) <= LARGEST).all():
@@ -213,6 +216,16 @@ def build_index(factory: str, metric: Metric, matrix: npt.NDArray[np.float32]) -
     if rows:
         index.add(stored)
     return index
+
+
+def are_unit(matrix: npt.NDArray[np.float32]) -> bool:
+    """Whether there are rows, and each is of length one within what float32 tells apart: whoever scales in float32 is
+    off by so much."""
+    for start in range(0, len(matrix), _UNIT_ROWS):
+        wide = matrix[start : start + _UNIT_ROWS].astype(np.float64)
+        if not (np.abs(np.einsum("ij,ij->i", wide, wide) - 1) <= _UNIT_SQUARE).all():
+            return False
+    return len(matrix) > 0
 
 
 def lists_of(factory: str) -> int:
