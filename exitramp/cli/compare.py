@@ -61,7 +61,8 @@ PROPOSED_FILTERS = 3
     "fields",
     multiple=True,
     metavar="NAME",
-    help="Compare neighbours of this dense field only ('' is the unnamed one). May be repeated.  [default: all]",
+    help="Compare neighbours of this vector field only, by name ('' is the unnamed one) or by column, e.g. "
+    "sparse:words. May be repeated.  [default: all]",
 )
 @click.option("--queries", type=click.IntRange(min=1), default=200, show_default=True, help="Queries to ask.")
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
@@ -116,10 +117,11 @@ def compare(
 ) -> int:
     """Whether A and B hold the same records and answer alike. Reads both completely, writes nothing to them.
 
-    First records (missing, extra, changed), then neighbours of every dense field: what each index finds, against
-    exact truth computed from A's own data, without a filter and under those of --where (without it, under up to
-    three filters worked out from A's own payloads: an equality, a range, a set). "The data differ" and "the index
-    answers differently" are different findings. A side that has no index (a dump) is compared by its records alone.
+    First records (missing, extra, changed), then neighbours of every vector field, dense, sparse or a list of vectors:
+    what each index finds, against exact truth computed from A's own data, without a filter and under those of --where
+    (without it, under up to three filters worked out from A's own payloads: an equality, a range, a set). "The data
+    differ" and "the index answers differently" are different findings. A side that has no index (a dump) is compared by
+    its records alone, and a field that a side does not search leaves the comparison inconclusive.
 
     With what settings each side is searched stands in its address, ?search=ef:128 or ?search=exact, and in the result
     beside what the store does by itself.
@@ -202,16 +204,18 @@ def _filter(number: int, text: str) -> tuple[str, Any]:
 
 def _require_fields(spec: Any, fields: tuple[str, ...]) -> None:
     """Raises `UsageError` before anything is compared."""
-    known = [each.name for each in spec.vectors if each.kind.value == "dense"]
-    for name in fields:
-        if name not in known:
-            names = ", ".join(repr(each) for each in known) or "none"
-            raise UsageError(f"--field {name!r}: A has no dense field of that name", hint=f"its dense fields: {names}")
+    from exitramp.migration import asked_fields
+
+    if fields:
+        try:
+            asked_fields(spec, fields)
+        except UsageError as error:
+            raise UsageError(f"--field: {error.message} in A", hint=error.hint) from error
 
 
 def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) -> None:
     from exitramp.errors import RoleUnsupported
-    from exitramp.migration import asked_settings, dense_fields, unasked_fields, unmatched
+    from exitramp.migration import asked_fields, asked_settings, unmatched
     from exitramp.parity.neighbour_result import Demands
     from exitramp.parity.neighbours import compare_neighbours
     from exitramp.ports import SearchSettings
@@ -229,8 +233,6 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
     if search_b is None:
         result.findings.append(Finding("neighbours.no_index", f"{other.address} has no index to ask; records only"))
         return
-    spec = one.source().describe()
-    chosen = list(dict.fromkeys(options["fields"])) or dense_fields(spec)
     found = [
         compare_neighbours(
             one.source(),
@@ -240,7 +242,8 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
             queries=options["queries"],
             k=options["k"],
             seed=options["seed"],
-            field=name,
+            field=field.name,
+            kind=field.kind,
             filters=options["filters"],
             proposed=options["proposed"],
             demands=Demands(recall_floor=options["recall_floor"]),
@@ -248,12 +251,10 @@ def _ask_neighbours(result: Comparison, one: Any, other: Any, **options: Any) ->
             records=result.records.verdict,
             missing=result.missing,
         )
-        for name in chosen
+        for field in asked_fields(one.source().describe(), options["fields"])
     ]
     result.neighbours, result.further_neighbours = found[0], found[1:]
     result.findings += unmatched(one.source(), dict(options["filters"]), found[0])
-    if not options["fields"]:
-        result.findings += unasked_fields(spec, chosen)
 
 
 def _say(result: Comparison) -> None:

@@ -3,11 +3,10 @@
 from exitramp.migration.comparing import (
     Comparison,
     announced_tolerances,
+    asked_fields,
     asked_settings,
     compare_endpoints,
-    dense_fields,
     side_tolerances,
-    unasked_fields,
 )
 from exitramp.migration.losses import excused_metrics, metrics_held
 from exitramp.migration.moving import MoveResult, count_or_none, migrate, plan_move, synchronise_endpoints
@@ -17,10 +16,10 @@ __all__ = [
     "Comparison",
     "MoveResult",
     "announced_tolerances",
+    "asked_fields",
     "asked_settings",
     "compare_endpoints",
     "count_or_none",
-    "dense_fields",
     "excused_metrics",
     "key_text",
     "metrics_held",
@@ -28,6 +27,5 @@ __all__ = [
     "plan_move",
     "side_tolerances",
     "synchronise_endpoints",
-    "unasked_fields",
     "unmatched",
 ]

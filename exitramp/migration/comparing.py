@@ -45,7 +45,7 @@ MISSING_KEPT = 100_000
 @dataclass(slots=True)
 class Comparison:
     """Everything that was compared. `neighbours` is None where it was not asked for or could not be;
-    `further_neighbours` are those of the collection's other dense fields, one each.
+    `further_neighbours` are those of the collection's other vector fields, one each.
 
     `missing` are keys that B lacks, up to `MISSING_KEPT`; none where there are more. `coverage` says of A and B how
     each finds neighbours, as far as its store tells; None for a side that has no search, or was not ready. `settings`
@@ -63,16 +63,20 @@ class Comparison:
 
     def all_neighbours(self) -> list[Any]:
         """What was found of every field that was asked, with how the stores found it."""
-        a, b = self.coverage
         found = [*([] if self.neighbours is None else [self.neighbours]), *self.further_neighbours]
         of_a, of_b = self.settings
-        return [replace(each, coverage_a=a, coverage_b=b, settings_a=of_a, settings_b=of_b) for each in found]
+        told = [[_of_kind(side, each.kind) for side in self.coverage] for each in found]
+        return [
+            replace(each, coverage_a=a, coverage_b=b, settings_a=of_a, settings_b=of_b)
+            for each, (a, b) in zip(found, told, strict=True)
+        ]
 
     def all_findings(self) -> list[Finding]:
         """In the order in which they are read: records, neighbours, the rest."""
         found = self.all_neighbours()
         of_neighbours = [finding for each in found for finding in each.findings]
-        untested = _untested(self.coverage) if found else ()
+        counted = any(each.kind is not VectorKind.SPARSE for each in found)
+        untested = _untested(self.coverage) if counted else ()
         return [*self.records.findings, *of_neighbours, *untested, *self.findings]
 
     @property
@@ -221,6 +225,11 @@ def asked_settings(endpoint: Endpoint, settings: SearchSettings = DEFAULT_SETTIN
     return Asked(whole.exact, dict(whole.options), dict(known))
 
 
+def _of_kind(told: IndexCoverage | None, kind: VectorKind) -> IndexCoverage | None:
+    """What a store's count of its vectors says of one field: it is of dense and multi fields, none of sparse ones."""
+    return IndexCoverage() if told is not None and kind is VectorKind.SPARSE else told
+
+
 def _untested(coverage: Iterable[IndexCoverage | None]) -> Iterable[Finding]:
     """What the neighbours of a store without an index do not show: they are complete by construction."""
     for side, told in zip("AB", coverage, strict=True):
@@ -237,27 +246,23 @@ def _untested(coverage: Iterable[IndexCoverage | None]) -> Iterable[Finding]:
         yield Finding("neighbours.exact", text, detail={"side": side, **told.to_json()})
 
 
-def dense_fields(spec: CollectionSpec) -> list[str]:
-    """The names of the fields whose neighbours can be compared. Raises `DataInvalid` where there is none."""
-    found = [each.name for each in spec.vectors if each.kind is VectorKind.DENSE]
-    if not found:
-        raise DataInvalid(f"collection {spec.name!r} has no dense vector field whose neighbours could be compared")
-    return found
+def asked_fields(spec: CollectionSpec, names: Collection[str] = ()) -> list[VectorField]:
+    """The fields whose neighbours are compared: every one, or those that `names` name.
 
-
-def unasked_fields(spec: CollectionSpec, asked: Collection[str]) -> Iterable[Finding]:
-    """What is to be said of the fields whose neighbours nobody compared: that nothing is known of them."""
-    unasked = [each.column for each in spec.vectors if not (each.kind is VectorKind.DENSE and each.name in asked)]
-    if unasked:
-        yield Finding(
-            "neighbours.unasked",
-            f"neighbours of {', '.join(unasked)} were not compared: whether B answers alike there is not known",
-            Verdict.INCONCLUSIVE,
-            detail={
-                "columns": unasked,
-                "next": "name the fields to compare (--field; in a drill, parity.fields) to leave the others out",
-            },
-        )
+    A name stands for the field of that column, such as `sparse:words`, or else for every field that is called so.
+    Raises `UsageError` for a name of none, and `DataInvalid` where there is no field at all.
+    """
+    if not spec.vectors:
+        raise DataInvalid(f"collection {spec.name!r} has no vector field whose neighbours could be compared")
+    chosen: dict[str, VectorField] = {}
+    for name in names:
+        found = [each for each in spec.vectors if each.column == name]
+        found = found or [each for each in spec.vectors if each.name == name]
+        if not found:
+            known = ", ".join(f"{each.name!r} ({each.kind})" for each in spec.vectors)
+            raise UsageError(f"there is no vector field {name!r}", hint=f"the vector fields are: {known}")
+        chosen |= {each.column: each for each in found}
+    return list(chosen.values()) or list(spec.vectors)
 
 
 def _limits(endpoint: Endpoint) -> SinkLimits | None:

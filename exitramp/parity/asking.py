@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
+from typing import Any, Final
 
 from exitramp.clock import Clock
 from exitramp.errors import StoreRejected, UsageError
@@ -14,13 +12,11 @@ from exitramp.filters import Filter
 from exitramp.parity.filters import propose_filters
 from exitramp.parity.recall import Hits, Judged, ask, judge
 from exitramp.parity.sampling import PAYLOADS_SAMPLED, sample_queries
-from exitramp.parity.scoring import Matrix
 from exitramp.parity.truth import Ranking, Truth, exact_neighbours
 from exitramp.ports import IndexState, SearchSettings, VectorSearch, VectorSource
-from exitramp.records import DType, RecordKey, VectorField
+from exitramp.records import RecordKey, VectorField
 
 POLL_SECONDS: Final = 0.5
-_FLOATS: Final = {DType.FLOAT16: np.float16, DType.FLOAT32: np.float32, DType.FLOAT64: np.float64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class NamedFilter:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Query vectors [n, items] of the field `vector` and the data they are judged by.
+    """Query vectors of the field `vector`, as stored, and the data they are judged by.
 
     ids: what each query is called. own: the record that each query is the vector of, if it is. population: how many
     records the queries were drawn from, if they were drawn.
@@ -42,7 +38,7 @@ class Questions:
 
     source: VectorSource
     vector: VectorField
-    vectors: Matrix
+    vectors: Sequence[Any]
     ids: tuple[str, ...]
     own: tuple[RecordKey | None, ...]
     population: int | None
@@ -71,7 +67,7 @@ class Questions:
 def draw_questions(
     source: VectorSource,
     vector: VectorField,
-    queries: int | Matrix,
+    queries: int | Sequence[Any],
     *,
     seed: int,
     filters: Sequence[tuple[str, Filter]] = (),
@@ -79,7 +75,7 @@ def draw_questions(
     batch_rows: int = 1000,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Questions:
-    """Draw `queries` records of `source` to ask with, or take the matrix that is given.
+    """Draw `queries` records of `source` to ask with, or take the vectors that are given.
 
     Up to `proposed` filters are worked out from a sample of the payloads, besides the `filters` that are given.
     """
@@ -96,8 +92,7 @@ def draw_questions(
         found = propose_filters(sample.payloads, seed=seed, wanted=proposed) if proposed else []
         named += [NamedFilter(name, where, asked_for=False) for name, where in found if name not in names]
     if isinstance(queries, int):
-        vectors = sample.vectors if wanted else np.zeros((0, vector.item_count))
-        keys = sample.keys if wanted else ()
+        vectors, keys = (sample.vectors, sample.keys) if wanted else ((), ())
         ids, population = tuple(str(key) for key in keys), sample.population if wanted else 0
         return Questions(source, vector, vectors, ids, keys, population, tuple(named), batch_rows)
     ids = tuple(f"query {number}" for number in range(len(queries)))
@@ -139,8 +134,8 @@ class Side:
         try:
             return ask(
                 self._search,
-                self._vector.name,
-                _as_dtype(questions.vectors, self._vector.dtype),
+                self._vector,
+                questions.vectors,
                 k=k,
                 own=questions.own,
                 settings=self._settings,
@@ -162,9 +157,3 @@ def _waited(search: VectorSearch, wait_seconds: float, clock: Clock) -> IndexSta
         if state is IndexState.READY or left <= 0:
             return state
         clock.sleep(min(POLL_SECONDS, left))
-
-
-def _as_dtype(vectors: Matrix, dtype: DType) -> Matrix:
-    """Floats as the other side keeps them; everything else as it is."""
-    wanted = _FLOATS.get(dtype)
-    return vectors.astype(wanted, copy=False) if wanted is not None and vectors.dtype.kind == "f" else vectors

@@ -12,7 +12,7 @@ import numpy as np
 from exitramp.errors import UsageError
 from exitramp.parity.intervals import Bounds, queries_needed
 from exitramp.ports import IndexCoverage, IndexState
-from exitramp.records import Finding, Metric, Verdict
+from exitramp.records import Finding, Metric, VectorKind, Verdict
 from exitramp.wording import counted
 
 ALL: Final = "all"
@@ -157,6 +157,7 @@ class NeighbourParity:
     """
 
     column: str
+    kind: VectorKind
     k: int
     metric_a: Metric
     metric_b: Metric
@@ -200,6 +201,7 @@ class NeighbourParity:
             "verdict": self.verdict.value,
             "summary": self.summary(),
             "column": self.column,
+            "kind": self.kind.value,
             "k": self.k,
             "metric_a": self.metric_a.value,
             "metric_b": self.metric_b.value,

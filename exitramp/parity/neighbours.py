@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from exitramp.clock import Clock, SystemClock
 from exitramp.errors import DataInvalid
@@ -31,7 +33,7 @@ from exitramp.parity.neighbour_result import (
     part_findings,
 )
 from exitramp.parity.recall import Hits, overlap
-from exitramp.parity.scoring import Matrix
+from exitramp.parity.scoring import kind_of
 from exitramp.parity.truth import Ranking, Truth
 from exitramp.ports import DEFAULT_SETTINGS, SearchSettings, VectorSearch, VectorSource
 from exitramp.records import CollectionSpec, DType, Finding, Metric, RecordKey, VectorField, VectorKind, Verdict
@@ -48,10 +50,11 @@ def compare_neighbours(
     search_a: VectorSearch | None,
     search_b: VectorSearch,
     *,
-    queries: int | Matrix = QUERIES,
+    queries: int | Sequence[Any] = QUERIES,
     k: int = 10,
     seed: int = 0,
     field: str = "",
+    kind: VectorKind = VectorKind.DENSE,
     settings: SearchSettings = DEFAULT_SETTINGS,
     settings_a: SearchSettings | None = None,
     filters: Sequence[tuple[str, Filter]] = (),
@@ -65,26 +68,30 @@ def compare_neighbours(
     batch_rows: int = 1000,
     progress: Callable[[str, int], None] = lambda what, done: None,
 ) -> NeighbourParity:
-    """Compare the neighbours that two indexes return for the dense field `field`, under no filter and under each.
+    """Compare the neighbours that two indexes return for the `field` of this `kind`, under no filter and under each.
 
-    `a` is scanned twice (to draw queries, for the truth), `b` only described. `queries`: how many to draw from A, or a
-    matrix [n, items] to ask with. `filters` are named by the user; up to `proposed` more are worked out from A's
-    payloads. `settings` go to both sides, or to B alone where `settings_a` is given. `records` is the verdict on the
-    records themselves, `missing` the keys that B lacks, if known; `metric_b` is the metric of B's store where
-    `b.describe()` tells the original one.
+    `a` is scanned twice (to draw queries, for the truth), `b` only described. `queries`: how many to draw from A, or
+    vectors of the field to ask with ([n, items] of a dense one). `filters` are named by the user; up to `proposed` more
+    are worked out from A's payloads. `settings` go to both sides, or to B alone where `settings_a` is given. `records`
+    is the verdict on the records themselves, `missing` the keys that B lacks, if known; `metric_b` is the metric of B's
+    store where `b.describe()` tells the original one.
 
     An index that does not say `ready` within `wait_seconds` makes what rests on it inconclusive. So do a refused
-    search, fewer than 20 queries, and nothing to find. A store that fails raises.
+    search, fewer than 20 queries, nothing to find, and a metric that does not mean the same in every store for vectors
+    of this kind. A store that fails raises.
     """
     demands = demands or Demands()
-    vector, other = _dense(a.describe(), field), _dense(b.describe(), field)
+    vector, other = _field(a.describe(), field, kind), _field(b.describe(), field, kind)
     if vector is None:
-        raise DataInvalid(f"A has no dense vector field {field!r}, and neighbours of no other kind are compared")
+        raise DataInvalid(f"A has no {kind} vector field {field!r}")
     own_metric = metric_b or (other.metric if other else vector.metric)
-    result = NeighbourParity(vector.column, k, vector.metric, own_metric, demands, seed, isinstance(queries, int))
+    result = NeighbourParity(vector.column, kind, k, vector.metric, own_metric, demands, seed, isinstance(queries, int))
     if other is None or other.dimensions != vector.dimensions:
-        text = f"B has no dense field {vector.column} of {vector.dimensions} dimensions to ask"
+        size = "" if vector.dimensions is None else f" of {vector.dimensions} dimensions"
+        text = f"B has no {kind} field {vector.column}{size} to ask"
         return replace(result, findings=(Finding("neighbours.field", text, Verdict.INCONCLUSIVE),))
+    if unmeant := {vector.metric, own_metric} - kind_of(kind).metrics:
+        return replace(result, findings=(_unmeant(vector, sorted(unmeant)),))
     questions = draw_questions(
         a,
         vector,
@@ -138,7 +145,7 @@ def compare_neighbours(
 
 def metric_disagreement(
     source: VectorSource,
-    queries: int | Matrix,
+    queries: int | Sequence[Any],
     metric_1: Metric,
     metric_2: Metric,
     k: int = 10,
@@ -152,7 +159,7 @@ def metric_disagreement(
     On vectors of one length cosine, dot and Euclid do. `queries` as in `compare_neighbours`. Raises `DataInvalid`
     where there is nothing to ask with or nothing to find.
     """
-    vector = _dense(source.describe(), field)
+    vector = _field(source.describe(), field, VectorKind.DENSE)
     if vector is None:
         raise DataInvalid(f"there is no dense vector field {field!r}")
     questions = draw_questions(source, vector, queries, seed=seed, batch_rows=batch_rows)
@@ -241,7 +248,7 @@ class _Comparison:
             difference=self._bounds(b.recall[found] - a.recall[found], -1.0, population),
         )
 
-    def _bounds(self, values: Matrix, least: float, population: int | None) -> Bounds:
+    def _bounds(self, values: npt.NDArray[np.float64], least: float, population: int | None) -> Bounds:
         return mean_bounds(values, least=least, most=1.0, seed=self.seed, population=population)
 
     def among_held(self, measured: _Measured, held: Truth, missing: frozenset[RecordKey]) -> Iterator[Finding]:
@@ -288,7 +295,8 @@ class _Comparison:
     def _other_metrics(self) -> list[Metric]:
         if self.questions.vector.dtype is DType.BINARY:
             return []
-        return [Metric.COSINE, Metric.DOT, Metric.EUCLIDEAN]
+        meant = kind_of(self.questions.vector.kind).metrics
+        return [metric for metric in (Metric.COSINE, Metric.DOT, Metric.EUCLIDEAN) if metric in meant]
 
 
 def _metrics(metric_a: Metric, metric_b: Metric) -> dict[str, str]:
@@ -312,5 +320,24 @@ def _unready(sides: Sequence[Side], wait_seconds: float) -> Iterator[Finding]:
             yield Finding("neighbours.index", text, Verdict.INCONCLUSIVE, detail={"side": side.name})
 
 
-def _dense(spec: CollectionSpec, name: str) -> VectorField | None:
-    return next((each for each in spec.vectors if (each.name, each.kind) == (name, VectorKind.DENSE)), None)
+def _field(spec: CollectionSpec, name: str, kind: VectorKind) -> VectorField | None:
+    return next((each for each in spec.vectors if (each.name, each.kind) == (name, kind)), None)
+
+
+def _unmeant(vector: VectorField, metrics: Sequence[Metric]) -> Finding:
+    """That a field is searched by a metric by which stores do not find the same."""
+    known = " and ".join(sorted(kind_of(vector.kind).metrics))
+    text = (
+        f"neighbours of {vector.column} were not compared: {vector.kind} vectors are compared by {known}, and what "
+        f"{' and '.join(metrics)} mean{'s' if len(metrics) == 1 else ''} for them differs from store to store; whether "
+        "B answers alike there is not known"
+    )
+    return Finding(
+        "neighbours.unasked",
+        text,
+        Verdict.INCONCLUSIVE,
+        detail={
+            "columns": [vector.column],
+            "next": "name the fields to compare (--field; in a drill, parity.fields) to leave the others out",
+        },
+    )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from exitramp.arrow import dense_matrix, record_keys
+from exitramp.arrow import record_keys
 from exitramp.filters import Filter
 from exitramp.parity.filters import Payloads
-from exitramp.parity.scoring import Matrix, pair_distances, tie_width
+from exitramp.parity.scoring import Mask, kind_of, tie_width
 from exitramp.parity.truth import TIE_EPSILON, Truth
-from exitramp.ports import Query, SearchSettings, VectorSearch, VectorSource
+from exitramp.ports import SearchSettings, VectorSearch, VectorSource
 from exitramp.records import RecordKey, VectorField
 
 FETCHED_AT_ONCE = 500
@@ -23,8 +24,8 @@ Hits = tuple[RecordKey, ...]
 
 def ask(
     search: VectorSearch,
-    field: str,
-    queries: Matrix,
+    field: VectorField,
+    queries: Sequence[Any],
     *,
     k: int,
     own: Sequence[RecordKey | None],
@@ -34,13 +35,15 @@ def ask(
 ) -> list[Hits]:
     """The `k` nearest records to each query, nearest first, each once and without the query's own record.
 
+    `field` is that of the side which is asked.
+
     Where a query is a record's own vector, one hit more is asked for. An index may well miss that record, so the
     answer is cut to k afterwards rather than its first hit dropped.
     """
-    answers = []
+    answers, kind = [], kind_of(field.kind)
     for vector, itself in zip(queries, own, strict=True):
         room = k if itself is None else k + 1
-        hits = search.search(Query(field, dense=vector), k=room, where=where, settings=settings)
+        hits = search.search(kind.query(vector, field), k=room, where=where, settings=settings)
         answers.append(tuple(key for key in dict.fromkeys(hits.keys) if key != itself)[:k])
         progress()
     return answers
@@ -51,7 +54,8 @@ class Judged:
     """What answers to all queries are worth.
 
     recall: float64[queries], the share of a complete answer that is right; NaN where there was nothing to find.
-    right: the right hits of each query. at_edge: those of them that are as far away as the last one that belongs, so
+    right: the right hits of each query. idle: those that by the truth are nobody's neighbours and count neither way,
+    such as a record without a vector. at_edge: those of them that are as far away as the last one that belongs, so
     that others could stand in their place. short: queries with fewer hits than a complete answer has. strangers,
     outside: hits that the truth's source does not hold, and that it holds but that do not match the filter.
     """
@@ -62,6 +66,7 @@ class Judged:
     short: int
     strangers: int
     outside: int
+    idle: tuple[frozenset[RecordKey], ...]
 
     @property
     def mean(self) -> float | None:
@@ -72,7 +77,7 @@ class Judged:
 def judge(
     source: VectorSource,
     field: VectorField,
-    queries: Matrix,
+    queries: Sequence[Any],
     truth: Truth,
     answers: Sequence[Hits],
     *,
@@ -105,17 +110,23 @@ def judge(
             short += len(hits) < wanted
     strangers = sum(key not in held for _, key in unlisted)
     outside = sum(key in held and not held[key] for _, key in unlisted)
-    return Judged(recall, tuple(right), tuple(at_edge), short, strangers, outside)
+    idle = tuple(
+        frozenset(key for key in hits if key not in lists[query] and held.get(key) and (query, key) not in measured)
+        for query, hits in enumerate(answers)
+    )
+    return Judged(recall, tuple(right), tuple(at_edge), short, strangers, outside, idle)
 
 
-def overlap(truth: Truth, a: Judged, b: Judged, answers_a: Sequence[Hits], answers_b: Sequence[Hits]) -> Matrix:
+def overlap(
+    truth: Truth, a: Judged, b: Judged, answers_a: Sequence[Hits], answers_b: Sequence[Hits]
+) -> npt.NDArray[np.float64]:
     """float64[queries]: the share of a complete answer on which two sides agree; NaN where there was nothing to find.
 
     Hits at the edge stand for each other: of several records equally far away either side may name any.
     """
     shares = np.full(len(answers_a), np.nan)
     for query, (first, second) in enumerate(zip(answers_a, answers_b, strict=True)):
-        common = set(first) & set(second)
+        common = (set(first) & set(second)) - a.idle[query]
         swapped = min(len(a.at_edge[query] - common), len(b.at_edge[query] - common))
         if wanted := truth.wanted(query):
             shares[query] = min(len(common) + swapped, wanted) / wanted
@@ -123,7 +134,11 @@ def overlap(truth: Truth, a: Judged, b: Judged, answers_a: Sequence[Hits], answe
 
 
 def _measure(
-    source: VectorSource, field: VectorField, queries: Matrix, truth: Truth, pairs: Sequence[tuple[int, RecordKey]]
+    source: VectorSource,
+    field: VectorField,
+    queries: Sequence[Any],
+    truth: Truth,
+    pairs: Sequence[tuple[int, RecordKey]],
 ) -> tuple[dict[tuple[int, RecordKey], float], dict[RecordKey, bool]]:
     """The true distances of pairs of query and record, and which of the records the source holds: whether it matches.
 
@@ -132,28 +147,28 @@ def _measure(
     asking: dict[RecordKey, list[int]] = {}
     for query, key in pairs:
         asking.setdefault(key, []).append(query)
-    wanted = list(asking)
+    wanted, asked = list(asking), kind_of(field.kind).queries(queries, field)
     distances: dict[tuple[int, RecordKey], float] = {}
     held: dict[RecordKey, bool] = {}
     for start in range(0, len(wanted), FETCHED_AT_ONCE):
         batch = source.fetch(wanted[start : start + FETCHED_AT_ONCE])
         matching = _matching(batch, truth)
-        column = batch.column(field.column)
-        there = np.asarray(column.is_valid()) & matching
+        block = asked.block(batch.column(field.column))
+        there = block.usable & matching
         table = []
         for row, key in enumerate(record_keys(batch)):
             held[key] = held.get(key, False) or bool(matching[row])
             if there[row] and key not in truth.ranking.without:
                 table += [(query, row, key) for query in asking.get(key, ())]
         at = np.array([query for query, _, _ in table], np.intp), np.array([row for _, row, _ in table], np.intp)
-        found = pair_distances(queries, dense_matrix(column), at, field, truth.ranking.metric)
+        found = block.distances(at, truth.ranking.metric)
         for (query, _, key), distance in zip(table, found.tolist(), strict=True):
             if np.isfinite(distance):
                 distances[query, key] = min(distance, distances.get((query, key), np.inf))
     return distances, held
 
 
-def _matching(batch: pa.RecordBatch, truth: Truth) -> npt.NDArray[np.bool_]:
+def _matching(batch: pa.RecordBatch, truth: Truth) -> Mask:
     if truth.ranking.where is None:
         return np.ones(batch.num_rows, np.bool_)
     return Payloads(batch.column("payload")).mask(truth.ranking.where)

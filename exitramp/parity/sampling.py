@@ -8,11 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from exitramp.arrow import dense_matrix
 from exitramp.parity.alignment import read_all
+from exitramp.parity.scoring import kind_of
 from exitramp.ports import VectorSource
 from exitramp.records import RecordKey, VectorField
 
@@ -21,14 +18,14 @@ PAYLOADS_SAMPLED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Records to ask with. `vectors` [n, items] are theirs, as stored, in the order of `keys`.
+    """Records to ask with. `vectors` are theirs, as stored, in the order of `keys`.
 
     population: how many records could have been drawn. payloads: those of a sample of all records, for proposing
     filters. rows: records read.
     """
 
     keys: tuple[RecordKey, ...]
-    vectors: npt.NDArray[Any]
+    vectors: tuple[Any, ...]
     population: int
     rows: int
     payloads: tuple[str | None, ...] = ()
@@ -44,35 +41,32 @@ def sample_queries(
     batch_rows: int = 1000,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Sample:
-    """Draw `queries` records of the dense field `vector` without repetition, in one scan; all if there are fewer.
+    """Draw `queries` records of the field `vector` without repetition, in one scan; all if there are fewer.
 
     Every record gets a number from a keyed hash of its id, and the lowest win: each record is as likely as any other,
     and the same ones win on another day, in another scan order and in a copy of the collection. Records without a
     vector, with a zero vector or with a number that is not finite are no queries.
     """
-    winners = _Lowest(queries)
+    kind, winners = kind_of(vector.kind), _Lowest(queries)
     texts = _Lowest(payloads)
     key = hashlib.sha256(f"exitramp queries {seed}".encode()).digest()
     population = rows = 0
     for batch in read_all(source, batch_rows=batch_rows):
         column = batch.column(vector.column)
-        matrix = dense_matrix(column)
-        fit = np.asarray(column.is_valid()) & matrix.any(axis=1)
-        if matrix.dtype.kind == "f":
-            fit &= np.isfinite(matrix).all(axis=1)
+        fit = kind.askable(column)
         population += int(fit.sum())
         ids = batch.column("id").to_pylist()
         spaces = batch.column("namespace").to_pylist() if "namespace" in batch.schema.names else [None] * len(ids)
         numbers = [_number(key, id_, space) for id_, space in zip(ids, spaces, strict=True)]
         for row in texts.winning(numbers):
             texts.add(numbers[row], batch.column("payload")[row].as_py())
-        for row in winners.winning(numbers):
-            if fit[row]:
-                winners.add(numbers[row], (RecordKey(ids[row], spaces[row]), matrix[row].copy()))
+        rows_won = [row for row in winners.winning(numbers) if fit[row]]
+        for row, taken in zip(rows_won, kind.vectors(column, rows_won), strict=True):
+            winners.add(numbers[row], (RecordKey(ids[row], spaces[row]), taken))
         rows += len(ids)
         progress(rows)
     drawn = winners.values()
-    vectors = np.stack([row for _, row in drawn]) if drawn else np.zeros((0, vector.item_count))
+    vectors = tuple(taken for _, taken in drawn)
     return Sample(tuple(key for key, _ in drawn), vectors, population, rows, tuple(texts.values()))
 
 

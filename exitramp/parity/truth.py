@@ -1,26 +1,28 @@
 """The exact nearest neighbours of many queries, from the data itself: one pass, bounded memory, no index.
 
-Each block of records goes through one matrix product in float32, whose rounding error is bounded; whatever that bound
-leaves in the running is measured again in float64. So the result is that of comparing every pair in float64, near
-ties included, at the cost of the product. Vectors with a number that is not finite are near to nothing.
+Each block of records is scored against all queries at once, in arithmetic whose rounding error is bounded; whatever
+that bound leaves in the running is measured again in float64. So the result is that of comparing every pair in float64,
+near ties included, at the cost of a product in float32. How each kind of vector does it stands in `parity.scoring`.
+Vectors with a number that is not finite are near to nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exitramp.arrow import dense_matrix, record_keys
+from exitramp.arrow import record_keys
 from exitramp.errors import UsageError
 from exitramp.filters import Filter
 from exitramp.parity.alignment import read_all
 from exitramp.parity.filters import Payloads
-from exitramp.parity.scoring import Block, Matrix, Queries, least_nearness, pair_distances, tie_width
+from exitramp.parity.scoring import Block, Mask, Pairs, Queries, kind_of, tie_width
 from exitramp.ports import VectorSource
 from exitramp.records import Metric, RecordKey, VectorField
 
@@ -74,7 +76,7 @@ class Truth:
 def exact_neighbours(
     source: VectorSource,
     field: VectorField,
-    queries: Matrix,
+    queries: Sequence[Any],
     rankings: Sequence[Ranking],
     *,
     k: int,
@@ -85,28 +87,29 @@ def exact_neighbours(
 ) -> list[Truth]:
     """The truth of every ranking, from one scan of `source`.
 
-    `queries` [n, items] are vectors of the dense `field`, as stored. `exclude` holds for each query the record that is
-    no answer to it, such as the one whose vector it is. An id that stands more than once counts once.
+    `queries` are vectors of `field`, as stored: [n, items] of a dense one. `exclude` holds for each query the record
+    that is no answer to it, such as the one whose vector it is. An id that stands more than once counts once.
     """
     if k < 1 or slack < 0:
         raise UsageError(f"the {k} nearest records with {slack} more cannot be found")
-    asked = Queries(queries, field)
+    asked = kind_of(field.kind).queries(queries, field)
     own = _Excluded(exclude)
     contests = [_Contest(ranking, asked, k + slack) for ranking in rankings]
     step = max(64, min(BLOCK_ROWS, BLOCK_PAIRS // max(1, len(asked))))
     rows = 0
     for batch in read_all(source, batch_rows=batch_rows):
         for start in range(0, batch.num_rows, step):
-            _take(batch.slice(start, step), asked, contests, own)
+            _take(batch.slice(start, step), field, asked, contests, own)
         rows += batch.num_rows
         progress(rows)
     return [contest.truth(k) for contest in contests]
 
 
-def _take(batch: pa.RecordBatch, asked: Queries, contests: Sequence[_Contest], own: _Excluded) -> None:
-    column = batch.column(asked.field.column)
-    block = Block(dense_matrix(column), asked)
-    usable = np.asarray(column.is_valid()) & block.finite
+def _take(
+    batch: pa.RecordBatch, field: VectorField, asked: Queries, contests: Sequence[_Contest], own: _Excluded
+) -> None:
+    block = asked.block(batch.column(field.column))
+    usable = block.usable
     payloads = Payloads(batch.column("payload"))
     pairs = own.pairs(batch)
     for contest in contests:
@@ -133,8 +136,8 @@ class _Contest:
         self,
         batch: pa.RecordBatch,
         block: Block,
-        allowed: npt.NDArray[np.bool_],
-        excluded: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+        allowed: Mask,
+        excluded: Pairs,
     ) -> None:
         """Take in a block of which the rows `allowed` count; `excluded` are pairs of query and row that do not."""
         self._matching += int(allowed.sum())
@@ -148,16 +151,17 @@ class _Contest:
             # Without a full list there is no bound to miss; the likely best of this block give one at once.
             best = np.argpartition(near[open_], near.shape[1] - self._kept, axis=1)[:, -self._kept :]
             pairs = (np.repeat(open_, self._kept), best.ravel())
-            self._merge(batch, block, tuple(part[near[pairs] > -np.inf] for part in pairs))
+            likely = near[pairs] > -np.inf
+            self._merge(batch, block, (pairs[0][likely], pairs[1][likely]))
             near[pairs] = -np.inf
-        least = least_nearness(self.ranking.metric, self._distances[:, -1], self._asked)
+        least = self._asked.least_nearness(self.ranking.metric, self._distances[:, -1])
         # Over a flat view numpy finds the few that hold 20 times faster than in two dimensions.
         self._merge(batch, block, np.divmod(np.flatnonzero(near >= least[:, None]), near.shape[1]))
 
-    def _merge(self, batch: pa.RecordBatch, block: Block, pairs: tuple[npt.NDArray[np.intp], ...]) -> None:
+    def _merge(self, batch: pa.RecordBatch, block: Block, pairs: Pairs) -> None:
         """Measure pairs of query and row exactly and keep the nearest; earlier ones win ties."""
         asking, rows = pairs
-        found = pair_distances(self._asked.raw, block.raw, (asking, rows), self._asked.field, self.ranking.metric)
+        found = block.distances(pairs, self.ranking.metric)
         nearer = found < self._distances[asking, -1]  # never true of NaN
         if not nearer.any():
             return
@@ -216,7 +220,7 @@ class _Excluded:
                 self._queries.setdefault(key, []).append(query)
         self._keys = frozenset(self._queries)
 
-    def pairs(self, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def pairs(self, batch: pa.RecordBatch) -> Pairs:
         """Query and row of every excluded pair in the batch."""
         rows = _rows_among(batch, self._keys)
         keys = record_keys(batch.take(pa.array(rows)))

@@ -210,18 +210,19 @@ def test_what_was_measured_without_a_promise_is_shown_and_judged_by_nothing(fold
     assert measured["rpo_records"] == 0
 
 
-def test_parity_asks_every_dense_field_and_leaves_open_what_it_did_not_ask(folder: Path) -> None:
+def test_parity_asks_every_field_or_those_that_the_file_names(folder: Path) -> None:
     fields = (
         VectorField("image", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 8),
         VectorField("text", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, 6),
+        VectorField("late", VectorKind.MULTI, DType.FLOAT32, Metric.DOT, 6),
         VectorField("words", VectorKind.SPARSE, DType.FLOAT32, Metric.DOT, None),
     )
     spec = CollectionSpec("articles", IdKind.STRING, fields)
     fill(f"qdrant:{folder}/several#articles", rows=400, spec=spec)
-    leave = LEAVE.replace("filters: 0", "filters: 0, fields: [text]")
+    leave = LEAVE.replace("filters: 0", "filters: 0, fields: [text, late]")
     for steps, name, verdict, asked in (
-        (LEAVE, "all", Verdict.INCONCLUSIVE, ["vector:image", "vector:text"]),
-        (leave, "one", Verdict.PASS, ["vector:text"]),
+        (LEAVE, "all", Verdict.INCONCLUSIVE, ["vector:image", "vector:text", "multi:late", "sparse:words"]),
+        (leave, "two", Verdict.PASS, ["vector:text", "multi:late"]),
     ):
         text = HEAD.format(
             objectives="{rto_seconds: 2}", stop="{}", folder=folder, substitute=f"qdrant:{folder}/{name}#articles"
@@ -231,6 +232,8 @@ def test_parity_asks_every_dense_field_and_leaves_open_what_it_did_not_ask(folde
         found = [parity["neighbours"], *parity["further_neighbours"]]
         assert [each["column"] for each in found] == asked
         assert parity["verdict"] == verdict.value, parity["findings"]
+        wrong = [(each["code"], each["detail"]["part"]) for each in parity["findings"] if each["verdict"]]
+        assert wrong == ([] if name == "two" else [("neighbours.none", "all")]), "no two share an index of many"
 
 
 def test_the_start_writes_down_what_each_store_is_and_in_which_version(folder: Path) -> None:

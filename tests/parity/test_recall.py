@@ -115,7 +115,7 @@ def test_asking_leaves_the_querys_own_record_out_and_still_gets_k(parity: Any) -
     search = parity.Search(spec, rows, Metric.EUCLIDEAN)
     queries = np.concatenate([LINE[:1], ORIGIN])
     settings = SearchSettings(exact=True)
-    answers = ask(search, "", queries, k=2, own=[rows[0].key, None], settings=settings)
+    answers = ask(search, search.spec.vectors[0], queries, k=2, own=[rows[0].key, None], settings=settings)
     assert answers == [keys(1, 2), keys(0, 1)]
     assert search.asked == [(3, settings), (2, settings)]
 
@@ -126,10 +126,12 @@ def test_an_index_that_misses_the_querys_own_record_loses_no_other_hit(parity: A
     search = parity.Search(
         spec, rows, Metric.EUCLIDEAN, bend=lambda found, k: [key for key in found if key.id != "r000"][:k]
     )
-    assert ask(search, "", LINE[:1], k=2, own=[rows[0].key], settings=DEFAULT_SETTINGS) == [keys(1, 2)]
+    assert ask(search, search.spec.vectors[0], LINE[:1], k=2, own=[rows[0].key], settings=DEFAULT_SETTINGS) == [
+        keys(1, 2)
+    ]
 
 
 def test_a_hit_returned_twice_counts_once(parity: Any) -> None:
     spec = parity.spec(Metric.EUCLIDEAN, dimensions=1)
     search = parity.Search(spec, parity.rows(LINE), Metric.EUCLIDEAN, bend=lambda found, k: [found[0], *found][:k])
-    assert ask(search, "", ORIGIN, k=3, own=[None], settings=DEFAULT_SETTINGS) == [keys(0, 1)]
+    assert ask(search, search.spec.vectors[0], ORIGIN, k=3, own=[None], settings=DEFAULT_SETTINGS) == [keys(0, 1)]

@@ -68,7 +68,7 @@ def test_records_that_cannot_be_asked_with_are_not_drawn(parity: Any) -> None:
 def test_nothing_gives_an_empty_sample(parity: Any) -> None:
     source = source_of(parity, 0)
     sample = sample_queries(source, source.spec.vectors[0], queries=20, seed=1)
-    assert (sample.keys, sample.vectors.shape, sample.population) == ((), (0, 8), 0)
+    assert (sample.keys, sample.vectors, sample.population) == ((), (), 0)
 
 
 @pytest.mark.parametrize("names", [[("a", None), ("a", ""), ("a", "n")]])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exitramp.errors import DataInvalid, UsageError
 from exitramp.filters import Eq
 from exitramp.parity import truth as truth_module
-from exitramp.parity.scoring import Block, Queries, least_nearness
+from exitramp.parity.scoring.dense import Block, Queries
 from exitramp.parity.truth import Ranking, Truth, exact_neighbours
 from exitramp.records import DType, Metric, RecordKey, VectorField, VectorKind
 from exitramp.testing.data import ordinary_matrix
@@ -137,7 +137,7 @@ def test_the_bound_on_the_error_never_loses_a_pair(
     true = np.array([list(true_distances(field, metric, query, made).values()) for query in queries.raw])
     for place in range(40):
         bound = true[:, place]
-        least = least_nearness(metric, bound, queries)
+        least = queries.least_nearness(metric, bound)
         assert (near >= least[:, None])[true < bound[:, None]].all()
 
 

@@ -12,14 +12,13 @@ from typing import Any
 from exitramp.arrow import record_keys
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
-from exitramp.errors import ConfigError, ConsentMissing, DataInvalid, WriteRefused
+from exitramp.errors import ConfigError, ConsentMissing, DataInvalid, UsageError, WriteRefused
 from exitramp.migration import (
     announced_tolerances,
+    asked_fields,
     compare_endpoints,
-    dense_fields,
     migrate,
     plan_move,
-    unasked_fields,
 )
 from exitramp.parity.alignment import read_all
 from exitramp.parity.neighbour_result import Demands
@@ -47,7 +46,7 @@ class ParityArguments:
     recall_floor: float
     filters: int
     fields: tuple[str, ...] | None = None
-    """The dense fields whose neighbours are compared; None is every one, and then the others leave it open."""
+    """The vector fields whose neighbours are compared; None is every one."""
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -178,15 +177,12 @@ def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
         progress=lambda rows: run.check_stop(),
     )
     spec = primary.source().describe()
-    known = dense_fields(spec)
-    for name in arguments.fields or ():
-        if name not in known:
-            raise ConfigError(
-                f"parity.fields: the primary has no dense field {name!r}",
-                file=run.spec.file,
-                hint=f"it has: {', '.join(map(repr, known))}",
-            )
-    chosen = arguments.fields or tuple(known)
+    try:
+        chosen = asked_fields(spec, arguments.fields or ())
+    except UsageError as error:
+        raise ConfigError(
+            f"parity.fields: {error.message} in the primary", file=run.spec.file, hint=error.hint
+        ) from error
     asked = [
         compare_neighbours(
             primary.source(),
@@ -196,17 +192,16 @@ def _parity(run: DrillRun, arguments: ParityArguments) -> StepOutcome:
             queries=arguments.queries,
             k=arguments.k,
             seed=run.seed,
-            field=name,
+            field=field.name,
+            kind=field.kind,
             proposed=arguments.filters,
             records=result.records.verdict,
             missing=result.missing,
             demands=Demands(recall_floor=arguments.recall_floor),
         )
-        for name in chosen
+        for field in chosen
     ]
     result.neighbours, result.further_neighbours = asked[0], asked[1:]
-    if arguments.fields is None:
-        result.findings += unasked_fields(spec, chosen)
     accepted = {"accepted_loss": list(run.shared.get("accepted_loss", ()))}
     return StepOutcome(result.to_json() | accepted, tuple(result.all_findings()), result.verdict)
 
@@ -262,7 +257,7 @@ def _parse_restore(block: Block) -> RestoreArguments:
 def _parse_parity(block: Block) -> ParityArguments:
     fields = block.texts("fields", None)
     if fields == ():
-        raise block.error("'fields' names no field", "fields", hint="leave it away to compare every dense field")
+        raise block.error("'fields' names no field", "fields", hint="leave it away to compare every vector field")
     return ParityArguments(
         # Fewer than 143 cannot rule out a loss of 0.02 in recall, whatever they see.
         block.integer("queries", 200, minimum=1),

@@ -1,4 +1,4 @@
-"""How near vectors are, twice: exactly for a few pairs, and fast for all pairs of a block with a bound on the error.
+"""How near dense vectors are, twice: exactly for a few pairs, and fast for all of a block with a bound on the error.
 
 Every distance is one where less is nearer: 1 - cosine, minus the dot product, the Euclidean and the Manhattan
 distance, and the number of places that differ (bits of binary vectors). A zero vector has cosine 0 with everything.
@@ -6,17 +6,19 @@ distance, and the number of places that differ (bits of binary vectors). A zero 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from exitramp.arrow import dense_matrix
 from exitramp.errors import DataInvalid
+from exitramp.parity.scoring.kind import Floats, Mask, Matrix, Pairs, floor_of
+from exitramp.ports import Query
 from exitramp.records import DType, Metric, VectorField
-
-Matrix = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 
 GATHERED_BYTES = 2**18
 """So much of each side is gathered at a time for exact distances; with 16 MiB that step took five times as long."""
@@ -48,7 +50,7 @@ def exact_distances(queries: Matrix, rows: Matrix, field: VectorField, metric: M
 def pair_distances(
     queries: Matrix,
     rows: Matrix,
-    at: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+    at: Pairs,
     field: VectorField,
     metric: Metric,
 ) -> Floats:
@@ -59,14 +61,6 @@ def pair_distances(
         for start in range(0, len(at[0]), step)
     ]
     return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def tie_width(metric: Metric, distance: float, epsilon: float) -> float:
-    """How far beyond `distance` another counts as equal: `epsilon` relative to the similarity for cosine (which is
-    of the order of one), relative to the distance for the others; whole numbers are exact."""
-    if metric is Metric.HAMMING:
-        return 0.0
-    return epsilon if metric is Metric.COSINE else epsilon * abs(distance)
 
 
 class Queries:
@@ -85,30 +79,46 @@ class Queries:
     def __len__(self) -> int:
         return len(self.raw)
 
+    def block(self, column: pa.Array) -> Block:
+        return Block(dense_matrix(column), self, np.asarray(column.is_valid()))
+
+    def least_nearness(self, metric: Metric, distances: Floats) -> npt.NDArray[np.float32]:
+        with np.errstate(all="ignore"):
+            match metric:
+                case Metric.COSINE:
+                    return floor_of((1.0 - distances) * self.norms)
+                case Metric.EUCLIDEAN:
+                    return floor_of((self.norms**2 * (1 - 4e-15) - distances**2) / 2)
+                case Metric.DOT | Metric.MANHATTAN:
+                    return floor_of(-distances)
+                case Metric.HAMMING:
+                    return floor_of(0.5 - distances)
+
 
 class Block:
-    """Some records' vectors [rows, items] beside all queries. What several metrics need is worked out once."""
+    """Some records' vectors [rows, items] beside all queries; `there` [rows] says who has one. What several metrics
+    need is worked out once."""
 
-    def __init__(self, raw: Matrix, queries: Queries) -> None:
+    def __init__(self, raw: Matrix, queries: Queries, there: Mask | None = None) -> None:
         self.raw, self._queries, self._field = raw, queries, queries.field
+        self._there = np.ones(len(raw), np.bool_) if there is None else there
         # |fl(x·y) - x·y| <= n u |x| |y| for any order of summation (N. Higham, "Accuracy and Stability of Numerical
         # Algorithms", 3.1); eight more for the conversions and the few steps around it.
         self._gamma = 1.02 * (self._plain.shape[1] + 8) * _UNIT_ROUNDOFF
 
     @cached_property
-    def finite(self) -> npt.NDArray[np.bool_]:
-        """bool[rows]: which vectors hold finite numbers alone; the others are near to nothing."""
+    def usable(self) -> Mask:
         with np.errstate(all="ignore"):
-            finite: npt.NDArray[np.bool_] = np.isfinite(self._norms)
+            finite: Mask = np.isfinite(self._norms)
         for row in np.flatnonzero(~finite).tolist():  # or their squares overflowed
             finite[row] = bool(np.isfinite(_plain(self.raw[row : row + 1], self._field, np.float64)).all())
-        return finite
+        return finite & self._there
+
+    def distances(self, pairs: Pairs, metric: Metric) -> Floats:
+        return pair_distances(self._queries.raw, self.raw, pairs, self._field, metric)
 
     def nearness(self, metric: Metric) -> npt.NDArray[np.float32]:
-        """float32[queries, rows]: at least what `least_nearness` says of any distance greater than the pair's true one.
-
-        Infinite where float32 arithmetic cannot say. The array may be written to.
-        """
+        """As the protocol says; infinite where float32 arithmetic cannot say."""
         with np.errstate(all="ignore"):
             found = self._nearness(metric)
         if metric is not Metric.HAMMING:
@@ -174,24 +184,6 @@ class Block:
         return found
 
 
-def least_nearness(metric: Metric, distances: Floats, queries: Queries) -> npt.NDArray[np.float32]:
-    """float32[queries]: a pair that is truly nearer than the query's distance in `distances` is at least that near."""
-    with np.errstate(all="ignore"):
-        match metric:
-            case Metric.COSINE:
-                bound = (1.0 - distances) * queries.norms
-            case Metric.EUCLIDEAN:
-                bound = (queries.norms**2 * (1 - 4e-15) - distances**2) / 2
-            case Metric.DOT | Metric.MANHATTAN:
-                bound = -distances
-            case Metric.HAMMING:
-                bound = 0.5 - distances
-        least = np.nextafter(bound.astype(np.float32), np.float32(-np.inf))
-    # Minus infinity is left for pairs that are out of the question.
-    return np.nan_to_num(least, nan=_LOWEST, neginf=_LOWEST)
-
-
-_LOWEST = float(np.finfo(np.float32).min)
 _TABLE = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
@@ -202,9 +194,9 @@ def _ones(bits: Matrix) -> Matrix:
     return ones
 
 
-def _measurable(norms: Matrix, raw: Matrix) -> npt.NDArray[np.bool_]:
+def _measurable(norms: Matrix, raw: Matrix) -> Mask:
     """bool[rows]: whose norms are fit for float32 arithmetic. A norm of zero is one where it did not underflow."""
-    fit: npt.NDArray[np.bool_] = (norms > _TINY) & (norms < _HUGE)
+    fit: Mask = (norms > _TINY) & (norms < _HUGE)
     zero = np.flatnonzero(norms == 0.0)
     fit[zero] = ~raw[zero].any(axis=1)
     return fit
@@ -224,3 +216,37 @@ def _lengths(rows: Matrix) -> Matrix:
 def _dots(left: Matrix, right: Matrix) -> Matrix:
     products: Matrix = np.einsum("ij,ij->i", left, right)
     return products
+
+
+_FLOATS: Final = {DType.FLOAT16: np.float16, DType.FLOAT32: np.float32, DType.FLOAT64: np.float64}
+
+
+def as_dtype(vectors: Matrix, dtype: DType) -> Matrix:
+    """Floats as a store keeps them; everything else as it is."""
+    wanted = _FLOATS.get(dtype)
+    return vectors.astype(wanted, copy=False) if wanted is not None and vectors.dtype.kind == "f" else vectors
+
+
+class _Dense:
+    """One vector for each record."""
+
+    metrics: Final = frozenset(Metric)
+
+    def askable(self, column: pa.Array) -> Mask:
+        """A zero vector is none: cosine has no answer to it."""
+        matrix = dense_matrix(column)
+        fit: Mask = np.asarray(column.is_valid()) & matrix.any(axis=1)
+        return fit & np.isfinite(matrix).all(axis=1) if matrix.dtype.kind == "f" else fit
+
+    def vectors(self, column: pa.Array, rows: Sequence[int]) -> list[Matrix]:
+        matrix = dense_matrix(column)
+        return [matrix[row].copy() for row in rows]
+
+    def queries(self, vectors: Sequence[Any], field: VectorField) -> Queries:
+        return Queries(np.asarray(vectors) if len(vectors) else np.zeros((0, field.item_count)), field)
+
+    def query(self, vector: Matrix, field: VectorField) -> Query:
+        return Query(field.name, dense=as_dtype(vector, field.dtype))
+
+
+DENSE: Final = _Dense()
