@@ -124,6 +124,28 @@ def payload_column(ids: Sequence[str], values: Mapping[str, Sequence[Any]], obje
         raise
 
 
+def joined_payloads(ids: Sequence[str], objects: Sequence[Any], values: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """Payloads as exitramp wrote them with the columns beside them, by a user or for their types; null is no value.
+
+    A column that repeats a key of the payload, as one does that is to be indexed, adds nothing. Raises `DataInvalid`
+    naming the record where the two differ, or whose payload is no object.
+    """
+    rows = list(objects)
+    for row, (id_, held) in enumerate(zip(ids, objects, strict=True)):
+        if held is not None and not isinstance(held, dict):
+            raise DataInvalid(f"the payload of the record '{id_}' is no object but a {canonical.type_name(held)}")
+        more = {name: column[row] for name, column in values.items() if column[row] is not None}
+        for name in more.keys() & (held or {}).keys():
+            if held is not None and canonical.dumps(more[name]) != canonical.dumps(held[name]):
+                raise DataInvalid(
+                    f"the record '{id_}' has the key '{name}' in its payload, and something else in a column",
+                    hint="which of the two is meant? make them the same, or give the column another name",
+                )
+        if more:
+            rows[row] = {**(held or {}), **more}
+    return rows
+
+
 def plain_values(column: pa.Array) -> list[Any]:
     """The Python values of an Arrow column, exactly, as `canonical.dumps` takes them.
 

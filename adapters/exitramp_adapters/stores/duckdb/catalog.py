@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from exitramp.errors import DataInvalid
 from exitramp.records import Metric
-from exitramp_adapters.stores.duckdb.file import load_vss, vss_path
+from exitramp_adapters.stores.duckdb.file import load_vss, quoted, vss_path
 
 INDEX_KEY: Final = "duckdb"
 """The key in a spec's `index` under which a table's columns, indexes and comment stand."""
@@ -21,30 +22,40 @@ _HNSW: Final = re.compile(r"(?is)\sUSING HNSW \((\"(?:[^\"]|\"\")*\"|[^()]+)\)")
 HNSW_METRICS: Final = {"cosine": Metric.COSINE, "l2sq": Metric.EUCLIDEAN, "ip": Metric.DOT}
 
 
-def names_in(cursor: Any) -> dict[str, tuple[str, str, str, str]]:
-    """By name (`table`, or `schema.table` outside `main`) the schema, the kind, the comment and the SQL."""
+def names_in(cursor: Any) -> dict[str, tuple[str, str, str, str, str]]:
+    """By name (`table`, or `schema.table` outside `main`) the schema, the table, the kind, the comment and the SQL.
+
+    Where two would have one name, since a point stands in one of them, both have that of DuckDB: `"schema"."table"`.
+    """
     rows = cursor.execute(
         "SELECT schema_name, table_name, 'table', comment, sql FROM duckdb_tables()"
         " WHERE NOT internal AND NOT temporary AND database_name = current_database() UNION ALL "
         "SELECT schema_name, view_name, 'view', comment, sql FROM duckdb_views()"
         " WHERE NOT internal AND NOT temporary AND database_name = current_database()"
     ).fetchall()
+    plain = [name if schema == "main" else f"{schema}.{name}" for schema, name, *_ in rows]
+    twice = {name for name, count in Counter(plain).items() if count > 1}
     return {
-        name if schema == "main" else f"{schema}.{name}": (schema, kind, comment or "", sql or "")
-        for schema, name, kind, comment, sql in rows
+        f"{quoted(row[0])}.{quoted(row[1])}" if name in twice else name: (*row[:3], row[3] or "", row[4] or "")
+        for name, row in zip(plain, rows, strict=True)
     }
+
+
+def relation_in(cursor: Any, schema: str, table: str) -> str:
+    """What SQL calls it. The file is named too: DuckDB takes `art.t` in `art.duckdb` for ambiguous where both are."""
+    [[database]] = cursor.execute("SELECT current_database()").fetchall()
+    return ".".join(quoted(part) for part in (database, schema, table))
 
 
 def collection_names(cursor: Any) -> tuple[str, ...]:
     """Tables and views that hold vectors, or that exitramp made."""
     like = "data_type SIMILAR TO '(FLOAT|DOUBLE)\\[[0-9]+\\](\\[\\])?'"
     rows = cursor.execute(
-        "SELECT DISTINCT schema_name, table_name FROM duckdb_columns()"
-        f" WHERE {like} AND database_name = current_database()"
+        f"SELECT schema_name, table_name FROM duckdb_columns() WHERE {like} AND database_name = current_database()"
     ).fetchall()
-    holding = {name if schema == "main" else f"{schema}.{name}" for schema, name in rows}
+    holding = set(rows)
     found = names_in(cursor)
-    return tuple(sorted(name for name, told in found.items() if name in holding or note_in(told[2])[1] is not None))
+    return tuple(sorted(name for name, told in found.items() if told[:2] in holding or has_note(told[3])))
 
 
 def relation_of(collection: str) -> tuple[str, str]:
@@ -60,6 +71,10 @@ def columns_of(cursor: Any, relation: str) -> list[Any]:
     return columns
 
 
+def has_note(remark: str) -> bool:
+    return remark.rpartition("\n")[2].startswith(NOTE)
+
+
 def note_in(remark: str) -> tuple[str, dict[str, Any] | None]:
     """What a user wrote in a comment, and the note in its last line."""
     before, _, last = remark.rpartition("\n")
@@ -68,7 +83,9 @@ def note_in(remark: str) -> tuple[str, dict[str, Any] | None]:
     try:
         note = json.loads(last.removeprefix(NOTE))
     except ValueError as error:
-        raise DataInvalid("the note of exitramp in a table's comment is no JSON") from error
+        raise DataInvalid("the note of exitramp in its comment is no JSON") from error
+    if not isinstance(note, dict):
+        raise DataInvalid("the note of exitramp in its comment is no JSON object")
     return before, note
 
 

@@ -83,10 +83,11 @@ def selected(name: str, kind: Any) -> str:
     return quoted(name) if read == str(kind) else f"CAST({quoted(name)} AS {read})"
 
 
-def values_of(column: pa.Array, kind: Any, where: str) -> list[Any]:
+def values_of(column: pa.Array, kind: Any, where: str, ids: pa.Array) -> list[Any]:
     """The Python values of a column read by `selected`, as `canonical.dumps` takes them.
 
-    Raises `DataInvalid` naming the column that holds an infinite date, or one beyond the years 1 to 9999.
+    Raises `DataInvalid` naming the column that holds an infinite date, one beyond the years 1 to 9999 or 24:00, and the
+    record whose JSON is none of ours.
     """
     try:
         values = plain_values(column)
@@ -94,7 +95,15 @@ def values_of(column: pa.Array, kind: Any, where: str) -> list[Any]:
         hint = f"read a view of the table in which it is text: CAST({where} AS VARCHAR)"
         raise DataInvalid(f"the column '{where}' holds {error.message}", hint=hint) from error
     restore = _restorer(kind)
-    return values if restore is None else [None if value is None else restore(value) for value in values]
+    if restore is None:
+        return values
+    row = 0
+    try:
+        for row, value in enumerate(values):
+            values[row] = None if value is None else restore(value)
+    except DataInvalid as error:
+        raise DataInvalid(f"the record '{ids[row]}' has in '{where}' {error.message}", hint=error.hint) from error
+    return values
 
 
 def _restorer(kind: Any) -> Callable[[Any], Any] | None:

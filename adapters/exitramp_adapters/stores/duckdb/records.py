@@ -15,7 +15,7 @@ from exitramp import canonical
 from exitramp.arrow import dense_array, dense_matrix, stream_schema, vector_type
 from exitramp.errors import DataInvalid
 from exitramp.payloads import canonical_objects, decoded_payloads, payload_array
-from exitramp.ports.tables import payload_column
+from exitramp.ports.tables import joined_payloads, payload_column
 from exitramp.records import RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores.duckdb.column_types import arrow_array, fits, is_json, selected, values_of
 from exitramp_adapters.stores.duckdb.file import quoted
@@ -58,7 +58,7 @@ def batch_of(rows: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     columns += [documents.cast(pa.string())] if table.spec.has_documents else []
     texts = others[len(roles.vectors) :]
     values = {
-        name: values_of(column, table.types[name], name) for name, column in zip(roles.values, texts, strict=True)
+        name: values_of(column, table.types[name], name, ids) for name, column in zip(roles.values, texts, strict=True)
     }
     if has_hash(table) and pc.all(untouched).as_py() is not False:
         columns.append(payloads)
@@ -78,20 +78,14 @@ def _payloads(ids: pa.Array, payloads: pa.Array, values: dict[str, list[Any]], t
         is_text = is_json(kind) or kind.id == "varchar"
         if is_text and not values:
             return _canonical(ids, payloads)
-        objects = _parsed(ids, payloads) if is_text else values_of(payloads, kind, roles.payload)
+        objects = _parsed(ids, payloads) if is_text else values_of(payloads, kind, roles.payload, ids)
     return payload_column(ids.to_pylist(), values, objects).cast(pa.string())
 
 
 def _own_payloads(ids: pa.Array, payloads: pa.Array, values: dict[str, list[Any]]) -> pa.Array:
     """The canonical texts. What exitramp wrote is one already, but for integers beyond 2^53 and what a column holds."""
     if values:
-        rows = _parsed(ids, payloads)
-        for name, column in values.items():
-            rows = [
-                held if value is None else {**(held or {}), name: value}
-                for held, value in zip(rows, column, strict=True)
-            ]
-        return payload_array([_object(held, id_) for held, id_ in zip(rows, ids.to_pylist(), strict=True)])
+        return payload_array(joined_payloads(ids.to_pylist(), _parsed(ids, payloads), values))
     return _canonical(ids, payloads)
 
 
@@ -111,12 +105,6 @@ def _parse(text: str, id_: str) -> Any:
         return canonical.parse(text)
     except DataInvalid as error:
         raise DataInvalid(f"the payload of the record '{id_}' is {error.message}") from error
-
-
-def _object(held: Any, id_: str) -> Any:
-    if held is not None and not isinstance(held, dict):
-        raise DataInvalid(f"the payload of the record '{id_}' is no object but a {canonical.type_name(held)}")
-    return held
 
 
 def _vectors(column: pa.Array, wanted: VectorField, ids: pa.Array) -> pa.Array:
@@ -197,7 +185,7 @@ def written(batch: pa.RecordBatch, table: Table) -> tuple[pa.Table, str]:
     if roles.document is not None:
         columns[roles.document] = batch.column("document")
     payloads = batch.column("payload")
-    if roles.values:
+    if set(roles.values) - table.added:
         payloads = _split(payloads, table, columns)
     columns[str(roles.payload)] = pc.replace_substring_regex(payloads, _TAGGED_INTEGER, r"\1")
     if HASH in table.types:
@@ -217,6 +205,8 @@ def _split(payloads: pa.Array, table: Table, columns: dict[str, pa.Array]) -> pa
     """Put into `columns` what fits into them; the texts of the rest. A null that is there stays in the text."""
     rows = decoded_payloads(payloads)
     for name in table.roles.values:
+        if name in table.added:
+            continue
         kind = table.types[name]
         taken: list[Any] = [None] * len(rows)
         for row, held in enumerate(rows):

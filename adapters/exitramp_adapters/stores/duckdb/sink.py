@@ -20,7 +20,7 @@ from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.ports.index_settings import hnsw_of
 from exitramp.ports.tables import Roles
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
-from exitramp_adapters.stores.duckdb.catalog import HNSW_METRICS, INDEX_KEY, names_in, relation_of
+from exitramp_adapters.stores.duckdb.catalog import HNSW_METRICS, INDEX_KEY, names_in, relation_in, relation_of
 from exitramp_adapters.stores.duckdb.column_types import can_be_written
 from exitramp_adapters.stores.duckdb.file import close_quietly, load_vss, quoted, sdk, translated
 from exitramp_adapters.stores.duckdb.limits import BATCH_ROWS, INDEXED_LIMITS, LIMITS
@@ -74,7 +74,7 @@ class DuckSink:
     def _make(self, cursor: Any, spec: CollectionSpec, origin: Origin) -> None:
         roles, types = _layout_for(spec)
         schema, table = relation_of(self._store.address.require_collection())
-        relation = f"{quoted(schema)}.{quoted(table)}"
+        relation = relation_in(cursor, schema, table)
         comment = str(spec.index.get(INDEX_KEY, {}).get("metadata", {}).get("comment", ""))
         columns = ", ".join(f"{quoted(column)} {kind}" for column, kind in types.items())
         cursor.execute("BEGIN")

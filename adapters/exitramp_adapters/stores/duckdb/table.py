@@ -29,6 +29,7 @@ from exitramp_adapters.stores.duckdb.catalog import (
     names_in,
     note_in,
     primary_key,
+    relation_in,
 )
 from exitramp_adapters.stores.duckdb.column_types import is_json, is_text, is_textual
 from exitramp_adapters.stores.duckdb.file import quoted
@@ -61,7 +62,8 @@ class Table:
     """A table or view, found. `roles` says what its columns are, `types` their types by name.
 
     collated: whether its texts may be ordered by other rules than their bytes. hnsw: the columns that have such an
-    index, with what the extension tells of it. comment: what its user wrote.
+    index, with what the extension tells of it. comment: what its user wrote. added: columns that somebody gave a table
+    of exitramp's own: they are read, and not written.
     """
 
     spec: CollectionSpec
@@ -74,6 +76,7 @@ class Table:
     origin: Origin | None
     comment: str
     hnsw: Mapping[str, Mapping[str, Any]] = field(hash=False)
+    added: frozenset[str] = frozenset()
 
     def key(self, role: str) -> str:
         """The SQL of the id or the namespace, to be compared and ordered by its bytes."""
@@ -112,27 +115,36 @@ def find(cursor: Any, address: Address) -> Table:
         alike = [each for each in found if each.lower() == name.lower()]
         shown = ", ".join(f"'{each}'" for each in sorted(found)[:20]) or "none"
         hint = f"it is written '{alike[0]}'" if alike else f"the tables there are: {shown}"
+        spelt = [quoted_name for quoted_name, told in found.items() if name in (told[1], f"{told[0]}.{told[1]}")]
+        if len(spelt) > 1:
+            raise UsageError(f"{address}: {name!r} is the name of two tables", hint=f"write {' or '.join(spelt)}")
         raise CollectionMissing(f"{address}: there is no table {name!r}", hint=hint)
-    schema, kind, remark, sql = found[name]
-    table = name if schema == "main" else name.removeprefix(f"{schema}.")
-    relation = f"{quoted(schema)}.{quoted(table)}"
+    schema, table, kind, remark, sql = found[name]
+    relation = relation_in(cursor, schema, table)
     types = {column[0]: column[1] for column in columns_of(cursor, relation)}
-    comment, note = note_in(remark)
+    try:
+        comment, note = note_in(remark)
+    except DataInvalid as error:
+        raise DataInvalid(f"{address}: {error.message}", hint="COMMENT ON TABLE … IS … mends it") from error
     if note is not None and note.get("format") != FORMAT:
         raise FormatUnknown(f"{address}: the note on {name!r} is of a format that this program does not know")
     indexes = indexes_of(cursor, schema, table)
     hnsw = hnsw_of(cursor, schema, table, indexes, str(address))
     is_own = note is not None and "id" in note
+    added: tuple[str, ...] = ()
     if note is not None and is_own:
         address.only_options("index")
         roles, id_kind = _own_roles(address, note, types)
+        known = {roles.id, roles.namespace, roles.document, roles.payload, *roles.vectors, *roles.values, HASH}
+        added = tuple(column for column in types if column not in known)
+        roles = replace(roles, values=(*roles.values, *added))
     else:
         address.only_options("index", "metric", *OPTIONS)
         roles = _foreign_roles(cursor, address, (schema, table), types, (note or {}).get("metrics", {}), hnsw)
         id_kind = _id_kind(address, roles.id, types[roles.id])
     told: dict[str, Any] = {
         "columns": {column: str(held) for column, held in types.items() if not is_own or column in roles.values},
-        "values": list(roles.values),
+        "values": [name for name in roles.values if name not in added],
         "primary_key": primary_key(cursor, schema, table),
         "indexes": indexes,
         "hnsw": {column: dict(about) for column, about in hnsw.items()},
@@ -157,6 +169,7 @@ def find(cursor: Any, address: Address) -> Table:
         Origin.from_json(note["origin"]) if note and note.get("origin") else None,
         comment,
         hnsw,
+        frozenset(added),
     )
 
 
@@ -258,7 +271,7 @@ def type_of(wanted: VectorField) -> str:
 
 def _of_lists(cursor: Any, address: Address, at: tuple[str, str], name: str, kind: Any) -> VectorField:
     """A column of lists whose lengths are all one. Raises `DataInvalid` where they differ."""
-    relation = ".".join(quoted(part) for part in at)
+    relation = relation_in(cursor, *at)
     lengths = f"min(len({quoted(name)})), max(len({quoted(name)}))"
     [[least, most]] = cursor.execute(f"SELECT {lengths} FROM {relation}").fetchall()
     if not least or least != most:

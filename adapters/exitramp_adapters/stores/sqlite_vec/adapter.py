@@ -234,9 +234,12 @@ class SqliteVecSearch:
             sure: list[int] = []
         else:
             head = f"SELECT t.rowid FROM {found.source} WHERE "
-            sure_sql = f"{head} NOT ({condition.doubt}) AND {condition.sql}"
+            # A value in a column that somebody added is a key of the payload as well.
+            beside = "".join(f" OR {found.columns[name]} IS NOT NULL" for name in found.roles.values)
+            doubt = f"({condition.doubt}{beside})"
+            sure_sql = f"{head} NOT {doubt} AND {condition.sql}"
             sure = [row[0] for row in connection.execute(sure_sql, (*condition.doubt_values, *condition.values))]
-            doubtful = [row[0] for row in connection.execute(head + condition.doubt, condition.doubt_values)]
+            doubtful = [row[0] for row in connection.execute(head + doubt, condition.doubt_values)]
         doubtful.sort()
         for start in range(0, len(doubtful), PAGE_ROWS):
             part = doubtful[start : start + PAGE_ROWS]

@@ -15,7 +15,7 @@ whose distance is NaN spoils the merge in which vec0 finds the nearest: others a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -114,8 +114,13 @@ def about_own(connection: Any, tables: Mapping[str, Any]) -> dict[str, dict[str,
 
 
 def own_collection(
-    address: Address, name: str, about: Mapping[str, Any], tables: Mapping[str, tuple[str, str]]
+    address: Address, name: str, about: Mapping[str, Any], tables: Mapping[str, tuple[str, str]], names: Sequence[str]
 ) -> Collection:
+    """`names`: the columns that the table of the records has now.
+
+    One that the collection has no use for, since somebody added it or wrote documents where there were none, is a key
+    of the payload in every row in which it is not null.
+    """
     address.only_options()
     spec = CollectionSpec.from_json(about["spec"])
     parts = []
@@ -128,19 +133,24 @@ def own_collection(
         made = replace(told, dtype=column.dtype, dimensions=column.dimensions, metric=column.metric)
         parts.append(Part(made, table, column.name, stored_as(made), 0, vec0.chunk_rows))
     index = {INDEX_KEY: {"chunk_size": parts[0].chunk_rows}} if parts else {}
-    columns = {each: f't."{each}"' for each in ("id", "namespace", "document", "payload")}
+    columns = {each: f"t.{quoted(each)}" for each in names}
+    roles = Roles(
+        "id",
+        "namespace" if spec.has_namespaces else None,
+        "document" if spec.has_documents else None,
+        "payload",
+    )
+    known = {roles.id, roles.namespace, roles.document, roles.payload}
+    if not known - {None} <= columns.keys():
+        raise DataInvalid(f"{address}: the table {name!r} has lost a column: it had {', '.join(map(str, known))}")
+    roles = replace(roles, values=tuple(each for each in names if each not in known))
     return Collection(
         replace(spec, name=name, vectors=tuple(part.field for part in parts), index=index),
         name,
         f"{quoted(name)} t",
         "t.rowid",
         columns,
-        Roles(
-            "id",
-            "namespace" if spec.has_namespaces else None,
-            "document" if spec.has_documents else None,
-            "payload",
-        ),
+        roles,
         tuple(parts),
         None if about["origin"] is None else Origin.from_json(about["origin"]),
         is_own=True,

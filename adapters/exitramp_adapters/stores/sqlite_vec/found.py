@@ -51,7 +51,9 @@ def find(connection: Any, address: Address) -> Collection:
         raise CollectionMissing(f"{address}: there is no table {name!r}", hint=hint)
     about = about_own(connection, tables).get(name)
     if about is not None:
-        return own_collection(address, name, about, tables)
+        # What is reckoned from the payload is no more than it, and is not read twice.
+        told = [row[1] for row in connection.execute(f"PRAGMA table_xinfo({quoted(name)})") if not row[6]]
+        return own_collection(address, name, about, tables, [each for each in told if each != "rowid"])
     kind, sql = tables[name]
     vec0 = parse_vec0(name, sql)
     if vec0 is not None:

@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from exitramp.arrow import dense_array, stream_schema
 from exitramp.errors import DataInvalid, StoreProtocolError
-from exitramp.ports.tables import payload_column
+from exitramp.payloads import payload_array
+from exitramp.ports.tables import joined_payloads, payload_column
 from exitramp.records import DType, IdKind, RecordKey
 from exitramp_adapters.stores.sqlite_vec.collection import Collection, Part
 from exitramp_adapters.stores.sqlite_vec.database import quoted
@@ -143,15 +144,19 @@ class Rows:
         found, names = self.found, self._names()
         roles = found.roles
         texts = None if roles.payload is None else columns[2 + names.index(roles.payload)]
-        if texts is not None and not roles.values:
+        beside = {name: columns[2 + names.index(name)] for name in roles.values}
+        if found.is_own:
+            beside = {name: column for name, column in beside.items() if column.count(None) < len(column)}
+        if texts is not None and not beside:
             return payload_texts(texts, ids)
         values: dict[str, Sequence[Any]] = {}
-        for name in roles.values:
-            column = columns[2 + names.index(name)]
+        for name, column in beside.items():
             values[name] = (
                 [None if each is None else bool(each) for each in column] if name in found.booleans else column
             )
         objects = None if texts is None else [parsed(text, id_) for text, id_ in zip(texts, ids, strict=True)]
+        if found.is_own and objects is not None:
+            return payload_array(joined_payloads(ids, objects, values))
         return payload_column(ids, values, objects)
 
     def column(self, connection: Any, part: Part, rowids: npt.NDArray[np.int64]) -> tuple[Matrix, Mask]:
