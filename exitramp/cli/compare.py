@@ -11,6 +11,7 @@ import click
 
 from exitramp.cli import output
 from exitramp.cli.options import (
+    NumberRange,
     choice_of,
     choice_options,
     consent_option,
@@ -67,7 +68,7 @@ PROPOSED_FILTERS = 3
 @click.option("--queries", type=click.IntRange(min=1), default=200, show_default=True, help="Queries to ask.")
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
 @click.option(
-    "--recall-floor", type=click.FloatRange(0, 1), default=0.95, show_default=True, help="Recall that B must reach."
+    "--recall-floor", type=NumberRange(0, 1), default=0.95, show_default=True, help="Recall that B must reach."
 )
 @click.option(
     "--where",

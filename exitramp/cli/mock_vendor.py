@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from exitramp.cli import output
-from exitramp.cli.options import json_option
+from exitramp.cli.options import NumberRange, json_option
 from exitramp.errors import ConfigError, ExitCode
 
 
@@ -34,7 +34,7 @@ from exitramp.errors import ConfigError, ExitCode
 )
 @click.option(
     "--for-seconds",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=None,
     metavar="SECONDS",
     help="Stop by itself after that long.  [default: on Ctrl-C]",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -23,13 +24,26 @@ def _stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     return lambda function: reduce(lambda found, decorator: decorator(found), reversed(decorators), function)
 
 
+class NumberRange(click.FloatRange):
+    """Numbers within bounds, of which NaN is none: it is neither below nor above any. Nor is a number beyond
+    `GREATEST`, which no clock knows."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number) or number > GREATEST:
+            self.fail(f"{value} is no number up to {GREATEST:,.0f}.", param, ctx)
+        return number
+
+
+GREATEST = 1_000_000.0
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 store_options = _stack(
     click.option(
         "--timeout",
         "timeout_seconds",
-        type=click.FloatRange(min=0.1),
+        type=NumberRange(min=0.1),
         default=30.0,
         show_default=True,
         metavar="SECONDS",
@@ -44,7 +58,7 @@ store_options = _stack(
     ),
     click.option(
         "--rate",
-        type=click.FloatRange(min=0.01),
+        type=NumberRange(min=0.01),
         default=None,
         metavar="N",
         help="At most N calls a second to each store.",
@@ -131,11 +145,11 @@ reading_limits = _stack(
         help="Stop before the vendor's units of reading exceed this.",
     ),
     click.option(
-        "--max-usd", type=click.FloatRange(min=0.0), default=None, metavar="USD",
+        "--max-usd", type=NumberRange(min=0.0), default=None, metavar="USD",
         help="Stop before reading costs more, at the price that the plan names.",
     ),
     click.option(
-        "--max-minutes", type=click.FloatRange(min=0.0), default=None, metavar="N",
+        "--max-minutes", type=NumberRange(min=0.0), default=None, metavar="N",
         help="Stop before reading takes longer.",
     ),
 )  # fmt: skip
