@@ -15,6 +15,7 @@ from exitramp.errors import DataInvalid
 from exitramp.ports import Partition
 from exitramp.registry import open_store
 from exitramp.testing.rows import Row, rows_from_batch
+from exitramp_adapters.stores.files import formats
 
 SAID = "?id=id&metric=euclidean&vectors=v"
 
@@ -139,3 +140,34 @@ def test_a_text_that_its_type_would_change_is_refused(tmp_path: Path, kind: str,
     path = lines(tmp_path / "x.jsonl", json.dumps({"id": "a", "v": [1, 2], "t": text}))
     with pytest.raises(DataInvalid, match="row 1, 't': it is not of the type that"):
         read(path, f"{SAID}&types=t:{kind}")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('id,v,t\na,"[1,2]","open\nb,"[1,2]",x\n', 2),
+        ('id,v,t\na,"[1,2]",x\nb,"[1,2]","cut', 3),
+        ('id,v,t\na,"[1,2]",x\nb,"[1,2]","one" two\n', 3),
+        ('id,v,t\na,"[1,2]","with \\" in it"\n', 2),
+    ],
+)
+def test_a_quote_out_of_its_place_swallows_no_rows(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(DataInvalid, match=f"line {line} has a quote out of its place"):
+        read(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("size", [7, 11, 16, 1000])
+def test_quotes_in_their_place_are_taken_however_a_file_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    (tmp_path / "x.csv").write_bytes(
+        b'\xef\xbb\xbfid,v,t\r\n"a","[1,2]","say ""hi"""\r\nb,"[1,2]",""\r\nc,"[1,2]",5" pipe\r\n'
+    )
+    assert [row.payload for row in read(tmp_path / "x.csv")] == [{"t": 'say "hi"'}, {"t": ""}, {"t": '5" pipe'}]
+    called = []
+    monkeypatch.setattr(formats, "_BLOCK_BYTES", size)
+    monkeypatch.setattr(formats.CsvRows, "_require_strict", lambda self: called.append(self))
+    (tmp_path / "y.csv").write_bytes(b'id,v,t\r\n"a","[1,2]","say ""hi"""\r\nb,"[1,2]",""\r\nc,"[1,2]",\r\n')
+    formats.CsvRows(tmp_path / "y.csv")._require_quotes()
+    assert called == []
