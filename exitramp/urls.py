@@ -185,7 +185,11 @@ def same_place(one: Address, other: Address) -> bool:
     served = []
     for each in (one, other):
         host = "localhost" if each.host in {"127.0.0.1", "::1"} else each.host
-        options = {name: value for name, value in each.options.items() if name not in ("metric", "search") and not _names_secret(name)}
+        options = {
+            name: value
+            for name, value in each.options.items()
+            if name not in ("metric", "search") and not _names_secret(name)
+        }
         served.append((host, each.port, urlsplit(each.location).path.rstrip("/"), options))
     return served[0] == served[1]
 
