@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import qdrant_edge as engine
 
+from exitramp.arrow import stream_schema, vector_type
 from exitramp.errors import (
     AddressError,
     CollectionExists,
@@ -287,3 +289,21 @@ def test_a_folder_of_the_clients_local_mode_is_called_what_it_is(tmp_path: Path)
             store.sink().create(PLAIN, ORIGIN)
         assert "local mode" in (refused.value.hint or "")
     assert sorted(path.name for path in (tmp_path / "local").rglob("*")) == before
+
+
+def test_vectors_at_any_byte_of_memory_are_taken(db: Path) -> None:
+    """As they stand in another store's answer, whose bytes are not copied."""
+    [field] = PLAIN.vectors
+    numbers = pa.py_buffer(b"?" + VECTOR.tobytes() * 2).slice(1)
+    inner = pa.Array.from_buffers(pa.float32(), 4, [None, numbers])
+    column = pa.FixedSizeListArray.from_arrays(inner, type=vector_type(field))
+    columns = [pa.array(["1", "2"]), pa.nulls(2, pa.string()), column]
+    with opened(db) as store:
+        sink = store.sink()
+        sink.create(PLAIN, ORIGIN)
+        sink.upsert(pa.RecordBatch.from_arrays(columns, schema=stream_schema(PLAIN)))
+        sink.flush()
+    with opened(db) as store:
+        pages = store.source().scan(Partition(), batch_rows=10)
+        found = [each.vectors["vector"].tolist() for page in pages for each in rows_from_batch(page.batch, PLAIN)]
+    assert found == [[1.0, 2.0], [1.0, 2.0]]

@@ -120,7 +120,8 @@ def edge_vector(value: Any) -> Any:
     import qdrant_edge as engine
 
     if isinstance(value, np.ndarray):
-        numbers: Any = value
+        # What comes out of an answer of another store may stand at any byte, and the engine takes no such memory.
+        numbers: Any = value if value.flags.aligned else value.copy()
         return memoryview(numbers) if value.ndim == 1 else value.tolist()
     if isinstance(value, tuple):
         return engine.SparseVector(value[0].tolist(), value[1].tolist())
