@@ -181,6 +181,7 @@ def test_several_vectors_and_sparse_ones_are_read_and_searched(harness: LiteHarn
     store = open_store(harness.address("wide"))
     sparse = Query("words", sparse=(np.array([3], np.uint32), np.array([1.0], np.float32)))
     assert store.search().search(sparse, k=1).keys == (RecordKey("k3"),)
+    assert store.search().search(sparse, k=5).keys == (RecordKey("k3"),), "the others have nothing in common with it"
     assert store.search().search(Query("two", dense=np.array([1, 0], np.float32)), k=2).keys[0].id == "k4"
     assert set(store.search().search_options()) == {"ef"}
     with pytest.raises(UsageError, match="nprobe"):

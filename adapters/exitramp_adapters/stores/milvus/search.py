@@ -160,8 +160,11 @@ class _Asked:
             wanted = min(MOST_ROWS, wanted * 8)
 
     def _has_all(self, expression: str, found: int) -> bool:
-        """Whether so many are all that pass the expression: an index's walk may end before it has met them."""
-        if self._index.get("index_type") in _FLAT:
+        """Whether so many are all that pass the expression: an index's walk may end before it has met them.
+
+        An index of sparse vectors names those that share an index with the query, and those are all that it has.
+        """
+        if self._index.get("index_type") in _FLAT or self._vector.kind is VectorKind.SPARSE:
             return True
         return found >= count(self._store, expression)
 
