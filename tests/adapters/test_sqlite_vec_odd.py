@@ -63,3 +63,19 @@ def test_an_added_column_that_says_something_else_than_the_payload_is_refused(tm
 def test_a_column_that_repeats_a_key_of_the_payload_adds_nothing(tmp_path: Path) -> None:
     address = written(tmp_path / "x.db", "ALTER TABLE c ADD COLUMN n INTEGER", "UPDATE c SET n = payload ->> '$.n'")
     assert [row.payload for row in read(address)] == [{"n": 0}, {"n": 1}]
+
+
+def test_a_file_tells_its_collections_without_one_being_named(tmp_path: Path) -> None:
+    address = written(tmp_path / "x.db").removesuffix("#c")
+    identity = open_store(address).source().identity()
+    assert (identity.collections, identity.findings) == (("c",), ())
+
+
+@pytest.mark.parametrize("text", ["[1, null]", "[true, 2]", '["1", 2]', "[1e400, 2]", "[1e39, 2]", "5", '{"a": 1}'])
+def test_json_that_is_no_vector_is_refused_by_its_record(tmp_path: Path, text: str) -> None:
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.execute("CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT)")
+        connection.execute("INSERT INTO t VALUES ('a', '[1, 2]'), ('b', ?)", (text,))
+    connection.close()
+    with pytest.raises(DataInvalid, match="the record 'b' holds no vector of 2 dimensions in 'v'"):
+        read(f"sqlite-vec:{tmp_path / 'x.db'}?vectors=v:json&metric=cosine#t")

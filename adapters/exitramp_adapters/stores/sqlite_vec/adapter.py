@@ -35,7 +35,7 @@ from exitramp.ports import (
     read_cursor,
 )
 from exitramp.ports.places import require_page_rows
-from exitramp.records import CollectionSpec, DType, RecordKey
+from exitramp.records import CollectionSpec, DType, Finding, RecordKey
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores.sqlite_vec.collection import Part
 from exitramp_adapters.stores.sqlite_vec.database import Database, quoted, versions
@@ -98,10 +98,12 @@ class SqliteVecSource:
             return StoreIdentity("sqlite-vec", address, extension, both)
         with self._store.database.read() as connection:
             names = collection_names(connection)
-            try:
-                findings = find(connection, self._store.address).findings
-            except CollectionMissing:
-                findings = ()
+            findings: tuple[Finding, ...] = ()
+            if self._store.address.collection is not None:
+                try:
+                    findings = find(connection, self._store.address).findings
+                except CollectionMissing:
+                    findings = ()
         may_write = self._store.database.may_write
         return StoreIdentity("sqlite-vec", address, extension, both, may_write, collections=names, findings=findings)
 

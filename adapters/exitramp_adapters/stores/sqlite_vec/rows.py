@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from exitramp import canonical
 from exitramp.arrow import dense_array, stream_schema
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.payloads import payload_array
@@ -274,8 +275,11 @@ def _numbers(value: Any, part: Part, dtype: np.dtype[Any], id_: str) -> Matrix:
             if isinstance(value, bytes) and len(value) == part.field.item_count * dtype.itemsize:
                 return np.frombuffer(value, dtype)
         elif isinstance(value, str):
+            told = json.loads(value, parse_float=canonical.finite)
+            if not set(map(type, told)) <= {int, float}:  # numpy makes NaN of null, 1 of true and of "1"
+                raise TypeError(value)
             with np.errstate(over="raise"):
-                found = np.array(json.loads(value), np.float64).astype(dtype)
+                found = np.array(told, np.float64).astype(dtype)
             if found.shape == (part.field.item_count,):
                 return np.asarray(found)
     except (ValueError, TypeError, ArithmeticError):
