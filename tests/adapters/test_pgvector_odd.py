@@ -9,6 +9,7 @@ import pytest
 from exitramp.errors import DataInvalid
 from exitramp.ports import Origin, Partition
 from exitramp.registry import open_store
+from exitramp.testing import Row, batch_from_rows
 from tests.adapters.pgvector_harness import PgvectorHarness, served
 from tests.adapters.test_pgvector_foreign import address, make, read, refused
 
@@ -63,13 +64,41 @@ def test_a_day_in_a_year_of_seven_digits_goes_back_into_its_column(harness: Pgve
         "CREATE TABLE late (id int PRIMARY KEY, day date, v vector(2))",
         "INSERT INTO late VALUES (1, '5874897-12-31', '[1,2]')",
     )
-    source, target = open_store(address(harness, "late", metric="dot")), open_store(address(harness, "late_too"))
+    copied(harness, "late", "late_too")
+    with harness.connection() as connection:
+        assert connection.execute("SELECT day::text FROM late_too").fetchall() == [("5874897-12-31",)]
+
+
+def test_a_table_of_ids_and_vectors_alone_comes_back_without_payloads(harness: PgvectorHarness) -> None:
+    make(
+        harness,
+        "CREATE TABLE bare (id int PRIMARY KEY, v vector(2))",
+        "INSERT INTO bare VALUES (1, '[1,2]'), (2, '[3,4]')",
+    )
+    copied(harness, "bare", "bare_too", Row("3", payload={}), Row("4", payload={"a": 1}))
+    make(harness, "INSERT INTO bare_too (id, v) VALUES (5, '[1,2]')")
+    _, rows, _ = read(address(harness, "bare_too"))
+    assert [(row.id, row.payload) for row in rows] == [
+        ("1", None),
+        ("2", None),
+        ("3", {}),
+        ("4", {"a": 1}),
+        ("5", None),
+    ]
+    with harness.connection() as connection:
+        kept = connection.execute("SELECT id FROM bare_too WHERE _exitramp IS NOT NULL ORDER BY id").fetchall()
+    assert kept == [(3,), (4,)]
+
+
+def copied(harness: PgvectorHarness, table: str, other: str, *more: Row) -> None:
+    source, target = open_store(address(harness, table, metric="dot")), open_store(address(harness, other))
     reader, sink = source.source(), target.sink()
     sink.create(reader.describe(), Origin(reader.describe(), "test"))
     for page in reader.scan(Partition(), batch_rows=10):
         sink.upsert(page.batch)
+    spec = reader.describe()
+    if more:
+        sink.upsert(batch_from_rows(more, spec))
     sink.flush()
     source.close()
     target.close()
-    with harness.connection() as connection:
-        assert connection.execute("SELECT day::text FROM late_too").fetchall() == [("5874897-12-31",)]

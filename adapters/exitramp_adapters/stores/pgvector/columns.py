@@ -169,6 +169,8 @@ def _value_columns(
             rest.append(None if payload is None else others)
         if extras:
             _note_rest(extras[row], more, missing, absent=payload is None and bool(known))
+            if payload == {} and not known and shape.payload is None:
+                extras[row]["empty"] = True
         elif more or missing:
             raise _no_room(shape, ids[row], more, missing)
     columns = [Out(shape.table.column(name), wire.framed(found), as_text=True) for name, found in cells.items()]

@@ -354,5 +354,7 @@ def _merged(
                 payload.pop(name, None)
         more = json_form.join(extra.get("more", {}), extra.get("mt"))
         payload |= {name: value for name, value in more.items() if payload.get(name) is None}
-        found.append(None if extra.get("none") and not payload else payload)
+        # Where no column could hold a payload there is none, as in the table that it was made after.
+        is_none = "none" in extra if names or objects is not None else "empty" not in extra
+        found.append(None if is_none and not payload else payload)
     return found
