@@ -40,7 +40,15 @@ from exitramp_adapters.stores.milvus.columns import batch_of
 from exitramp_adapters.stores.milvus.schema import META, OPTIONS, REST, Collection, find, pairs
 from exitramp_adapters.stores.milvus.search import MilvusSearch
 from exitramp_adapters.stores.milvus.sink import MilvusSink, version_of
-from exitramp_adapters.stores.milvus.wait import LEAST_KEY, STRONG, count, key_list, key_literal, load
+from exitramp_adapters.stores.milvus.wait import (
+    LEAST_KEY,
+    STRONG,
+    count,
+    key_list,
+    key_literal,
+    load,
+    require_whole,
+)
 
 # A server's answer holds 64 MB at most.
 _PAGE_BYTES: Final = 24 << 20
@@ -114,9 +122,11 @@ class MilvusSource:
     def count(self) -> int:
         """Strictly of now. A key that was inserted twice, which Milvus allows, counts twice."""
         try:
+            require_whole(self._store)
             return count(self._store)
         except NotLoaded:
             self._store.collection()
+            require_whole(self._store)
             return count(self._store)
 
     def partitions(self, wanted: int) -> Sequence[Partition]:
@@ -140,6 +150,7 @@ class MilvusSource:
     def scan(self, partition: Partition, *, batch_rows: int, after: Cursor | None = None) -> Iterator[Page]:
         require_page_rows(batch_rows)
         collection = self._store.collection()
+        require_whole(self._store)
         token = json.loads(partition.token) if partition.token else {}
         behind = {} if after is None else read_cursor(after)
         names: list[str | None] = [None]
@@ -318,6 +329,7 @@ LITE: Final = StoreAdapter(
     open=_open,
     extra="milvus",
     requires=("pymilvus", "milvus_lite"),
+    metric=True,
     opening="its engine writes its log of what is in memory into data files when it is closed, and builds indexes",
 )
 HTTP: Final = StoreAdapter(
@@ -327,4 +339,5 @@ HTTP: Final = StoreAdapter(
     open=_open,
     extra="milvus",
     requires=("pymilvus",),
+    metric=True,
 )

@@ -48,8 +48,8 @@ def batch_of(
     return pa.RecordBatch.from_arrays([made[name] for name in schema.names], schema=schema)
 
 
-def values_of(column: Any, field: Any, count: int) -> list[Any]:
-    """The values of a scalar field, None where it is null."""
+def values_of(column: Any, field: Any, ids: Sequence[str]) -> list[Any]:
+    """The values of a scalar field, None where it is null. Raises `DataInvalid` naming a record whose JSON is none."""
     kind = field.data_type
     scalars = column.scalars
     values: list[Any]
@@ -61,20 +61,29 @@ def values_of(column: Any, field: Any, count: int) -> list[Any]:
     else:
         values = list(getattr(scalars, SLOTS[kind]).data)
     valid = list(column.valid_data)
-    if valid and len(values) < count:  # only those that are there were sent
+    if valid and len(values) < len(ids):  # only those that are there were sent
         there = iter(values)
         values = [next(there) if each else None for each in valid]
     elif valid:
         values = [value if each else None for value, each in zip(values, valid, strict=True)]
     if kind == Kind.JSON:
-        return [None if value is None else canonical.parse(bytes(value).decode("utf-8")) for value in values]
+        pairs = zip(ids, values, strict=True)
+        return [None if value is None else _json(bytes(value), field, id_) for id_, value in pairs]
     if kind == Kind.TIMESTAMPTZ:
         return [None if value is None else datetime.fromisoformat(value) for value in values]
     return values
 
 
+def _json(text: bytes, field: Any, id_: str) -> Any:
+    try:
+        return canonical.parse(text.decode("utf-8"))
+    except (DataInvalid, UnicodeDecodeError) as error:  # milvus-lite gives a JSON text back without its quotes
+        said = error.message if isinstance(error, DataInvalid) else "no UTF-8"
+        raise DataInvalid(f"{field.name!r} of the record {id_!r} cannot be read: {said}") from error
+
+
 def _texts(column: Any, collection: Collection, name: str, ids: Sequence[str]) -> pa.Array:
-    values = values_of(column, collection.fields[name], len(ids))
+    values = values_of(column, collection.fields[name], ids)
     if not all(value is None or isinstance(value, str) for value in values):
         raise DataInvalid(f"the field {name!r} holds no texts", hint="name a VARCHAR field")
     return pa.array(values, pa.string())
@@ -82,15 +91,15 @@ def _texts(column: Any, collection: Collection, name: str, ids: Sequence[str]) -
 
 def _payloads(found: Mapping[str, Any], collection: Collection, ids: Sequence[str]) -> pa.Array:
     roles = collection.roles
-    values = {name: values_of(found[name], collection.fields[name], len(ids)) for name in roles.values}
+    values = {name: values_of(found[name], collection.fields[name], ids) for name in roles.values}
     objects: list[Any] | None = None
     if collection.dynamic:
         texts = [bytes(each) or b"{}" for each in found[META].scalars.json_data.data]
         objects = decoded_payloads(pa.array([text.decode("utf-8") for text in texts], pa.string()))
     if roles.payload is not None:
-        objects = _joined(objects, values_of(found[roles.payload], collection.fields[roles.payload], len(ids)), ids)
+        objects = _joined(objects, values_of(found[roles.payload], collection.fields[roles.payload], ids), ids)
     if collection.has_rest:
-        rests = values_of(found[REST], collection.fields[REST], len(ids))
+        rests = values_of(found[REST], collection.fields[REST], ids)
         if any(rests):
             return _with_rest(values, objects or [{}] * len(ids), rests, ids)
     if not values and objects is not None:

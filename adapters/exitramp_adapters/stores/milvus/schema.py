@@ -19,7 +19,7 @@ from exitramp.errors import CollectionMissing, DataInvalid, StoreRejected, Usage
 from exitramp.ports import Origin
 from exitramp.ports.tables import OPTIONS as ROLE_OPTIONS
 from exitramp.ports.tables import Roles, roles_in
-from exitramp.records import CollectionSpec, Finding, IdKind, Metric, VectorField, VectorKind
+from exitramp.records import CollectionSpec, Finding, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address
 from exitramp_adapters.stores.milvus.client import NO_INDEX, Connection, Refused
 from exitramp_adapters.stores.milvus.column_types import (
@@ -215,9 +215,7 @@ def called(names: Iterable[str]) -> dict[str, str]:
 
 
 def _metric(address: Address, name: str, index: Mapping[str, str] | None, *, sparse: bool) -> Metric:
-    said = address.option("metric")
-    if said is not None and said not in set(Metric):
-        raise UsageError(f"{address}: metric={said}", hint=f"known are: {', '.join(Metric)}")
+    said = _said_metric(address, name)
     told = (index or {}).get("metric_type", "").upper()
     if not told:
         if sparse:
@@ -226,10 +224,10 @@ def _metric(address: Address, name: str, index: Mapping[str, str] | None, *, spa
             why = "has no index" if index is None else "has an index that does not say"
             hint = "make an index on it, or say how it is compared: ?metric=cosine (or dot, euclidean, hamming)"
             raise DataInvalid(f"{address}: the field {name!r} {why}, so its metric is not known", hint=hint)
-        return Metric(said)
+        return said
     if told not in METRICS:
         if said is not None:
-            return Metric(said)
+            return said
         raise DataInvalid(
             f"{address}: the field {name!r} has the metric {told}, which exitramp has not",
             hint="say by which to compare it instead: ?metric=hamming",
@@ -237,6 +235,18 @@ def _metric(address: Address, name: str, index: Mapping[str, str] | None, *, spa
     if said is not None and METRICS[told] != said:
         raise UsageError(f"{address}: metric={said}, but the index on {name!r} says {told}")
     return METRICS[told]
+
+
+def _said_metric(address: Address, name: str) -> Metric | None:
+    """What `?metric=dot`, for all fields, or `?metric=title:dot,body:cosine` says of this one."""
+    plain = None
+    for part in (address.option("metric") or "").split(","):
+        called_, separator, metric = part.rpartition(":")
+        if called_ == name and separator:
+            return parse_metric(metric, where="option 'metric'")
+        if metric and not separator:
+            plain = parse_metric(metric, where="option 'metric'")
+    return plain
 
 
 def _roles(address: Address, names: Sequence[str], key: str, vectors: Mapping[str, VectorField]) -> Roles:
@@ -287,7 +297,7 @@ def schema_for(name: str, spec: CollectionSpec) -> Any:
         made.fields.add(
             name=each["name"],
             data_type=each["type"],
-            type_params=pairs(**each["params"]),
+            type_params=pairs(**_sized(each)),
             element_type=each.get("element", 0),
             is_partition_key=each.get("is_partition_key", False),
             is_clustering_key=each.get("is_clustering_key", False),
@@ -300,6 +310,15 @@ def schema_for(name: str, spec: CollectionSpec) -> Any:
         type_params=pairs(max_length=MOST_TEXT, max_capacity=MOST_PIECES),
     )
     return made
+
+
+def _sized(each: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a scalar field as a server demands them; milvus-lite does not tell the length of texts in an
+    array."""
+    texts = {Kind.VARCHAR, Kind.STRING}
+    least: dict[str, Any] = {"max_capacity": MOST_PIECES} if each["type"] == Kind.ARRAY else {}
+    least |= {"max_length": MOST_TEXT} if {each["type"], each.get("element")} & texts else {}
+    return least | dict(each["params"])
 
 
 def field_name(vector: VectorField) -> str:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from exitramp.errors import CollectionMissing
-from exitramp_adapters.stores.milvus.client import Connection
+from exitramp.errors import CollectionMissing, StoreRejected
+from exitramp_adapters.stores.milvus.client import Connection, NotLoaded
 from exitramp_adapters.stores.milvus.schema import Collection
 
 _POLL_SECONDS: Final = 0.02
@@ -44,6 +44,33 @@ def load(connection: Connection) -> None:
     progress = pb.GetLoadingProgressRequest(collection_name=name)
     while connection.call("GetLoadingProgress", progress).progress < _LOADED:
         time.sleep(_POLL_SECONDS)
+
+
+def require_whole(connection: Connection) -> None:
+    """Raises `NotLoaded` where some partitions are in the server's memory and some are not: it then answers and counts
+    as if there were no others. A user that may not list partitions cannot know."""
+    from pymilvus.grpc_gen import milvus_pb2 as pb
+
+    if connection.is_lite:
+        return
+    name = connection.name
+    try:
+        everything = connection.call("ShowPartitions", pb.ShowPartitionsRequest(collection_name=name)).partition_names
+        if len(everything) < 2:
+            return
+        request = pb.ShowPartitionsRequest(collection_name=name, type=pb.InMemory)
+        loaded = connection.call("ShowPartitions", request).partition_names
+    except NotLoaded:
+        raise
+    except StoreRejected:
+        return
+    missing = sorted(set(everything) - set(loaded))
+    if missing:
+        raise NotLoaded(
+            f"{connection.address}: {len(missing)} of its {len(everything)} partitions are not loaded, and Milvus "
+            f"reads only what is: {', '.join(missing[:20])}",
+            hint="load them, or have them loaded with ?load=true: it takes the server's memory, and they stay there",
+        )
 
 
 def segments(connection: Connection) -> list[Any]:
