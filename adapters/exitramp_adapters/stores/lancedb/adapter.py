@@ -247,7 +247,7 @@ class LanceSource:
         if until is not None and until <= row:
             return
         with translated(str(self._store.address)):
-            asked = view.table.search().select(view.columns)
+            asked = view.asked()
             asked = asked.offset(row) if row else asked
             asked = asked.limit(until - row) if until is not None else asked
             reader = asked.to_batches(batch_size=min(batch_rows, _READ_ROWS))
@@ -310,7 +310,7 @@ class LanceSource:
         with translated(str(self._store.address)):
             for start in range(0, len(ids), _FETCH_IDS):
                 some = ",".join(ids[start : start + _FETCH_IDS])
-                asked = view.table.search().where(f"`{view.roles.id}` IN ({some})").select(view.columns)
+                asked = view.asked().where(f"`{view.roles.id}` IN ({some})")
                 found += [records_of(batch, view) for batch in asked.to_batches() if batch.num_rows]
         if not found:
             return empty_batch(view.spec)

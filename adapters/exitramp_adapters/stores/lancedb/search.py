@@ -99,6 +99,8 @@ class LanceSearch:
         if known is None:
             asked = {leaf.field[0] for leaf in leaves(where)}
             names = [name for name in view.roles.values if name in asked]
+            if view.blobs & set(names):
+                raise UsageError(f"the blob column '{min(view.blobs & set(names))}' is not filtered by")
             columns = [*names, *([view.roles.payload] if view.roles.payload else [])]
             found = [np.zeros(0, np.uint64)]
             for batch in view.table.search().select(columns).with_row_id(True).to_batches():

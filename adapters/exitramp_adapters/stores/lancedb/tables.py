@@ -99,13 +99,18 @@ def translated(where: str) -> Iterator[None]:
                 f"{where}: a file of the table is gone", hint="was an old version cleaned away meanwhile? start anew"
             ) from error
         raise StoreRejected(f"{where}: LanceDB refused it: {said}") from error
+    except Exception as error:
+        if type(error).__name__ != "RustPanic":  # of a module that cannot be imported
+            raise
+        raise StoreRejected(f"{where}: LanceDB's engine broke down over it (RustPanic)") from error
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """One version of a table, which nothing changes any more. `table` is LanceDB's handle, checked out at it.
 
-    key: the column that no two rows may have alike. ours: whether exitramp made the table.
+    key: the column that no two rows may have alike. ours: whether exitramp made the table. blobs: columns of which a
+    query gives where the bytes are, and not what they are.
     """
 
     table: Any
@@ -115,6 +120,7 @@ class View:
     spec: CollectionSpec
     key: str
     ours: bool
+    blobs: frozenset[str] = frozenset()
 
     @property
     def columns(self) -> list[str]:
@@ -122,6 +128,11 @@ class View:
         roles = self.roles
         named = [name for name in (roles.id, roles.namespace, roles.document, roles.payload) if name is not None]
         return [*named, *roles.values, *roles.vectors]
+
+    def asked(self) -> Any:
+        """A query for them."""
+        query = self.table.search().select(self.columns)
+        return query.with_row_id(True) if self.blobs else query
 
 
 def view_of(table: Any, address: Address) -> View:
@@ -139,11 +150,12 @@ def view_of(table: Any, address: Address) -> View:
         others = tuple(name for name in schema.names if name not in taken)
         roles = Roles("id", has["namespace"], has["document"], has["payload"], fields, others)
     else:
-        names = [name for name in schema.names if not name.startswith("_row")]
+        names = list(schema.names)
         key = [name for name in names if any(_PRIMARY_KEY.fullmatch(k) for k in _metadata(schema, name))]
         roles = roles_in(address, names, key=key, vectors=fields)
         if len(roles.vectors) == 1 and address.option("vectors") is not None:
             roles = replace(roles, vectors={c: replace(field, name="") for c, field in roles.vectors.items()})
+    blobs = _blobs_in(schema, roles, address)
     unknown = [column for column, field in roles.vectors.items() if field.metric is _UNKNOWN]
     if unknown:
         raise UsageError(
@@ -164,7 +176,7 @@ def view_of(table: Any, address: Address) -> View:
         has_documents=roles.document is not None,
         index={INDEX_KEY: told},
     )
-    return View(table, version, schema, roles, spec, "key" if ours and roles.namespace else roles.id, ours)
+    return View(table, version, schema, roles, spec, "key" if ours and roles.namespace else roles.id, ours, blobs)
 
 
 def origin_in(view: View) -> Origin | None:
@@ -280,6 +292,40 @@ def records_of(batch: pa.RecordBatch, view: View, first_row: int = 0) -> pa.Reco
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
+def _blobs_in(schema: pa.Schema, roles: Roles, address: Address) -> frozenset[str]:
+    """Raises `UsageError` for blobs within lists and structs, which LanceDB's client cannot fetch."""
+    found = {name for name in roles.values if _is_blob(schema.field(name))}
+    nested = [name for name in roles.values if name not in found and _holds_blobs(schema.field(name).type)]
+    if nested:
+        raise UsageError(f"{address}: the column '{nested[0]}' has blobs inside its values, which cannot be fetched")
+    return frozenset(found)
+
+
+def _is_blob(field: pa.Field) -> bool:
+    told = field.metadata or {}
+    named = told.get(b"ARROW:extension:name", b"").decode(), getattr(field.type, "extension_name", "")
+    return "lance.blob.v2" in named or told.get(b"lance-encoding:blob") == b"true"
+
+
+def _holds_blobs(kind: pa.DataType) -> bool:
+    inside = [kind.field(number) for number in range(kind.num_fields)]
+    return any(_is_blob(part) or _holds_blobs(part.type) for part in inside)
+
+
+def _values(batch: pa.RecordBatch, name: str, view: View) -> list[Any]:
+    column = batch.column(name)
+    if name not in view.blobs or not pa.types.is_struct(column.type):
+        return plain_values(column)
+    try:
+        fetched = view.table.fetch_blobs(name, batch.column("_rowid").to_pylist())
+    except (AttributeError, KeyError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"the bytes of the blob column '{name}' cannot be fetched ({type(error).__name__})",
+            hint="LanceDB 0.40 fetches those of tables in its newer format (lance.blob.v2)",
+        ) from error
+    return list(fetched.to_pylist())
+
+
 def _texts(column: pa.Array, name: str) -> pa.Array:
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
@@ -297,7 +343,7 @@ def _payloads(batch: pa.RecordBatch, view: View, ids: pa.Array) -> pa.Array:
     if held is None and not roles.values:
         return pa.nulls(len(batch), pa.string())
     objects = None if held is None else payload_objects(held, ids)
-    return payload_column(ids.to_pylist(), {name: plain_values(batch.column(name)) for name in roles.values}, objects)
+    return payload_column(ids.to_pylist(), {name: _values(batch, name, view) for name in roles.values}, objects)
 
 
 def _vectors(column: pa.Array, field: VectorField, ids: pa.Array) -> pa.Array:
