@@ -255,3 +255,15 @@ def test_a_second_process_does_not_write_meanwhile(tmp_path: Path) -> None:
 def test_a_query_option_that_says_nothing_of_a_dump_is_refused() -> None:
     with pytest.raises(UsageError, match="has no option 'layout'"):
         read(f"{DUMPS}/chroma?layout=plain")
+
+
+def test_a_folder_of_several_indexes_tells_their_names_without_one_being_named(tmp_path: Path) -> None:
+    folder = shutil.copytree(DUMPS / "chroma", tmp_path / "dump")
+    meta = json.loads((folder / "VDF_META.json").read_text())
+    [[name, told]] = meta["indexes"].items()
+    (folder / "VDF_META.json").write_text(json.dumps(meta | {"indexes": {name: told, "other": told}}))
+    store = open_store(f"vdf:{folder}")
+    assert store.source().identity().collections == ("articles", "other")
+    with pytest.raises(AddressError, match="holds several indexes: articles, other"):
+        store.source().describe()
+    store.close()

@@ -135,6 +135,10 @@ class FilesStore:
         """The collections there are at this place."""
         return (self.snapshot().spec.name,)
 
+    def listed(self) -> tuple[str, ...]:
+        """The collections of a place that may have several, as far as they can be told without reading one."""
+        return ()
+
     def version(self) -> str:
         return f"pyarrow {pa.__version__}"
 
@@ -171,6 +175,10 @@ class FilesSource:
 
     def identity(self) -> StoreIdentity:
         version, address = self._store.version(), str(self._store.address)
+        self._store.require_open()
+        listed = self._store.listed() if self._store.address.collection is None else ()
+        if len(listed) > 1:
+            return StoreIdentity(self._store.scheme, address, version, version, collections=listed)
         try:
             held = self._store.snapshot()
         except CollectionMissing:

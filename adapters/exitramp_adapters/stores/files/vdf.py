@@ -93,6 +93,9 @@ class VdfStore(StagedStore):
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._indexes(self._meta() or {})))
 
+    def listed(self) -> tuple[str, ...]:
+        return self.names()
+
     def staging_folder(self, name: str | None) -> Path:
         if name is None:
             name = self._name()
