@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from exitramp.arrow import vector_type
 from exitramp.errors import DataInvalid
+from exitramp.filters import Range
 from exitramp.parity.recall import judge, overlap
 from exitramp.parity.sampling import sample_queries
 from exitramp.parity.scoring import kind_of, multi, sparse, tie_width
@@ -329,3 +330,26 @@ def test_a_tie_is_as_wide_for_lists_as_for_single_vectors(parity: Any) -> None:
     assert truth.distances[0] == pytest.approx([0, angle**2 / 2], abs=1e-7)
     assert tie_width(Metric.COSINE, 0.0, 1e-6) == 1e-6
     assert truth.boundary(0, 1e-6) > truth.distances[0][1] > truth.boundary(0, 1e-8)
+
+
+@pytest.mark.parametrize("field", [sparse_field(), multi_field()])
+def test_several_rankings_of_one_block_do_not_disturb_each_other(parity: Any, field: VectorField) -> None:
+    vectors = many_multi(field, 80, 8) if field.kind is VectorKind.MULTI else many_sparse(80, 8, signed=True)
+    source = source_of(parity, field, vectors, [{"n": number} for number in range(80)])
+    lost = frozenset(row.key for row in source.rows[:30])
+    rankings = [
+        Ranking(field.metric),
+        Ranking(field.metric, Range(("n",), lt=20)),
+        Ranking(Metric.COSINE, without=lost),
+        Ranking(Metric.DOT),
+        Ranking(field.metric),
+    ]
+    own = [row.key for row in source.rows[:9]]
+    truths = exact_neighbours(source, field, vectors[:9], rankings, k=4, slack=3, exclude=own, batch_rows=23)
+    assert [truth.matching for truth in truths] == [80, 20, 50, 80, 80]
+    assert truths[0].keys == truths[4].keys
+    for truth, among in zip(truths, ([*range(80)], [*range(20)], [*range(30, 80)], [*range(80)]), strict=False):
+        for place in range(9):
+            held = parity.Source(source.spec, [source.rows[row] for row in among if row != place])
+            wanted = expected(field, truth.ranking.metric, vectors[place], held)
+            assert truth.distances[place] == pytest.approx(sorted(wanted.values())[:7], rel=1e-12, abs=1e-14)

@@ -137,6 +137,7 @@ class MultiBlock:
     def __init__(self, lists: _Lists, there: Mask, queries: MultiQueries) -> None:
         self.usable: Mask = there & lists.finite
         self._lists, self._queries = lists, queries
+        self._near: dict[Metric, npt.NDArray[np.float32]] = {}
 
     def distances(self, pairs: Pairs, metric: Metric) -> Floats:
         found = np.full(len(pairs[0]), np.inf)
@@ -157,6 +158,11 @@ class MultiBlock:
 
     def nearness(self, metric: Metric) -> npt.NDArray[np.float32]:
         """As the protocol says, in the units of MaxSim's sum; infinite where float32 arithmetic cannot say."""
+        if metric not in self._near:  # one product for every filter: it is all but the whole of the time
+            self._near[metric] = self._nearness(metric)
+        return self._near[metric].copy()
+
+    def _nearness(self, metric: Metric) -> npt.NDArray[np.float32]:
         asked, held = self._queries.lists.fast(metric), self._lists.fast(metric)
         most = int(self._queries.lists.counts.max(initial=0))
         # As for dense vectors, with the additions of a query's vectors behind those of their numbers; a maximum of

@@ -1,12 +1,13 @@
 """How near sparse vectors are: dot product and cosine over the indices that two of them share, all in float64.
 
 Stores do not agree on what else is a neighbour. Asked for ten where three records score above zero, Qdrant's engine
-adds those of a negative score and leaves out every zero; Milvus and Pinecone look through an inverted index as well;
-pgvector, DuckDB and the memory store compare all records, so that zeros come before negative scores. None of them is
-wrong: so the truth holds the records that score above zero and no other, a complete answer is as many of them as there
-are up to k, and what a store returns or leaves out beyond them counts neither for it nor against it. (A hit that the
-filter does not let through, or that A does not hold, is one all the same.) A sum that only cancels to something above
-zero is zero to a store that adds in float32, and is zero here.
+adds those of a negative score and leaves out every zero, a sum that cancels as well as a record that shares no index;
+Milvus, which takes no negative weights, returns no zeros either; pgvector, DuckDB and the memory store compare all
+records, so that zeros come before negative scores. None of them is wrong: so the truth holds the records that score
+above zero and no other, a complete answer is as many of them as there are up to k, and what a store returns or leaves
+out beyond them counts neither for it nor against it. (A hit that the filter does not let through, or that A does not
+hold, is one all the same.) A sum that only cancels to something above zero is zero to a store that adds in float32, and
+is zero here.
 """
 
 from __future__ import annotations

@@ -55,9 +55,12 @@ def _answered(told: Data) -> str:
 
 def untested(journal: Journal) -> Iterator[tuple[str, str]]:
     """The stack whose index was not tested, or not wholly, and what is to be said of it."""
-    found = part(journal.data("parity"), "neighbours")
-    if not objects(found, "parts"):
+    first, further = part(journal.data("parity"), "neighbours"), objects(journal.data("parity"), "further_neighbours")
+    measured = [each for each in (first, *further) if objects(each, "parts")]
+    if not measured:
         return
+    # Of the vectors that stores count: no store tells how it answers for sparse ones.
+    found = next((each for each in measured if word(each, "kind") != "sparse"), measured[0])
     for stack, side in _SIDES:
         if not word(found, f"index_{side}"):
             continue

@@ -34,6 +34,12 @@ from exitramp.report.text import number_text
 
 ALL = "all"
 """What the journal calls the part without a filter."""
+_KINDS = {
+    "sparse": "These are sparse vectors: a record that scores nothing with a query is nobody’s neighbour, and counts "
+    "neither way where a store returns it or leaves it out. ",
+    "multi": "These are lists of vectors, compared by MaxSim: for each vector of a query the nearest of the record’s, "
+    "added up. ",
+}
 
 
 def records_parity(journal: Journal) -> Iterator[Block]:
@@ -150,6 +156,7 @@ def _neighbours(found: Data, field: str) -> Iterator[Block]:
 def _how(found: Data, k: int | float | None) -> Iterator[str]:
     metrics = [word(found, "metric_a"), word(found, "metric_b")]
     yield f"The truth was computed from the data by {metrics[0] or 'the primary’s metric'}, without any index. "
+    yield _KINDS.get(word(found, "kind"), "")
     if flag(found, "own_records"):
         yield "Queries are the records’ own vectors, each left out of its own answer. "
     if all(metrics) and metrics[0] != metrics[1]:
