@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from exitramp.ports import Service
+from exitramp.ports import Partition, Service
+from exitramp.records import RecordKey
 from exitramp.registry import service_adapter
 from tests.adapters.test_redis_foreign import codes, make, numbers, opened, rows_of, vector
 
@@ -78,4 +79,23 @@ def test_fields_that_expire_are_announced(base: str, client: Any) -> None:
     until = time.monotonic() + 5
     while "source.expiring_fields" not in codes(store):
         assert time.monotonic() < until
+    store.close()
+
+
+@pytest.mark.parametrize("on", ["HASH", "JSON"])
+def test_records_that_are_all_gone_are_none(base: str, client: Any, on: str) -> None:
+    field = vector("v", 2) if on == "HASH" else vector("$.v AS v", 2)
+    make(client, "a", *field, on=on)
+    for key in ("doc:1", "doc:2"):
+        client.hset(key, "v", numbers(1, 2)) if on == "HASH" else client.json().set(key, "$", {"v": [1, 2]})
+    store = opened(base, "a")
+    source = store.source()
+    keys = [RecordKey("1"), RecordKey("2")]
+    assert source.fetch([RecordKey("3")]).num_rows == 0
+    pages = source.scan(Partition(), batch_rows=1)
+    assert next(pages).batch.num_rows == 1
+    client.set("doc:1", "a text now")
+    client.delete("doc:2")
+    assert [page.batch.num_rows for page in pages] == [0]
+    assert source.fetch(keys).num_rows == 0
     store.close()

@@ -121,6 +121,8 @@ class Collection(Connection):
         if not keys:
             return empty_batch(spec)
         there, held = self._values(keys, index)
+        if not there:
+            return empty_batch(spec)
         document = self.address.option("document")
         if index.on_json:
             return json_batch(there, held, index, spec, document)
