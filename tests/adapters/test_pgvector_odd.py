@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from exitramp.codec.ids import native_id
 from exitramp.errors import DataInvalid
 from exitramp.ports import Origin, Partition
+from exitramp.records import RecordKey
 from exitramp.registry import open_store
 from exitramp.testing import Row, batch_from_rows
+from exitramp_adapters.stores.pgvector.limits import LIMITS
 from tests.adapters.pgvector_harness import PgvectorHarness, served
 from tests.adapters.test_pgvector_foreign import address, make, read, refused
 
@@ -88,6 +91,28 @@ def test_a_table_of_ids_and_vectors_alone_comes_back_without_payloads(harness: P
     with harness.connection() as connection:
         kept = connection.execute("SELECT id FROM bare_too WHERE _exitramp IS NOT NULL ORDER BY id").fetchall()
     assert kept == [(3,), (4,)]
+
+
+def test_ids_are_kept_where_a_table_always_numbers_its_rows_itself(harness: PgvectorHarness) -> None:
+    columns = "(id int {} PRIMARY KEY, word text, v vector(2))"
+    make(
+        harness,
+        f"CREATE TABLE worded {columns.format('')}",
+        f"CREATE TABLE numbered {columns.format('GENERATED ALWAYS AS IDENTITY')}",
+        "CREATE INDEX ON numbered USING hnsw (v vector_ip_ops)",
+        "INSERT INTO worded VALUES (7, 'x', '[1,2]'), (9, 'y', '[3,4]')",
+    )
+    copied(harness, "worded", "numbered")
+    copied(harness, "worded", "numbered")  # in place of those that are there
+    assert [(row.id, row.payload) for row in read(address(harness, "numbered"))[1]] == [
+        ("7", {"word": "x"}),
+        ("9", {"word": "y"}),
+    ]
+
+
+def test_an_id_with_the_character_zero_is_kept_beside_one_that_postgresql_takes() -> None:
+    assert native_id(RecordKey("a\0b"), LIMITS).startswith("x-")
+    assert native_id(RecordKey("a\nb"), LIMITS) == "a\nb"
 
 
 def copied(harness: PgvectorHarness, table: str, other: str, *more: Row) -> None:

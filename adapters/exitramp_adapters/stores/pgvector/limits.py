@@ -30,6 +30,7 @@ LIMITS: Final = SinkLimits(
     id_kinds=frozenset(IdKind),
     # An entry of a B-tree takes 2,704 bytes at most, and a namespace stands in it too.
     id_bytes=1_600,
+    id_pattern=r"[^\x00]+",
     names=NameRule(rf"(?s){_PART}(?:\.{_PART})?", 1, 127),
     metrics=frozenset(Metric),
     sparse_metrics=frozenset(Metric) - {Metric.HAMMING},

@@ -219,10 +219,9 @@ def _merge(session: Any, shape: Shape, part: _Part, *, where: str) -> None:
     else:
         same = " AND ".join(f"t.{quoted(name)} IS NOT DISTINCT FROM {cast[name]}" for name in keys)
         session.execute(f"DELETE FROM {shape.table.sql} t USING pg_temp.{stage} s WHERE {same}", [])
-    cursor = session.execute(
-        f"INSERT INTO {shape.table.sql} ({names}) SELECT {', '.join(cast.values())} FROM pg_temp.{stage} s{conflict}",
-        [],
-    )
+    # Ids are kept, also where a table would number its rows itself ALWAYS; a copy straight into it asks for nothing.
+    into = f"INSERT INTO {shape.table.sql} ({names}) OVERRIDING SYSTEM VALUE"
+    cursor = session.execute(f"{into} SELECT {', '.join(cast.values())} FROM pg_temp.{stage} s{conflict}", [])
     if others:
         _require_all(cursor.rowcount, part.rows, where=where)
 
