@@ -203,3 +203,20 @@ def test_the_neighbours_of_every_vector_field_are_shown(tmp_path: Path) -> None:
     assert "**“body”: Recall of the nearest 5, against exact truth**" in text
     assert "**“image”: Not measured.** Nothing to find." in text
     assert text.count("Do both stores find the same neighbours?") == 1
+
+
+def test_what_neighbours_of_other_kinds_mean_is_said_where_they_are_shown(tmp_path: Path) -> None:
+    found = results()
+    dense = {**found["parity"]["neighbours"], "column": "vector:title", "kind": "dense"}
+    unknown = {"coverage_a": {"indexed": None, "compared": None}, "coverage_b": {"indexed": None, "compared": None}}
+    sparse = {**dense, **unknown, "column": "sparse:words", "kind": "sparse"}
+    lists = {**dense, "column": "multi:late", "kind": "multi"}
+    found["parity"] = {**found["parity"], "neighbours": sparse, "further_neighbours": [dense, lists]}
+    document = document_of_run(played(tmp_path, found).end("pass", judged()))
+    text = section_text(document, "Portability inventory")
+    assert text.count("These are sparse vectors: a record that scores nothing with a query is nobody’s neighbour") == 1
+    assert text.count("These are lists of vectors, compared by MaxSim") == 1
+    found["parity"] |= {"neighbours": dense, "further_neighbours": []}
+    alone = document_of_run(played(tmp_path / "alone", found).end("pass", judged()))
+    first_pages = [section_text(each, "Verdict") for each in (document, alone)]
+    assert first_pages[0].split("does not prove")[1] == first_pages[1].split("does not prove")[1], "of the dense field"
