@@ -115,8 +115,22 @@ def test_an_id_with_the_character_zero_is_kept_beside_one_that_postgresql_takes(
     assert native_id(RecordKey("a\nb"), LIMITS) == "a\nb"
 
 
-def copied(harness: PgvectorHarness, table: str, other: str, *more: Row) -> None:
-    source, target = open_store(address(harness, table, metric="dot")), open_store(address(harness, other))
+def test_whoever_may_make_tables_in_a_schema_need_not_be_allowed_to_make_schemas(harness: PgvectorHarness) -> None:
+    make(
+        harness,
+        "CREATE ROLE app LOGIN",
+        "CREATE SCHEMA app AUTHORIZATION app",
+        "GRANT USAGE ON SCHEMA public TO app",
+        "CREATE TABLE given (id int PRIMARY KEY, v vector(2))",
+        "INSERT INTO given VALUES (1, '[1,2]')",
+    )
+    copied(harness, "given", "app.given", user="app")
+    assert [row.id for row in read(address(harness, "app.given"))[1]] == ["1"]
+
+
+def copied(harness: PgvectorHarness, table: str, other: str, *more: Row, user: str = "postgres") -> None:
+    source = open_store(address(harness, table, metric="dot"))
+    target = open_store(address(harness, other).replace("postgres@", f"{user}@"))
     reader, sink = source.source(), target.sink()
     sink.create(reader.describe(), Origin(reader.describe(), "test"))
     for page in reader.scan(Partition(), batch_rows=10):

@@ -69,7 +69,10 @@ def make_table(session: Any, address: Address, spec: CollectionSpec, origin: Ori
         space = required_extension(session, address) if spec.vectors else "public"
         schema, name = parsed_name(address.require_collection())
         if schema is not None:
-            session.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}", [])
+            # IF NOT EXISTS would ask for the right to make schemas where one is there, too.
+            there = session.execute("SELECT FROM pg_namespace WHERE nspname = %s", [schema]).fetchone()
+            if there is None:
+                session.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}", [])
         else:
             [schema] = session.execute("SELECT current_schema()", []).fetchone()
             if schema is None:
