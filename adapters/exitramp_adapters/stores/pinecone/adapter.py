@@ -207,4 +207,5 @@ ADAPTER: Final = StoreAdapter(
     fidelity="bit-exact against the mock, unknown of Pinecone",
     evidence=EVIDENCE,
     metric=True,
+    counts_reading=True,
 )
