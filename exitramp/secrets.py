@@ -61,12 +61,11 @@ _BEARER = re.compile(
     rf"|({_START}(?i:basic)\s+){_MIXED}(?:[A-Za-z0-9+/]{{4}}){{2,}}(?:[A-Za-z0-9+/]{{2,3}}={{1,2}})?(?![\w+/=\-])"
 )
 
-# USER is what the forms of addresses say in its place.
 # After a user's name and a colon everything up to the last @ is user info, even a slash that should have been escaped;
 # but what looks like a host's port is none. Without a colon it goes to the end of the host. An address that was taken
 # for a path has one slash.
 _USER_INFO = re.compile(
-    r"(//|(?<=:)/)(?!USER@)(?:(?![^\s/?#@:]*:\d+(?:[/?#\"'\s]|\Z))[^\s/?#@:\[\"'<>]*:[^\s\"'<>]{0,512}@|[^\s/?#\"'<>]{1,512}@)"
+    r"(//|(?<=:)/)(?:(?![^\s/?#@:]*:\d+(?:[/?#\"'\s]|\Z))[^\s/?#@:\[\"'<>]*:[^\s\"'<>]{0,512}@|[^\s/?#\"'<>]{1,512}@)"
 )
 _OPTION = re.compile(r"(?i)([?&](?:key|auth|pass|pw|sig|signature|jwt|sas)=)(?!env:|file:|cmd:|\[secret)[^\s&#\"'<>]+")
 
@@ -114,10 +113,21 @@ def _redact_plain(text: str) -> str:
     if _fetched:
         text = _known(frozenset(_fetched)).sub(MASK, text)
     text = _SHAPES.sub(MASK, text)
-    text = _USER_INFO.sub(rf"\1{MASK}@", text)
+    text = _USER_INFO.sub(_masked_user, text)
     text = _OPTION.sub(rf"\1{MASK}", text)
     text = _BEARER.sub(lambda match: (match[1] or match[2]) + MASK, text)
     return _NAMED.sub(_masked_value, text)
+
+
+_DATABASE_USER = re.compile(r"(?i)(?:pgvector|postgres(?:ql)?|redis):\Z")
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,31}@\Z")
+
+
+def _masked_user(match: re.Match[str]) -> str:
+    """A database's user is a name, without which an address leads nowhere; elsewhere a token may stand in its place."""
+    if _DATABASE_USER.search(match.string[: match.start()][-12:]) and _PLAIN_NAME.match(match[0][len(match[1]) :]):
+        return match[0]
+    return f"{match[1]}{MASK}@"
 
 
 def redacted(value: object, *, key: str = "", ids: frozenset[str] = RECORD_IDS) -> Any:

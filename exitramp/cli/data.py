@@ -108,7 +108,7 @@ def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores
         output.emit_json(found.to_json() | {"digests": None})
     else:
         say_plan(found)
-        say_next(found, one, other)
+        say_next(found, one, other, choice)
     return output.exit_code(found.verdict)
 
 

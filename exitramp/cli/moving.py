@@ -198,7 +198,7 @@ def _consent(lines: Iterable[PlanLine]) -> str:
     return " ".join(f"--accept-loss {shlex.quote(line.subject)}" for line in lines)
 
 
-def say_next(found: Plan, one: Endpoint, other: Endpoint) -> None:
+def say_next(found: Plan, one: Endpoint, other: Endpoint, choice: Choice) -> None:
     """The command that does what was planned, where nothing stands in its way."""
     if found.verdict is not Verdict.PASS:
         return
@@ -206,8 +206,7 @@ def say_next(found: Plan, one: Endpoint, other: Endpoint) -> None:
     words = ["exitramp", "copy", str(source), str(target)]
     if source.scheme == "dump" and source.collection is None:
         words = ["exitramp", "restore", str(source.path), str(target)]
-    for name in sorted(one.namespaces or (), key=str):
-        words += ["--no-namespace"] if name is None else ["--namespace", name]
+    words += choice.words
     with_consent = f" {_consent(found.lossy())}" if found.lossy() else ""
     output.say(f"next: {shlex.join(words)}{with_consent}")
 

@@ -110,11 +110,12 @@ choice_options = _stack(
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which records are meant, and under which ids: `namespaces` None are all, `ids` None are their own. And as
-    which framework keeps them."""
+    which framework keeps them. `words` say it again on another command's line."""
 
     namespaces: frozenset[str | None] | None = None
     ids: IdMap | None = None
     layout: str | None = None
+    words: tuple[str, ...] = ()
 
 
 EVERYTHING = Choice()
@@ -127,13 +128,18 @@ def choice_of(options: dict[str, Any]) -> Choice:
         named.add(None)
     path, backwards = options.pop("id_map"), options.pop("id_map_backwards")
     layout = options.pop("layout")
+    words = [word for each in sorted(named - {None}, key=str) for word in ("--namespace", str(each))]
+    words += ["--no-namespace"] if None in named else []
+    words += ["--layout", layout] if layout is not None else []
     if path is None and backwards is None:
-        return Choice(frozenset(named) or None, None, layout)
+        return Choice(frozenset(named) or None, None, layout, tuple(words))
     if path is not None and backwards is not None:
         raise UsageError("--id-map and --id-map-back are two directions", hint="leave one out")
     from exitramp.codec import read_id_map
 
-    return Choice(frozenset(named) or None, read_id_map(path or backwards, backwards=path is None), layout)
+    words += ["--id-map" if path is not None else "--id-map-back", str(path or backwards)]
+    ids = read_id_map(path or backwards, backwards=path is None)
+    return Choice(frozenset(named) or None, ids, layout, tuple(words))
 
 
 reading_limits = _stack(
