@@ -171,10 +171,13 @@ def migrate(
         batch_rows=BATCH_ROWS,
         checkpoint=place,
         landed=lambda: target.source().count(),
+        # A dump has a lock of its own, and nobody counts in one that is not finished.
+        standing=partial(count_or_none, target) if kept_by_sink is None else lambda: 0,
         target_rows_before=there,
         into_existing=into_existing,
         # A dump digests what it writes and again what it reads back from each shard; a third time adds nothing.
         with_digests=kept_by_sink is None,
+        read_again=source.estimates() is None,
         check=partial(_require_promised, source, target),
         progress=lambda rows: progress("copy", rows),
         clock=clock,

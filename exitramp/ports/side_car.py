@@ -12,6 +12,7 @@ the two renames leaves an index whose side-car is still called `….new`; its ha
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -144,14 +145,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar) -> Signature:
+def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar, before: Signature) -> Signature:
     """Write both files and return when they are durable; `write_index` writes the index under the path it is given.
 
-    Returns their signature, which a rename does not change, so that nobody else's can be taken for it. Raises as
+    Returns their signature, which a rename does not change, so that nobody else's can be taken for it. Raises
+    `StoreRejected` where another process is writing there, or has since the files had the signature `before`, and as
     `durable.path_error` says where the disk refuses.
     """
     side_car = side_car_path(path)
-    with _disk(path):
+    with _alone(path), _disk(path):
+        if signature(path) != before:
+            _new(path).unlink(missing_ok=True)
+            raise StoreRejected(
+                f"{path} was written by somebody else meanwhile; nothing was overwritten",
+                hint="let one writer at a time work on an index file, then run this again",
+            )
         _take_up(path)
         _new(path).open("wb").close()  # the index's library would not say why it cannot write there
         write_index(_new(path))
@@ -186,6 +194,33 @@ def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar) -
         _new(side_car).replace(side_car)
         _fsync(path.parent)
     return written
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Held while both are written: two writers have the same names for what is not whole yet.
+
+    The lock is on the new index itself, so that no file of its own is left behind. It goes where that is renamed to:
+    who waited for the name in between has another file than now has it.
+    """
+    new = _new(path)
+    try:
+        handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise path_error(path, error, WRITTEN) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(handle), new.stat()):
+            raise BlockingIOError
+    except (BlockingIOError, FileNotFoundError):
+        os.close(handle)
+        raise StoreRejected(
+            f"{path}: another process is writing there", hint="let one writer at a time, then run this again"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _take_up(path: Path) -> None:

@@ -14,7 +14,7 @@ from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
 from exitramp.ports.gathered import Gathered
 from exitramp.ports.reading import Origin
-from exitramp.ports.side_car import side_car_path, signature, table_schema, write_both
+from exitramp.ports.side_car import Signature, side_car_path, signature, table_schema, write_both
 from exitramp.ports.side_car_records import PAGE_ROWS, Held, IndexContent, Opened, changed, in_order, side_car_of
 from exitramp.ports.writing import DocumentRoom, NameRule, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
@@ -50,6 +50,7 @@ class SideCarSink:
                     empty_lists=True,
                     empty_objects=True,
                     integer_bits=8192,
+                    tagged_types=TAGGED_TYPES,
                 ),
                 names=NameRule(maximum=10_000),
                 namespaces=True,
@@ -73,18 +74,19 @@ class SideCarSink:
             raise StoreRejected(f"{store.address}: an index of {field.dtype} under {field.metric} is not made here")
         told = spec.index
         spec = replace(spec, name=store.address.collection or spec.name, index={})
-        if any(signature(store.path)):
+        before = signature(store.path)
+        if any(before):
             self._accept(spec)
             held = self._collection().held
             if not len(held.matrix):  # what was told of records that are gone explains no others
-                self._save(replace(held, origin=origin), held.content.index)
+                self._save(replace(held, origin=origin), held.content.index, self._collection().signature)
             return
         index, factory = self._engine.empty(field, told)
         matrix = np.zeros((0, field.item_count), numpy_type(field.dtype))
         labels = np.zeros(0, np.int64)
         content = IndexContent(index, labels, matrix, field, spec.id_kind, {}, "")
         table = table_schema().empty_table()
-        self._save(Held(spec, origin, factory, content, labels, matrix, table, True), index)
+        self._save(Held(spec, origin, factory, content, labels, matrix, table, True), index, before)
 
     def _accept(self, spec: CollectionSpec) -> None:
         path = self._store.path
@@ -144,17 +146,12 @@ class SideCarSink:
             self._write(replace(held, factory=factory), lambda: index)
 
     def _write(self, held: Held, made: Callable[[], Any]) -> None:
-        if signature(self._store.path) != self._collection().signature:
-            raise StoreRejected(
-                f"{self._store.path} was written by somebody else meanwhile; nothing was overwritten",
-                hint="let one writer at a time work on an index file, then run this again",
-            )
-        self._save(held, made())
+        self._save(held, made(), self._collection().signature)
 
-    def _save(self, held: Held, index: Any) -> None:
+    def _save(self, held: Held, index: Any, before: Signature) -> None:
         engine = self._engine
         told = side_car_of(held, labelled=engine.labelled, originals=not engine.gives_back(held))
-        written = write_both(self._store.path, lambda path: engine.write(index, path), told)
+        written = write_both(self._store.path, lambda path: engine.write(index, path), told, before)
         # Whoever reads reads the files; this one goes on from what it wrote. To read it again took half of a flush.
         self._opened = in_order(held, written)
         self._store.forget()

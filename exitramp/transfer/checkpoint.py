@@ -105,6 +105,8 @@ class FileCheckpoint:
         self._identity = dict(identity)
         self._journal: Journal | None = None
         self._progress = Progress()
+        self._tells = False
+        """Whether anything was acknowledged, by this run or an earlier one."""
         if path.exists():
             self._take_up(Journal(path))
 
@@ -112,17 +114,19 @@ class FileCheckpoint:
         return self._progress
 
     def expecting(self, rows: int) -> None:
-        """A store prepares for nothing."""
+        """A store prepares for nothing. The file is opened: a run that is in it ends this one before it writes."""
+        if self._journal is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._take_up(Journal(self.path))
 
     def reaching(self, index: int, reached: Reached) -> None:
         """A store keeps no cursor of ours."""
 
     def acknowledge(self, progress: Progress) -> None:
-        if self._journal is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._take_up(Journal(self.path))
+        self.expecting(0)
         assert self._journal is not None
         self._journal.append("reached", _written(progress))
+        self._tells = True
         self._progress = progress
 
     def digests(self) -> CollectionDigests | None:
@@ -132,6 +136,7 @@ class FileCheckpoint:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+            complete = complete or not self._tells
         if complete:
             self.path.unlink(missing_ok=True)
 
@@ -148,7 +153,7 @@ class FileCheckpoint:
                 hint="give another --state file, or remove this one to start from the beginning",
             )
         for entry in later:
-            self._progress = _read(entry.data, self.path)
+            self._progress, self._tells = _read(entry.data, self.path), True
 
 
 def _written(progress: Progress) -> dict[str, Any]:

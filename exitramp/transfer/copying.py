@@ -6,14 +6,15 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 import pyarrow as pa
 
 from exitramp import __version__
 from exitramp.clock import Clock, SystemClock, iso_utc
 from exitramp.digests import CollectionDigests, digest_batch
-from exitramp.errors import CollectionExists, IntegrityError, StoreProtocolError
-from exitramp.ports import Origin, Page, Partition, TransferAccount, VectorSink, VectorSource
+from exitramp.errors import CollectionExists, IntegrityError, SpendExceeded, StoreProtocolError
+from exitramp.ports import Cursor, Origin, Page, Partition, TransferAccount, VectorSink, VectorSource
 from exitramp.records import CollectionSpec, Finding, Verdict
 from exitramp.transfer.checkpoint import Checkpoint, NoCheckpoint, Progress, Reached
 from exitramp.wording import counted
@@ -35,6 +36,13 @@ class CopyResult:
     findings: tuple[Finding, ...]
 
 
+SEVERAL_RUNS: Final = Finding(
+    "source.several_runs",
+    "the source was read by several runs, and not once more at the end, since reading it costs: of a write in between "
+    "only a changed count would show; 'exitramp compare' reads it again",
+)
+
+
 def copy_records(
     source: VectorSource,
     sink: VectorSink,
@@ -42,21 +50,28 @@ def copy_records(
     batch_rows: int,
     checkpoint: Checkpoint | None = None,
     landed: Callable[[], int] | None = None,
+    standing: Callable[[], int | None] = lambda: 0,
     target_rows_before: int = 0,
     into_existing: bool = False,
     with_digests: bool = True,
+    read_again: bool = True,
     check: Callable[[CollectionDigests], None] = lambda found: None,
     progress: Callable[[int], None] = lambda rows: None,
     clock: Clock | None = None,
 ) -> CopyResult:
     """Copy everything from `source` to `sink`, going on where `checkpoint` says an earlier run was acknowledged.
 
-    `landed` counts what the target holds afterwards. A target that already holds records is refused unless this is
+    `landed` counts what the target holds afterwards, `standing` before the first write: another copy may have
+    gone there since `target_rows_before` was counted. A target that already holds records is refused unless this is
     a resumed run or `into_existing` says that theirs may stay. `check` is given the digests of everything that was
     read, by all runs together, before the sink may call it complete; where it raises `IntegrityError`, the place is
     forgotten, since going on from there could only end in the same way. The checkpoint stays open for the caller, who
     closes it as complete when the copy was verified too. Raises `StoreProtocolError` when the source's scan stops
     without its end signal: then what was read is not everything, and nothing is finished.
+
+    What was read before a limit of reading (`SpendExceeded`) is flushed and acknowledged before that is raised, so that
+    the next run pays for none of it again. `read_again` False: a resumed run does not read the source once more to see
+    whether it was written to in between, as it should not where reading costs.
     """
     clock = clock or SystemClock()
     checkpoint = checkpoint or NoCheckpoint()
@@ -72,6 +87,11 @@ def copy_records(
         count_before = source.count()
         checkpoint.expecting(max(0, count_before - done.rows))
         sink.create(spec, source.origin() or Origin(spec, __version__))
+        if done.is_fresh and not into_existing and (others := standing()):
+            raise CollectionExists(
+                f"somebody else has written {counted(others, 'record')} to the target meanwhile",
+                hint="let one copy at a time write there; nothing was overwritten",
+            )
         checkpoint.acknowledge(replace(done, begun=True))
         loop = _Loop(source, sink, spec, checkpoint, done, batch_rows, with_digests, progress)
         for partition in source.partitions(1):
@@ -85,15 +105,19 @@ def copy_records(
             ended_at=iso_utc(clock.now()),
             source=source.identity(),
         )
-        if not done.is_fresh:
+        if not done.is_fresh and read_again:
             account = replace(account, source_changed=_changed_between_runs(source, spec, loop, batch_rows))
         _check(loop, checkpoint, check)
-        sink.finish(account)
+        several_runs = bool(done.partitions) and not read_again
+        # The count before the first run is not known any more: that of the last says nothing of what was written between.
+        sink.finish(replace(account, source_count_before=None) if several_runs else account)
         account = replace(account, rows_landed=landed() if landed is not None else None)
     except BaseException:
         checkpoint.close(complete=False)
         raise
     findings = tuple(_findings(account, into_existing and target_rows_before > 0))
+    if several_runs:
+        findings += (SEVERAL_RUNS,)
     return CopyResult(spec, account, loop.rows_read, loop.rows_total, not done.is_fresh, loop.digests, findings)
 
 
@@ -132,10 +156,20 @@ class _Loop:
         if reached.done:
             return
         unflushed = 0
+        behind: Cursor | None = None
         last = False
         flush_rows = max(self._checkpoint.flush_rows, self._sink.limits().flush_rows)
-        for page in _ahead(self._source.scan(partition, batch_rows=self._batch_rows, after=reached.cursor)):
-            rows = page.batch.num_rows
+        pages = _ahead(self._source.scan(partition, batch_rows=self._batch_rows, after=reached.cursor))
+        while True:
+            try:
+                page = next(pages, None)
+            except SpendExceeded:
+                if behind is not None and unflushed:
+                    self._flush(partition.index, Reached(behind))
+                raise
+            if page is None:
+                break
+            rows, behind = page.batch.num_rows, page.cursor
             if rows:
                 self._write(page.batch)
                 unflushed += rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
@@ -17,6 +18,7 @@ from usearch.index import Index
 
 from exitramp.errors import CollectionExists, IntegrityError, StoreRejected, UsageError
 from exitramp.ports import Query, SearchSettings, TransferAccount
+from exitramp.ports.side_car import read_side_car, signature, write_both
 from exitramp.records import IdKind, Metric, RecordKey
 from exitramp.registry import open_store, store_adapter
 from exitramp.testing import Row, batch_from_rows
@@ -258,3 +260,21 @@ def test_the_page_reads_both_files_as_they_stand(tmp_path: Path, harness_type: t
     for row in rows[:5]:
         nearest = found["nearest"](str(harness.path("articles")), np.asarray(row.vectors["vector"]), 3)
         assert nearest[0] == row.id
+
+
+def test_what_another_process_is_writing_is_not_written_over(harness: SideCarHarness) -> None:
+    made(harness)
+    path = harness.path("articles")
+    before, told = signature(path), read_side_car(path)
+    assert told is not None
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as theirs:
+        theirs.write(b"half of an index")
+        theirs.flush()
+        fcntl.flock(theirs.fileno(), fcntl.LOCK_EX)
+        with pytest.raises(StoreRejected, match="another process is writing there"):
+            write_both(path, lambda _: pytest.fail("written"), told, before)
+        assert new.read_bytes() == b"half of an index"
+    with pytest.raises(StoreRejected, match="written by somebody else meanwhile"):
+        write_both(path, lambda _: pytest.fail("written"), told, (None, None))
+    assert (signature(path), new.exists()) == (before, False)

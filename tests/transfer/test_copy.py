@@ -192,3 +192,35 @@ def test_only_a_source_that_broke_its_promise_makes_a_copy_forget_its_place(
     with pytest.raises(type(raised)):
         copy_records(source.source(), target.sink(), batch_rows=3, checkpoint=place, check=check)
     assert place.path.exists() is kept
+
+
+def test_records_that_another_copy_wrote_since_the_look_at_the_target_are_left_alone(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    source = _fill(f"{request.node.name}-a", 5)
+    target = open_endpoint(f"memory:{request.node.name}-b#articles")
+    written: list[object] = []
+    sink = target.sink()
+    sink.upsert = written.append  # type: ignore[method-assign]
+    place = FileCheckpoint(tmp_path / "state.jsonl", {"t": 1})
+    with pytest.raises(CollectionExists, match="somebody else has written 3 records to the target meanwhile"):
+        copy_records(source.source(), sink, batch_rows=2, checkpoint=place, standing=lambda: 3)
+    assert written == []
+    assert not place.path.exists()
+
+
+def test_a_transfer_that_another_process_runs_ends_before_it_touches_the_target(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    source = _fill(f"{request.node.name}-a", 5)
+    place = FileCheckpoint(tmp_path / "state.jsonl", {"t": 1})
+    other = FileCheckpoint(tmp_path / "state.jsonl", {"t": 1})
+    other.expecting(5)
+    sink = open_endpoint(f"memory:{request.node.name}-b#articles").sink()
+    made: list[object] = []
+    sink.create = lambda *told: made.append(told)  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="another process is writing to it"):
+        copy_records(source.source(), sink, batch_rows=2, checkpoint=place)
+    assert made == []
+    other.close(complete=False)
+    assert not place.path.exists()
