@@ -109,7 +109,7 @@ def copy_records(
             account = replace(account, source_changed=_changed_between_runs(source, spec, loop, batch_rows))
         _check(loop, checkpoint, check)
         several_runs = bool(done.partitions) and not read_again
-        # The count before the first run is not known any more: that of the last says nothing of what was written between.
+        # What was counted before the first run is not known here: the state is unknown, not unchanged.
         sink.finish(replace(account, source_count_before=None) if several_runs else account)
         account = replace(account, rows_landed=landed() if landed is not None else None)
     except BaseException:

@@ -40,3 +40,39 @@ def test_a_dump_stops_before_a_limit_that_is_given_as_an_option(
     assert run(["dump", str(mocked.address("docs")), str(tmp_path / "dump"), option, value]) == 5
     assert named in capsys.readouterr().err
     assert units(mocked) - before <= 31
+
+
+def runs_until_done(mocked: Mocked, command: list[str], most: int, capsys: pytest.CaptureFixture[str]) -> list[int]:
+    """What each run of `command` paid, until one succeeds."""
+    paid = []
+    for _ in range(40):
+        before = units(mocked)
+        ended = run(command)
+        paid.append(units(mocked) - before)
+        said = capsys.readouterr()
+        assert paid[-1] <= most, "a run paid more than it may"
+        if ended == 0:
+            return paid
+        assert ended == 5, said.err
+        assert "run the same command again" in said.err
+    raise AssertionError(f"the runs come to no end: {paid}")
+
+
+@pytest.mark.parametrize("in_address", [False, True])
+def test_a_dump_with_a_limit_goes_on_until_it_is_whole_and_pays_for_nothing_twice(
+    mocked: Mocked, tmp_path: Path, capsys: pytest.CaptureFixture[str], in_address: bool
+) -> None:
+    mocked.fill("docs", {"": IDS, "b": IDS[:300]})
+    folder = str(tmp_path / "dump")
+    whole = 11 * 23
+    if in_address:
+        command = ["dump", str(mocked.address("docs", max_read_units=100)), folder]
+    else:
+        command = ["dump", str(mocked.address("docs")), folder, "--max-read-units", "100"]
+    paid = runs_until_done(mocked, command, 100, capsys)
+    assert len(paid) > 1
+    assert sum(paid) <= whole + 20 * len(paid), f"what had been read was paid for again: {paid}"
+    assert run(["verify", folder]) == 0
+    capsys.readouterr()
+    assert run(["inspect", f"dump:{folder}", "--json"]) == 0
+    assert '"rows": 2300' in capsys.readouterr().out
