@@ -20,7 +20,7 @@ from exitramp.cli.options import (
     store_options,
     write_options,
 )
-from exitramp.errors import ExitCode
+from exitramp.errors import AddressError, ExitCode
 from exitramp.urls import path_address
 
 PLACE = click.Path(readable=False, path_type=Path)
@@ -42,19 +42,26 @@ def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: 
     """What the collection at SRC holds: fields, metric, model, count, payload inventory, norms. Reads everything once.
 
     No payload value is shown: the inventory names keys, types and how many rows have them. Of what the store's user
-    wrote down of the collection itself, the keys are shown.
+    wrote down of the collection itself, the keys are shown. Where SRC names a store and no collection, those that it
+    holds are listed.
 
     \b
     Example:
+      exitramp inspect chroma:./db
       exitramp inspect chroma:./db#articles
     """
+    from exitramp.cli.holdings import say_collections
     from exitramp.cli.inspecting import inspect_endpoint, say_inspection
     from exitramp.cli.moving import choose
     from exitramp.wrappers import open_endpoint
 
     choice = choice_of(stores)
     with open_endpoint(source, open_settings(**stores)) as endpoint:
-        choose(endpoint, choice)
+        try:
+            choose(endpoint, choice)
+            endpoint.source().describe()
+        except AddressError as error:
+            return say_collections(endpoint, error, as_json=as_json)
         bar = output.Progress("inspect", None)
         found = inspect_endpoint(endpoint, show_values=show_values, progress=bar.at)
         bar.end()

@@ -263,9 +263,12 @@ def tell(parts: list[Part], source: str, target: str, *, as_json: bool, what: st
             names = ", ".join(output.visible(part.name, 60) for part in failed[:20])
             output.say(f"{counted(len(failed), what)} of {len(parts)} came to nothing: {names}")
         else:
-            output.say(
-                f"{output.verdict_word(verdict)}  {counted(len(parts), what)}, {counted(rows, 'record')} → {target}"
-            )
+            dry = all(part.done is not None and part.done.told.get("dry_run") for part in parts)
+            done = f"{counted(len(parts), what)}, {counted(rows, 'record')}"
+            if dry:
+                output.say(f"{output.verdict_word(verdict)}  planned: {done} to {target}; nothing was written")
+            else:
+                output.say(f"{output.verdict_word(verdict)}  {done} → {target}")
     if failed:
         codes = [part.error.exit_code for part in failed if part.error is not None]
         return int(next((code for code in (ExitCode.INTEGRITY, ExitCode.REMOTE) if code in codes), codes[0]))

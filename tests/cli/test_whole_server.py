@@ -55,9 +55,10 @@ def test_one_collection_of_a_server_dump_is_a_dump(server: str, cli: Cli, name: 
     cli("dump", server, "out", "--all", code=0)
     found = cli("copy", "dump:out#articles", f"memory:{name}-one#articles", "--json", code=0).json
     assert found["rows"] == 31
-    ended = cli("inspect", "dump:out", code=2)
+    ended = cli("copy", "dump:out", f"memory:{name}-one#all", code=2)
     assert "3 collections" in ended.err
     assert "dump:out#Notes" in ended.err
+    assert "dump:out#Notes" in cli("inspect", "dump:out", code=0).out
     assert "no collection 'nope'" in cli("inspect", "dump:out#nope", code=2).err
 
 
@@ -127,3 +128,18 @@ def test_two_collections_never_end_in_one(server: str, cli: Cli) -> None:
     ended = cli("copy", server, "faiss:./one.faiss", "--all", "--json")
     assert ended.code != 0
     assert sum(part["verdict"] == "pass" for part in ended.json["collections"]) <= 1
+
+
+def test_a_store_without_a_collection_lists_those_it_holds(server: str, cli: Cli) -> None:
+    found = cli("inspect", server, "--json", code=0).json
+    assert [each["name"] for each in found["collections"]] == list(NAMES)
+    assert cli("inspect", found["collections"][1]["address"], "--json", code=0).json["rows"] == 31
+    assert "3 collections" in cli("inspect", server, code=0).out
+    assert "no collection" in cli("inspect", "memory:nothing-there", code=2).err
+
+
+def test_a_dry_run_of_all_says_that_nothing_was_written(server: str, cli: Cli, name: str) -> None:
+    told = cli("copy", server, f"memory:{name}-dry", "--all", "--dry-run", code=0)
+    assert "nothing was written" in told.out.splitlines()[-1]
+    assert "→" not in told.out.splitlines()[-1]
+    cli("inspect", f"memory:{name}-dry", code=2)
