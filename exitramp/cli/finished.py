@@ -73,6 +73,11 @@ def _dumped(one: Endpoint, other: Endpoint, instead_of: CollectionExists, progre
             + (f", {manifest.source.address}" if manifest.source is not None else ""),
             hint="choose another folder",
         )
+    if one.estimates() is not None:
+        raise CollectionExists(
+            f"{folder} holds a finished dump of this source, of {manifest.ended_at}",
+            hint="choose another folder for a new one; 'exitramp compare' reads the source again, which costs",
+        )
     now = read_digests(source, progress=lambda rows: progress("compare", rows))
     differing = now.differences(manifest.digests)
     if differing:
@@ -97,8 +102,8 @@ def _fields(spec: CollectionSpec) -> list[dict[str, Any]]:
 def _copied(
     one: Endpoint, other: Endpoint, accepted: Collection[str], instead_of: CollectionExists, progress: Progress
 ) -> FinishedAlready:
-    # A look that costs nothing: a target of another size holds something else.
-    if count_or_none(other) != one.source().count():
+    # A look that costs nothing: a target of another size holds something else. Nobody asked to pay for another.
+    if one.estimates() is not None or count_or_none(other) != one.source().count():
         raise instead_of
     # What a plan would announce today is what an earlier run may have changed, and not what the stores could do at all.
     planned = not other.raw_sink().limits().verbatim

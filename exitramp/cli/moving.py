@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exitramp.cli import output
+from exitramp.cli.by_dump import dump_between, move_by_dump
 from exitramp.cli.finished import finished_already, say_finished
 from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.cli.place import place_of
@@ -102,6 +103,12 @@ def moved(
     state: Path | None = None,
 ) -> Moved:
     """Move one collection, or with `dry_run` say what would become of it. A finished move is proved once more."""
+    place = None if dry_run else place_of(one, other, state)
+    folder = dump_between(one, place)
+    if folder is not None:
+        return move_by_dump(
+            one, other, folder, moved, into_existing=into_existing, accept_loss=accept_loss, verify=verify
+        )
     total = one.source().count()
     bars = {name: output.Progress(name, total) for name in ("measure", "copy", "verify", "compare")}
     if one.estimates() is not None and other.address.scheme != "dump":
@@ -111,7 +118,6 @@ def moved(
         )
     if dry_run:
         return _dry(one, other, accept_loss, into_existing, bars["measure"])
-    place = place_of(one, other, state)
     going_on = place is not None and not place.progress().is_fresh
     addresses = {"source": str(one.address), "target": str(other.address)}
     try:

@@ -31,11 +31,16 @@ class DecodingSource:
     """`VectorSource` around a `VectorSource`. `findings()` names what the application changed since it was written.
 
     `verbatim` says that the store takes every record as it is: nothing in it is a marker of ours, and a payload that
-    looks like one is the user's own. `views` are what the records are seen through from here on, in this order.
+    looks like one is the user's own. `views` are what the records are seen through from here on, in this order. `peeks`
+    says that where the store keeps no origin, the first records may be read to see whether they have markers of ours,
+    but not of a store that charges for reading, which keeps the origin of whatever was written to it.
     """
 
-    def __init__(self, source: VectorSource, *, verbatim: bool = False, views: Sequence[View] = ()) -> None:
+    def __init__(
+        self, source: VectorSource, *, verbatim: bool = False, views: Sequence[View] = (), peeks: bool = True
+    ) -> None:
         self._source = source
+        self._peeks = peeks
         self._verbatim = verbatim
         self._views = tuple(views)
         self._layout: Layout | None = None
@@ -57,7 +62,9 @@ class DecodingSource:
             spec = self._source.describe()
             self._layout = Layout(spec, spec, tuple(FieldLayout(field, field) for field in spec.vectors))
         if self._layout is None:
-            self._layout = _with_marks_seen(self._source, restored_spec(self._source.describe(), self._source.origin()))
+            self._layout = restored_spec(self._source.describe(), self._source.origin())
+            if self._peeks:
+                self._layout = _with_marks_seen(self._source, self._layout)
         return self._layout
 
     def count(self) -> int:

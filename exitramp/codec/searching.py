@@ -25,13 +25,19 @@ class DecodingSearch:
     """`VectorSearch` around a `VectorSearch`; `source` is the undecoded source of the same store."""
 
     def __init__(
-        self, search: VectorSearch, source: VectorSource, *, verbatim: bool = False, views: Sequence[View] = ()
+        self,
+        search: VectorSearch,
+        source: VectorSource,
+        *,
+        verbatim: bool = False,
+        views: Sequence[View] = (),
+        peeks: bool = True,
     ) -> None:
         self._search = search
         self._views = tuple(views)
         self._native = source
         self._verbatim = verbatim
-        self._source = DecodingSource(source, verbatim=verbatim)
+        self._source = DecodingSource(source, verbatim=verbatim, peeks=peeks)
         self._filters = NativeFilters(source, self._source)
 
     def index_state(self) -> IndexState:

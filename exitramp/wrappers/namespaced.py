@@ -31,9 +31,15 @@ class NamespacedSource(DecodingSource):
     """
 
     def __init__(
-        self, source: VectorSource, namespaces: Namespaces, *, verbatim: bool = False, views: Sequence[View] = ()
+        self,
+        source: VectorSource,
+        namespaces: Namespaces,
+        *,
+        verbatim: bool = False,
+        views: Sequence[View] = (),
+        peeks: bool = True,
     ) -> None:
-        super().__init__(source, verbatim=verbatim, views=views)
+        super().__init__(source, verbatim=verbatim, views=views, peeks=peeks)
         self._wanted = namespaces
         self._names = pa.array(sorted(name for name in namespaces if name is not None), pa.string())
 

@@ -87,8 +87,14 @@ class Endpoint:
     def source(self) -> DecodingSource:
         verbatim, native = self._verbatim(), self.native_source()
         if self.namespaces is not None:
-            return NamespacedSource(native, self.namespaces, verbatim=verbatim, views=self._views())
-        return DecodingSource(native, verbatim=verbatim, views=self._views())
+            return NamespacedSource(
+                native, self.namespaces, verbatim=verbatim, views=self._views(), peeks=self._peeks()
+            )
+        return DecodingSource(native, verbatim=verbatim, views=self._views(), peeks=self._peeks())
+
+    def _peeks(self) -> bool:
+        """Whether records may be read that nobody asked for."""
+        return self.estimates() is None
 
     def _views(self) -> tuple[View, ...]:
         return tuple(view for view in (self.arrangement, self.ids) if view is not None)
@@ -119,7 +125,11 @@ class Endpoint:
 
     def search(self) -> DecodingSearch:
         return DecodingSearch(
-            self.native_search(), self.native_source(), verbatim=self._verbatim(), views=self._views()
+            self.native_search(),
+            self.native_source(),
+            verbatim=self._verbatim(),
+            views=self._views(),
+            peeks=self._peeks(),
         )
 
     def _verbatim(self) -> bool:
