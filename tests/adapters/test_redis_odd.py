@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from exitramp.ports import Partition, Service
+from exitramp.errors import StoreRejected
+from exitramp.ports import Origin, Partition, Service
 from exitramp.records import RecordKey
 from exitramp.registry import service_adapter
 from tests.adapters.test_redis_foreign import codes, make, numbers, opened, rows_of, vector
@@ -99,3 +100,19 @@ def test_records_that_are_all_gone_are_none(base: str, client: Any, on: str) -> 
     assert [page.batch.num_rows for page in pages] == [0]
     assert source.fetch(keys).num_rows == 0
     store.close()
+
+
+def test_a_server_without_room_says_what_helps(base: str, client: Any) -> None:
+    make(client, "a", *vector("v", 2))
+    client.hset("doc:1", "v", numbers(1, 2))
+    store, other = opened(base, "a"), opened(base, "b")
+    spec = store.source().describe()
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreRejected) as caught:
+            other.sink().create(spec, Origin(spec, "test"))
+    finally:
+        client.config_set("maxmemory", 0)
+    assert "make room in the server's memory" in str(caught.value.hint)
+    store.close()
+    other.close()

@@ -331,6 +331,9 @@ def _meaning(address: Address, error: Any) -> ExitrampError:
     if code in ("42704", "42883") and "vector" in said:
         hint = "is the extension there? CREATE EXTENSION vector"
         return StoreRejected(f"{address}: {said}", hint=hint)
+    if code == "53100":
+        hint = "make room on the server's disk, and run the same command again: it goes on where this one stopped"
+        return StoreRejected(f"{address} refuses this ({code}): {said}", hint=hint)
     if isinstance(error, psycopg.errors.InternalError_):
         return StoreError(f"{address} failed ({code}): {said}")
     return StoreRejected(f"{address} refuses this ({code}): {said}")

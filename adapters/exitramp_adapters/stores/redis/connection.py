@@ -228,7 +228,9 @@ def _refusal(address: Address, said: str) -> ExitrampError:
         return CollectionMissing(f"{address}: there is no index {address.collection!r}")
     if "timeout limit was reached" in lower:
         return StoreTimeout(f"{address} gave up: {said}")
-    return StoreRejected(f"{address} refuses this: {said}")
+    full = "disk" if "misconf" in lower else "memory" if "maxmemory" in lower else None
+    hint = None if full is None else f"make room in the server's {full}, and run the same command again"
+    return StoreRejected(f"{address} refuses this: {said}", hint=hint)
 
 
 def _make_client(address: Address, network: Network) -> Any:
