@@ -106,6 +106,7 @@ def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores
         if measure is False or (measure is None and one.estimates() is not None):
             from exitramp.cli.estimating import estimate
 
+            one.within(choice.namespaces)
             return estimate(one, other, as_json=as_json)
         within(one, other, choice)
         bar = output.Progress("measure", None)

@@ -18,6 +18,8 @@ def estimate(one: Endpoint, other: Endpoint, *, as_json: bool) -> int:
         raise UsageError(
             f"{one.address}: this store does not reckon what reading takes", hint="leave out --estimate: it is read"
         )
+    if one.tells_namespaces():
+        one.require_records()
     found = source.estimate()
     if as_json:
         told: dict[str, Any] = {"verdict": "inconclusive", "source": str(one.address), "target": str(other.address)}

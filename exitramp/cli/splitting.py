@@ -13,7 +13,6 @@ from exitramp.cli.whole import Part, each_part, tell
 from exitramp.codec.ids import native_name
 from exitramp.errors import UsageError
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
-from exitramp.wrappers.namespaced import NamespacedSource, count_namespaces
 from exitramp.wrappers.opening import parse_address
 
 JOINT = "--"
@@ -51,7 +50,7 @@ def move_split(
         if not spec.has_namespaces:
             raise UsageError(f"{from_}: the collection has no namespaces", hint="leave out --split-namespaces")
         choose(here, choice)
-        found = choice.namespaces or frozenset(count_namespaces(NamespacedSource(here.native_source(), frozenset())))
+        found = choice.namespaces or frozenset(here.rows_by_namespace())
     name = to.collection or spec.name
     natives = {each: native_name(collection_of(name, each), rule) for each in _ordered(found)}
     if len(set(natives.values())) != len(natives):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NewType, Protocol
+from typing import TYPE_CHECKING, Any, NewType, Protocol, runtime_checkable
 
 from exitramp.errors import UsageError
 from exitramp.records import (
@@ -143,4 +143,21 @@ class VectorSource(Protocol):
 
     def close(self) -> None:
         """Let go of everything; calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class ReadsNamespaces(Protocol):
+    """A `VectorSource` that reads some namespaces of its collection without the others, and knows what each holds.
+
+    Asked only where `describe().has_namespaces`: the namespace of a record is then the one that the store itself says.
+    """
+
+    def rows_by_namespace(self) -> Mapping[str | None, int]:
+        """How many records each namespace holds, None being that of those in none. Reads no record."""
+        ...
+
+    def within(self, namespaces: frozenset[str | None]) -> VectorSource:
+        """The same collection with the records of these namespaces alone: its counts, partitions and scans, and what it
+        estimates, are of nothing else. Its cursors are those of the same namespaces only."""
         ...

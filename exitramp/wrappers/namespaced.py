@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -26,8 +26,9 @@ Namespaces = frozenset[str | None]
 class NamespacedSource(DecodingSource):
     """The records of `namespaces` alone, as they are after decoding, wherever the store keeps their namespaces.
 
-    Every page of the store is read and the others' records are left out, since a namespace may stand in a record's
-    marker. `count` is a scan of its own, and not the store's word.
+    Every page of `source` is read and the others' records are left out, since a namespace may stand in a record's
+    marker; `count` is a scan of its own, and not the store's word. Of a store that reads some namespaces without the
+    others (`ReadsNamespaces`), `source` is narrowed already, and `counts` tells what each of its namespaces holds.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class NamespacedSource(DecodingSource):
         verbatim: bool = False,
         views: Sequence[View] = (),
         peeks: bool = True,
+        counts: Callable[[], Mapping[str | None, int]] | None = None,
     ) -> None:
         super().__init__(source, verbatim=verbatim, views=views, peeks=peeks)
+        self._counts = counts
         self._wanted = namespaces
         self._names = pa.array(sorted(name for name in namespaces if name is not None), pa.string())
 
@@ -58,8 +61,12 @@ class NamespacedSource(DecodingSource):
         return ", ".join(words)
 
     def count(self) -> int:
-        found = count_namespaces(self)
+        found = self.by_namespace()
         return sum(found[name] for name in self._wanted)
+
+    def by_namespace(self) -> Counter[str | None]:
+        """How many records are in each namespace there is: as the store tells, or else by a scan of everything."""
+        return count_namespaces(self) if self._counts is None else Counter(self._counts())
 
     def require_records(self) -> None:
         """Raises `UsageError` where the collection has no namespaces, or no record in one of those that are wanted."""
@@ -67,7 +74,7 @@ class NamespacedSource(DecodingSource):
             raise UsageError(
                 f"{super().identity().address}: the collection has no namespaces", hint="leave out --namespace"
             )
-        found = count_namespaces(self)
+        found = self.by_namespace()
         for name in self._wanted:
             if not found[name]:
                 known = [repr(each) if each is not None else "none" for each, _ in found.most_common(_NAMED)]

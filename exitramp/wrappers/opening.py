@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from exitramp.codec import Arrangement, DecodingSearch, DecodingSource, IdMap, V
 from exitramp.errors import AddressError, RoleUnsupported, StoreTimeout, WriteRefused
 from exitramp.ports import DEFAULT_SETTINGS, SearchSettings, Store, VectorSink, VectorSource
 from exitramp.ports.estimating import Estimates, ReadingSpent, TellsSpending
+from exitramp.ports.reading import ReadsNamespaces
 from exitramp.records import Metric, parse_metric
 from exitramp.registry import STORES, listed, open_store, store_adapter
 from exitramp.urls import Address, Network, is_scheme, path_address
@@ -71,8 +73,11 @@ class Endpoint:
         self._policy = Stacked(*policies)
 
     def estimates(self) -> Estimates | None:
-        """What tells beforehand what reading costs; None where it costs nothing but time."""
+        """What tells beforehand what reading costs, of the chosen namespaces where it can be read without the others;
+        None where it costs nothing but time."""
         found = self._store.source()
+        if self.namespaces is not None and isinstance(found, ReadsNamespaces) and self.tells_namespaces():
+            found = found.within(self.namespaces)
         return found if isinstance(found, Estimates) else None
 
     def spent(self) -> ReadingSpent | None:
@@ -87,14 +92,37 @@ class Endpoint:
     def source(self) -> DecodingSource:
         verbatim, native = self._verbatim(), self.native_source()
         if self.namespaces is not None:
-            return NamespacedSource(
-                native, self.namespaces, verbatim=verbatim, views=self._views(), peeks=self._peeks()
-            )
+            return self._namespaced(self.namespaces)
         return DecodingSource(native, verbatim=verbatim, views=self._views(), peeks=self._peeks())
+
+    def _namespaced(self, namespaces: Namespaces) -> NamespacedSource:
+        """Read by the store's own way where it has one, which costs what is in these namespaces and no more."""
+        source, counts = self._store.source(), None
+        if isinstance(source, ReadsNamespaces) and self.tells_namespaces():
+            counts = partial(self._policy.run, "count", source.rows_by_namespace)
+            source = source.within(namespaces)
+        return NamespacedSource(
+            SourceAround(source, self._policy),
+            namespaces,
+            verbatim=self._verbatim(),
+            views=self._views(),
+            peeks=self._peeks(),
+            counts=counts,
+        )
+
+    def tells_namespaces(self) -> bool:
+        """Whether the store tells what its namespaces hold, and reads one without the others. Where it has none of its
+        own they stand in the records, and only reading tells."""
+        source = self._store.source()
+        return isinstance(source, ReadsNamespaces) and self.native_source().describe().has_namespaces
+
+    def rows_by_namespace(self) -> Mapping[str | None, int]:
+        """How many records each namespace holds; a scan, where the store does not tell."""
+        return self._namespaced(frozenset()).by_namespace()
 
     def _peeks(self) -> bool:
         """Whether records may be read that nobody asked for."""
-        return self.estimates() is None
+        return not isinstance(self._store.source(), Estimates)
 
     def _views(self) -> tuple[View, ...]:
         return tuple(view for view in (self.arrangement, self.ids) if view is not None)

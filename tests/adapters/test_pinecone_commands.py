@@ -116,3 +116,33 @@ def test_a_limit_below_what_is_looked_at_first_reads_as_much_as_it_says(
     mocked.fill("docs", {"": IDS[:90]})
     command = ["dump", str(mocked.address("docs")), str(tmp_path / "dump"), "--limit", "40"]
     assert len(runs_until_done(mocked, command, 10, capsys)) == 3
+
+
+def test_one_namespace_costs_what_is_in_it(
+    mocked: Mocked, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mocked.fill("docs", {"": IDS, "a": IDS[:250], "b": IDS[:300]})
+    source = str(mocked.address("docs"))
+
+    def paid(*command: str, code: int = 0) -> tuple[int, int]:
+        before = mocked.service.counters()
+        assert run(list(command)) == code, capsys.readouterr().err
+        after = mocked.service.counters()
+        requests = sum(after[kind] - before[kind] for kind in ("list", "fetch"))
+        return requests, int(after["read_units"] - before["read_units"])
+
+    assert paid("dump", source, "./a", "--namespace", "a") == (6, 28)
+    assert paid("dump", source, "./ab", "--namespace", "a", "--namespace", "b") == (12, 28 + 33)
+    assert paid("dump", source, "./none", "--no-namespace") == (40, 220)
+    assert paid("copy", source, "chroma:./new#docs", "--namespace", "a") == (12, 56)
+    capsys.readouterr()
+    assert run(["inspect", "dump:./ab", "--json"]) == 0
+    held = {each["name"]: each["rows"] for each in json.loads(capsys.readouterr().out)["namespaces"]}
+    assert held == {"a": 250, "b": 300}
+    assert paid("plan", source, "chroma:./new#docs", "--namespace", "a", "--json", code=3) == (0, 0)
+    told = json.loads(capsys.readouterr().out)["reading"]
+    assert (told["rows"], told["requests"], told["read_units"]) == (250, 6, 28)
+    assert paid("dump", source, "./c", "--namespace", "c", code=2) == (0, 0)
+    assert "there are" in capsys.readouterr().err
+    assert paid("plan", source, "chroma:./new#docs", "--namespace", "c", code=2) == (0, 0)

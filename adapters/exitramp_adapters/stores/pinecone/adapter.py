@@ -7,7 +7,7 @@ client (10.2, API 2026-07) was run against a mock of the published contract and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from exitramp.records import CollectionSpec, Finding, RecordKey
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores.pinecone import budget as budgets
 from exitramp_adapters.stores.pinecone import lanes, reading, records
-from exitramp_adapters.stores.pinecone.client import DEFAULT_NAMESPACE, namespace_of, said_headers
+from exitramp_adapters.stores.pinecone.client import DEFAULT_NAMESPACE, namespace_of, native_namespace, said_headers
 from exitramp_adapters.stores.pinecone.opened import OpenedPinecone
 from exitramp_adapters.stores.pinecone.search import PineconeSearch, fetched
 from exitramp_adapters.stores.pinecone.sink import PineconeSink
@@ -68,8 +68,9 @@ class PineconeStore:
 class PineconeSource:
     """Lists ids and fetches them; `ids=FILE` names them for an index that lists none."""
 
-    def __init__(self, store: OpenedPinecone) -> None:
+    def __init__(self, store: OpenedPinecone, only: frozenset[str] | None = None) -> None:
         self._store = store
+        self._only = only  # namespaces in Pinecone's spelling
         self._file: reading.IdFile | None = None
 
     def identity(self) -> StoreIdentity:
@@ -113,12 +114,23 @@ class PineconeSource:
 
     def count(self) -> int:
         """As `describe_index_stats` says it: what was written just now shows with a delay."""
-        return sum(self._store.counts().values())
+        return sum(self._counts().values())
+
+    def _counts(self) -> dict[str, int]:
+        counts = self._store.counts()
+        return counts if self._only is None else {name: n for name, n in counts.items() if name in self._only}
+
+    def rows_by_namespace(self) -> Mapping[str | None, int]:
+        """See `exitramp.ports.ReadsNamespaces`: one request, which costs nothing."""
+        return {namespace_of(name): count for name, count in self._counts().items()}
+
+    def within(self, namespaces: frozenset[str | None]) -> PineconeSource:
+        return PineconeSource(self._store, frozenset(native_namespace(name) for name in namespaces))
 
     def estimate(self, rows: int | None = None, *, partitions: int = 1) -> ReadingEstimate:
         """See `exitramp.ports.estimating.Estimates`: asks for the counts alone."""
         store = self._store
-        counts = store.counts()
+        counts = self._counts()
         if rows is not None:
             counts = {DEFAULT_NAMESPACE: rows}
         divided = any(count >= reading.DIVIDED_FROM for count in counts.values())
@@ -141,14 +153,17 @@ class PineconeSource:
             self._file = reading.IdFile(Path(text).expanduser(), self._store.connection.namespace)
         return self._file
 
+    def _ranges(self, file: reading.IdFile, wanted: int) -> list[reading.Range]:
+        return [each for each in file.ranges(wanted) if self._only is None or each.namespace in self._only]
+
     def partitions(self, wanted: int) -> Sequence[Partition]:
         """By namespace and, where one is large, by the first characters of its ids; about equally many records each."""
         file = self._ids()
         if file is not None:
-            weighed = [(range_, 1.0) for range_ in file.ranges(wanted)]
+            weighed = [(range_, 1.0) for range_ in self._ranges(file, wanted)]
         else:
             weighed = []
-            for namespace, count in sorted(self._store.counts().items()):
+            for namespace, count in sorted(self._counts().items()):
                 made = reading.ranges_of(self._store.reader, namespace, count, wanted)
                 weighed += [(range_, count / len(made)) for range_ in made]
         if wanted < 2 or len(weighed) < 2:
@@ -166,13 +181,13 @@ class PineconeSource:
         """Pages of one list's hundred ids at most. Records added meanwhile may be seen, those deleted are left out."""
         require_page_rows(batch_rows)
         spec, store, file = self.describe(), self._store, self._ids()
-        counts = store.counts()
+        counts = self._counts()
         state = None if after is None else read_cursor(after)
         if state is not None and "lanes" not in state:
             raise UsageError("this cursor is not one of a Pinecone scan", hint="start the scan anew")
         fixed = [reading.Range(*each) for each in json.loads(partition.token)] if partition.token else None
         if file is not None and fixed is None:
-            fixed = file.ranges(reading.LANES)
+            fixed = self._ranges(file, reading.LANES)
         ranges = reading.Ranges(store.reader, counts, reading.LANES, fixed=fixed, state=state)
         places = [] if state is None else [lanes.Place.from_json(each) for each in state["lanes"]]
         for step in lanes.Steps(store.reader, ranges, places, file, rows=batch_rows, lanes=reading.LANES):
