@@ -27,7 +27,7 @@ _MOST_NAMED = 20
     "--scratch",
     required=True,
     metavar="NAME",
-    help="What the collections are called that the check makes and removes: NAME, NAME-2 and so on.",
+    help="What the collections are called that the check makes and removes: NAME, NAME_2 and so on.",
 )
 @click.option(
     "--only", default="", metavar="TEXT", help="Only the tests with TEXT in their names: no evidence is kept."
@@ -57,13 +57,14 @@ def check(
 ) -> int:
     """Hold the store at ADDRESS to the suite that every adapter passes, in scratch collections of its own.
 
-    ADDRESS names no collection. Nothing else on the server is touched: a scratch collection that is there already is
+    ADDRESS names no collection; of a store whose collections are files, such as faiss, a folder or a file beside which
+    the scratch files may stand. Nothing else on the server is touched: a scratch collection that is there already is
     refused, and whatever was made is removed, also when the check is interrupted. What is kept is dated evidence with
     the server's version.
 
     \b
     Example:
-      exitramp stores check chroma+http://127.0.0.1:8000 --scratch exitramp-check
+      exitramp stores check chroma+http://127.0.0.1:8000 --scratch scratch_check
     """
     if importlib.util.find_spec("pytest") is None:
         raise DependencyMissing("stores check", "check", module="pytest")

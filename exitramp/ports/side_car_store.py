@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from exitramp.durable import storage_errors, sync_folder
 from exitramp.errors import CollectionMissing, StoreUnavailable, UsageError
 from exitramp.ports.places import cursor_behind, parts_of, require_page_rows, span
 from exitramp.ports.reading import Cursor, Origin, Page, Partition, StoreIdentity
@@ -118,6 +119,18 @@ class SideCarStore:
 
     def search(self) -> SideCarSearch:
         return SideCarSearch(self)
+
+    def drop(self) -> None:
+        """Remove both files. Raises `CollectionMissing`, and `UsageError` for an index without a side-car, which
+        somebody else made."""
+        if not self.opened().held.has_side_car:
+            raise UsageError(f"{self.address}: exitramp did not make this index, and does not remove it")
+        beside = side_car_path(self.path)
+        with storage_errors(self.path):
+            for each in (self.path, beside, beside.with_name(beside.name + ".new")):
+                each.unlink(missing_ok=True)
+        sync_folder(self.path.parent)
+        self.forget()
 
     def close(self) -> None:
         self.forget()

@@ -28,7 +28,7 @@ class Store(Protocol):
 @runtime_checkable
 class DropsCollection(Protocol):
     """A `Store` that can also remove the collection at its address. Nothing but a check of the store asks for it, and
-    only for collections that it made itself."""
+    only for collections that it made itself; a store that tells what exitramp made refuses to remove anything else."""
 
     def drop(self) -> None:
         """Remove the collection and everything in it. Raises `CollectionMissing`."""
@@ -43,7 +43,8 @@ class StoreAdapter:
     its source does not go; `metric`, that the adapter looks at the option of that name itself, for collections that
     name no metric. `requires` are modules whose presence means that the SDK is installed. `evidence` as in
     `StoreIdentity`. `opening` says which files of an embedded store its engine changes although it is only
-    read; "" where none.
+    read; "" where none. `ending` is how the files are called of which each is a collection by itself, such as
+    `.faiss`; "" where a place holds several.
     """
 
     scheme: str
@@ -59,3 +60,4 @@ class StoreAdapter:
     opening: str = ""
     metric: bool = False
     counts_reading: bool = False
+    ending: str = ""

@@ -7,16 +7,20 @@ sees the same. Names, kills and stops are left out: nobody's server is filled wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from exitramp import __version__
 from exitramp.clock import Clock, SystemClock, iso_utc
-from exitramp.errors import CollectionExists, CollectionMissing, UsageError
+from exitramp.codec.ids import fits_rule
+from exitramp.errors import CollectionExists, CollectionMissing, ExitrampError, UsageError
 from exitramp.ports import (
     DropsCollection,
+    NameRule,
     Origin,
     Store,
     StoreIdentity,
@@ -26,12 +30,13 @@ from exitramp.ports import (
     VectorSource,
 )
 from exitramp.records import CollectionSpec
-from exitramp.registry import open_store
+from exitramp.registry import open_store, store_adapter
 from exitramp.testing.conformance.harness import Feature, StoreHarness
 from exitramp.testing.conformance.steps import origin_of, upsert_rows
 from exitramp.testing.rows import Row, rows_from_batch
 from exitramp.testing.runner import Outcome, run_suite
-from exitramp.urls import Address, Network
+from exitramp.testing.within import spec_within
+from exitramp.urls import Address, Network, path_address
 from exitramp.wrappers.around import SinkAround, SourceAround, Stacked
 
 LEFT_OUT = (
@@ -45,8 +50,53 @@ LEFT_OUT = (
 """Parts of the names of tests that need a raw SDK, or make collections of names which nobody chose."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """What the collections of a check are called, and where they are: NAME, NAME_2 and so on at the address, or each a
+    file of its own beside the one that the address names."""
+
+    base: Address
+    name: str
+    ending: str = ""
+    joiner: str = "_"
+
+    def named(self, number: int) -> str:
+        return self.name if number == 0 else f"{self.name}{self.joiner}{number + 1}"
+
+    def address(self, name: str) -> Address:
+        if not self.ending:
+            return self.base.with_collection(name)
+        path = self.base.path
+        folder = path.parent if path.suffix == self.ending and not path.is_dir() else path
+        location = path_address(self.base.scheme, folder / f"{name}{self.ending}").partition(":")[2]
+        return replace(self.base, location=location)
+
+    def within(self, rule: NameRule) -> Scratch:
+        """With further names that the store takes too. Raises `UsageError` for a name that it does not take."""
+        for joiner in ("_", "-", ""):
+            if all(fits_rule(f"{self.name}{tail}", rule) for tail in ("", f"{joiner}2", f"{joiner}99")):
+                return replace(self, joiner=joiner)
+        other = next((each for each in _spelt_otherwise(self.name) if fits_rule(f"{each}_99", rule)), None)
+        hint = f"this store takes from {rule.minimum} to {rule.maximum} characters that {rule.pattern} matches"
+        raise UsageError(
+            f"{self.base} takes no collection called '{self.name}', with a number behind it",
+            hint=hint if other is None else f"give it one that it takes: --scratch {other}",
+        )
+
+
+def _spelt_otherwise(name: str) -> Iterator[str]:
+    words = re.sub("[^A-Za-z0-9]+", "_", name).strip("_")
+    yield from (
+        words,
+        words.lower(),
+        words[:1].upper() + words[1:],
+        words.lower().replace("_", "-"),
+        f"scratch_{words}",
+    )
+
+
 class ScratchHarness(StoreHarness):
-    """Collections called `scratch`, `scratch-2` and so on; every one that was named is dropped at the end.
+    """Collections of scratch names; every one that was named is dropped at the end.
 
     Tests go on calling them what they do. Raises `CollectionExists` where one is there before it was made here.
     """
@@ -58,25 +108,25 @@ class ScratchHarness(StoreHarness):
         Feature.RAW_COLLECTIONS: "a server may hold collections of others",
     }
 
-    def __init__(self, base: Address, scratch: str, network: Network) -> None:
-        self._base, self._scratch, self._network = base, scratch, network
+    def __init__(self, scratch: Scratch, network: Network) -> None:
+        self._scratch, self._network = scratch, network
         self._named: dict[str, str] = {}
-        if base.scheme == "memory":
+        if scratch.base.scheme == "memory":
             self.lacks = {**self.lacks, Feature.NEW_PROCESS: "it lives in this process alone"}
 
     def address(self, collection: str) -> str:
-        return self._base.with_collection(self._name(collection)).text
+        return self._scratch.address(self._name(collection)).text
 
     def _name(self, collection: str) -> str:
         number = list(self._named).index(collection) if collection in self._named else len(self._named)
-        return self._scratch if number == 0 else f"{self._scratch}-{number + 1}"
+        return self._scratch.named(number)
 
     def open(self, collection: str) -> Store:
-        address = Address.parse(self.address(collection))
+        address, name = Address.parse(self.address(collection)), self._name(collection)
         store = open_store(address, self._network)
         if collection not in self._named:
             _require_absent(store, address)
-            self._named[collection] = address.require_collection()
+            self._named[collection] = name
         return _Renamed(store, collection, self._named[collection])
 
     def raw_seed(self, collection: str, spec: CollectionSpec, rows: Sequence[Row]) -> None:
@@ -103,7 +153,7 @@ class ScratchHarness(StoreHarness):
     def remove(self) -> None:
         """Drop every collection that was named."""
         for name in self._named.values():
-            store = open_store(self._base.with_collection(name), self._network)
+            store = open_store(self._scratch.address(name), self._network)
             try:
                 drop(store)
             finally:
@@ -165,6 +215,21 @@ def _require_absent(store: Store, address: Address) -> None:
     )
 
 
+def _try_out(store: Store, spec: CollectionSpec) -> None:
+    """Make the collection, which is not there, and remove it."""
+    try:
+        sink = store.sink()
+        sink.create(spec, origin_of(spec))
+        sink.finish(TransferAccount())
+    except CollectionExists:
+        raise
+    except ExitrampError:
+        with suppress(ExitrampError):
+            drop(store)
+        raise
+    drop(store)
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What a check found, of which server, and when."""
@@ -204,19 +269,30 @@ def check_store(
 ) -> Evidence:
     """Run the suite, or those of its tests whose names hold `only`, at an address without a collection.
 
-    Raises `CollectionExists` before anything is written where a scratch collection is there already. Whatever was made
-    is removed, also where the suite is interrupted.
+    Raises `CollectionExists` before anything is written where a scratch collection is there already, and whatever one
+    collection that is made to begin with raises: what keeps that from being made or removed would fail every test.
+    Whatever was made is removed, also where the suite is interrupted.
     """
     moment = iso_utc((clock or SystemClock()).now())
-    store = open_store(address.with_collection(scratch), network)
+    adapter = store_adapter(address.scheme)
+    ending = adapter.ending
+    if "sink" not in adapter.roles:
+        raise UsageError(f"{adapter.scheme}: is only read, and the suite writes")
+    if ending and Path(scratch).name != scratch:
+        raise UsageError(f"'{scratch}' is no name for a file", hint="give one without / to --scratch")
+    names = Scratch(address, scratch, ending)
+    store = open_store(names.address(scratch), network)
     try:
         if not isinstance(store, DropsCollection):
             raise UsageError(
                 f"{address}: this adapter cannot remove a collection, so it cannot be checked like this",
                 hint="the suite runs on such a store in a test of your own: docs/write-an-adapter.md",
             )
-        _require_absent(store, address.with_collection(scratch))
+        limits = store.sink().limits()
+        names = names.within(limits.names)
+        _require_absent(store, names.address(scratch))
         identity = replace(store.source().identity(), address=str(address), collections=())
+        _try_out(store, spec_within(limits, scratch))
     finally:
         store.close()
     made: list[ScratchHarness] = []
@@ -229,7 +305,7 @@ def check_store(
         progress(begun)
         for harness in made:
             harness.remove()
-        made[:] = [ScratchHarness(address, scratch, network)]
+        made[:] = [ScratchHarness(names, network)]
         return made[0]
 
     try:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import duckdb
+import faiss
+import lancedb
+import numpy as np
 import pytest
 
-from exitramp.errors import StoreUnavailable
+from exitramp.errors import CollectionExists, StoreUnavailable, UsageError
+from exitramp.ports import DropsCollection, NameRule, Origin
+from exitramp.records import CollectionSpec
+from exitramp.registry import open_store
 from exitramp.testing import on_server
 from exitramp.testing.memory import MemorySink
 from exitramp.testing.memory_records import collections_of
 from exitramp.testing.runner import Outcome
+from exitramp.urls import Address, Network
 from tests.cli.conftest import Cli
 from tests.drill.small_stacks import fill
 
@@ -42,10 +52,10 @@ def test_a_collection_that_is_there_is_not_touched(cli: Cli, name: str) -> None:
     mine = fill(f"memory:{name}#scratch")
     assert "is there already" in cli("stores", "check", f"memory:{name}", "--scratch", "scratch", code=2).err
     assert cli("inspect", mine, "--json", code=0).json["rows"] == 60
-    fill(f"memory:{name}#other-2")
+    fill(f"memory:{name}#other_2")
     ended = cli("stores", "check", f"memory:{name}", "--scratch", "other", "--only", "stay_apart", code=1)
     assert "is there already" in ended.out
-    assert sorted(collections_of(name)) == ["other-2", "scratch"]
+    assert sorted(collections_of(name)) == ["other_2", "scratch"]
 
 
 def test_an_interrupted_check_removes_what_it_made(cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +80,102 @@ def test_no_test_that_ran_is_no_pass(cli: Cli, name: str) -> None:
     [
         (("memory:x#a", "--scratch", "s"), "leave out #a"),
         (("chroma+http://10.0.0.1:1", "--scratch", "s"), "--allow-writes"),
-        (("faiss:./x.faiss", "--scratch", "s"), "cannot remove a collection"),
+        (("file:./x.jsonl", "--scratch", "s"), "only read"),
+        (("faiss:./x.faiss", "--scratch", "a/b"), "without /"),
+        (("sqlite-vec:./x.db", "--scratch", "exitramp_check"), "--scratch exitramp-check"),
+        (("milvus:./x.db", "--scratch", "exitramp-check"), "--scratch exitramp_check"),
         (("memory:x",), "--scratch"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(cli: Cli, words: tuple[str, ...], said: str) -> None:
     assert said in cli("stores", "check", *words, code=2).err
+
+
+def _left(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["faiss:.", "faiss:./mine.faiss", "usearch:.", "hnswlib:.", "npy:./mine.npy", "hdf5:.", "vdf:./dump"],
+)
+def test_stores_whose_collections_are_files_are_checked_and_leave_none(cli: Cli, address: str) -> None:
+    Path("dump").mkdir()
+    Path("mine.faiss").write_bytes(b"somebody's own")
+    Path("mine.npy").write_bytes(b"somebody's own")
+    for part in ("stay_apart", "deleted_records"):
+        ended = cli("stores", "check", address, "--scratch", "scratch", "--only", part, "--json", code=0).json
+        assert ended["passed"]
+    assert _left(Path()) == ["mine.faiss", "mine.npy"]
+
+
+@pytest.mark.parametrize("address", ["duckdb:./a.duckdb", "lancedb:./lance", "sqlite-vec:./a.db"])
+def test_embedded_databases_are_checked_and_hold_nothing_afterwards(cli: Cli, address: str) -> None:
+    for part in ("stay_apart", "deleted_records"):
+        ended = cli("stores", "check", address, "--scratch", "scratch", "--only", part, "--json", code=0).json
+        assert ended["passed"]
+    assert _tables(address) == []
+
+
+def _tables(address: str) -> list[str]:
+    scheme, _, path = address.partition(":")
+    if scheme == "lancedb":
+        return [each.name for each in Path(path).iterdir()]
+    if scheme == "duckdb":
+        with duckdb.connect(path) as connection:
+            return [row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE name <> 'sqlite_sequence'")
+        return [row[0] for row in found]
+
+
+@pytest.mark.parametrize("scheme", ["faiss", "npy", "lancedb", "sqlite-vec"])
+def test_what_exitramp_did_not_make_is_not_dropped(tmp_path: Path, scheme: str) -> None:
+    made = {"faiss": "a.faiss", "npy": "a.npy?metric=cosine", "lancedb": "db?id=id&metric=cosine#a"}
+    made["sqlite-vec"] = "a.db?id=id&vectors=v:float32&metric=cosine#a"
+    vectors = np.eye(4, dtype=np.float32)
+    if scheme == "faiss":
+        index = faiss.IndexFlatIP(4)
+        index.add(vectors)
+        faiss.write_index(index, str(tmp_path / "a.faiss"))
+    elif scheme == "npy":
+        np.save(tmp_path / "a.npy", vectors)
+    elif scheme == "lancedb":
+        rows = [{"id": str(row), "vector": vector} for row, vector in enumerate(vectors)]
+        lancedb.connect(str(tmp_path / "db")).create_table("a", rows)
+    else:
+        with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+            connection.execute("CREATE TABLE a (id TEXT PRIMARY KEY, v BLOB)")
+            connection.execute("INSERT INTO a VALUES ('a', ?)", (vectors[0].tobytes(),))
+            connection.commit()
+    store = open_store(Address.parse(f"{scheme}:{tmp_path}/{made[scheme]}"), Network())
+    try:
+        assert isinstance(store, DropsCollection)
+        with pytest.raises((UsageError, CollectionExists), match="exitramp did not"):
+            store.drop()
+        assert store.source().count() in (1, 4)
+    finally:
+        store.close()
+
+
+def test_what_keeps_a_collection_from_being_made_is_said_once(
+    cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: MemorySink, spec: CollectionSpec, origin: Origin) -> None:
+        raise UsageError("nothing says where the new index shall be")
+
+    monkeypatch.setattr(MemorySink, "create", refused)
+    ended = cli("stores", "check", f"memory:{name}", "--scratch", "scratch", code=2)
+    assert ended.err.count("nothing says where the new index shall be") == 1
+    assert not Path(".exitramp").exists(), "no evidence of what was never run"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "second"), [(r"[a-z_0-9]+", "check_2"), (r"[a-z0-9-]+", "check-2"), (r"[a-z0-9]+", "check2")]
+)
+def test_further_names_are_such_as_the_store_takes(pattern: str, second: str) -> None:
+    scratch = on_server.Scratch(Address.parse("memory:x"), "check").within(NameRule(pattern))
+    assert (scratch.named(0), scratch.named(1)) == ("check", second)
 
 
 def test_a_server_that_is_away_is_no_verdict(cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

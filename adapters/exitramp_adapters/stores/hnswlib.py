@@ -301,4 +301,5 @@ ADAPTER = StoreAdapter(
     extra="hnswlib",
     requires=("hnswlib",),
     metric=True,
+    ending=".bin",
 )

@@ -300,4 +300,5 @@ ADAPTER = StoreAdapter(
     extra="usearch",
     requires=("usearch",),
     metric=True,
+    ending=".usearch",
 )

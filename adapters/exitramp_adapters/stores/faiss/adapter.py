@@ -195,4 +195,5 @@ ADAPTER = StoreAdapter(
     open=_open,
     extra="faiss",
     requires=("faiss",),
+    ending=".faiss",
 )

@@ -225,4 +225,5 @@ ADAPTER = StoreAdapter(
     extra="hdf5",
     requires=("h5py",),
     metric=True,
+    ending=".hdf5",
 )

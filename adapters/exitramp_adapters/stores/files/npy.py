@@ -296,6 +296,7 @@ ADAPTER = StoreAdapter(
     address_form="npy:PATH.npy?sidecar=PATH&metric=METRIC",
     open=_open,
     metric=True,
+    ending=".npy",
 )
 FVECS = StoreAdapter(
     scheme="fvecs",

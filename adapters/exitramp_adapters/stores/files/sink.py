@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from exitramp.arrow import record_keys, require_schema, stream_schema
+from exitramp.durable import storage_errors, sync_folder
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.ports.gathered import Gathered
@@ -70,6 +71,34 @@ class StagedStore(FilesStore):
     def write_base(self, held: Snapshot) -> tuple[Mapping[Path, Path], Sequence[Path]]:
         """Write the collection under new names; which names those are to get, and what is to be removed then."""
         raise NotImplementedError
+
+    def remove_base(self) -> None:
+        """Remove what the files hold of the collection, which exitramp wrote."""
+        with storage_errors(self.address.path):
+            for path in self.base_paths():
+                path.unlink(missing_ok=True)
+        sync_folder(self.address.path.parent)
+
+    def drop(self) -> None:
+        """Remove the collection and what was written beside it. Raises `CollectionMissing`, and `CollectionExists` for
+        files that somebody else made."""
+        with self._lock:
+            self.require_open()
+            staging = self.staging_of(None)
+            if not self.has_base() and not staging.exists():
+                raise self.missing()
+            staging.lock(self)
+            try:
+                staging.take_up()
+                self.require_own()
+                if self._held is not None:
+                    self._held[1].close()
+                    self._held = None
+                staging.clear()
+                if self.has_base():
+                    self.remove_base()
+            finally:
+                staging.unlock(self)
 
     def sink(self) -> StagedSink:
         self.require_open()

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from exitramp.durable import READ, storage_errors
+from exitramp.durable import READ, storage_errors, write_atomically
 from exitramp.errors import AddressError, CollectionExists, CollectionMissing, DataInvalid, IntegrityError
 from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
 from exitramp.records import UNKNOWN, CollectionSpec, DType, EmbeddingModel, Finding, IdKind, Metric, Verdict
@@ -241,6 +242,24 @@ class VdfStore(StagedStore):
                 found.append(Finding("source.incomplete", text, Verdict.INCONCLUSIVE, count=abs(sum(counts) - rows)))
         return found[-1:]
 
+    def remove_base(self) -> None:
+        meta, name, path = self._meta(), self._name(), self.folder / META
+        assert meta is not None
+        own = meta["exitramp"].pop(name)
+        del meta["indexes"][name]
+        meta["file_structure"] = _listed_files(self.folder, meta)
+        if meta["indexes"]:
+            write_atomically(path, json.dumps(meta, ensure_ascii=False, indent=2).encode())
+        beside = self.folder / "exitramp"
+        with storage_errors(self.folder):
+            if not meta["indexes"]:
+                path.unlink()
+            for each in (self.folder / own["home"], beside / own["home"]):
+                if each.exists():
+                    shutil.rmtree(each)
+            if beside.is_dir() and not any(beside.iterdir()):
+                beside.rmdir()
+
     def write_base(self, held: Snapshot) -> tuple[Mapping[Path, Path], Sequence[Path]]:
         name = held.spec.name
         meta = self._meta() or {
@@ -261,8 +280,7 @@ class VdfStore(StagedStore):
         for part in parts:
             part.pop("schema")
         meta.setdefault("exitramp", {})[name] = told
-        files = [part["data"] for own in meta["exitramp"].values() for part in own["parts"]]
-        meta["file_structure"] = [f"{self.folder.name}/{file}" for file in (*files, META)]
+        meta["file_structure"] = _listed_files(self.folder, meta)
         new = self.folder / f"{META}.new"
         with storage_errors(new):
             new.write_text(json.dumps(meta, ensure_ascii=False, indent=2), encoding="utf-8")
@@ -272,6 +290,11 @@ class VdfStore(StagedStore):
                 os.fsync(file.fileno())
         gone = [] if before is None else [self.folder / before["home"], self.folder / "exitramp" / before["home"]]
         return {new: self.folder / META}, [path for path in gone if path.exists()]
+
+
+def _listed_files(folder: Path, meta: Mapping[str, Any]) -> list[str]:
+    files = [part["data"] for own in meta["exitramp"].values() for part in own["parts"]]
+    return [f"{folder.name}/{file}" for file in (*files, META)]
 
 
 def _text_column(meta: Mapping[str, Any], abouts: Sequence[Mapping[str, Any]], parts: Sequence[Part]) -> str | None:

@@ -94,6 +94,15 @@ class LanceStore:
     def search(self) -> LanceSearch:
         return LanceSearch(self)
 
+    def drop(self) -> None:
+        """Remove the table. Raises `CollectionMissing`, and `UsageError` for one that somebody else made."""
+        self.require_writable()
+        if not self.view().ours:
+            raise UsageError(f"{self.address}: exitramp did not make this table, and does not remove it")
+        with translated(str(self.address)):
+            self.database().drop_table(self.name)
+        self._view = None
+
     def close(self) -> None:
         self._closed, self._database, self._view = True, None, None
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from exitramp.arrow import empty_batch, stream_schema
+from exitramp.errors import UsageError
 from exitramp.filters import Filter
 from exitramp.ports import (
     DEFAULT_SETTINGS,
@@ -38,7 +39,7 @@ from exitramp_adapters.stores.pgvector import search as searching
 from exitramp_adapters.stores.pgvector.catalog import collections, find, quoted, read_table, versions
 from exitramp_adapters.stores.pgvector.records import ALIAS, Selection
 from exitramp_adapters.stores.pgvector.session import Server, copied, copied_pages
-from exitramp_adapters.stores.pgvector.shape import Shape, shape_of
+from exitramp_adapters.stores.pgvector.shape import Shape, shape_of, split_comment
 from exitramp_adapters.stores.pgvector.sink import PgvectorSink
 
 # The best of 250, 500, 1,000 and 2,000 at 384 numbers: a page that outgrows the processor's cache is fetched from
@@ -64,6 +65,14 @@ class PgvectorStore:
 
     def search(self) -> PgvectorSearch:
         return PgvectorSearch(self._server)
+
+    def drop(self) -> None:
+        """Remove the table. Raises `CollectionMissing`, and `UsageError` for one that somebody else made."""
+        with self._server.writing() as session, session.transaction():
+            table = read_table(session, self._server.address)
+            if split_comment(table.comment)[1] is None:
+                raise UsageError(f"{self._server.address}: exitramp did not make this table, and does not remove it")
+            session.execute(f"DROP TABLE {table.sql}", [])
 
     def close(self) -> None:
         self._server.close()

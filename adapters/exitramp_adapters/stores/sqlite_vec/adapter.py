@@ -37,7 +37,7 @@ from exitramp.ports import (
 from exitramp.ports.places import require_page_rows
 from exitramp.records import CollectionSpec, DType, Finding, RecordKey
 from exitramp.urls import Address, Network
-from exitramp_adapters.stores.sqlite_vec.collection import Part
+from exitramp_adapters.stores.sqlite_vec.collection import ABOUT, Part
 from exitramp_adapters.stores.sqlite_vec.database import Database, quoted, versions
 from exitramp_adapters.stores.sqlite_vec.declared import ELEMENT_SQL
 from exitramp_adapters.stores.sqlite_vec.filters import condition_of
@@ -71,6 +71,20 @@ class SqliteVecStore:
 
     def search(self) -> SqliteVecSearch:
         return SqliteVecSearch(self)
+
+    def drop(self) -> None:
+        """Remove the collection's tables. Raises `CollectionMissing`, and `UsageError` for one that somebody else
+        made."""
+        with self.database.write() as connection:
+            found = find(connection, self.address)
+            if not found.is_own:
+                raise UsageError(f"{self.address}: exitramp did not make this table, and does not remove it")
+            for table in (*(part.table for part in found.parts), f"{found.table}_unranked", found.table):
+                connection.execute(f"DROP TABLE {quoted(table)}")
+            connection.execute(f"DELETE FROM {ABOUT} WHERE name = ?", (found.table,))
+            if connection.execute(f"SELECT 1 FROM {ABOUT} LIMIT 1").fetchone() is None:
+                connection.execute(f"DROP TABLE {ABOUT}")
+        self._rows = None
 
     def close(self) -> None:
         self.database.close()
