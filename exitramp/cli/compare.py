@@ -18,6 +18,7 @@ from exitramp.cli.options import (
     every_option,
     json_option,
     open_settings,
+    reading_limits,
     store_options,
 )
 from exitramp.errors import UsageError
@@ -94,6 +95,7 @@ PROPOSED_FILTERS = 3
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the sample of queries.")
 @every_option
 @choice_options
+@reading_limits
 @json_option
 @store_options
 def compare(
@@ -137,6 +139,7 @@ def compare(
     Example:
       exitramp compare dump:./articles-dump qdrant:./new#articles
     """
+    from exitramp.cli.limits import limited_pair, nothing_kept
     from exitramp.cli.moving import Moved, arrange, choose
     from exitramp.cli.place import require_room
     from exitramp.migration import announced_tolerances, compare_endpoints, excused_metrics, metrics_held, plan_move
@@ -145,6 +148,7 @@ def compare(
 
     filters = [_filter(number, text) for number, text in enumerate(where, 1)]
     choice = choice_of(stores)
+    a, b = limited_pair(a, b, stores)
     settings = open_settings(**stores)
     if choice.namespaces is not None and neighbours:
         raise UsageError("a search is of all namespaces, and --namespace means some", hint="add --no-neighbours")
@@ -178,7 +182,7 @@ def compare(
         from exitramp.cli.whole import compare_every
 
         return compare_every(a, b, lambda one, other, ids: pair(one, other, ids), ids_file, settings, as_json=as_json)
-    with open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
+    with nothing_kept(), open_endpoint(a, settings) as one, open_endpoint(b, settings) as other:
         done = pair(one, other, ids_file)
     if as_json:
         output.emit_json(done.told)

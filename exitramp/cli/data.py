@@ -35,11 +35,21 @@ PLACE = click.Path(readable=False, path_type=Path)
     metavar="KEY",
     help="Show the value of this key of the collection's own metadata. May be repeated.  [default: none is shown]",
 )
+@click.option(
+    "--measure/--estimate",
+    default=None,
+    help="Read SRC once, or only say what it tells for nothing and what reading it would take.  [default: measure, but "
+    "not where reading costs money]",
+)
 @choice_options
+@reading_limits
 @json_option
 @store_options
-def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: Any) -> int:
+def inspect(source: str, show_values: tuple[str, ...], measure: bool | None, as_json: bool, **stores: Any) -> int:
     """What the collection at SRC holds: fields, metric, model, count, payload inventory, norms. Reads everything once.
+
+    Of a store that bills for reading no record is read unless --measure says so: shown is what the store tells for
+    nothing (fields, metric, count, namespaces), and what reading it would take.
 
     No payload value is shown: the inventory names keys, types and how many rows have them. Of what the store's user
     wrote down of the collection itself, the keys are shown. Where SRC names a store and no collection, those that it
@@ -50,25 +60,34 @@ def inspect(source: str, show_values: tuple[str, ...], as_json: bool, **stores: 
       exitramp inspect chroma:./db
       exitramp inspect chroma:./db#articles
     """
+    from exitramp.cli.estimating import reckoned
     from exitramp.cli.holdings import say_collections
-    from exitramp.cli.inspecting import inspect_endpoint, say_inspection
+    from exitramp.cli.inspecting import inspect_endpoint, look_at_endpoint, say_inspection
+    from exitramp.cli.limits import nothing_kept
     from exitramp.cli.moving import choose
     from exitramp.wrappers import open_endpoint
 
     choice = choice_of(stores)
+    source = limited(source, stores)
     with open_endpoint(source, open_settings(**stores)) as endpoint:
+        reads = measure if measure is not None else endpoint.estimates() is None
         try:
-            choose(endpoint, choice)
+            choose(endpoint, choice, reads=reads)
             endpoint.source().describe()
         except AddressError as error:
             return say_collections(endpoint, error, as_json=as_json)
         bar = output.Progress("inspect", None)
-        found = inspect_endpoint(endpoint, show_values=show_values, progress=bar.at)
+        reading = None if reads else reckoned(endpoint)
+        if reading is not None:
+            found = look_at_endpoint(endpoint, reading, show_values=show_values)
+        else:
+            with nothing_kept():
+                found = inspect_endpoint(endpoint, show_values=show_values, progress=bar.at)
         bar.end()
     if as_json:
         output.emit_json(found)
     else:
-        say_inspection(found)
+        say_inspection(found, reading)
     return int(ExitCode.PASS)
 
 
@@ -88,7 +107,8 @@ def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores
     """What a copy from SRC to DST would keep exactly, keep another way, round or lose. Reads SRC, writes nothing.
 
     Of a store that bills for reading nothing is read unless --measure says so: what reading takes (requests, units,
-    hours, gigabytes, money) is reckoned from its own counts.
+    hours, gigabytes, money) is reckoned from its own counts. What becomes of its records nobody knows then: the verdict
+    is inconclusive, and the exit code 3, so that no script takes it for a plan.
 
     A line that is lossy needs --accept-loss with its name before a copy will start.
 
@@ -96,7 +116,8 @@ def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores
     Example:
       exitramp plan chroma:./db#articles qdrant:./new#articles
     """
-    from exitramp.cli.moving import say_next, say_plan, with_target, within
+    from exitramp.cli.limits import nothing_kept
+    from exitramp.cli.moving import choose, say_next, say_plan, with_target, within
     from exitramp.migration import plan_move
     from exitramp.wrappers import open_endpoint
 
@@ -106,11 +127,12 @@ def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores
         if measure is False or (measure is None and one.estimates() is not None):
             from exitramp.cli.estimating import estimate
 
-            one.within(choice.namespaces)
+            choose(one, choice, reads=False)
             return estimate(one, other, as_json=as_json)
         within(one, other, choice)
         bar = output.Progress("measure", None)
-        found = with_target(plan_move(one, other, progress=bar.at), other)
+        with nothing_kept():
+            found = with_target(plan_move(one, other, progress=bar.at), other)
         bar.end()
     if as_json:
         output.emit_json(found.to_json() | {"digests": None})
@@ -221,6 +243,7 @@ def _move(source: str, target: str, every: bool, options: dict[str, Any]) -> int
     help="Stop before deleting more than N records.  [default: a tenth of DST]",
 )
 @choice_options
+@reading_limits
 @json_option
 @write_options
 @store_options
@@ -235,10 +258,13 @@ def sync(source: str, target: str, **options: Any) -> int:
     Example:
       exitramp sync chroma:./db#articles qdrant:./new#articles
     """
+    from exitramp.cli.limits import limited_pair, nothing_kept
     from exitramp.cli.syncing import bring_up_to_date
 
     options["choice"] = choice_of(options)
-    return bring_up_to_date(source, target, **_split(options, _SYNC))
+    source, target = limited_pair(source, target, options)
+    with nothing_kept():
+        return bring_up_to_date(source, target, **_split(options, _SYNC))
 
 
 @click.command()

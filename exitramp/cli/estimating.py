@@ -13,24 +13,38 @@ from exitramp.wrappers import Endpoint
 
 def estimate(one: Endpoint, other: Endpoint, *, as_json: bool) -> int:
     """Print what reading `one` takes. The verdict is inconclusive: what is in the records nobody has looked at."""
-    source = one.estimates()
-    if source is None:
-        raise UsageError(
-            f"{one.address}: this store does not reckon what reading takes", hint="leave out --estimate: it is read"
-        )
-    if one.tells_namespaces():
-        one.require_records()
-    found = source.estimate()
+    found = reckoned(one)
     if as_json:
         told: dict[str, Any] = {"verdict": "inconclusive", "source": str(one.address), "target": str(other.address)}
         output.emit_json(told | {"rows": found.rows, "digests": None, "plan": None, "reading": found.to_json()})
     else:
-        _say(found)
-        output.say("nothing was read: --measure reads it, and says what becomes of each field")
+        say_reading(found)
+        output.say_findings(found.findings)
+        output.say(
+            "INCONCLUSIVE  nothing was read: --measure reads it, and says what becomes of each field; until then no "
+            f"plan has been made, and the exit code is {int(ExitCode.INCONCLUSIVE)}"
+        )
     return int(ExitCode.INCONCLUSIVE)
 
 
-def _say(found: ReadingEstimate) -> None:
+def reckoned(endpoint: Endpoint) -> ReadingEstimate:
+    """What reading it takes, or reading the chosen namespaces where the store keeps them apart. Reads no record.
+
+    Raises `UsageError` for a store that does not reckon that, and where a chosen namespace is known to have no record.
+    """
+    source = endpoint.estimates()
+    if source is None:
+        raise UsageError(
+            f"{endpoint.address}: this store does not reckon what reading takes",
+            hint="leave out --estimate: it is read",
+        )
+    if endpoint.namespaces is not None and endpoint.tells_namespaces():
+        endpoint.require_records()
+    return source.estimate()
+
+
+def say_reading(found: ReadingEstimate) -> None:
+    """What it takes by kind of request, in money, and what was reckoned with."""
     rows = [
         (
             line.what,
@@ -55,7 +69,6 @@ def _say(found: ReadingEstimate) -> None:
         )
     for name, value in found.assumptions.items():
         output.say(f"  reckoned with {name.replace('_', ' ')}: {value:g}")
-    output.say_findings(found.findings)
 
 
 def _hours(seconds: float) -> str:

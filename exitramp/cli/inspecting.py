@@ -9,11 +9,13 @@ from typing import Any
 
 from exitramp.canonical import type_name
 from exitramp.cli import output
+from exitramp.cli.estimating import say_reading
 from exitramp.digests import CollectionDigests, digest_batch
 from exitramp.inventory import path_text
 from exitramp.parity.alignment import read_all
-from exitramp.ports import Origin
+from exitramp.ports import Origin, VectorSource
 from exitramp.ports.collection_metadata import own_metadata, shown
+from exitramp.ports.estimating import ReadingEstimate
 from exitramp.records import UNKNOWN, CollectionSpec, Finding, Verdict
 from exitramp.registry import store_adapter
 from exitramp.tally import CollectionTally
@@ -41,9 +43,9 @@ def inspect_endpoint(
     `show_values` names keys of the collection's own metadata whose values somebody asked to see.
     """
     source = endpoint.source()
-    identity = source.identity()
     spec = source.describe()
     count = source.count()
+    told = _known(endpoint, source, spec, count, show_values)
     tally = CollectionTally(spec)
     digests = CollectionDigests.empty(spec)
     namespaces: Counter[str | None] = Counter()
@@ -52,23 +54,9 @@ def inspect_endpoint(
         add_namespaces(namespaces, batch)
         digests = digests.merge(digest_batch(batch, spec))
         progress(digests.rows)
-    findings = [*identity.findings, *source.findings()]
-    verdicts = [each.verdict for each in findings if each.verdict is not None]
-    verdict = Verdict.worst([*verdicts, Verdict.PASS if digests.rows == count else Verdict.INCONCLUSIVE])
-    return {
-        "verdict": verdict.value,
-        "address": str(endpoint.address),
-        "store": {
-            "adapter": identity.adapter,
-            "server_version": identity.server_version,
-            "client_version": identity.client_version,
-            "can_write": identity.can_write,
-            "evidence": identity.evidence,
-            "opening": store_adapter(endpoint.address.scheme).opening or None,
-        },
-        "collection": shown(spec).to_json(),
-        "metadata": _metadata(spec, source.origin(), show_values),
-        "count": count,
+    findings = [*source.identity().findings, *source.findings()]
+    return told | {
+        "verdict": _verdict(findings, Verdict.PASS if digests.rows == count else Verdict.INCONCLUSIVE),
         "rows": digests.rows,
         "namespaces": [{"name": name, "rows": rows} for name, rows in namespaces.most_common()]
         if spec.has_namespaces
@@ -81,14 +69,71 @@ def inspect_endpoint(
     }
 
 
-def say_inspection(found: Mapping[str, Any]) -> None:
-    """The same for people."""
+def look_at_endpoint(
+    endpoint: Endpoint, reading: ReadingEstimate, *, show_values: Collection[str] = ()
+) -> dict[str, Any]:
+    """The same of a store that charges, without reading it: what it tells for nothing, and under "reading" what
+    a complete read would take. `rows`, `digests` and `inventory` are None.
+    """
+    source = endpoint.source()
+    # To count namespaces that only reading tells apart would take the reading: then the count is of all records.
+    known = endpoint.namespaces is None or endpoint.tells_namespaces()
+    found = _known(endpoint, source, source.describe(), source.count() if known else reading.rows, show_values)
+    named: Counter[str | None] | None = None
+    if endpoint.tells_namespaces():
+        wanted = endpoint.namespaces
+        named = Counter(
+            {name: rows for name, rows in endpoint.rows_by_namespace().items() if wanted is None or name in wanted}
+        )
+    own = source.identity().findings
+    findings = [*own, *(each for each in reading.findings if each.code not in {one.code for one in own})]
+    return found | {
+        "verdict": _verdict(findings, Verdict.INCONCLUSIVE),
+        "rows": None,
+        "namespaces": None if named is None else [{"name": name, "rows": rows} for name, rows in named.most_common()],
+        "digests": None,
+        "inventory": None,
+        "vectors": {},
+        "reading": reading.to_json(),
+        "calls": dict(endpoint.meter.calls),
+        "findings": [finding.to_json() for finding in findings],
+    }
+
+
+def _verdict(findings: Sequence[Finding], own: Verdict) -> str:
+    return Verdict.worst([*(each.verdict for each in findings if each.verdict is not None), own]).value
+
+
+def _known(
+    endpoint: Endpoint, source: VectorSource, spec: CollectionSpec, count: int, show_values: Collection[str]
+) -> dict[str, Any]:
+    """What the store says of the collection and of itself."""
+    identity = source.identity()
+    return {
+        "address": str(endpoint.address),
+        "store": {
+            "adapter": identity.adapter,
+            "server_version": identity.server_version,
+            "client_version": identity.client_version,
+            "can_write": identity.can_write,
+            "evidence": identity.evidence,
+            "opening": store_adapter(endpoint.address.scheme).opening or None,
+        },
+        "collection": shown(spec).to_json(),
+        "metadata": _metadata(spec, source.origin(), show_values),
+        "count": count,
+    }
+
+
+def say_inspection(found: Mapping[str, Any], reading: ReadingEstimate | None = None) -> None:
+    """The same for people; `reading` is what a reading would take, where none was done."""
     spec, store = found["collection"], found["store"]
     can_write = {True: "yes", False: "no", None: "the store does not tell"}[store["can_write"]]
     output.say(f"{found['address']}")
     output.say(f"  store       {store['adapter']} {store['server_version']} ({store['evidence']})")
     output.say(f"  collection  {spec['name']}, ids are {spec['id_kind']}")
-    output.say(f"  records     {found['count']:,} by the store's count, {found['rows']:,} by a complete scan")
+    scanned = "none was read" if found["rows"] is None else f"{found['rows']:,} by a complete scan"
+    output.say(f"  records     {found['count']:,} by the store's count, {scanned}")
     if found["namespaces"] is not None:
         held = {each["name"]: each["rows"] for each in found["namespaces"]}
         output.say(f"  namespaces  {output.visible(namespaces_text(Counter(held)))}")
@@ -109,7 +154,7 @@ def say_inspection(found: Mapping[str, Any]) -> None:
         if facts:
             output.say(f"              {_facts(facts)}")
     rows = []
-    for field in found["inventory"].get("fields", []):
+    for field in (found["inventory"] or {}).get("fields", []):
         types = ", ".join(f"{name} {count}" for name, count in sorted(field["types"].items()))
         rows.append((_path(field["path"]), types, field["rows_missing"], field["rows_null"]))
     if rows:
@@ -117,7 +162,12 @@ def say_inspection(found: Mapping[str, Any]) -> None:
         output.say("\n" + output.table(first, ("payload path", "types and values", "rows without", "rows null")))
         if len(rows) > len(first):
             output.say(f"… and {counted(len(rows) - len(first), 'more path')}; --json has them all")
+    if reading is not None:
+        output.say()
+        say_reading(reading)
     output.say_findings(map(_finding, found["findings"]))
+    if reading is not None:
+        output.say("no record was read: --measure reads all of it once, for payload keys, norms and digests")
 
 
 def _metadata(spec: CollectionSpec, origin: Origin | None, show_values: Collection[str]) -> list[dict[str, Any]]:

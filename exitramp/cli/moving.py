@@ -69,13 +69,14 @@ def move(
     return output.exit_code(done.verdict)
 
 
-def choose(endpoint: Endpoint, choice: Choice) -> None:
+def choose(endpoint: Endpoint, choice: Choice, *, reads: bool = True) -> None:
     """From now on only the chosen records are read from it, under the chosen ids. Raises `UsageError` where a namespace
-    that was named has none."""
+    that was named has none, unless to know that would take a reading and nothing is to be read (`reads`)."""
     endpoint.within(choice.namespaces)
     endpoint.ids = choice.ids
     arrange(endpoint, choice)
-    endpoint.require_records()
+    if reads or endpoint.tells_namespaces():
+        endpoint.require_records()
 
 
 def arrange(endpoint: Endpoint, choice: Choice) -> None:

@@ -146,3 +146,47 @@ def test_one_namespace_costs_what_is_in_it(
     assert paid("dump", source, "./c", "--namespace", "c", code=2) == (0, 0)
     assert "there are" in capsys.readouterr().err
     assert paid("plan", source, "chroma:./new#docs", "--namespace", "c", code=2) == (0, 0)
+
+
+def test_inspect_reads_no_record_of_a_store_that_charges_unless_told_to(
+    mocked: Mocked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mocked.fill("docs", {"": IDS[:250], "a": IDS[:130]})
+    source = str(mocked.address("docs"))
+    before = mocked.service.counters()
+    assert run(["inspect", source]) == 0
+    said = capsys.readouterr().out
+    for words in ("380 by the store's count, none was read", "'a' (130)", "cosine", "money", "--measure"):
+        assert words in said
+    assert run(["inspect", source, "--namespace", "a", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["count"], told["rows"], told["reading"]["rows"], told["reading"]["read_units"]) == (130, None, 130, 15)
+    assert told["namespaces"] == [{"name": "a", "rows": 130}]
+    after = mocked.service.counters()
+    assert [after[kind] - before[kind] for kind in ("list", "fetch", "query", "read_units")] == [0, 0, 0, 0]
+    assert run(["inspect", source, "--measure", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 380
+
+
+def test_commands_that_keep_nothing_stop_at_a_limit_and_say_that_they_begin_anew(
+    mocked: Mocked, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mocked.fill("docs", {"": IDS[:450]})
+    source, target = str(mocked.address("docs")), "chroma:./new#docs"
+    assert run(["copy", source, target, "--max-read-units", "60"]) == 0
+    capsys.readouterr()
+    for command in (
+        ["inspect", source, "--measure"],
+        ["compare", source, target, "--no-neighbours"],
+        ["compare", target, source, "--no-neighbours"],
+        ["sync", source, target],
+    ):
+        before = units(mocked)
+        assert run([*command, "--max-read-units", "30"]) == 5
+        said = capsys.readouterr().err
+        assert "max_read_units=30" in said
+        assert "nothing is kept" in said
+        assert units(mocked) - before <= 30
+    assert run(["compare", target, target, "--limit", "3"]) == 2
+    assert "counts no reading" in capsys.readouterr().err
