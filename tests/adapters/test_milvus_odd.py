@@ -12,6 +12,8 @@ from exitramp.errors import DataInvalid, UsageError
 from exitramp.ports import Partition
 from exitramp.records import Metric
 from exitramp.registry import open_store, service_adapter
+from exitramp.testing import batch_from_rows
+from exitramp.testing.conformance.steps import origin_of
 from exitramp.wrappers import open_endpoint
 from exitramp_adapters.stores.milvus.schema import schema_for
 from tests.adapters.milvus_harness import LiteHarness
@@ -87,3 +89,26 @@ def test_the_address_says_a_metric_that_no_index_says(harness: LiteHarness) -> N
     for said in ("dot", "body:dot", "other:cosine,body:dot"):
         with open_endpoint(f"milvus:{harness.uri}?metric={said}#theirs") as endpoint:
             assert endpoint.source().describe().vectors[0].metric is Metric.DOT
+
+
+def test_an_index_of_milvus_lite_whose_settings_it_does_not_tell_is_made_on_a_server(
+    harness: LiteHarness, base: str
+) -> None:
+    with harness.client() as client:
+        schema = MilvusClient.create_schema(auto_id=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=10)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+        params = client.prepare_index_params()
+        params.add_index("vector", index_type="HNSW", metric_type="L2", params={"M": 8, "efConstruction": 32})
+        client.create_collection("theirs", schema=schema, index_params=params)
+        client.insert("theirs", [{"id": "a", "vector": [1, 2]}])
+    spec, rows = read(harness.address("theirs"))
+    assert "M" not in spec.index["milvus"]["indexes"][0], "it tells them by now: this test is no longer needed"
+    store = open_store(f"{base}#from_lite")
+    sink = store.sink()
+    sink.create(spec, origin_of(spec))
+    sink.upsert(batch_from_rows(rows, spec))
+    store.close()
+    copied, found = read(f"{base}#from_lite")
+    assert [row.id for row in found] == ["a"]
+    assert copied.index["milvus"]["indexes"][0]["index_type"] == "HNSW"

@@ -43,6 +43,10 @@ _INDEX_WORDS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "ivf_flat": ("IVF_FLAT", {"nlist": 128}),
     "autoindex": ("AUTOINDEX", {}),
 }
+_NEEDED: Final[Mapping[str, Mapping[str, Any]]] = {
+    **dict(_INDEX_WORDS.values()),
+    **{kind: {"nlist": 128} for kind in ("IVF_SQ8", "SCANN", "BIN_IVF_FLAT")},
+}
 
 
 class MilvusSink:
@@ -145,7 +149,10 @@ class MilvusSink:
             known = ", ".join(_INDEX_WORDS)
             raise UsageError(f"{self._connection.address}: index={said}", hint=f"known are: {known}")
         if said is None and before is not None and before.get("metric_type") == metric and before.get("index_type"):
-            return {key: value for key, value in before.items() if key not in ("field", "name")}
+            told = {key: value for key, value in before.items() if key not in ("field", "name")}
+            # milvus-lite does not tell the settings without which a server makes no such index.
+            needed = {} if self._connection.is_lite else _NEEDED.get(str(told["index_type"]).upper(), {})
+            return {**needed, **told}
         kind, params = _INDEX_WORDS[(said or "hnsw").lower()]
         if vector.dtype is DType.BINARY:
             kind, params = "BIN_FLAT", {}
