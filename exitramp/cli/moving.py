@@ -18,7 +18,7 @@ from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
 from exitramp.ports.estimating import ReadingSpent
 from exitramp.records import Finding, Verdict
-from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan, PlanLine
+from exitramp.transfer.plan import MAGNITUDE, PRECISION, ULP, UNIT, Plan, PlanLine, payload_summary
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
 
@@ -173,18 +173,12 @@ def _dry(
 
 def say_plan(found: Plan, accepted: Collection[str] = ()) -> None:
     """The plan for people; `accepted` are the lossy lines that somebody has agreed to."""
-    exact_keys = [
-        line for line in found.lines if line.subject.startswith("payload.") and line.fidelity.value == "exact"
-    ]
     rows = [
         (line.fidelity.value, line.subject, "" if line.rows is None else f"{line.rows:,}", line.how)
         for line in found.lines
-        if line not in exact_keys
+        if not line.summed
     ]
-    if exact_keys:
-        # Hundreds of keys that are kept as they are would hide the few that are not.
-        how = "kept as it is" if len(exact_keys) == 1 else "kept as they are"
-        rows.append(("exact", f"payload: {counted(len(exact_keys), 'key')}", "", how))
+    rows += [(fidelity.value, subject, "", how) for fidelity, subject, how in payload_summary(found.lines)]
     output.say(output.table(rows, ("class", "what", "rows", "how")))
     estimates = found.estimates
     output.say(

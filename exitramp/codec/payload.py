@@ -217,6 +217,39 @@ def _project_object(value: Mapping[str, Any], limits: PayloadLimits, depth: int)
     return Projected(native, "reversible" if "reversible" in kept else "float" if "float" in kept else "exact")
 
 
+def other_forms(key: str, value: Any, limits: PayloadLimits) -> set[tuple[str, str]]:
+    """What of a kept value of the top-level `key` stands in another form for other readers: pairs of the form, which is
+    `tagged`, `text` or `apart`, and the type as `PayloadLimits` names it. Without recursion: the value may be deep."""
+    if limits.apart_types:
+        one = isinstance(value, list | tuple) and len({canonical.type_name(item) for item in value}) == 1
+        apart = {_form_name(each) for each in (value if one else [value])} & limits.apart_types
+        if apart:
+            return {("apart", name) for name in apart}
+    found = {("tagged", "key")} if key.startswith(canonical.TAG_PREFIX) and "key" in limits.tagged_types else set()
+    tagged = limits.tagged_types
+    level = [value]
+    while level:
+        names = {_form_name(item) for item in level}
+        keys = (inner for item in level if isinstance(item, Mapping) for inner in item)
+        found |= {("tagged", name) for name in names & tagged} | {("text", name) for name in names & limits.text_types}
+        tagged = limits.tagged_types | limits.tagged_items
+        if "key" in tagged and any(inner.startswith(canonical.TAG_PREFIX) for inner in keys):
+            found.add(("tagged", "key"))
+        level = [
+            inner
+            for item in level
+            if isinstance(item, Mapping | list | tuple)
+            for inner in (item.values() if isinstance(item, Mapping) else item)
+        ]
+    return found
+
+
+def _form_name(value: Any) -> str:
+    """The type as `PayloadLimits.tagged_types` names it; "" for an integer that JSON holds."""
+    kind = canonical.type_name(value)
+    return "" if kind == "int" and abs(value) <= canonical.INTEGER_LIMIT else kind
+
+
 def _as_text(value: Any) -> str | None:
     """The text under which an application can still find a value that the store has no type for."""
     if isinstance(value, datetime | date | time):

@@ -13,7 +13,7 @@ from exitramp.drill.steps.costs import STORE_ITEM
 from exitramp.drill.steps.leaving import consent_line
 from exitramp.finops.prices import Unit
 from exitramp.records import Verdict
-from exitramp.transfer.plan import Fidelity, Plan
+from exitramp.transfer.plan import Plan, payload_summary
 from exitramp.urls import Address
 from exitramp.wording import counted
 
@@ -117,13 +117,9 @@ def _minutes(plan: Plan) -> float:
 
 
 def _plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
-    """The plan's lines, the payload keys that are kept as they are in one."""
-    kept = [line for line in plan.lines if line.subject.startswith("payload.") and line.fidelity is Fidelity.EXACT]
-    rows = [(line.fidelity.value, _cell(line.subject), line.how) for line in plan.lines if line not in kept]
-    if kept:
-        how = "kept as it is" if len(kept) == 1 else "kept as they are"
-        rows.append(("exact", f"payload: {counted(len(kept), 'key')}", how))
-    return rows
+    """The plan's lines, the payload keys that come back as they were summed up."""
+    rows = [(line.fidelity.value, _cell(line.subject), line.how) for line in plan.lines if not line.summed]
+    return rows + [(fidelity.value, subject, how) for fidelity, subject, how in payload_summary(plan.lines)]
 
 
 def _cell(text: str, width: int = 60) -> str:

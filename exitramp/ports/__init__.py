@@ -31,6 +31,7 @@ from exitramp.ports.searching import (
 from exitramp.ports.services import Corpus, Service, ServiceAdapter
 from exitramp.ports.stores import DropsCollection, Store, StoreAdapter
 from exitramp.ports.writing import (
+    TAGGED_TYPES,
     DocumentRoom,
     NameRule,
     PayloadLimits,
@@ -43,6 +44,7 @@ from exitramp.ports.writing import (
 __all__ = [
     "CURSOR_VERSION",
     "DEFAULT_SETTINGS",
+    "TAGGED_TYPES",
     "ChatAnswer",
     "ChatMessage",
     "ChatModel",

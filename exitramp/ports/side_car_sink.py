@@ -16,7 +16,15 @@ from exitramp.ports.gathered import Gathered
 from exitramp.ports.reading import Origin
 from exitramp.ports.side_car import Signature, side_car_path, signature, table_schema, write_both
 from exitramp.ports.side_car_records import PAGE_ROWS, Held, IndexContent, Opened, changed, in_order, side_car_of
-from exitramp.ports.writing import DocumentRoom, NameRule, PayloadLimits, SinkLimits, TransferAccount, difference_of
+from exitramp.ports.writing import (
+    TAGGED_TYPES,
+    DocumentRoom,
+    NameRule,
+    PayloadLimits,
+    SinkLimits,
+    TransferAccount,
+    difference_of,
+)
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
 
 if TYPE_CHECKING:

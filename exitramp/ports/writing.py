@@ -43,6 +43,15 @@ class PayloadLimits:
     string_bytes: the longest text kept, in UTF-8 bytes (None: any).
     depth: how many objects and lists may stand in each other under a top-level key (None: any number).
     empty_payload: whether `{}` comes back as `{}`; absent_payload: whether no payload comes back as none.
+
+    The last four say which of the kept values stand in another form for whoever reads the store without exitramp; the
+    plan calls them reversible. They are types as above, but `int` means integers beyond 2^53 alone, and `key` a key
+    that begins with `$exitramp:` itself.
+    tagged_types: those that stand as tagged JSON, `{"$exitramp:TYPE": …}` (docs/format.md), at any depth.
+    tagged_items: those that do inside lists and objects, and not as the value of a top-level key.
+    text_types: those that stand as a text, with nothing in it of what they were, at any depth.
+    apart_types: those that as the value of a top-level key stand in a text apart, and not under their key; a list of
+        one type goes with that, and `list` stands for the others.
     """
 
     types: frozenset[str]
@@ -61,6 +70,14 @@ class PayloadLimits:
     depth: int | None = None
     empty_payload: bool = True
     absent_payload: bool = True
+    tagged_types: frozenset[str] = frozenset()
+    tagged_items: frozenset[str] = frozenset()
+    text_types: frozenset[str] = frozenset()
+    apart_types: frozenset[str] = frozenset()
+
+
+TAGGED_TYPES = frozenset({"nonfinite", "timestamp", "date", "time", "decimal", "uuid", "bytes", "int", "key"})
+"""The `tagged_types` of a store that keeps payloads as their canonical JSON."""
 
 
 @dataclass(frozen=True, slots=True)

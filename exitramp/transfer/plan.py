@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -12,9 +12,10 @@ from exitramp.errors import ConsentMissing, DataInvalid
 from exitramp.ports import DocumentRoom, SinkLimits
 from exitramp.ports.collection_metadata import shown
 from exitramp.records import DType, EmbeddingModel, Finding, VectorKind, Verdict
+from exitramp.transfer.forms import told_forms
 from exitramp.transfer.metadata import Kept, kept, named
 from exitramp.transfer.obstacles import ANEW, Standing, obstacles, unexplained
-from exitramp.transfer.survey import Survey, VectorSurvey
+from exitramp.transfer.survey import KeySurvey, Survey, VectorSurvey
 from exitramp.wording import counted
 
 UNIT_NORM_TOLERANCE = 1e-5
@@ -42,6 +43,8 @@ class PlanLine:
     length), PRECISION (rounded to the sink's dtype), UNIT (scaled, but of unit length before) and ULP (up to 4 of
     them). PLACEHOLDER changes what a search may find and SEARCH says that none finds anything; what is read back is the
     original in both cases, since it is kept.
+
+    `forms` says of a payload key that comes back from where it stands what other readers find in another form.
     """
 
     subject: str
@@ -49,6 +52,12 @@ class PlanLine:
     how: str
     rows: int | None = None
     changes: tuple[str, ...] = ()
+    forms: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def summed(self) -> bool:
+        """Whether it is a payload key's whose values all come back from where they stand: `payload_summary`."""
+        return self.subject.startswith("payload.") and (self.fidelity is Fidelity.EXACT or bool(self.forms))
 
     def to_json(self) -> dict[str, Any]:
         return {"subject": self.subject, "class": self.fidelity.value, "how": self.how, "rows": self.rows}
@@ -163,7 +172,10 @@ def _texts(survey: Survey, layout: Layout, limits: SinkLimits) -> Iterator[PlanL
             how = (
                 f"{found.encoded:,} of {counted(found.rows, 'value')} {_are(found.encoded)} kept in the record's marker"
             )
-            yield PlanLine(subject, Fidelity.REVERSIBLE, how, found.rows)
+            yield PlanLine(subject, Fidelity.REVERSIBLE, "; ".join([how, *_other_forms(found)]), found.rows)
+        elif found.forms:
+            how = f"comes back as it was; {'; '.join(_other_forms(found))}"
+            yield PlanLine(subject, Fidelity.REVERSIBLE, how, found.rows, forms=tuple(sorted(found.forms)))
         else:
             yield PlanLine(subject, Fidelity.EXACT, "kept as it is", found.rows)
     if survey.payloads_encoded:
@@ -173,6 +185,28 @@ def _texts(survey: Survey, layout: Layout, limits: SinkLimits) -> Iterator[PlanL
             "absent and empty payloads are told apart by the marker",
             survey.payloads_encoded,
         )
+
+
+def _other_forms(found: KeySurvey) -> Iterator[str]:
+    if found.forms:
+        yield f"{found.changed:,} of {counted(found.rows, 'value')}: {'; '.join(told_forms(found.forms))}"
+
+
+def payload_summary(lines: Iterable[PlanLine]) -> list[tuple[Fidelity, str, str]]:
+    """The class, the number and the words of all payload keys that come back as they were: those kept as they are, and
+    those that stand in another form for other readers. Hundreds of them would hide the few that are neither."""
+    kept = [line for line in lines if line.summed]
+    rows = []
+    exact = [line for line in kept if not line.forms]
+    if exact:
+        how = "kept as it is" if len(exact) == 1 else "kept as they are"
+        rows.append((Fidelity.EXACT, f"payload: {counted(len(exact), 'key')}", how))
+    other = [line for line in kept if line.forms]
+    if other:
+        how = "comes back as it was" if len(other) == 1 else "come back as they were"
+        told = told_forms({form for line in other for form in line.forms})
+        rows.append((Fidelity.REVERSIBLE, f"payload: {counted(len(other), 'key')}", "; ".join([how, *told])))
+    return rows
 
 
 def _vector(field: FieldLayout, found: VectorSurvey, limits: SinkLimits) -> list[PlanLine]:

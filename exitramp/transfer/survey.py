@@ -19,22 +19,28 @@ from exitramp.codec.ids import native_id
 from exitramp.codec.layout import layout_for
 from exitramp.codec.marker import MARKER_KEY
 from exitramp.codec.odd import ABSENT, CLEANED, NEAR, PLACEHOLDER, judge
-from exitramp.codec.payload import keeps_all_json, project_key
+from exitramp.codec.payload import keeps_all_json, other_forms, project_key
 from exitramp.codec.sizes import rows_over
 from exitramp.errors import DataInvalid, StoreProtocolError
-from exitramp.ports import SinkLimits, VectorSource
+from exitramp.ports import TAGGED_TYPES, SinkLimits, VectorSource
 from exitramp.ports.collection_metadata import OwnMetadata, own_metadata
 from exitramp.records import CollectionSpec, DType, Metric, RecordKey, VectorField, VectorKind
 
 IDS_SHOWN = 20
+_TAGGED = TAGGED_TYPES - {"int", "key"}
 
 
 @dataclass(slots=True)
 class KeySurvey:
-    """One top-level payload key: rows that have it, and values the sink would not keep natively as they are."""
+    """One top-level payload key: rows that have it, and values the sink would not keep natively as they are.
+
+    `changed` are kept ones that other readers find in another form, and `forms` in which: see `other_forms`.
+    """
 
     rows: int = 0
     encoded: int = 0
+    changed: int = 0
+    forms: set[tuple[str, str]] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -154,18 +160,27 @@ def _measure_payloads(
     texts: Sequence[str | None], survey: Survey, limits: SinkLimits, keys: Sequence[RecordKey]
 ) -> None:
     simple = limits.verbatim or keeps_all_json(limits.payload)
+    kept = limits.payload
+    # What JSON has a type for stands as it is, unless the sink puts that apart or makes a text of it.
+    always = not _TAGGED.issuperset(kept.apart_types | kept.text_types)
+    ever = always or bool(kept.tagged_types or kept.tagged_items or kept.apart_types or kept.text_types)
     for text, key in zip(texts, keys, strict=True):
         if text is None or text == "{}":
-            kept = limits.payload.absent_payload if text is None else limits.payload.empty_payload
-            survey.payloads_encoded += not (kept or limits.verbatim)
+            comes_back = kept.absent_payload if text is None else kept.empty_payload
+            survey.payloads_encoded += not (comes_back or limits.verbatim)
             continue
+        tagged = canonical.TAG_PREFIX in text
         for name, value in _decoded(text, key).items():
             found = survey.payload_keys.setdefault(name, KeySurvey())
             found.rows += 1
-            if simple and (limits.verbatim or canonical.TAG_PREFIX not in text):
-                found.encoded += name == MARKER_KEY and not limits.verbatim
+            if simple and (limits.verbatim or not tagged):
+                encoded = name == MARKER_KEY and not limits.verbatim
             else:
-                found.encoded += project_key(name, value, limits.payload).kept != "exact"
+                encoded = project_key(name, value, kept).kept != "exact"
+            found.encoded += encoded
+            if ever and (tagged or always) and not encoded and (forms := other_forms(name, value, kept)):
+                found.changed += 1
+                found.forms |= forms
 
 
 def _decoded(text: str, key: RecordKey) -> dict[str, Any]:

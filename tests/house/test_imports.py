@@ -103,8 +103,8 @@ def test_the_public_names_are_these() -> None:
         "Cursor", "DocumentRoom", "DropsCollection", "Embedder", "Hits", "IndexCoverage", "IndexState",
         "ModelAdapter", "ModelIdentity", "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Query",
         "SearchSettings", "Service", "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter", "StoreIdentity",
-        "TellsCoverage", "TellsOptions", "TransferAccount", "VectorSearch", "VectorSink", "VectorSource",
-        "difference_of", "make_cursor", "read_cursor",
+        "TAGGED_TYPES", "TellsCoverage", "TellsOptions", "TransferAccount", "VectorSearch", "VectorSink",
+        "VectorSource", "difference_of", "make_cursor", "read_cursor",
     }  # fmt: skip
     assert set(wrappers.__all__) == {
         "Deadline", "DryRunSink", "Endpoint", "Faulty", "Meter", "Metered", "OpenSettings", "Policy", "RateLimited",

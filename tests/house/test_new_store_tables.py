@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from exitramp.migration import migrate
 from exitramp.ports import Origin
 from exitramp.records import Metric
 from exitramp.testing import Row, batch_from_rows
+from exitramp.transfer.plan import Fidelity, Plan, payload_summary
 from exitramp.wrappers import open_endpoint
 from tests.house.own_clients import Find, addresses, record_in, shown_record
 from tests.house.test_new_store_page import FIELD, MARKER, PAGE, record
@@ -70,14 +74,16 @@ def _code(cell: str) -> str:
     return re.findall(r"`([^`]+)`", cell)[0]
 
 
-def _copied(target: str, row: Row) -> None:
+def _copied(target: str, row: Row) -> Plan:
     spec = replace(SPEC, has_namespaces=row.namespace is not None)
     source = f"memory:{uuid.uuid4()}#articles"
     with open_endpoint(source) as one, open_endpoint(target) as other:
         sink = one.sink()
         sink.create(spec, Origin(spec, "test"))
         sink.upsert(batch_from_rows([row], spec))
-        migrate(one, other, accept_loss=[])
+        plan = migrate(one, other, accept_loss=[]).plan
+    assert plan is not None
+    return plan
 
 
 def test_every_line_of_the_page_is_asked() -> None:
@@ -119,6 +125,55 @@ def test_things_stand_where_the_page_says(place: Place) -> None:
         assert line.marker == "a column of its own, null"
         with record_in(kind, address("articles")) as find:
             assert find(MARKER) is None
+
+
+ODD: dict[str, Any] = {
+    "when": MOMENT,
+    "day": date(2024, 1, 1),
+    "clock": time(1, 2, 3),
+    "price": Decimal("1.00"),
+    "nan": math.nan,
+    "ref": uuid.UUID(int=5),
+    "many": 2**60,
+    "raw": b"ab",
+    "list": [Decimal("2.5")],
+    "nested": {"a": MOMENT},
+    "like": {"$exitramp:int": "5"},
+    "lang": "en",
+    "flag": True,
+    "plain": {"a": ["b", 1]},
+}
+
+
+@pytest.mark.parametrize("place", [kind for kinds in KINDS.values() for kind in kinds], indirect=True)
+def test_a_key_that_the_plan_calls_exact_is_no_form_of_ours_for_other_readers(place: Place) -> None:
+    [line] = [_lines()[name] for name, kinds in KINDS.items() if place.kind in kinds]
+    odd = {key: value for key, value in ODD.items() if place.kind != "milvus" or key != "like"}
+    planned = {each.subject: each for each in _copied(place.address("odd"), replace(ROW, payload=odd)).lines}
+    exact = [key for key in odd if planned[f"payload.{key}"].fidelity is Fidelity.EXACT]
+    assert {"lang", "flag"} <= {*exact}
+    with record_in(place.kind, place.address("odd")) as find:
+        for key in exact:
+            if place.kind == "lancedb" and key in {"plain", "many"}:
+                continue  # `json_get_string` gives texts and numbers alone
+            stands, value = find(_code(line.lang).replace("lang", key)), odd[key]
+            if isinstance(stands, str) and not isinstance(value, str):
+                stands = json.loads(stands)
+            assert stands == value or (value != value and stands != stands), key
+
+
+def test_the_plan_sums_up_what_stands_in_another_form(tmp_path: Path) -> None:
+    row = replace(ROW, payload={"price": Decimal("1.00"), "paid": [Decimal("2")], "when": MOMENT, "lang": "en"})
+    plan = _copied(f"duckdb:{tmp_path}/x.duckdb#articles", row)
+    assert payload_summary(plan.lines) == [
+        (Fidelity.EXACT, "payload: 1 key", "kept as it is"),
+        (
+            Fidelity.REVERSIBLE,
+            "payload: 3 keys",
+            'come back as they were; for other readers decimals, timestamps stand as tagged JSON, {"$exitramp:…": …}',
+        ),
+    ]
+    assert not plan.lossy()
 
 
 def _entries(marker: str | None) -> dict[str, Any]:

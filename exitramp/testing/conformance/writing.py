@@ -311,7 +311,10 @@ class WritingConformance:
         assert limits.rounds <= limits.metrics
         assert not limits.normalises & limits.rounds, "a metric is either normalised or rounded"
         assert limits.unnamed_vector or limits.named_vectors
-        assert limits.payload.item_types <= limits.payload.types | {"list", "object"}
+        kept = limits.payload
+        assert kept.item_types <= kept.types | {"list", "object"}
+        assert kept.tagged_types | kept.text_types | kept.apart_types <= kept.types | {"key"}, "of kept values only"
+        assert kept.tagged_items <= kept.item_types | {"key"}, "of kept values only"
 
 
 def _marked_old(row: Row, *, natively: bool) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits
+from exitramp.ports import TAGGED_TYPES, DocumentRoom, NameRule, PayloadLimits, SinkLimits
 from exitramp.records import DType, IdKind, Metric, VectorKind
 from exitramp_adapters.stores.duckdb.catalog import INDEX_KEY
 
@@ -24,6 +24,7 @@ LIMITS: Final = SinkLimits(
         empty_lists=True,
         empty_objects=True,
         integer_bits=8192,
+        tagged_types=TAGGED_TYPES - {"int"},
     ),
     # `schema.table` where there is a point; in a table's own name there can be none.
     names=NameRule(r"(?s)(?!main\.)[^.\x00]+(\.[^.\x00]+)?", 1, 255),

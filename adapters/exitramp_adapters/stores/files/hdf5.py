@@ -22,7 +22,7 @@ import numpy as np
 from exitramp.arrow import dense_matrix
 from exitramp.durable import storage_errors
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, IntegrityError, UsageError
-from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
+from exitramp.ports import TAGGED_TYPES, DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
 from exitramp.records import CollectionSpec, DType, Finding, IdKind, Metric, VectorField, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores.files.hdf5_form import (
@@ -81,6 +81,7 @@ class Hdf5Store(StagedStore):
                 empty_lists=True,
                 empty_objects=True,
                 integer_bits=8192,
+                tagged_types=TAGGED_TYPES,
             ),
             names=NameRule(maximum=10_000),
             dtypes=_DTYPES,

@@ -29,7 +29,7 @@ from exitramp.errors import (
     RoleUnsupported,
     UsageError,
 )
-from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
+from exitramp.ports import TAGGED_TYPES, DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
 from exitramp.records import CollectionSpec, DType, Finding, IdKind, Metric, VectorField, VectorKind
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores.files.cells import Part
@@ -84,6 +84,7 @@ class NpyStore(StagedStore):
                 empty_lists=True,
                 empty_objects=True,
                 integer_bits=8192,
+                tagged_types=TAGGED_TYPES,
             ),
             names=NameRule(maximum=10_000),
             dtypes=frozenset(DType),

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from exitramp.durable import READ, storage_errors, write_atomically
 from exitramp.errors import AddressError, CollectionExists, CollectionMissing, DataInvalid, IntegrityError
-from exitramp.ports import DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
+from exitramp.ports import TAGGED_TYPES, DocumentRoom, NameRule, PayloadLimits, SinkLimits, StoreAdapter
 from exitramp.records import UNKNOWN, CollectionSpec, DType, EmbeddingModel, Finding, IdKind, Metric, Verdict
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores.files.cells import Part
@@ -49,6 +49,7 @@ METRICS: Final = {
     "Euclid": Metric.EUCLIDEAN,
     "Manhattan": Metric.MANHATTAN,
 }
+_TYPED: Final = frozenset({"timestamp", "nonfinite", "int", "key"})
 _NOT_PROVIDED: Final = "NOT_PROVIDED"
 
 
@@ -78,6 +79,10 @@ class VdfStore(StagedStore):
                 empty_lists=True,
                 empty_objects=True,
                 integer_bits=8192,
+                # Columns are of a type that Parquet has, or of JSON texts: moments and NaN are tagged in those alone.
+                tagged_types=TAGGED_TYPES - _TYPED,
+                tagged_items=_TYPED,
+                text_types=frozenset({"object"}),
             ),
             names=NameRule(maximum=10_000),
             dtypes=frozenset({DType.FLOAT32, DType.FLOAT64}),

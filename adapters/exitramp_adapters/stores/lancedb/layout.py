@@ -32,6 +32,7 @@ LIMITS: Final = SinkLimits(
         # Lance's JSON has integers of 64 bits; beyond 2^53 the canonical text has an object in their place.
         integer_bits=54,
         integer_maximum=2**53,
+        tagged_types=frozenset({"key"}),
     ),
     # A table is the folder `NAME.lance`; one that begins with a dot would be hidden.
     names=NameRule(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", maximum=200),

@@ -43,6 +43,7 @@ LIMITS: Final = SinkLimits(
         empty_lists=True,
         empty_objects=True,
         integer_bits=8_192,
+        text_types=_EVERYTHING - {"null", "bool", "int", "float", "string", "list", "object"},
     ),
     vector_kinds=frozenset(VectorKind),
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BINARY}),

@@ -63,6 +63,8 @@ LIMITS: Final = SinkLimits(
         empty_lists=True,
         empty_objects=True,
         integer_bits=64,
+        tagged_types=frozenset({"bytes"}),  # where they are UTF-8, or stand inside a list or an object
+        tagged_items=frozenset({"int", "key"}),
         key_pattern=r"(?!vector(?::|\Z)|exitramp:)[^\n]+",
     ),
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT64, DType.FLOAT16}),

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from exitramp.arrow import dense_matrix, record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
-from exitramp.ports import DocumentRoom, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
+from exitramp.ports import TAGGED_TYPES, DocumentRoom, Origin, PayloadLimits, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorKind
 from exitramp_adapters.stores.sqlite_vec.collection import (
     ABOUT,
@@ -50,6 +50,7 @@ _LIMITS: Final = SinkLimits(
         empty_lists=True,
         empty_objects=True,
         integer_bits=8192,
+        tagged_types=TAGGED_TYPES,
     ),
     names=NAMES,
     dtypes=frozenset(TYPES),

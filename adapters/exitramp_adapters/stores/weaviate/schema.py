@@ -48,6 +48,7 @@ LIMITS: Final = SinkLimits(
         empty_lists=True,
         empty_objects=True,
         integer_bits=4096,
+        apart_types=_TYPES - {"bool", "float", "string", "timestamp", "uuid"},
     ),
     names=NameRule(r"[A-Z][_0-9A-Za-z]*", maximum=230),
     vector_kinds=frozenset({VectorKind.DENSE, VectorKind.MULTI}),
