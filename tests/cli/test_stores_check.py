@@ -24,6 +24,7 @@ from exitramp.testing.runner import Outcome
 from exitramp.urls import Address, Network
 from tests.cli.conftest import Cli
 from tests.drill.small_stacks import fill
+from tests.tools.stores_page import adapters
 
 
 def test_the_suite_passes_and_leaves_nothing_but_dated_evidence(cli: Cli, name: str) -> None:
@@ -127,6 +128,22 @@ def _tables(address: str) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("SELECT name FROM sqlite_master WHERE name <> 'sqlite_sequence'")
         return [row[0] for row in found]
+
+
+_PLACES = {"dump": None, "weaviate+http": "weaviate+http://127.0.0.1:1?grpc_port=2#A", "redis": "redis://127.0.0.1:1#a"}
+_PLACES |= {"pgvector": "pgvector://a@127.0.0.1:1/a#a", "pinecone": "pinecone://127.0.0.1:1?tls=false#a"}
+
+
+def test_every_kind_of_store_that_is_written_to_can_be_checked(tmp_path: Path) -> None:
+    written = [each for each in adapters() if "sink" in each.roles]
+    assert len(written) > 15
+    for adapter in written:
+        network = f"{adapter.scheme}://127.0.0.1:1#a" if adapter.scheme.endswith("+http") else None
+        place = _PLACES.get(adapter.scheme, network or f"{adapter.scheme}:{tmp_path}/{adapter.scheme}.db#a")
+        if place is not None:  # a dump is one folder of open files, and no place for others
+            store = open_store(Address.parse(place), Network())
+            assert isinstance(store, DropsCollection), adapter.scheme
+            store.close()
 
 
 @pytest.mark.parametrize("scheme", ["faiss", "npy", "lancedb", "sqlite-vec"])
