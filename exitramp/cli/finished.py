@@ -11,7 +11,7 @@ from exitramp.cli import output
 from exitramp.digests import CollectionDigests
 from exitramp.dump.integrity import verify_dump
 from exitramp.dump.layout import MANIFEST
-from exitramp.dump.manifest import SourceInfo, read_manifest
+from exitramp.dump.manifest import Manifest, SourceInfo, read_manifest
 from exitramp.errors import CollectionExists, DumpCorrupt
 from exitramp.migration import announced_tolerances, compare_endpoints, excused_metrics, plan_move
 from exitramp.migration.moving import count_or_none, read_digests
@@ -74,10 +74,7 @@ def _dumped(one: Endpoint, other: Endpoint, instead_of: CollectionExists, progre
             hint="choose another folder",
         )
     if one.estimates() is not None:
-        raise CollectionExists(
-            f"{folder} holds a finished dump of this source, of {manifest.ended_at}",
-            hint="choose another folder for a new one; 'exitramp compare' reads the source again, which costs",
-        )
+        return _unread(manifest, source.count())
     now = read_digests(source, progress=lambda rows: progress("compare", rows))
     differing = now.differences(manifest.digests)
     if differing:
@@ -93,6 +90,17 @@ def _dumped(one: Endpoint, other: Endpoint, instead_of: CollectionExists, progre
             hint="choose another folder for a new one; a finished dump is never written to again",
         )
     return FinishedAlready(manifest.rows, now, manifest.digests, (_told(f"the dump of {manifest.ended_at}"),))
+
+
+def _unread(manifest: Manifest, count: int) -> FinishedAlready:
+    """Of a source that charges: nobody asked to pay once more to see whether it has changed."""
+    text = (
+        f"an earlier run had finished it: the dump of {manifest.ended_at} is whole, and nothing was written. The "
+        f"source, which counts {counted(count, 'record')} now, was not read again, since that costs: 'exitramp "
+        "compare' reads it; for a new dump choose another folder"
+    )
+    told = Finding("target.finished_already", text, Verdict.INCONCLUSIVE)
+    return FinishedAlready(manifest.rows, manifest.digests, manifest.digests, (told,), Verdict.INCONCLUSIVE)
 
 
 def _fields(spec: CollectionSpec) -> list[dict[str, Any]]:

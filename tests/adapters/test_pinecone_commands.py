@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from exitramp.cli.main import run
+from exitramp.errors import UsageError
+from exitramp.registry import service_adapter
 from tests.adapters.pinecone_mock import Mocked, running
 
 IDS = [f"doc-{number:04d}" for number in range(2_000)]
@@ -105,8 +107,9 @@ def test_a_dump_that_is_finished_is_not_paid_for_again(
     command = ["dump", str(mocked.address("docs")), str(tmp_path / "dump")]
     assert run(command) == 0
     before = units(mocked)
-    assert run(command) == 2
-    assert "holds a finished dump of this source" in capsys.readouterr().err
+    for again in (command, [*command, "--max-read-units", "10"]):
+        assert run(again) == 3, "whether the source has changed since nobody knows"
+        assert "was not read again" in capsys.readouterr().out
     assert units(mocked) == before
 
 
@@ -190,3 +193,24 @@ def test_commands_that_keep_nothing_stop_at_a_limit_and_say_that_they_begin_anew
         assert units(mocked) - before <= 30
     assert run(["compare", target, target, "--limit", "3"]) == 2
     assert "counts no reading" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("stats", 5, "not int"),
+        ("stats", {"a": "many"}, "str to str"),
+        ("stats", {"a": -1}, "str to int"),
+        ("rates", "no", "not str"),
+        ("latency_ms", "60", "not str"),
+        ("latency_ms", float("nan"), "not float"),
+        ("freshness_seconds", True, "not bool"),
+        ("metadata_bytes", 1.5, "not float"),
+        ("pod", 1, "not int"),
+    ],
+)
+def test_the_mock_refuses_an_option_of_another_type_when_it_is_made(
+    tmp_path: Path, option: str, value: object, named: str
+) -> None:
+    with pytest.raises(UsageError, match=named):
+        service_adapter("mock-pinecone").make(str(tmp_path), 0, {option: value})

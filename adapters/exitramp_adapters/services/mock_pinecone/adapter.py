@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +48,7 @@ class MockPinecone:
                 raise UsageError(
                     f"mock-pinecone has no option {name!r}", hint=f"its options are: {', '.join(sorted(_OPTIONS))}"
                 )
+            _require_kind(name, options[name])
         self.folder = Path(folder).resolve()
         arguments = [
             "-m",
@@ -98,6 +100,32 @@ class MockPinecone:
             raise RemoteError(f"the mock does not answer ({type(error).__name__})") from error
         finally:
             connection.close()
+
+
+def _require_kind(name: str, value: Any) -> None:
+    """Raises `UsageError` naming the type of a value that would make the mock fail at every call."""
+    if name in ("rates", "pod"):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif name == "stats":
+        fits = isinstance(value, Mapping) and all(
+            isinstance(each, str) and _is_count(count) for each, count in value.items()
+        )
+        wanted = "a mapping of namespaces to numbers of records, such as {__default__: 1000}"
+    elif name == "metadata_bytes":
+        fits, wanted = _is_count(value), "a whole number of bytes"
+    else:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+        wanted = "a number from 0 on"
+    if not fits:
+        found = type(value).__name__
+        if isinstance(value, Mapping):
+            kinds = sorted({f"{type(each).__name__} to {type(count).__name__}" for each, count in value.items()})
+            found = f"one of {', '.join(kinds)}"
+        raise UsageError(f"mock-pinecone: the option {name!r} is {wanted}, and not {found}: {value!r}"[:300])
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _make(folder: str, seed: int, options: Mapping[str, Any]) -> MockPinecone:

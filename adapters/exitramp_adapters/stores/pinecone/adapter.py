@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -82,9 +83,11 @@ class PineconeSource:
             if "x-exitramp-evidence" in said_headers(stats):
                 server = f"mock of API {API}"
             findings = [budgets.EXPORT, _FLOATS, *self._findings(stats.total_vector_count)]
+        # How far one run may go says nothing of where the records come from.
+        options = {name: told for name, told in address.options.items() if name not in budgets.LIMITS}
         return StoreIdentity(
             "pinecone",
-            str(address),
+            str(replace(address, options=options)),
             server,
             version("pinecone"),
             evidence=EVIDENCE,

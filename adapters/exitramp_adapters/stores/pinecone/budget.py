@@ -19,6 +19,7 @@ from exitramp.ports.estimating import EstimateLine, ReadingEstimate, ReadingSpen
 from exitramp.records import Finding
 from exitramp.urls import Address
 
+LIMITS: Final = frozenset({"limit", "max_read_units", "max_usd", "max_minutes"})
 PAGE_IDS: Final = 100
 LIST_UNITS: Final = 1
 RECORDS_PER_UNIT: Final = 10
