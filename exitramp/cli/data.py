@@ -153,6 +153,8 @@ def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores
 def dump(source: str, folder: Path, every: bool, as_json: bool, **stores: Any) -> int:
     """Take the collection at SRC out into DIR: Parquet shards, a manifest, digests. A killed dump goes on where it was.
 
+    So does one that a limit of reading ended, with exit code 5: the same command again pays for nothing twice.
+
     With --all, SRC is an address without a collection, and DIR gets the dump of each of them, with one manifest above
     theirs. The address dump:DIR#NAME is then one of them, and dump:DIR all.
 
@@ -207,6 +209,9 @@ def copy(source: str, target: str, every: bool, **options: Any) -> int:
     With --all, both are addresses without a collection, and each collection goes to one of its own name, or where DST
     does not take that name, to one that is made of it and leads back to it.
 
+    With a limit of reading, SRC is read once, over as many runs as it takes, into a dump beside the --state file. When
+    that is whole it is put into DST and removed.
+
     \b
     Example:
       exitramp copy chroma:./db#articles qdrant:./new#articles
@@ -251,8 +256,8 @@ def sync(source: str, target: str, **options: Any) -> int:
     """Bring DST up to date with SRC: only what is missing, changed or (with consent) deleted is touched.
 
     SRC is measured first, and what DST would lose of it needs --accept-loss, as for a copy. Then both sides are scanned
-    completely. An empty SRC is refused. Without --delete, records that only DST holds are left there and told of; the
-    verdict is on the others.
+    completely; where a limit of reading ends that, nothing is kept of what was read. An empty SRC is refused. Without
+    --delete, records that only DST holds are left there and told of; the verdict is on the others.
 
     \b
     Example:
