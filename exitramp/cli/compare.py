@@ -69,7 +69,11 @@ PROPOSED_FILTERS = 3
 @click.option("--queries", type=click.IntRange(min=1), default=200, show_default=True, help="Queries to ask.")
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
 @click.option(
-    "--recall-floor", type=NumberRange(0, 1), default=0.95, show_default=True, help="Recall that B must reach."
+    "--recall-floor",
+    type=NumberRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="Recall that B's lower bound must reach.",
 )
 @click.option(
     "--where",
@@ -143,6 +147,7 @@ def compare(
     from exitramp.cli.moving import Moved, arrange, choose
     from exitramp.cli.place import require_room
     from exitramp.migration import announced_tolerances, compare_endpoints, excused_metrics, metrics_held, plan_move
+    from exitramp.migration.search_settings import require_search_settings
     from exitramp.parity.tolerance import parse_tolerances
     from exitramp.wrappers import open_endpoint
 
@@ -163,6 +168,8 @@ def compare(
         bar = output.Progress("compare", None)
         given, plan = parse_tolerances(tolerance), None
         if accept_loss:
+            for each in (one, other):
+                require_search_settings(each)  # before the plan reads as well
             held = metrics_held(one.source().describe().vectors, other.source().describe().vectors)
             plan = plan_move(one, other, metrics=held, progress=bar.at)
             plan.require_known(accept_loss)

@@ -12,6 +12,7 @@ from exitramp.codec import DecodingSource, FieldLayout
 from exitramp.errors import DataInvalid, RoleUnsupported, UsageError
 from exitramp.migration.losses import lost_magnitude
 from exitramp.migration.promises import require_promised
+from exitramp.migration.search_settings import require_search_settings
 from exitramp.parity.neighbour_result import Asked
 from exitramp.parity.records import RecordParity, compare_records
 from exitramp.parity.tolerance import (
@@ -173,8 +174,11 @@ def compare_endpoints(
     """Compare the records of two endpoints; differing ids go into `ids_file`, made only where there is one.
 
     One that cannot be written takes nothing from the comparison, and is told of in a finding. Raises `DumpCorrupt` for
-    a dump that gave other records than its manifest promises.
+    a dump that gave other records than its manifest promises, and, before anything is read, `UsageError` for search
+    settings in an address that its store does not take.
     """
+    for each in (a, b):
+        require_search_settings(each)
     left, right = a.source(), b.source()
     spec = left.describe()
     tolerances = side_tolerances(spec.vectors, a, b, given=given)

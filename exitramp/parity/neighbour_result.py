@@ -191,7 +191,8 @@ class NeighbourParity:
     def _line(self, what: str, part: NeighbourPart | None) -> str:
         if part is None or part.bounds_b is None:
             return f"{what}: nothing measured"
-        text = f"{what}: recall@{self.k} of B {part.bounds_b.mean:.4f} (at least {part.bounds_b.lower:.4f})"
+        text = f"{what}: recall@{self.k} of B {part.bounds_b.mean:.4f} (lower bound {part.bounds_b.lower:.4f}, floor "
+        text += f"{self.demands.recall_floor:g})"
         if part.mean_a is not None and part.mean_overlap is not None:
             text += f", of A {part.mean_a:.4f}, overlap {part.mean_overlap:.4f}"
         return f"{text}, over {counted(part.bounds_b.n, 'query', 'queries')}"
