@@ -7,6 +7,7 @@ sees the same. Names, kills and stops are left out: nobody's server is filled wi
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -71,6 +72,15 @@ class Scratch:
         location = path_address(self.base.scheme, folder / f"{name}{self.ending}").partition(":")[2]
         return replace(self.base, location=location)
 
+    def require_free(self, name: str) -> None:
+        """Raises `CollectionExists` where any file is called like that one or what is kept beside it, whoever made it:
+        writing would replace it, and dropping remove it."""
+        if self.ending:
+            path = self.address(name).path
+            there = sorted(path.parent.glob(f"{glob.escape(path.name)}*")) if path.parent.is_dir() else []
+            if there:
+                raise _exists(str(there[0]))
+
     def within(self, rule: NameRule) -> Scratch:
         """With further names that the store takes too. Raises `UsageError` for a name that it does not take."""
         for joiner in ("_", "-", ""):
@@ -125,6 +135,7 @@ class ScratchHarness(StoreHarness):
         address, name = Address.parse(self.address(collection)), self._name(collection)
         store = open_store(address, self._network)
         if collection not in self._named:
+            self._scratch.require_free(name)
             _require_absent(store, address)
             self._named[collection] = name
         return _Renamed(store, collection, self._named[collection])
@@ -210,8 +221,12 @@ def _require_absent(store: Store, address: Address) -> None:
         store.source().describe()
     except CollectionMissing:
         return
-    raise CollectionExists(
-        f"{address} is there already, and the check would remove it", hint="give another name with --scratch"
+    raise _exists(str(address))
+
+
+def _exists(what: str) -> CollectionExists:
+    return CollectionExists(
+        f"{what} is there already, and the check would remove it", hint="give another name with --scratch"
     )
 
 
@@ -223,7 +238,7 @@ def _try_out(store: Store, spec: CollectionSpec) -> None:
         sink.finish(TransferAccount())
     except CollectionExists:
         raise
-    except ExitrampError:
+    except BaseException:  # an interruption, too
         with suppress(ExitrampError):
             drop(store)
         raise
@@ -290,9 +305,10 @@ def check_store(
             )
         limits = store.sink().limits()
         names = names.within(limits.names)
+        names.require_free(scratch)
         _require_absent(store, names.address(scratch))
-        identity = replace(store.source().identity(), address=str(address), collections=())
         _try_out(store, spec_within(limits, scratch))
+        identity = replace(store.source().identity(), address=str(address), collections=())  # pgvector is there now
     finally:
         store.close()
     made: list[ScratchHarness] = []

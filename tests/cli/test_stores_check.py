@@ -110,6 +110,27 @@ def test_stores_whose_collections_are_files_are_checked_and_leave_none(cli: Cli,
     assert _left(Path()) == ["mine.faiss", "mine.npy"]
 
 
+@pytest.mark.parametrize(("address", "mine"), [("faiss:.", "s.faiss.exitramp"), ("npy:.", "s.npy.parquet")])
+def test_a_file_that_would_be_taken_for_part_of_a_scratch_collection_is_not_touched(
+    cli: Cli, address: str, mine: str
+) -> None:
+    Path(mine).write_bytes(b"somebody's own")
+    assert "is there already" in cli("stores", "check", address, "--scratch", "s", code=2).err
+    assert _left(Path()) == [mine]
+    assert Path(mine).read_bytes() == b"somebody's own"
+
+
+def test_an_interruption_of_the_first_collection_leaves_nothing(
+    cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: MemorySink, account: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MemorySink, "finish", interrupted)
+    cli("stores", "check", f"memory:{name}", "--scratch", "scratch", code=130)
+    assert not collections_of(name)
+
+
 @pytest.mark.parametrize("address", ["duckdb:./a.duckdb", "lancedb:./lance", "sqlite-vec:./a.db"])
 def test_embedded_databases_are_checked_and_hold_nothing_afterwards(cli: Cli, address: str) -> None:
     for part in ("stay_apart", "deleted_records"):
