@@ -11,6 +11,7 @@ from typing import Any
 from exitramp.cli import output
 from exitramp.cli.by_dump import dump_between, move_by_dump
 from exitramp.cli.finished import finished_already, say_finished
+from exitramp.cli.limits import nothing_kept
 from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.cli.place import place_of
 from exitramp.codec import arrangement
@@ -158,7 +159,8 @@ def moved(
 def _dry(
     one: Endpoint, other: Endpoint, accept_loss: tuple[str, ...], into_existing: bool, bar: output.Progress
 ) -> Moved:
-    found = plan_move(one, other, progress=bar.at)
+    with nothing_kept():
+        found = plan_move(one, other, progress=bar.at)
     bar.end()
     found.require_consent(accept_loss)
     if not into_existing:

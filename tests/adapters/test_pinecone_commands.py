@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from exitramp.cli.main import run
-from exitramp.errors import UsageError
+from exitramp.errors import SpendExceeded, UsageError
+from exitramp.ports import Query
 from exitramp.registry import service_adapter
 from tests.adapters.pinecone_mock import Mocked, running
 
@@ -183,6 +185,7 @@ def test_commands_that_keep_nothing_stop_at_a_limit_and_say_that_they_begin_anew
         ["inspect", source, "--measure"],
         ["compare", source, target, "--no-neighbours"],
         ["compare", target, source, "--no-neighbours"],
+        ["copy", source, "chroma:./other#docs", "--dry-run"],
         ["sync", source, target],
     ):
         before = units(mocked)
@@ -214,3 +217,15 @@ def test_the_mock_refuses_an_option_of_another_type_when_it_is_made(
 ) -> None:
     with pytest.raises(UsageError, match=named):
         service_adapter("mock-pinecone").make(str(tmp_path), 0, {option: value})
+
+
+def test_searches_end_before_a_limit_of_units(mocked: Mocked) -> None:
+    mocked.fill("docs", {"": IDS[:50]})
+    before = units(mocked)
+    with mocked.opened("docs", max_read_units=5) as store:
+        search, asked = store.search(), Query(dense=np.array([1, 0], np.float32))
+        for _ in range(5):
+            assert len(search.search(asked, k=3).keys) == 3
+        with pytest.raises(SpendExceeded, match="max_read_units=5"):
+            search.search(asked, k=3)
+    assert units(mocked) - before == 5

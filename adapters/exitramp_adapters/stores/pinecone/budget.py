@@ -96,6 +96,7 @@ class Budget:
         self._lock = threading.Lock()
         self._began: float | None = None
         self._slowest_seconds = 0.0
+        self._query_units = 1
         self._requests = self._rows = self._units = 0
         self._reserved_units = self._reserved_rows = 0
 
@@ -113,6 +114,22 @@ class Budget:
             if refused is None:
                 self._reserve(LIST_UNITS, 0)
             return refused
+
+    def reserve_query(self) -> tuple[int, str | None]:
+        """What another query is reserved with, and which limit it would exceed. A query costs a unit for each GB of its
+        namespace, which nothing tells beforehand: as much as the dearest so far, and the first one unit."""
+        with self._lock:
+            units = self._query_units
+            refused = self._refused(units)
+            if refused is None:
+                self._reserve(units, 0)
+            return units, refused
+
+    def settle_query(self, answer: Any, *, units: int, seconds: float) -> None:
+        used = getattr(getattr(answer, "usage", None), "read_units", None)
+        with self._lock:
+            self._query_units = max(self._query_units, math.ceil(used or 0))
+        self.settle(answer, units=units, rows=0, found=0, seconds=seconds)
 
     def reserve_fetch(self, rows: int) -> tuple[int, str | None]:
         """How many of `rows` records may be fetched at once, and which limit keeps the others back."""

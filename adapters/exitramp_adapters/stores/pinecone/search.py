@@ -63,10 +63,17 @@ class PineconeSearch:
             )
         found: list[tuple[float, str, str]] = []
         for namespace in namespaces:
+            units, limit = store.budget.reserve_query()
+            if limit is not None:
+                raise store.budget.exceeded(limit, "while it was searched")
             store.reader.turn("query")
-            with store.connection.data() as index:
-                answer = index.query(top_k=k, namespace=namespace, **asked)
-            store.budget.settle(answer, units=0, rows=0, found=0, seconds=0.0)
+            try:
+                with store.connection.data() as index:
+                    answer = index.query(top_k=k, namespace=namespace, **asked)
+            except BaseException:
+                store.budget.release(units=units, rows=0)
+                raise
+            store.budget.settle_query(answer, units=units, seconds=0.0)
             found += [(float(match.score), namespace, match.id) for match in answer.matches]
         # Each answer is in order already; under euclidean the least score is the nearest.
         found.sort(key=lambda hit: hit[0] if field.metric is Metric.EUCLIDEAN else -hit[0])
