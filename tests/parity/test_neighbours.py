@@ -75,7 +75,8 @@ def test_two_exact_indexes_pass_and_every_record_was_asked(pair: Pair) -> None:
     assert sorted(part.query_ids) == [row.id for row in pair.rows]
     assert (
         result.summary()
-        == "vector: recall@5 of B 1.0000 (lower bound 1.0000, floor 0.95), of A 1.0000, overlap 1.0000, over 120 queries"
+        == "vector: recall@5 of B 1.0000 (lower bound 1.0000, floor 0.95), of A 1.0000, overlap 1.0000,"
+        " over 120 queries"
     )
 
 
