@@ -21,6 +21,7 @@ from exitramp.cli.options import (
     write_options,
 )
 from exitramp.errors import AddressError, ExitCode
+from exitramp.records import Verdict
 from exitramp.urls import path_address
 
 PLACE = click.Path(readable=False, path_type=Path)
@@ -88,7 +89,8 @@ def inspect(source: str, show_values: tuple[str, ...], measure: bool | None, as_
         output.emit_json(found)
     else:
         say_inspection(found, reading)
-    return int(ExitCode.PASS)
+    # Of a store that charges nothing was to be read, and nothing is in doubt that was asked for.
+    return output.exit_code(Verdict(found["verdict"])) if reading is None else int(ExitCode.PASS)
 
 
 @click.command()
