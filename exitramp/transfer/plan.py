@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -93,7 +94,7 @@ class Plan:
         missing = [line for line in self.lossy() if line.subject not in accepted]
         if missing:
             listed = "; ".join(f"{line.subject}: {line.how}" for line in missing)
-            consent = " ".join(f"--accept-loss {line.subject}" for line in missing)
+            consent = " ".join(f"--accept-loss {shlex.quote(line.subject)}" for line in missing)
             raise ConsentMissing(
                 f"this would lose something: {listed}", hint=f"nothing was written; to accept, add {consent}"
             )

@@ -64,7 +64,7 @@ def when(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 def acknowledged(folder: Path) -> bool:
     """Whether a load is in the middle: something was acknowledged, and the place of the rest is kept."""
-    return any(path.stat().st_size for path in (folder / ".exitramp").glob("transfer-*.jsonl"))
+    return any(b'"reached"' in path.read_bytes() for path in (folder / ".exitramp").glob("transfer-*.jsonl"))
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
