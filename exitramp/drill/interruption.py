@@ -4,12 +4,18 @@ Python runs a signal's handler between any two instructions of the main thread, 
 whatever stands in the middle: an event that is written but not yet counted breaks the journal's chain. So the signal
 is only noted, and raised as `SignalArrived` where that is declared harmless (`interruptible`) and not taken back for
 a moment (`held`).
+
+A handler must not wait for anything that the main thread may hold where it stands, and starting a thread takes such a
+lock. So a thread that stands ready (`_Watch`) hears of every signal from the interpreter's own C handler, even while
+the main thread is deep in a library: it ends the process at a second one, and it rings when the time is up.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
+import select
 import signal
 import threading
 import time
@@ -24,6 +30,11 @@ WAY_BACK_SECONDS: Final = 25.0
 runs jobs commonly grants before it kills."""
 AT_ONCE_SECONDS: Final = 1.0
 """How long ending the services by force may take when a second signal came."""
+
+
+WAKE: Final = b"\xfe"
+STOP: Final = b"\xff"
+"""Bytes in the watch's pipe that are no signal's number."""
 
 
 class SignalArrived(KeyboardInterrupt):
@@ -50,9 +61,9 @@ class Interruption:
         self._holds = 0
         self._raised = False
         self._ends = 0.0
-        self._timer: threading.Timer | None = None
         self._overdue = False
         self._rings = 0
+        self._watch = _Watch(self._ended_at_once)
 
     @property
     def exit_code(self) -> int | None:
@@ -66,11 +77,15 @@ class Interruption:
                 if before is not signal.SIG_IGN:  # started in the background, or under nohup: that was meant
                     self._before[number] = before
                     signal.signal(number, self._handle)
+            if self._before:
+                self._watch.start(frozenset(self._before), self._count_ring)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._before:
+            self._watch.stop()
         for number, before in self._before.items():
             signal.signal(number, before if before is not None else signal.SIG_DFL)
         self._before.clear()
@@ -93,14 +108,11 @@ class Interruption:
         """
         try:
             self._region = "way back"
-            self._set_timer()
+            self._set_deadline()
             yield
         finally:
             self._region = ""
-            timer, self._timer = self._timer, None
-            if timer is not None:
-                timer.cancel()
-                timer.join()  # a bell that rings when the handlers are gone would end the process
+            self._watch.forget_deadline()  # a bell that rings when the handlers are gone would end the process
             self._overdue = False
 
     @contextmanager
@@ -113,22 +125,18 @@ class Interruption:
             self._holds -= 1
         self._raise_if_due()
 
-    def _set_timer(self) -> None:
-        if self.arrived is not None and self._before and self._region == "way back" and self._timer is None:
-            self._timer = threading.Timer(max(0.0, self._ends - time.monotonic()), self._ring)
-            self._timer.daemon = True
-            self._timer.start()
+    def _set_deadline(self) -> None:
+        if self.arrived is not None and self._before and self._region == "way back" and self._watch.deadline is None:
+            self._watch.deadline = self._ends
+            self._watch.wake()
 
-    def _ring(self) -> None:
-        if self._timer is not None:
-            self._rings += 1
-            # To the main thread itself, so that whatever it waits for is broken off.
-            signal.pthread_kill(threading.main_thread().ident or 0, next(iter(self._before)))
+    def _count_ring(self) -> None:
+        self._rings += 1
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._rings:
             self._rings -= 1
-            self._overdue = self._timer is not None
+            self._overdue = self._watch.deadline is not None
         elif self.arrived is None:
             self.arrived = signal.Signals(number)
             self._ends = time.monotonic() + self.way_back_seconds
@@ -136,9 +144,11 @@ class Interruption:
                 f"\n{self.arrived.name}: no more steps; bringing things back takes at most "
                 f"{self.way_back_seconds:g} s, and a second signal ends at once\n"
             )
-            self._set_timer()
+            self._set_deadline()
         else:
-            self._end_at_once(signal.Signals(number))
+            # The watch ends the process; nothing more is to be written here meanwhile.
+            select.select([], [], [], 2 * AT_ONCE_SECONDS)
+            os._exit(128 + number)
         self._raise_if_due()
 
     def _raise_if_due(self) -> None:
@@ -151,12 +161,91 @@ class Interruption:
             self._raised, self._region = True, ""
             raise SignalArrived
 
-    def _end_at_once(self, number: signal.Signals) -> None:
+    def _ended_at_once(self, number: signal.Signals) -> None:
         _tell(f"{number.name} again: ended at once, nothing more is brought back or written\n")
-        # On a thread of its own: the main one may stand in the middle of waiting for one of these processes.
-        ending = threading.Thread(target=self.at_once, daemon=True)
-        ending.start()
-        ending.join(AT_ONCE_SECONDS)
+        self.at_once()
+
+
+class _Watch:
+    """A thread that reads the numbers of the signals from a pipe, where the interpreter's C handler puts them.
+
+    deadline: when to ring, by `time.monotonic()`; set from a handler, so without a lock, and followed by `wake`.
+    """
+
+    def __init__(self, on_second: Callable[[signal.Signals], None]) -> None:
+        self.deadline: float | None = None
+        self._on_second = on_second
+        self._bell = threading.Lock()
+        self._own_rings = 0
+
+    def start(self, numbers: frozenset[signal.Signals], on_ring: Callable[[], None]) -> None:
+        """Called in the main thread: only there may the descriptor for signals be set."""
+        self._numbers, self._on_ring = numbers, on_ring
+        self._ends, self._out = os.pipe()
+        os.set_blocking(self._out, False)
+        self._former = signal.set_wakeup_fd(self._out, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        signal.set_wakeup_fd(self._former)
+        os.write(self._out, STOP)
+        self._thread.join()
+        os.close(self._ends)
+        os.close(self._out)
+
+    def wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # a full pipe wakes it too
+            os.write(self._out, WAKE)
+
+    def forget_deadline(self) -> None:
+        """No bell rings after this."""
+        with self._bell:
+            self.deadline = None
+
+    def _run(self) -> None:
+        heard = 0
+        while True:
+            ends = self.deadline
+            left = None if ends is None or ends == float("inf") else max(0.0, ends - time.monotonic())
+            if not select.select([self._ends], [], [], left)[0]:
+                self._ring()
+                continue
+            for number in os.read(self._ends, 64):
+                if number == STOP[0]:
+                    return
+                if number not in self._numbers:
+                    continue
+                if self._own_rings:
+                    self._own_rings -= 1
+                    continue
+                heard += 1
+                if heard > 1:
+                    self._end(signal.Signals(number))
+
+    def _ring(self) -> None:
+        with self._bell:
+            if self.deadline is None or time.monotonic() < self.deadline:
+                return
+            self.deadline = float("inf")  # once
+            self._own_rings += 1
+            self._on_ring()
+            # To the main thread itself, so that whatever it waits for is broken off.
+            signal.pthread_kill(threading.main_thread().ident or 0, next(iter(self._numbers)))
+
+    def _end(self, number: signal.Signals) -> None:
+        done, tell = os.pipe()
+
+        def end() -> None:
+            try:
+                self._on_second(number)
+            finally:
+                os.write(tell, WAKE)
+
+        # On a thread of its own, since it may wait for what the main one holds; a bare one, since to start one of
+        # `threading`'s takes a lock that the main one may hold.
+        _thread.start_new_thread(end, ())
+        select.select([done], [], [], AT_ONCE_SECONDS)
         os._exit(128 + int(number))
 
 

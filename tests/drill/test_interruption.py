@@ -318,3 +318,45 @@ def test_time_that_runs_out_while_something_is_done_whole_shows_after_it() -> No
                 done.append("whole")
             done.append("never")
     assert done == ["whole"]
+
+
+HOLDING = """
+import signal, sys, threading, time
+from exitramp.drill.interruption import Interruption
+with Interruption() as interruption, interruption.way_back(), threading._active_limbo_lock:
+    print("holds", flush=True)
+    {busy}
+"""
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        "while True: time.sleep(0.01)",
+        "import ctypes; m = ctypes.create_string_buffer(64); f = ctypes.CDLL(None).pthread_mutex_lock; f(m); f(m)",
+    ],
+    ids=["a lock of threading's", "a library that does not come back"],
+)
+def test_a_second_signal_ends_a_process_whatever_its_main_thread_holds(busy: str) -> None:
+    """The first starts no thread in the handler; the second is heard though no handler of Python's can run."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import signal; signal.signal(2, signal.default_int_handler)" + HOLDING.format(busy=busy),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holds\n"
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20.0)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode in {130, 143}, err  # which of the two is told first is the kernel's choice
+    assert "again: ended at once" in err
