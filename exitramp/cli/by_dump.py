@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from exitramp.cli import output
 from exitramp.cli.options import LIMITS
+from exitramp.cli.selection import selection_of
 from exitramp.codec import arrangement
 from exitramp.dump.layout import MANIFEST
+from exitramp.dump.taking_up import require_selection
 from exitramp.errors import CollectionExists
 from exitramp.migration import count_or_none
 from exitramp.records import Verdict
@@ -63,7 +65,9 @@ def move_by_dump(
         "into the target when it is whole"
     )
     address = path_address("dump", folder)
-    if not (folder / MANIFEST).is_file():
+    if (folder / MANIFEST).is_file():
+        require_selection(folder, selection_of(one))
+    else:
         with open_endpoint(address) as between:
             _as_dumped(between, one)
             move(one, between)

@@ -14,7 +14,9 @@ from exitramp.cli.finished import finished_already, say_finished
 from exitramp.cli.limits import nothing_kept
 from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.cli.place import place_of
+from exitramp.cli.selection import selection_of
 from exitramp.codec import arrangement
+from exitramp.dump.writer import DumpSink
 from exitramp.errors import CollectionExists, UsageError
 from exitramp.migration import MoveResult, count_or_none, migrate, plan_move
 from exitramp.ports.estimating import ReadingSpent
@@ -120,6 +122,8 @@ def moved(
         )
     if dry_run:
         return _dry(one, other, accept_loss, into_existing, bars["measure"])
+    if isinstance(sink := other.raw_sink(), DumpSink):
+        sink.selection = selection_of(one)
     going_on = place is not None and not place.progress().is_fresh
     addresses = {"source": str(one.address), "target": str(other.address)}
     try:

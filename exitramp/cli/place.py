@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
-from exitramp.cli.options import LIMITS
+from exitramp.cli.selection import selection_of
 from exitramp.errors import UsageError
 from exitramp.transfer.checkpoint import FileCheckpoint
 from exitramp.urls import Address
@@ -24,13 +23,7 @@ def place_of(one: Endpoint, other: Endpoint, state: Path | None) -> FileCheckpoi
     """
     if other.address.scheme == "dump":
         return None
-    identity = {"source": str(without_limits(one.address)), "target": str(other.address)}
-    if one.namespaces is not None:
-        identity["namespaces"] = json.dumps(sorted(one.namespaces, key=lambda name: (name is not None, name)))
-    if one.arrangement is not None:
-        identity["layout"] = one.arrangement.framework
-    if one.ids is not None:
-        identity["id_map"] = f"{one.ids.name} {one.ids.digest()}"
+    identity = {**selection_of(one), "target": str(other.address)}
     if _masked(one.address) or _masked(other.address):
         before = FOLDER / _name(identity)
         identity |= {"places": _places(one.address, other.address)}
@@ -43,11 +36,6 @@ def place_of(one: Endpoint, other: Endpoint, state: Path | None) -> FileCheckpoi
     path = state or FOLDER / _name(identity)
     require_room(path, "--state", make_folder=True)
     return FileCheckpoint(path, identity)
-
-
-def without_limits(address: Address) -> Address:
-    """The address by which a move is known again: how far one run of it may go is no part of it."""
-    return replace(address, options={name: each for name, each in address.options.items() if name not in LIMITS})
 
 
 def require_room(path: Path, option: str, *, make_folder: bool = False) -> None:

@@ -85,7 +85,8 @@ class ShardRecord:
 class Progress:
     """A journal read to its end. `uncovered` are shards behind the last cursor: their rows will come again.
 
-    `finish` is what its last line says when that ends the dump, else None.
+    `finish` is what its last line says when that ends the dump, else None. `selection` says what of the source is dumped,
+    None where nobody said.
     """
 
     collection: CollectionSpec
@@ -95,6 +96,7 @@ class Progress:
     standing: tuple[ShardRecord, ...]
     uncovered: tuple[ShardRecord, ...]
     finish: Mapping[str, Any] | None = field(default=None, hash=False)
+    selection: Mapping[str, str] | None = field(default=None, hash=False)
 
     def resume_state(self) -> ResumeState:
         digests = CollectionDigests.empty(self.collection)
@@ -144,7 +146,8 @@ def read_progress(entries: Iterable[Entry], path: Path) -> Progress | None:
     if first is None:
         return None
     standing, uncovered = split_at_last_cursor(shards)
-    return Progress(*_begun(first, path), resumed, standing, uncovered, finish)
+    spec, origin, started_at, selection = _begun(first, path)
+    return Progress(spec, origin, started_at, resumed, standing, uncovered, finish, selection)
 
 
 def _each(entries: Iterable[Entry], path: Path) -> Iterator[Entry]:
@@ -157,8 +160,8 @@ def _each(entries: Iterable[Entry], path: Path) -> Iterator[Entry]:
         raise JournalCorrupt(f"{path}:{at + 1}: nested beyond all measure") from error
 
 
-def _begun(first: Entry, path: Path) -> tuple[CollectionSpec, Origin, str]:
-    """What is dumped, where it came from at first, and since when."""
+def _begun(first: Entry, path: Path) -> tuple[CollectionSpec, Origin, str, Mapping[str, str] | None]:
+    """What is dumped, where it came from at first, since when, and what of it."""
     data = first.data
     try:
         require_tame(data, where=JOURNAL)
@@ -167,7 +170,11 @@ def _begun(first: Entry, path: Path) -> tuple[CollectionSpec, Origin, str]:
         started_at = data["started_at"]
         if not isinstance(started_at, str):
             raise TypeError("started_at")
-        return CollectionSpec.from_json(data["collection"]), Origin.from_json(data["origin"]), started_at
+        selection = data.get("selection")
+        if selection is not None and not all(isinstance(each, str) for each in selection.values()):
+            raise DumpCorrupt(f"{JOURNAL}: 'selection' is not of texts")
+        spec, origin = CollectionSpec.from_json(data["collection"]), Origin.from_json(data["origin"])
+        return spec, origin, started_at, selection
     except _FAULTS as error:
         why = f" ({error.message.removeprefix(f'{JOURNAL}: ')})" if isinstance(error, DumpCorrupt) else ""
         raise JournalCorrupt(f"{path}:1: does not say what is dumped{why}") from error

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from exitramp.digests import LeafArray, id_leaves
 from exitramp.dump.layout import JOURNAL, MANIFEST, MANIFEST_HASH, SHARDS, is_shard_name, regular_file
-from exitramp.dump.progress import DROP, Progress, ShardRecord
+from exitramp.dump.progress import DROP, Progress, ShardRecord, read_progress
 from exitramp.dump.shard import ShardReader, hash_file
 from exitramp.durable import TEMPORARY_SUFFIX, storage_errors, sync_folder
-from exitramp.errors import CollectionExists, DumpCorrupt
-from exitramp.journal import Journal
+from exitramp.errors import CollectionExists, DumpCorrupt, UsageError
+from exitramp.journal import Journal, read_journal
 from exitramp.ports import Origin
 from exitramp.records import CollectionSpec
+from exitramp.wording import selections
 
 
 def refuse_foreign_folder(folder: Path) -> None:
@@ -59,6 +60,28 @@ def require_same_collection(progress: Progress, spec: CollectionSpec, origin: Or
                     f"{folder} holds an unfinished dump of another {what}: its {key!r} differs",
                     hint="choose another folder, or remove that one",
                 )
+
+
+def require_same_selection(progress: Progress, asked: Mapping[str, str] | None, folder: Path) -> None:
+    """Raises `UsageError` naming what the dump was begun with and what is asked for now, where they differ: going on
+    would put two choices of records together. Where one of the two does not say, nothing can be told."""
+    begun = progress.selection
+    if begun is None or asked is None:
+        return
+    if begun != asked:
+        old, new = selections(begun, asked)
+        raise UsageError(
+            f"{folder} holds a dump that was begun with {old}, and this run asks for {new}",
+            hint="give the options that it was begun with, or choose another folder",
+        )
+
+
+def require_selection(folder: Path, asked: Mapping[str, str]) -> None:
+    """`require_same_selection` of whatever dump is in `folder`, finished or not."""
+    path = regular_file(folder, JOURNAL)
+    progress = read_progress(read_journal(path), path)
+    if progress is not None:
+        require_same_selection(progress, asked, folder)
 
 
 def clear_away(folder: Path, progress: Progress | None, journal: Journal) -> None:

@@ -9,7 +9,7 @@ from the journal by the next one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from exitramp.dump.taking_up import (
     keys_with_leaves,
     refuse_foreign_folder,
     require_same_collection,
+    require_same_selection,
     require_sizes,
     require_standing,
 )
@@ -77,6 +78,9 @@ class DumpSink:
         self._shard_bytes = shard_bytes
         self._group_bytes = group_bytes
         self._scribe_bytes = scribe_bytes
+        self.selection: Mapping[str, str] | None = None
+        """What of its source the dump is to hold, by whatever names; None: nobody says. Set before `create`, which
+        keeps it in the journal, and refuses to go on with another."""
         self._expected_rows = 0
         self._run: Gathering | None = None
         self._finished = False
@@ -94,7 +98,7 @@ class DumpSink:
 
         Raises `CollectionExists` for a finished dump, for an unfinished one of another collection and for a folder
         with other files; `DumpCorrupt` or `JournalCorrupt` when what stood is damaged; `UsageError` when another
-        process is writing to it.
+        process is writing to it, or another `selection` was begun there.
         """
         spec = _without_secrets(spec)
         origin = replace(origin, spec=_without_secrets(origin.spec))
@@ -116,10 +120,12 @@ class DumpSink:
         progress = read_progress(journal.entries, journal.path)
         if progress is None:
             begin = {"format_version": FORMAT_VERSION, "started_at": now, "collection": spec.to_json()}
-            journal.append(BEGIN, {**begin, "origin": origin.to_json()})
+            chosen = {} if self.selection is None else {"selection": dict(self.selection)}
+            journal.append(BEGIN, {**begin, "origin": origin.to_json(), **chosen})
             clear_away(self._folder, None, journal)
-            progress = Progress(spec, origin, now, 0, (), ())
+            progress = Progress(spec, origin, now, 0, (), (), selection=self.selection)
         else:
+            require_same_selection(progress, self.selection, self._folder)
             require_same_collection(progress, spec, origin, self._folder)
             require_sizes(self._folder, progress.standing)
             clear_away(self._folder, progress, journal)

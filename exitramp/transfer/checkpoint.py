@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from exitramp.digests import CollectionDigests
 from exitramp.errors import JournalCorrupt, UsageError
-from exitramp.journal import Journal
+from exitramp.journal import Entry, Journal
 from exitramp.ports import Cursor
+from exitramp.wording import selections
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +150,23 @@ class FileCheckpoint:
         if first.kind != "transfer" or dict(first.data) != self._identity:
             journal.close()
             raise UsageError(
-                f"{self.path} belongs to another transfer",
+                f"{self.path} belongs to another transfer{self._told_apart(first)}",
                 hint="give another --state file, or remove this one to start from the beginning",
             )
         for entry in later:
             self._progress, self._tells = _read(entry.data, self.path), True
+
+    def _told_apart(self, first: Entry) -> str:
+        """By what it is another one, as far as that is said in words: of two places that look alike there are none."""
+        if first.kind != "transfer" or not (_is_text(first.data) and _is_text(self._identity)):
+            return ""
+        here, asked = ({k: v for k, v in each.items() if k != "places"} for each in (first.data, self._identity))
+        old, new = selections(here, asked)
+        return f": it was begun with {old}, and this run asks for {new}" if old else ""
+
+
+def _is_text(data: Mapping[str, Any]) -> bool:
+    return all(isinstance(each, str) for each in data.values())
 
 
 def _written(progress: Progress) -> dict[str, Any]:
