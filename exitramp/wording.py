@@ -1,4 +1,4 @@
-"""How a number of things is said, and a choice of records: by every sentence that does, on the terminal and in findings."""
+"""How a number of things is said, and a choice of records: by every sentence, on the terminal and in findings."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ class ShardRecord:
 class Progress:
     """A journal read to its end. `uncovered` are shards behind the last cursor: their rows will come again.
 
-    `finish` is what its last line says when that ends the dump, else None. `selection` says what of the source is dumped,
-    None where nobody said.
+    `finish` is what its last line says when that ends the dump, else None. `selection` says what of the source is
+    dumped, None where nobody said.
     """
 
     collection: CollectionSpec
