@@ -97,8 +97,11 @@ def loads(text: str) -> Any:
         raise DataInvalid(f"nested too deeply, in a text of {len(text)} characters") from None
 
 
-def parse(text: str) -> Any:
-    """Like `loads`, for JSON that somebody else wrote: duplicate keys, lone surrogates and 1e400 are errors as well."""
+def parse(text: str, *, tags: bool = True) -> Any:
+    """Like `loads`, for JSON that somebody else wrote: duplicate keys, lone surrogates and 1e400 are errors as well.
+
+    `tags` False: nothing of ours wrote it, so what looks like a tag is somebody's own key.
+    """
     try:
         value = _STRICT_DECODER.decode(text)
         text.encode("utf-8")
@@ -111,6 +114,8 @@ def parse(text: str) -> Any:
     if "\\u" in text:
         _tagged(value, "$")  # an escape may have hidden a lone surrogate
     elif TAG_PREFIX not in text:
+        return value
+    if not tags:
         return value
     try:
         return _untagged(value, "$")

@@ -161,7 +161,7 @@ def plain_values(column: pa.Array) -> list[Any]:
     if isinstance(kind, pa.UuidType):
         return list(column.to_pylist())
     if isinstance(kind, pa.JsonType):
-        return [None if text is None else canonical.parse(text) for text in column.storage.to_pylist()]
+        return [None if text is None else canonical.parse(text, tags=False) for text in column.storage.to_pylist()]
     if isinstance(kind, pa.Bool8Type):
         return list(column.to_pylist())
     if isinstance(kind, pa.BaseExtensionType):

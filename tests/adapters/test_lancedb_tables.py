@@ -534,9 +534,9 @@ def test_floats_of_all_sizes_come_back_in_their_canonical_text(tmp_path: Path) -
     for batch in table.search().to_batches(batch_size=500):
         held = batch.column("p").storage.cast(pa.string())
         names = pa.array(["x"] * len(held))
-        found = lance_texts(held, names).to_pylist()
+        found = lance_texts(held, names, tags=True).to_pylist()
         assert found == texts[: len(found)]
-        cut = lance_texts(held[3:], names[3:]).to_pylist()
+        cut = lance_texts(held[3:], names[3:], tags=True).to_pylist()
         assert cut == texts[3 : len(found)]
         texts = texts[len(found) :]
     assert not texts

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -83,10 +84,10 @@ def selected(name: str, kind: Any) -> str:
     return quoted(name) if read == str(kind) else f"CAST({quoted(name)} AS {read})"
 
 
-def values_of(column: pa.Array, kind: Any, where: str, ids: pa.Array) -> list[Any]:
+def values_of(column: pa.Array, kind: Any, where: str, ids: pa.Array, *, tags: bool) -> list[Any]:
     """The Python values of a column read by `selected`, as `canonical.dumps` takes them.
 
-    Raises `DataInvalid` naming the column that holds an infinite date, one beyond the years 1 to 9999 or 24:00, and the
+    `tags` says whether JSON in it may be our own text. Raises `DataInvalid` naming the column that holds an infinite date, one beyond the years 1 to 9999 or 24:00, and the
     record whose JSON is none of ours.
     """
     try:
@@ -94,7 +95,7 @@ def values_of(column: pa.Array, kind: Any, where: str, ids: pa.Array) -> list[An
     except DataInvalid as error:
         hint = f"read a view of the table in which it is text: CAST({where} AS VARCHAR)"
         raise DataInvalid(f"the column '{where}' holds {error.message}", hint=hint) from error
-    restore = _restorer(kind)
+    restore = _restorer(kind, tags)
     if restore is None:
         return values
     row = 0
@@ -106,16 +107,16 @@ def values_of(column: pa.Array, kind: Any, where: str, ids: pa.Array) -> list[An
     return values
 
 
-def _restorer(kind: Any) -> Callable[[Any], Any] | None:
+def _restorer(kind: Any, tags: bool) -> Callable[[Any], Any] | None:
     """What turns a value as Arrow has it into the one that DuckDB has; None where it is that already."""
     if kind.id in _WIDE:
         return int
     if kind.id == "uuid":
         return UUID
     if is_json(kind):
-        parse: Callable[[Any], Any] = canonical.parse
+        parse: Callable[[Any], Any] = partial(canonical.parse, tags=tags)
         return parse
-    parts = {name: _restorer(part) for name, part in parts_of(kind).items()}
+    parts = {name: _restorer(part, tags) for name, part in parts_of(kind).items()}
     if kind.id == "map":
         restorer: Callable[[Any], Any] | None = _map_restorer(kind, parts["key"], parts["value"])
         return restorer

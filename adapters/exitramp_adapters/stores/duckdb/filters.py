@@ -25,9 +25,10 @@ _OPERATORS: Final = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<", "eq": "="}
 
 @dataclass(slots=True)
 class _Making:
-    """The values of the question marks, in their order."""
+    """The values of the question marks, in their order. `tags`: whether JSON in the table is our own text."""
 
     values: list[Any]
+    tags: bool
 
     def value(self, value: Any) -> str:
         self.values.append(value)
@@ -36,7 +37,7 @@ class _Making:
 
 def condition_of(where: Filter, table: Table) -> tuple[str, list[Any]]:
     """The condition, never null, and the values of its question marks. Raises `UsageError` for what it cannot say."""
-    making = _Making([])
+    making = _Making([], table.is_own)
     return _condition(where, table, making), making.values
 
 
@@ -73,13 +74,13 @@ def _leaf(where: Leaf, table: Table, making: _Making) -> str:
 
 
 def _json(where: Leaf, root: str, path: tuple[str, ...], making: _Making) -> str:
-    guards = [f"json_type({root}, {_text(_pointer(path[:depth]))}) = 'OBJECT'" for depth in range(len(path))]
-    pointer = _text(_pointer(path))
+    guards = [f"json_type({root}, {_text(_pointer(path[:depth], making))}) = 'OBJECT'" for depth in range(len(path))]
+    pointer = _text(_pointer(path, making))
     if isinstance(where, Exists):
         return " AND ".join([*guards, f"json_type({root}, {pointer}) IS NOT NULL"])
     found = f"json_extract({root}, {pointer})"
     if isinstance(where, Range):
-        return " AND ".join([*guards, _in_range(where, lambda word, bound: _json_number(found, word, bound))])
+        return " AND ".join([*guards, _in_range(where, lambda word, bound: _json_number(found, word, bound, making))])
     wanted = where.values if isinstance(where, In) else (where.value,)
     one = _any(_json_equal(found, value, making) for value in wanted)
     item = _any(_json_equal("x", value, making) for value in wanted)
@@ -87,9 +88,10 @@ def _json(where: Leaf, root: str, path: tuple[str, ...], making: _Making) -> str
     return " AND ".join([*guards, f"CASE json_type({found}) WHEN 'ARRAY' THEN {items} ELSE {one} END"])
 
 
-def _pointer(path: tuple[str, ...]) -> str:
-    """A JSON pointer (RFC 6901) to where a payload holds a path: a key that looks like a tag stands there escaped."""
-    keys = [ESCAPED_PREFIX + key[len(TAG_PREFIX) :] if key.startswith(TAG_PREFIX) else key for key in path]
+def _pointer(path: tuple[str, ...], making: _Making) -> str:
+    """A JSON pointer (RFC 6901) to where a payload holds a path: a key that looks like a tag stands escaped in ours."""
+    escaped = making.tags
+    keys = [ESCAPED_PREFIX + key[len(TAG_PREFIX) :] if escaped and key.startswith(TAG_PREFIX) else key for key in path]
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
 
 
@@ -98,10 +100,10 @@ def _json_equal(found: str, wanted: Scalar, making: _Making) -> str:
         return f"(json_type({found}) = 'BOOLEAN' AND ({found} ->> '$') = '{'true' if wanted else 'false'}')"
     if isinstance(wanted, str):
         return f"(json_type({found}) = 'VARCHAR' AND ({found} ->> '$') = {making.value(wanted)})"
-    return _json_number(found, "eq", wanted)
+    return _json_number(found, "eq", wanted, making)
 
 
-def _json_number(found: str, word: str, bound: float) -> str:
+def _json_number(found: str, word: str, bound: float, making: _Making) -> str:
     """DuckDB calls an integer beyond 64 bits a DOUBLE, and its text tells; an infinity stands there as a tag."""
     text = f"({found} ->> '$')"
     tag = f"({found} ->> '/{TAG_PREFIX}float')"
@@ -111,7 +113,8 @@ def _json_number(found: str, word: str, bound: float) -> str:
     return (
         f"CASE json_type({found}) WHEN 'BIGINT' THEN {small} WHEN 'UBIGINT' THEN {small} "
         f"WHEN 'DOUBLE' THEN CASE WHEN regexp_full_match({text}, '-?[0-9]+') THEN {large} ELSE {double} END "
-        f"WHEN 'OBJECT' THEN {tag} IN ('Infinity', '-Infinity') AND {endless} ELSE FALSE END"
+        + (f"WHEN 'OBJECT' THEN {tag} IN ('Infinity', '-Infinity') AND {endless} " if making.tags else "")
+        + "ELSE FALSE END"
     )
 
 

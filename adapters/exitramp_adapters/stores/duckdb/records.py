@@ -58,7 +58,8 @@ def batch_of(rows: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     columns += [documents.cast(pa.string())] if table.spec.has_documents else []
     texts = others[len(roles.vectors) :]
     values = {
-        name: values_of(column, table.types[name], name, ids) for name, column in zip(roles.values, texts, strict=True)
+        name: values_of(column, table.types[name], name, ids, tags=table.is_own)
+        for name, column in zip(roles.values, texts, strict=True)
     }
     if has_hash(table) and pc.all(untouched).as_py() is not False:
         columns.append(payloads)
@@ -77,32 +78,36 @@ def _payloads(ids: pa.Array, payloads: pa.Array, values: dict[str, list[Any]], t
         kind = table.types[roles.payload]
         is_text = is_json(kind) or kind.id == "varchar"
         if is_text and not values:
-            return _canonical(ids, payloads)
-        objects = _parsed(ids, payloads) if is_text else values_of(payloads, kind, roles.payload, ids)
+            return _canonical(ids, payloads, tags=False)
+        if is_text:
+            objects = _parsed(ids, payloads, tags=False)
+        else:
+            objects = values_of(payloads, kind, roles.payload, ids, tags=False)
     return payload_column(ids.to_pylist(), values, objects).cast(pa.string())
 
 
 def _own_payloads(ids: pa.Array, payloads: pa.Array, values: dict[str, list[Any]]) -> pa.Array:
     """The canonical texts. What exitramp wrote is one already, but for integers beyond 2^53 and what a column holds."""
     if values:
-        return payload_array(joined_payloads(ids.to_pylist(), _parsed(ids, payloads), values))
-    return _canonical(ids, payloads)
+        return payload_array(joined_payloads(ids.to_pylist(), _parsed(ids, payloads, tags=True), values))
+    return _canonical(ids, payloads, tags=True)
 
 
-def _canonical(ids: pa.Array, payloads: pa.Array) -> pa.Array:
-    return canonical_objects(payloads.cast(pa.string()), lambda row: f"the payload of the record '{ids[row]}'")
+def _canonical(ids: pa.Array, payloads: pa.Array, *, tags: bool) -> pa.Array:
+    texts = payloads.cast(pa.string())
+    return canonical_objects(texts, lambda row: f"the payload of the record '{ids[row]}'", tags=tags)
 
 
-def _parsed(ids: pa.Array, payloads: pa.Array) -> list[Any]:
+def _parsed(ids: pa.Array, payloads: pa.Array, *, tags: bool) -> list[Any]:
     return [
-        None if text is None else _parse(text, id_)
+        None if text is None else _parse(text, id_, tags)
         for text, id_ in zip(payloads.to_pylist(), ids.to_pylist(), strict=True)
     ]
 
 
-def _parse(text: str, id_: str) -> Any:
+def _parse(text: str, id_: str, tags: bool) -> Any:
     try:
-        return canonical.parse(text)
+        return canonical.parse(text, tags=tags)
     except DataInvalid as error:
         raise DataInvalid(f"the payload of the record '{id_}' is {error.message}") from error
 

@@ -159,7 +159,7 @@ def payloads_in(table: Table, ids: Sequence[str], chunk: Chunk, where: Where) ->
     objects = None
     if table.roles.payload is not None:
         if not values and (texts := _json_texts(table.roles.payload, chunk)) is not None:
-            return canonical_objects(texts, lambda row: f"{where(row)}: '{table.roles.payload}'")
+            return canonical_objects(texts, lambda row: f"{where(row)}: '{table.roles.payload}'", tags=False)
         objects = _objects(table.roles.payload, chunk, where)
     if table.nulls_absent and values:
         rows = [
@@ -207,7 +207,7 @@ def _objects(name: str, chunk: Chunk, where: Where) -> list[Any]:
     found: list[Any] = []
     for row, text in enumerate(texts.to_pylist()):
         try:
-            found.append(None if text is None else canonical.parse(text))
+            found.append(None if text is None else canonical.parse(text, tags=False))
         except DataInvalid as error:
             raise DataInvalid(f"{where(row)}: '{name}': {error.message}") from error
     return found

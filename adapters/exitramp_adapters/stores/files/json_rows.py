@@ -70,7 +70,7 @@ class JsonRows:
         try:
             text = line.decode("utf-8")
             if canonical.TAG_PREFIX in text:
-                return canonical.parse(text)
+                return canonical.parse(text, tags=False)
             return _LOADS(text)
         except DataInvalid as error:
             raise DataInvalid(f"{where}: {error.message}") from error

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import Any, Final
@@ -124,7 +125,7 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "decimal": lambda text: _number(text, Decimal),
     "timestamp": _timestamp,
     "date": date.fromisoformat,
-    "json": canonical.parse,
+    "json": partial(canonical.parse, tags=False),
 }
 
 

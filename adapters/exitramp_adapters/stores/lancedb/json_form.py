@@ -15,7 +15,7 @@ from exitramp.payloads import canonical_faults
 from exitramp.ports.tables import plain_values
 
 
-def payload_objects(column: pa.Array, ids: pa.Array | None) -> list[Any]:
+def payload_objects(column: pa.Array, ids: pa.Array | None, *, tags: bool) -> list[Any]:
     """The values of a column of JSON, of texts that hold some, or of structs. Raises `DataInvalid` naming the id."""
     if not is_text(column.type):
         return plain_values(column)
@@ -23,7 +23,7 @@ def payload_objects(column: pa.Array, ids: pa.Array | None) -> list[Any]:
     found = []
     for row, text in enumerate(texts):
         try:
-            found.append(None if text is None else canonical.parse(text))
+            found.append(None if text is None else canonical.parse(text, tags=tags))
         except DataInvalid as error:
             name = "a value" if ids is None else payload_of(ids, row)
             raise DataInvalid(f"{name} is {error.message}") from error
@@ -34,12 +34,12 @@ def payload_of(ids: pa.Array, row: int) -> str:
     return f"the payload of the record '{ids[row]}'"
 
 
-def lance_texts(texts: pa.Array, ids: pa.Array) -> pa.Array:
+def lance_texts(texts: pa.Array, ids: pa.Array, *, tags: bool) -> pa.Array:
     """Payload texts that Lance itself wrote, each as the canonical text of what it holds."""
-    faults = _odd_rows(texts)
+    faults = _odd_rows(texts, tags)
     if not faults:
         return texts
-    right = payload_objects(texts.take(pa.array(faults)), ids.take(pa.array(faults)))
+    right = payload_objects(texts.take(pa.array(faults)), ids.take(pa.array(faults)), tags=tags)
     changed = texts.to_pylist()
     for row, value in zip(faults, right, strict=True):
         changed[row] = canonical.dumps(value)
@@ -52,13 +52,16 @@ _OTHER_FLOATS: Final = (re.compile(rb"e-[1-9][,}\]]"), re.compile(rb"0\.0000"))
 _BEFORE_INTEGER: Final = np.frombuffer(b":,[-", np.uint8)
 
 
-def _odd_rows(texts: pa.Array) -> list[int]:
+def _odd_rows(texts: pa.Array, tags: bool) -> list[int]:
     """The rows whose text, written by Lance, may be another than the canonical one."""
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     held = texts.buffers()[2]
     data = b"" if held is None else held[int(offsets[0]) : int(offsets[-1])].to_pybytes()
     # To look for a dollar first costs nothing, for the whole of the tag's name 0.1 us for 350 bytes.
-    if (b"$" in data and canonical.TAG_PREFIX.encode() in data) or _has_long_integer(data):
+    marked = b"$" in data and canonical.TAG_PREFIX.encode() in data
+    if marked and not tags:
+        return list(range(len(texts)))
+    if marked or _has_long_integer(data):
         return canonical_faults(texts)
     hits = [found.start() for pattern in _OTHER_FLOATS for found in pattern.finditer(data)]
     if not hits:

@@ -107,7 +107,7 @@ class LanceSearch:
                 values = [plain_values(batch.column(name)) for name in names]
                 rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)] if names else None
                 if view.roles.payload:
-                    objects = payload_objects(batch.column(view.roles.payload), None)
+                    objects = payload_objects(batch.column(view.roles.payload), None, tags=view.ours)
                     both = zip(rows or [{}] * len(objects), objects, strict=True)
                     payloads = [{**row, **(held or {})} if row or held is not None else None for row, held in both]
                 else:

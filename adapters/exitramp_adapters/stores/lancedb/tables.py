@@ -338,11 +338,11 @@ def _payloads(batch: pa.RecordBatch, view: View, ids: pa.Array) -> pa.Array:
     held = None if roles.payload is None else batch.column(roles.payload)
     if held is not None and is_text(held.type) and not roles.values:
         if isinstance(held, pa.ExtensionArray):
-            return lance_texts(held.storage.cast(pa.string()), ids)
-        return canonical_objects(held.cast(pa.string()), partial(payload_of, ids))
+            return lance_texts(held.storage.cast(pa.string()), ids, tags=view.ours)
+        return canonical_objects(held.cast(pa.string()), partial(payload_of, ids), tags=view.ours)
     if held is None and not roles.values:
         return pa.nulls(len(batch), pa.string())
-    objects = None if held is None else payload_objects(held, ids)
+    objects = None if held is None else payload_objects(held, ids, tags=view.ours)
     return payload_column(ids.to_pylist(), {name: _values(batch, name, view) for name in roles.values}, objects)
 
 

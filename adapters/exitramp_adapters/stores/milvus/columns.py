@@ -17,7 +17,7 @@ import pyarrow as pa
 from exitramp import canonical
 from exitramp.arrow import dense_array, stream_schema, vector_type
 from exitramp.errors import DataInvalid
-from exitramp.payloads import decoded_payloads, payload_array
+from exitramp.payloads import decoded_payloads, has_tags, payload_array
 from exitramp.ports.tables import payload_column
 from exitramp.records import CollectionSpec, VectorField, VectorKind
 from exitramp_adapters.stores.milvus.column_types import BYTES, SLOTS, Kind
@@ -68,18 +68,19 @@ def values_of(column: Any, field: Any, ids: Sequence[str]) -> list[Any]:
         values = [value if each else None for value, each in zip(values, valid, strict=True)]
     if kind == Kind.JSON:
         pairs = zip(ids, values, strict=True)
-        return [None if value is None else _json(bytes(value), field, id_) for id_, value in pairs]
+        return [None if value is None else _json(bytes(value), field.name, id_) for id_, value in pairs]
     if kind == Kind.TIMESTAMPTZ:
         return [None if value is None else datetime.fromisoformat(value) for value in values]
     return values
 
 
-def _json(text: bytes, field: Any, id_: str) -> Any:
+def _json(text: bytes, name: str, id_: str) -> Any:
+    """What JSON holds. Nobody writes tags into it, our sink neither: what looks like one is a key of the user's own."""
     try:
-        return canonical.parse(text.decode("utf-8"))
+        return canonical.parse(text.decode("utf-8"), tags=False)
     except (DataInvalid, UnicodeDecodeError) as error:  # milvus-lite gives a JSON text back without its quotes
         said = error.message if isinstance(error, DataInvalid) else "no UTF-8"
-        raise DataInvalid(f"{field.name!r} of the record {id_!r} cannot be read: {said}") from error
+        raise DataInvalid(f"{name!r} of the record {id_!r} cannot be read: {said}") from error
 
 
 def _texts(column: Any, collection: Collection, name: str, ids: Sequence[str]) -> pa.Array:
@@ -95,7 +96,11 @@ def _payloads(found: Mapping[str, Any], collection: Collection, ids: Sequence[st
     objects: list[Any] | None = None
     if collection.dynamic:
         texts = [bytes(each) or b"{}" for each in found[META].scalars.json_data.data]
-        objects = decoded_payloads(pa.array([text.decode("utf-8") for text in texts], pa.string()))
+        column = pa.array([text.decode("utf-8") for text in texts], pa.string())
+        if has_tags(column):
+            objects = [_json(text, META, id_) for id_, text in zip(ids, texts, strict=True)]
+        else:
+            objects = decoded_payloads(column)
     if roles.payload is not None:
         objects = _joined(objects, values_of(found[roles.payload], collection.fields[roles.payload], ids), ids)
     if collection.has_rest:

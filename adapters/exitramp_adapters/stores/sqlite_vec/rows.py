@@ -149,13 +149,15 @@ class Rows:
         if found.is_own:
             beside = {name: column for name, column in beside.items() if column.count(None) < len(column)}
         if texts is not None and not beside:
-            return payload_texts(texts, ids)
+            return payload_texts(texts, ids, tags=found.is_own)
         values: dict[str, Sequence[Any]] = {}
         for name, column in beside.items():
             values[name] = (
                 [None if each is None else bool(each) for each in column] if name in found.booleans else column
             )
-        objects = None if texts is None else [parsed(text, id_) for text, id_ in zip(texts, ids, strict=True)]
+        objects = None
+        if texts is not None:
+            objects = [parsed(text, id_, tags=found.is_own) for text, id_ in zip(texts, ids, strict=True)]
         if found.is_own and objects is not None:
             return payload_array(joined_payloads(ids, objects, values))
         return payload_column(ids, values, objects)

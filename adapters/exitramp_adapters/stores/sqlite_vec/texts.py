@@ -20,21 +20,23 @@ def documents(values: Sequence[Any], ids: Sequence[str]) -> pa.Array:
     return pa.array(values, pa.string())
 
 
-def payload_texts(texts: Sequence[Any], ids: Sequence[str]) -> pa.Array:
+def payload_texts(texts: Sequence[Any], ids: Sequence[str], *, tags: bool) -> pa.Array:
     """Payload texts as they stand; those that an application wrote in its own way are brought in order."""
     if not set(map(type, texts)) <= {str, type(None)}:
         row = next(row for row, text in enumerate(texts) if text is not None and type(text) is not str)
         raise _no_text(texts[row], ids[row])
-    return canonical_objects(pa.array(texts, pa.string()), lambda row: f"the payload of the record '{ids[row]}'")
+    return canonical_objects(
+        pa.array(texts, pa.string()), lambda row: f"the payload of the record '{ids[row]}'", tags=tags
+    )
 
 
-def parsed(text: Any, id_: str) -> Any:
+def parsed(text: Any, id_: str, *, tags: bool) -> Any:
     if text is None:
         return None
     if type(text) is not str:
         raise _no_text(text, id_)
     try:
-        return canonical.parse(text)
+        return canonical.parse(text, tags=tags)
     except DataInvalid as error:
         raise DataInvalid(f"the payload of the record '{id_}' is {error.message}") from error
 
