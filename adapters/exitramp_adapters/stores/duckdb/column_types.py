@@ -87,8 +87,8 @@ def selected(name: str, kind: Any) -> str:
 def values_of(column: pa.Array, kind: Any, where: str, ids: pa.Array, *, tags: bool) -> list[Any]:
     """The Python values of a column read by `selected`, as `canonical.dumps` takes them.
 
-    `tags` says whether JSON in it may be our own text. Raises `DataInvalid` naming the column that holds an infinite date, one beyond the years 1 to 9999 or 24:00, and the
-    record whose JSON is none of ours.
+    `tags` says whether JSON in it may be our own text. Raises `DataInvalid` naming the column that holds an infinite
+    date, one beyond the years 1 to 9999 or 24:00, and the record whose JSON is none that can be read.
     """
     try:
         values = plain_values(column)
