@@ -68,18 +68,23 @@ class Collection(Connection):
         """The keys under the prefixes that are of the index's kind, sorted."""
         found: set[bytes] = set()
         for prefix in index.prefixes:
-            found.update(self._scanned(prefix, "TYPE", index.key_type))
+            found.update(self._scanned(prefix, b"TYPE", index.key_type.encode()))
         return sorted(found)
 
     def has_keys(self, prefix: bytes) -> bool:
         """Whether any key, of whatever kind, begins like that."""
         return any(True for _ in self._scanned(prefix))
 
-    def _scanned(self, prefix: bytes, *only: Any) -> Iterator[bytes]:
+    def _scanned(self, prefix: bytes, *only: bytes) -> Iterator[bytes]:
         pattern = b"".join(b"\\" + bytes((byte,)) if byte in _GLOB else bytes((byte,)) for byte in prefix) + b"*"
-        cursor: Any = 0
+        options = (b"COUNT", b"%d" % _SCAN_KEYS, *only)
+        cursor = b"0"
         while True:
-            cursor, some = self.ask("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS, *only)
+            with self.wire() as wire:
+                [answer] = exchange(wire, [pack((b"SCAN", cursor, b"MATCH", pattern, *options))], 1)
+                if isinstance(answer, Exception):
+                    raise answer
+            cursor, some = answer
             yield from some
             if not int(cursor):
                 return
@@ -135,7 +140,7 @@ class Collection(Connection):
     def _values(self, keys: Sequence[bytes], index: Index) -> tuple[list[bytes], list[Any]]:
         command = b"JSON.GET" if index.on_json else b"HGETALL"
         with self.wire() as wire:
-            found = exchange(wire, [pack((command, key)) for key in keys], len(keys))
+            found = exchange(wire, [b"".join([pack((command, key)) for key in keys])], len(keys))
         there, held = [], []
         for key, value in zip(keys, found, strict=True):
             if isinstance(value, Exception):
@@ -151,7 +156,8 @@ class Collection(Connection):
     def any_marked(self, keys: Sequence[bytes]) -> bool:
         """Whether one of these hashes says which of its fields are JSON."""
         with self.wire() as wire:
-            found = exchange(wire, [pack((b"HEXISTS", key, MARK.encode())) for key in keys], len(keys))
+            asked = b"".join([pack((b"HEXISTS", key, MARK.encode())) for key in keys])
+            found = exchange(wire, [asked], len(keys))
         return any(each == 1 for each in found)
 
     def note_key(self) -> bytes:

@@ -25,6 +25,7 @@ from exitramp.errors import (
 from exitramp.ports.transport import uses_tls
 from exitramp.secrets import redact
 from exitramp.urls import Address, Network
+from exitramp_adapters.stores.redis.replies import replies
 
 OPTIONS: Final = ("password", "tls", "prefix", "algorithm", "document", "dtype")
 _PORT: Final = 6379
@@ -160,20 +161,14 @@ def pack(command: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def exchange(wire: Any, packed: Iterable[bytes], replies: int) -> list[Any]:
-    """Send and read as many answers as there are commands; one that is an error stands there as such."""
-    from redis.exceptions import ResponseError
-
-    # The commands are sent whole before an answer is read: neither side's buffers hold the other up, since the server
-    # reads on while it cannot write.
-    wire.send_packed_command([b"".join(packed)], check_health=False)
-    found: list[Any] = []
-    for _ in range(replies):
-        try:
-            found.append(wire.read_response(disable_decoding=True))
-        except ResponseError as error:
-            found.append(error)
-    return found
+def exchange(wire: Any, parts: Iterable[bytes], count: int) -> list[Any]:
+    """Send each part when it is there, and read as many answers as they hold commands; one that is an error stands
+    there as such."""
+    # All of them are sent before an answer is read: neither side's buffers hold the other up, since the server reads on
+    # while it cannot write.
+    for part in parts:
+        wire.send_packed_command([part], check_health=False)
+    return replies(wire, count)
 
 
 def plain(value: Any) -> Any:

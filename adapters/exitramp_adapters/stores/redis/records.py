@@ -1,4 +1,4 @@
-"""Hashes and JSON documents as records, and records as hashes.
+"""Hashes and JSON documents as records.
 
 What becomes of a hash that exitramp did not write: every field but the vectors' is a key of the payload, its value the
 text that stands there, or bytes where that is no UTF-8. Only where the index says NUMERIC it is a number, and there
@@ -10,7 +10,6 @@ under the field's own name, and the record has no vector.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -21,12 +20,12 @@ import orjson
 import pyarrow as pa
 
 from exitramp import canonical
-from exitramp.arrow import dense_array, dense_matrix, require_schema, stream_schema
-from exitramp.errors import DataInvalid, UsageError
-from exitramp.payloads import parsed_payloads, payload_array
+from exitramp.arrow import dense_array, stream_schema
+from exitramp.errors import DataInvalid
+from exitramp.payloads import payload_array
 from exitramp.records import CollectionSpec, DType
-from exitramp_adapters.stores.redis.connection import bytes_of, pack
-from exitramp_adapters.stores.redis.index import BATCH_ROWS, ITEM_BYTES, MARK, Index, VectorAttribute
+from exitramp_adapters.stores.redis.connection import bytes_of
+from exitramp_adapters.stores.redis.index import ITEM_BYTES, MARK, Index, VectorAttribute
 
 _MARK: Final = MARK.encode()
 _EMPTY: Final = b"{}"
@@ -104,48 +103,6 @@ def json_batch(
         taken = [row.pop(document) if row and isinstance(row.get(document), str) else None for row in rows]
         columns["document"] = pa.array(taken, pa.string())
     return _batch(ids, rows, columns, spec)
-
-
-def hash_writer(batch: pa.RecordBatch, index: Index, spec: CollectionSpec, *, where: str) -> list[tuple[bytes, bytes]]:
-    """For each row its key and the packed command that writes it into a hash that is not there.
-
-    Everything is looked at before the first is sent. Raises `UsageError` for more rows than are taken at once,
-    `DataInvalid` naming a record that the collection has no room for.
-    """
-    if batch.num_rows > BATCH_ROWS:
-        raise UsageError(f"{where}: {batch.num_rows} rows at once, of at most {BATCH_ROWS}")
-    names = stream_schema(spec).names
-    if set(names) == set(batch.schema.names):
-        batch = batch.select(names)
-    require_schema(batch, spec, where=where)
-    prefix = index.prefixes[0] if index.cut else b""
-    ids = batch.column("id").to_pylist()
-    fields = [(bytes_of(vector.attribute.identifier), _blobs(batch, vector)) for vector in index.vectors]
-    payloads = batch.column("payload")
-    decoded = iter(parsed_payloads(batch))
-    there = payloads.is_valid().to_pylist()
-    documents = batch.column("document").to_pylist() if spec.has_documents else None
-    taken = {name for name, _ in fields}
-    known: dict[str, bytes] = {}
-    found = []
-    for row, id_ in enumerate(ids):
-        parts: list[bytes] = []
-        for name, blobs in fields:
-            if (blob := blobs[row]) is None:
-                continue
-            if name in parts and parts[parts.index(name) + 1] != blob:
-                raise DataInvalid(f"{where}: the record {id_!r} has two vectors for the field {name!r} of its hash")
-            parts += (name, blob)
-        payload = next(decoded) if there[row] else None
-        try:
-            _add_payload(parts, payload, known, taken if parts else set())
-        except DataInvalid as error:
-            raise DataInvalid(f"{where}: the record {id_!r}: {error.message}", hint=error.hint) from error
-        if documents is not None and documents[row] is not None:
-            raise DataInvalid(f"{where}: the record {id_!r} has a document, which belongs into the payload here")
-        key = prefix + id_.encode()
-        found.append((key, pack((b"HSET", key, *parts))))
-    return found
 
 
 def query_blob(vector: VectorAttribute, query: npt.NDArray[np.generic]) -> bytes:
@@ -304,54 +261,3 @@ def rounded_rows(texts: Sequence[bytes], index: Index) -> int:
                     found += 1
                     break
     return found
-
-
-def _blobs(batch: pa.RecordBatch, vector: VectorAttribute) -> list[bytes | None]:
-    column = batch.column(vector.field.column)
-    matrix = dense_matrix(column)
-    size = matrix.shape[1] * matrix.dtype.itemsize
-    data = np.ascontiguousarray(matrix.astype(matrix.dtype.newbyteorder("<"), copy=False)).tobytes()
-    return [
-        data[row * size : (row + 1) * size] if valid else None
-        for row, valid in enumerate(column.is_valid().to_pylist())
-    ]
-
-
-def _add_payload(
-    parts: list[bytes], payload: Mapping[str, Any] | None, known: dict[str, bytes], taken: set[bytes]
-) -> None:
-    """The payload as fields of the hash, and the mark that says which of them hold JSON."""
-    if not payload:
-        # A hash has a field at least, and this one tells no payload from an empty one.
-        parts += (_MARK, b"" if payload is None else _EMPTY)
-        return
-    typed: list[bytes] = []
-    for key, value in payload.items():
-        name = known.get(key)
-        if name is None:
-            name = known[key] = key.encode()
-        if name == _MARK or name in taken:
-            raise DataInvalid(f"the key {key!r} is the name of a field that holds something else here")
-        if type(value) is str:
-            parts += (name, value.encode())
-            continue
-        if type(value) is bytes and not _is_text(value):
-            parts += (name, value)
-            continue
-        if b"\n" in name:
-            raise DataInvalid("a key of several lines, whose value is no text")
-        typed.append(name)
-        parts += (name, _json_text(value))
-    parts += (_MARK, b"\n".join(typed))
-
-
-def _json_text(value: Any) -> bytes:
-    if type(value) is int:  # in full, however long: nobody who asks Redis for a number expects an object
-        return b"%d" % value
-    if type(value) is float and math.isfinite(value):
-        return repr(value).encode()
-    return canonical.dumps(value, keys_are_text=True).encode()
-
-
-def _is_text(value: bytes) -> bool:
-    return isinstance(_text(value), str)
