@@ -137,8 +137,14 @@ def lancedb(path: Path) -> Bare:
     return Bare(load, read, "&id=id&document=document&metric=cosine")
 
 
-def redis(port: int) -> Bare:
+def redis(port: int, *, fields: bool = False) -> Bare:
+    """With `fields` a load writes each key of the payload as a field, as exitramp does, and no text of them all."""
     import redis as engine
+
+    def written(payload: dict[str, Any]) -> dict[str, str]:
+        if not fields:
+            return {"payload": json.dumps(payload)}
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in payload.items()}
 
     def load(block: Block) -> None:
         client = engine.Redis(port=port)
@@ -150,7 +156,7 @@ def redis(port: int) -> Bare:
         for start in range(0, len(ids), 500):
             pipeline = client.pipeline(transaction=False)
             for row in range(start, min(len(ids), start + 500)):
-                values = {"document": block.documents[row], "payload": json.dumps(block.payloads[row])}
+                values = {"document": block.documents[row], **written(block.payloads[row])}
                 pipeline.hset(f"{NAME}:{ids[row]}", mapping={**values, "embedding": block.vectors[row].tobytes()})
             pipeline.execute()
         client.execute_command("WAITAOF", 1, 0, 0)

@@ -9,7 +9,7 @@ opening the store: of a read some 50 ms, whatever the number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,10 @@ SPEC: Final = CollectionSpec(NAME, IdKind.STRING, (FIELD,), has_documents=True)
 
 
 @contextmanager
-def store(kind: str, folder: Path) -> Iterator[tuple[Bare, Callable[[str], str]]]:
-    """The bare client of a kind of store, and the addresses of its collections."""
+def store(
+    kind: str, folder: Path, options: Mapping[str, Any] | None = None, *, fields: bool = False
+) -> Iterator[tuple[Bare, Callable[[str], str]]]:
+    """The bare client of a kind of store, and the addresses of its collections; `options` are of its service."""
     files = {"duckdb": "x.duckdb", "lancedb": "db", "sqlite-vec": "x.db"}
     if kind in files:
         path = folder / files[kind]
@@ -49,11 +51,11 @@ def store(kind: str, folder: Path) -> Iterator[tuple[Bare, Callable[[str], str]]
         yield bare, lambda name: f"{kind}:{path}?{bare.options.strip('&') if name == NAME else ''}#{name}"
         return
     services = {"pgvector": "postgres", "redis": "redis-server"}
-    service = service_adapter(services[kind]).make(str(folder), 0, {})
+    service = service_adapter(services[kind]).make(str(folder), 0, options or {})
     address = service.start()
     try:
         if kind == "redis":
-            bare = bare_tables.redis(address.port or 0)
+            bare = bare_tables.redis(address.port or 0, fields=fields)
         else:
             bare = bare_tables.postgres(f"postgresql:{address.location}")
         options = bare.options.strip("&")
@@ -121,3 +123,15 @@ def test_bulk_load_with_an_index(benchmark: Any, tmp_path: Path) -> None:
 
         ours = partial(load, lambda: address(f"ours{next(numbers)}"), found)
         against_bare(benchmark, ours, {"bare": theirs}, rows=ROWS, target=TARGET, floor=FLOOR, rounds=3)
+
+
+@pytest.mark.parametrize(("fsync", "fields"), [("everysec", True), ("always", False), ("always", True)])
+def test_bulk_load_into_redis(benchmark: Any, tmp_path: Path, fsync: str, fields: bool) -> None:
+    """A server that syncs once a second lets both wait for that second, whatever they did before; one that syncs every
+    write lets nobody wait. With `fields` the bare client writes the keys of a payload as fields too."""
+    block = corpus.whole(ROWS)
+    found = batches(block)
+    numbers = iter(range(1000))
+    with store("redis", tmp_path, {"appendfsync": fsync}, fields=fields) as (bare, address):
+        ours = partial(load, lambda: address(f"ours{next(numbers)}"), found)
+        against_bare(benchmark, ours, {"bare": partial(bare.load, block)}, rows=ROWS, target=TARGET, floor=FLOOR)
