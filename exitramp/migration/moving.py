@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ from exitramp.records import CollectionSpec, Finding, Metric, VectorField, Vecto
 from exitramp.transfer.checkpoint import Checkpoint, FileCheckpoint, NoCheckpoint
 from exitramp.transfer.copying import CopyResult, copy_records
 from exitramp.transfer.obstacles import Standing
+from exitramp.transfer.one_writer import only_writer
 from exitramp.transfer.plan import Plan, make_plan
 from exitramp.transfer.survey import survey_source
 from exitramp.transfer.sync import SyncResult, synchronise
@@ -150,9 +152,39 @@ def migrate(
     """Plan, ask consent, copy, read back and compare.
 
     A target that takes every record as it is (a dump) needs no plan: nothing could be lost. Raises `ConsentMissing`
-    or `DataInvalid` before the first write.
+    or `DataInvalid` before the first write, and `UsageError` at once where another run is writing to the target.
     """
-    clock = clock or SystemClock()
+    with _alone(target):
+        return _migrate(
+            source,
+            target,
+            accept_loss=accept_loss,
+            checkpoint=checkpoint,
+            into_existing=into_existing,
+            verify=verify,
+            plan=plan,
+            progress=progress,
+            clock=clock or SystemClock(),
+        )
+
+
+def _alone(target: Endpoint) -> AbstractContextManager[None]:
+    """A dump has a lock of its own: its journal's."""
+    return nullcontext() if isinstance(target.raw_sink(), DumpSink) else only_writer(target.address)
+
+
+def _migrate(
+    source: Endpoint,
+    target: Endpoint,
+    *,
+    accept_loss: Collection[str],
+    checkpoint: Checkpoint | None,
+    into_existing: bool,
+    verify: bool,
+    plan: Plan | None,
+    progress: Callable[[str, int], None],
+    clock: Clock,
+) -> MoveResult:
     raw = target.raw_sink()
     kept_by_sink = checkpoint_of(raw)
     if plan is None and not raw.limits().verbatim:
@@ -286,17 +318,18 @@ def synchronise_endpoints(
         same[found.unequal[~tolerances[each.column].within(found)]] = False
         return same
 
-    return synchronise(
-        reader,
-        target.source(),
-        DryRunSink(target.sink()) if dry_run else target.sink(),
-        batch_rows=BATCH_ROWS,
-        delete=delete,
-        maximum_deletes=maximum_deletes,
-        same_vectors=same_vectors,
-        check=partial(require_promised, source),
-        progress=progress,
-    )
+    with nullcontext() if dry_run else _alone(target):
+        return synchronise(
+            reader,
+            target.source(),
+            DryRunSink(target.sink()) if dry_run else target.sink(),
+            batch_rows=BATCH_ROWS,
+            delete=delete,
+            maximum_deletes=maximum_deletes,
+            same_vectors=same_vectors,
+            check=partial(require_promised, source),
+            progress=progress,
+        )
 
 
 def count_or_none(endpoint: Endpoint) -> int | None:
