@@ -6,6 +6,7 @@ In the order of reading:
     vdf           entry of `vdf:`, dumps in the format of vdf-io
     hdf5          entry of `hdf5:`, files in the layout of ann-benchmarks
     npy           entries of `npy:` and `fvecs:`, matrices with a side-car
+    ahead         reading one batch ahead of whoever uses them
     store         one state of a collection in files, and the roles that every kind has
     options       what an address says of files in which nothing else says it
     formats       rows out of files, a chunk at a time

@@ -91,9 +91,7 @@ class StagedStore(FilesStore):
             try:
                 staging.take_up()
                 self.require_own()
-                if self._held is not None:
-                    self._held[1].close()
-                    self._held = None
+                self.let_go()
                 staging.clear()
                 if self.has_base():
                     self.remove_base()

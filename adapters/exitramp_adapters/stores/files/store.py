@@ -31,6 +31,7 @@ from exitramp.ports.gathered import Key
 from exitramp.ports.places import require_page_rows
 from exitramp.records import CollectionSpec, Finding, RecordKey
 from exitramp.urls import Address
+from exitramp_adapters.stores.files.ahead import Ahead
 
 _END_BYTES: Final = 64 * 1024
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -122,6 +123,7 @@ class FilesStore:
         self.address = address
         self._held: tuple[object, Snapshot] | None = None
         self._closed = False
+        self.ahead = Ahead()
         self._lock = threading.RLock()  # a call that a deadline gave up is waited for, and not begun again beside it
 
     def stamp(self) -> object:
@@ -147,10 +149,15 @@ class FilesStore:
 
     def close(self) -> None:
         with self._lock:
-            if self._held is not None:
-                self._held[1].close()
-            self._held = None
             self._closed = True
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the files that are held open."""
+        self.ahead.rest()
+        if self._held is not None:
+            self._held[1].close()
+        self._held = None
 
     def require_open(self) -> None:
         if self._closed:
@@ -224,7 +231,7 @@ class FilesSource:
             )
         cursor = after or make_cursor(row=start, mark=mark)
         waiting: Page | None = None
-        for batch in held.read(start, stop) if start < stop else ():
+        for batch in self._read(held, start, stop) if start < stop else ():
             for at in range(0, batch.num_rows, batch_rows):
                 self._store.require_open()
                 held.require_unchanged()
@@ -241,6 +248,14 @@ class FilesSource:
         yield (
             Page(empty_batch(held.spec), cursor, True) if waiting is None else Page(waiting.batch, waiting.cursor, True)
         )
+
+    def _read(self, held: Snapshot, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._store.ahead.of(held.read(start, stop))
+        except Exception:  # what is read while somebody writes there may be no such file any more
+            self._store.require_open()
+            held.require_unchanged()
+            raise
 
     def fetch(self, keys: Sequence[RecordKey]) -> pa.RecordBatch:
         held = self._store.snapshot()

@@ -13,7 +13,8 @@ Data files that were changed since are found out by their size and the hash of b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,22 +144,24 @@ def write_own(folder: Path, name: str, held: Snapshot) -> tuple[list[dict[str, A
     kept = {key: _free_name(key, columns.values(), number) for number, key in enumerate(keys)}
     parts: list[dict[str, Any]] = []
     numbers = {space: number for number, space in enumerate(spaces, start=1)}
-    for first in range(0, len(spaces), _OPEN_AT_ONCE):
-        some = spaces[first : first + _OPEN_AT_ONCE]
-        writers = {
-            space: _Writer(folder, home, numbers[space], len(spaces), held, columns, keys, kept) for space in some
-        }
-        for batch in held.read(0, held.rows):
-            if not held.spec.has_namespaces:
-                writers[None].add(batch)
-                continue
-            spots = batch.column("namespace").to_pylist()
-            for space in dict.fromkeys(spots):
-                if space in writers:
-                    rows = [row for row, each in enumerate(spots) if each == space]
-                    writers[space].add(batch if len(rows) == len(spots) else batch.take(pa.array(rows)))
-        for space, writer in writers.items():
-            parts.append({"namespace": space, **writer.close()})
+    with ThreadPoolExecutor(2, "exitramp-vdf-write") as threads:
+        for first in range(0, len(spaces), _OPEN_AT_ONCE):
+            some = spaces[first : first + _OPEN_AT_ONCE]
+            writers = {
+                space: _Writer(folder, home, numbers[space], len(spaces), held, columns, keys, kept, threads)
+                for space in some
+            }
+            for batch in held.read(0, held.rows):
+                if not held.spec.has_namespaces:
+                    writers[None].add(batch)
+                    continue
+                spots = batch.column("namespace").to_pylist()
+                for space in dict.fromkeys(spots):
+                    if space in writers:
+                        rows = [row for row, each in enumerate(spots) if each == space]
+                        writers[space].add(batch if len(rows) == len(spots) else batch.take(pa.array(rows)))
+            for space, writer in writers.items():
+                parts.append({"namespace": space, **writer.close()})
     told = {
         "format": FORMAT,
         "spec": held.spec.to_json(),
@@ -187,11 +190,34 @@ def _looked_through(held: Snapshot) -> tuple[list[str | None], dict[str, pa.Data
     seen: dict[str, set[str]] = {}
     for batch in held.read(0, held.rows):
         spaces.update(dict.fromkeys(batch.column("namespace").to_pylist() if held.spec.has_namespaces else [None]))
-        for payload in decoded_payloads(batch.column("payload")):
-            for key, value in (payload or {}).items():
-                seen.setdefault(key, set()).add(_type_of(value))
+        for key, values in _by_key(decoded_payloads(batch.column("payload"))):
+            seen.setdefault(key, set()).update(_types_of(values))
     # Keys of which there are too many to be columns stand in the records beside the data alone.
     return list(spaces), {key: _column_type(kinds) for key, kinds in list(seen.items())[:_MOST_KEYS]}
+
+
+def _by_key(payloads: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Every key of these payloads, in the order in which they come up, with the values of those that have it.
+
+    Payloads of a collection mostly have the same keys, which stand in one order in their texts: those with five keys
+    take 0.3 us each so, and 0.6 where each key of each is looked at.
+    """
+    alike: dict[tuple[str, ...], list[Any]] = {}
+    for payload in payloads:
+        if payload:
+            alike.setdefault(tuple(payload), []).append(payload.values())
+    for keys, found in alike.items():
+        yield from zip(keys, zip(*found, strict=True), strict=True)
+
+
+def _types_of(values: Sequence[Any]) -> set[str]:
+    types = set(map(type, values))
+    found = {_KINDS[each] for each in types & _KINDS.keys()}
+    if int in types:
+        numbers = [value for value in values if type(value) is int]
+        found |= {_type_of(min(numbers)), _type_of(max(numbers))}
+    others = types - _KINDS.keys() - {int}
+    return found | {_type_of(value) for value in values if type(value) in others} if others else found
 
 
 def _type_of(value: Any) -> str:
@@ -237,7 +263,8 @@ def _free_name(key: str, vectors: Any, number: int) -> str:
 
 
 class _Writer:
-    """The two files of one namespace. Rows are gathered, so that each group of them is a whole one."""
+    """The two files of one namespace. Rows are gathered, so that each group of them is a whole one; `threads` write it
+    while the next is made."""
 
     def __init__(
         self,
@@ -249,7 +276,10 @@ class _Writer:
         columns: Mapping[str, str],
         keys: Mapping[str, pa.DataType],
         names: Mapping[str, str],
+        threads: ThreadPoolExecutor,
     ) -> None:
+        self._threads = threads
+        self._begun: list[Future[None]] = []
         self._spec, self._columns, self._keys, self._names = held.spec, columns, keys, names
         self._path = f"{home}/{number:05d}" if of > 1 else home
         self._data = f"{self._path}/1.parquet"
@@ -300,9 +330,20 @@ class _Writer:
         self._waiting, self._count = [], 0
         for at in range(0, table.num_rows, GROUP_ROWS):
             [batch] = table.slice(at, GROUP_ROWS).combine_chunks().to_batches()
-            self._beside.write(batch)
-            self._writer.write_batch(self._row_group(batch), GROUP_ROWS)
+            made = self._row_group(batch)
+            self._wait()
+            write = self._writer.write_batch
+            self._begun = [
+                self._threads.submit(write, made, GROUP_ROWS),
+                self._threads.submit(self._beside.write, batch),
+            ]
             self.rows += batch.num_rows
+
+    def _wait(self) -> None:
+        """Until both files have the group that they were given last: a file is written to by one thread at a time."""
+        begun, self._begun = self._begun, []
+        for each in begun:
+            each.result()
 
     def _row_group(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         made: dict[str, pa.Array] = {"id": batch.column("id").cast(self._schema.field("id").type)}
@@ -318,7 +359,7 @@ class _Writer:
             made["document"] = batch.column("document")
         payloads = decoded_payloads(batch.column("payload"))
         for key, kind in self._keys.items():
-            values = [(payload or {}).get(key) for payload in payloads]
+            values = [payload.get(key) if payload else None for payload in payloads]
             if kind == pa.null():
                 values = [None if value is None else canonical.dumps(value) for value in values]
             made.setdefault(self._names[key], pa.array(values, _or_text(kind)))
@@ -327,11 +368,12 @@ class _Writer:
     def close(self) -> dict[str, Any]:
         """What the meta file says of the part, which is on the disk then."""
         self._write()
+        self._wait()
         self._writer.close()
         self._beside.close()
-        for path in (self._data, self._records):
-            sync_file(self._folder / path)
-            sync_folder((self._folder / path).parent)
+        paths = [self._folder / path for path in (self._data, self._records)]
+        list(self._threads.map(sync_file, paths))
+        list(self._threads.map(sync_folder, [path.parent for path in paths]))
         return {
             "path": self._path,
             "data": self._data,
