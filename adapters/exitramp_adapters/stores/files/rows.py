@@ -1,12 +1,14 @@
 """Files of rows as one collection: looked through once to know what they hold, then read in order.
 
-The first look reads ids and vectors of every row (of text files everything) and no payloads. It finds out what no part
-of the files can tell: the type of each vector field, the kind of the ids, and whether an id stands twice.
+The first look finds out what no part of the files can tell: the type of each vector field, the kind of the ids, and
+whether an id stands twice. Of large files it reads ids and vectors (of text files everything) and no payloads. What is
+small enough to be held is read once: the records that the look has made are those that are read then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,11 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from exitramp.arrow import stream_schema
-from exitramp.errors import DataInvalid, StoreRejected, UsageError
+from exitramp.errors import DataInvalid, ExitrampError, StoreRejected, UsageError
 from exitramp.ports import Origin
 from exitramp.ports.gathered import joined_keys
 from exitramp.ports.tables import textual_columns
 from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField
+from exitramp_adapters.stores.files.ahead import Ahead
 from exitramp_adapters.stores.files.cells import (
     Field,
     Part,
@@ -37,8 +40,26 @@ from exitramp_adapters.stores.files.json_rows import JsonRows
 from exitramp_adapters.stores.files.store import hashes_in, mark_of, stamp_of
 from exitramp_adapters.stores.files.vectors import Look, stream_column
 
+_KEPT_BYTES: Final = 64 * 2**20
+"""Records that take no more than this are held from the first look on: 40,000 x 384 floats with their texts."""
+_KEPT_FILE_BYTES: Final = 2 * _KEPT_BYTES
+"""Larger files are not begun with: doubles take twice the room of floats."""
 _COMPARED: Final = 50_000
 """Pairs of rows with one hash that are looked at together. All of them are the same key but for one in 2^64."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A chunk as it was read: columns of the stream but for vectors, and those by their names in the file."""
+
+    part: Part
+    chunk: Chunk
+    first: int
+    columns: Mapping[str, pa.Array]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(column.nbytes for column in (*self.columns.values(), *self.chunk.columns.values()))
 
 
 class TableSnapshot:
@@ -57,6 +78,7 @@ class TableSnapshot:
         self._starts = look.starts
         self.rows = look.starts[-1]
         self._hashes = look.hashes()
+        self._kept = look.kept
         fields = look.fields()
         self._fields = fields
         self.spec = CollectionSpec(
@@ -77,8 +99,16 @@ class TableSnapshot:
         return self._hashes
 
     def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        if self._kept is not None:
+            for kept in self._kept:
+                low, high = max(start, kept.first), min(stop, kept.first + kept.chunk.rows)
+                if low < high:
+                    whole = self._batch(kept.part, kept.chunk, kept.columns)
+                    yield whole.slice(low - kept.first, high - low)
+            return
         for part, chunk, first in self._chunks(start, stop, None):
-            yield self._batch(part, chunk, first)
+            ids, spaces = keys_in(self._table, part, chunk, first)
+            yield self._batch(part, chunk, _columns(self._table, part, chunk, ids, spaces))
 
     def keys(self, start: int, stop: int) -> Iterator[list[RecordKey]]:
         for part, chunk, first in self._chunks(start, stop, wanted_columns(self._table, part=None)):
@@ -97,16 +127,9 @@ class TableSnapshot:
                     break
                 yield part, head_of(chunk, stop - first), first
 
-    def _batch(self, part: Part, chunk: Chunk, first: int) -> pa.RecordBatch:
-        table = self._table
+    def _batch(self, part: Part, chunk: Chunk, others: Mapping[str, pa.Array]) -> pa.RecordBatch:
         where = where_in(part, chunk)
-        ids, spaces = keys_in(table, part, chunk, first)
-        columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
-        if table.namespaced:
-            columns["namespace"] = pa.array(spaces, pa.string())
-        if table.roles.document is not None:
-            columns["document"] = texts_in(table.roles.document, chunk, where)
-        columns["payload"] = payloads_in(table, ids, chunk, where)
+        columns = dict(others)
         for said, found in self._fields:
             column = chunk.columns.get(said.column)
             column = pa.nulls(chunk.rows) if column is None else column
@@ -125,6 +148,20 @@ class TableSnapshot:
             part.file.close()
 
 
+def _columns(
+    table: Table, part: Part, chunk: Chunk, ids: Sequence[str], spaces: Sequence[str | None]
+) -> dict[str, pa.Array]:
+    """The columns of the stream but for vectors."""
+    where = where_in(part, chunk)
+    columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
+    if table.namespaced:
+        columns["namespace"] = pa.array(spaces, pa.string())
+    if table.roles.document is not None:
+        columns["document"] = texts_in(table.roles.document, chunk, where)
+    columns["payload"] = payloads_in(table, ids, chunk, where)
+    return columns
+
+
 class _Looked:
     """What the first look through all files finds."""
 
@@ -135,20 +172,45 @@ class _Looked:
         self._hashes: list[npt.NDArray[np.int64]] = []
         self._kinds: set[IdKind] = set()
         self._seen: set[str] = set()
+        files = [part.file for part in table.parts]
+        # Objects of JSON take several times the room of their text.
+        small = not any(isinstance(file, JsonRows) for file in files)
+        small = small and sum(size for _, _, size, _ in stamp_of([file.path for file in files])) <= _KEPT_FILE_BYTES
+        self.kept: list[_Kept] | None = [] if small else None
+        self._kept_bytes = 0
 
     def see(self, part: Part) -> None:
         rows = 0
-        for chunk in chunks_of(self._table, part, only=wanted_columns(self._table, part)):
+        only = None if self.kept is not None else wanted_columns(self._table, part)
+        for chunk in Ahead().of(chunks_of(self._table, part, only=only)):
             where = where_in(part, chunk)
-            ids, spaces = keys_in(self._table, part, chunk, self.starts[-1] + chunk.first)
+            first = self.starts[-1] + chunk.first
+            ids, spaces = keys_in(self._table, part, chunk, first)
             self._kinds.add(id_kind_in(self._table, chunk, ids))
             self._hashes.append(hashes_in(joined_keys(ids, spaces)))
+            vectors = {}
             for look in self._looks:
                 column = chunk.columns.get(look.name)
-                look.see(pa.nulls(chunk.rows) if column is None else column, where)
+                vectors[look.name] = look.see(pa.nulls(chunk.rows) if column is None else column, where)
+            self._keep(part, replace(chunk, columns=vectors), chunk, ids, spaces)
             self._seen.update(name for name, column in chunk.columns.items() if column.null_count < len(column))
             rows = chunk.first + chunk.rows
         self.starts.append(self.starts[-1] + rows)
+
+    def _keep(self, part: Part, vectors: Chunk, whole: Chunk, ids: Sequence[str], spaces: Sequence[str | None]) -> None:
+        """Hold what was seen, as long as everything so far is held and there is room for it."""
+        if self.kept is None:
+            return
+        try:
+            columns = _columns(self._table, part, whole, ids, spaces)
+        except ExitrampError:  # which is told where the record is read, if it is
+            self.kept = None
+            return
+        found = _Kept(part, vectors, self.starts[-1] + whole.first, columns)
+        self._kept_bytes += found.nbytes
+        self.kept.append(found)
+        if self._kept_bytes > _KEPT_BYTES:
+            self.kept = None
 
     def hashes(self) -> npt.NDArray[np.int64]:
         """Raises `DataInvalid` naming the rows of an id that stands twice."""
