@@ -18,8 +18,6 @@ from exitramp.cli.selection import selection_of
 from exitramp.codec import arrangement
 from exitramp.dump.layout import MANIFEST
 from exitramp.dump.taking_up import require_selection
-from exitramp.errors import CollectionExists
-from exitramp.migration import count_or_none
 from exitramp.records import Verdict
 from exitramp.transfer.checkpoint import FileCheckpoint
 from exitramp.urls import path_address
@@ -53,13 +51,8 @@ def move_by_dump(
 ) -> Moved:
     """Dump what is left of `one` to `folder`, restore that into `other`, and remove the folder unless it failed.
 
-    Raises `SpendExceeded` with everything that was read in the folder, and `CollectionExists` before anything is read.
+    Raises `SpendExceeded` with everything that was read in the folder.
     """
-    if not folder.exists() and not into_existing and (held := count_or_none(other)):
-        raise CollectionExists(
-            f"the target already holds {counted(held, 'record')}",
-            hint="choose another collection, use 'exitramp sync', or add --into-existing to write among them",
-        )
     output.note(
         f"reading {one.address} costs, and a limit was given: it is read once, into the dump {folder}, which is put "
         "into the target when it is whole"

@@ -10,7 +10,8 @@ from typing import Any
 
 from exitramp.cli import output
 from exitramp.cli.by_dump import dump_between, move_by_dump
-from exitramp.cli.finished import finished_already, say_finished
+from exitramp.cli.done_before import done_before, keep_done
+from exitramp.cli.finished import FinishedAlready, finished_already, say_finished
 from exitramp.cli.limits import nothing_kept
 from exitramp.cli.options import EVERYTHING, Choice
 from exitramp.cli.place import place_of
@@ -109,10 +110,18 @@ def moved(
     """Move one collection, or with `dry_run` say what would become of it. A finished move is proved once more."""
     place = None if dry_run else place_of(one, other, state)
     folder = dump_between(one, place)
+    addresses = {"source": str(one.address), "target": str(other.address)}
+    if place is not None and one.estimates() is not None and not into_existing:
+        # Before the first reading, which would be paid for.
+        ready = done_before(place, one, other, begun=folder is not None and folder.exists())
+        if ready is not None:
+            return _known(ready, one, other, accept_loss)
     if folder is not None:
-        return move_by_dump(
+        done = move_by_dump(
             one, other, folder, moved, into_existing=into_existing, accept_loss=accept_loss, verify=verify
         )
+        keep_done(place, one, done)
+        return done
     total = one.source().count()
     bars = {name: output.Progress(name, total) for name in ("measure", "copy", "verify", "compare")}
     if one.estimates() is not None and other.address.scheme != "dump":
@@ -125,7 +134,6 @@ def moved(
     if isinstance(sink := other.raw_sink(), DumpSink):
         sink.selection = selection_of(one)
     going_on = place is not None and not place.progress().is_fresh
-    addresses = {"source": str(one.address), "target": str(other.address)}
     try:
         result = migrate(
             one,
@@ -140,11 +148,7 @@ def moved(
         ready = finished_already(
             one, other, accept_loss, instead_of=error, progress=lambda what, rows: bars[what].at(rows)
         )
-        return Moved(
-            ready.verdict,
-            ready.to_json() | addresses,
-            lambda: say_finished(ready, one.address, other.address, accept_loss),
-        )
+        return _known(ready, one, other, accept_loss)
     except UsageError as error:
         if going_on and place is not None and error.hint is None:
             error.hint = (
@@ -157,7 +161,14 @@ def moved(
             bar.end()
     spent = one.spent()
     told = result.to_json() | addresses | ({} if spent is None else {"spent": spent.to_json()})
-    return Moved(result.verdict, told, lambda: _say_move(result, str(other.address), spent))
+    done = Moved(result.verdict, told, lambda: _say_move(result, str(other.address), spent))
+    keep_done(place, one, done)
+    return done
+
+
+def _known(ready: FinishedAlready, one: Endpoint, other: Endpoint, accepted: Collection[str]) -> Moved:
+    told = ready.to_json() | {"source": str(one.address), "target": str(other.address)}
+    return Moved(ready.verdict, told, lambda: say_finished(ready, one.address, other.address, accepted))
 
 
 def _dry(

@@ -103,7 +103,7 @@ class FileCheckpoint:
     def __init__(self, path: Path, identity: Mapping[str, Any], *, flush_rows: int = 2_000) -> None:
         self.path = path
         self.flush_rows = flush_rows
-        self._identity = dict(identity)
+        self.identity = dict(identity)
         self._journal: Journal | None = None
         self._progress = Progress()
         self._tells = False
@@ -144,10 +144,10 @@ class FileCheckpoint:
     def _take_up(self, journal: Journal) -> None:
         self._journal = journal
         if not journal.entries:
-            journal.append("transfer", self._identity)
+            journal.append("transfer", self.identity)
             return
         first, *later = journal.entries
-        if first.kind != "transfer" or dict(first.data) != self._identity:
+        if first.kind != "transfer" or dict(first.data) != self.identity:
             journal.close()
             raise UsageError(
                 f"{self.path} belongs to another transfer{self._told_apart(first)}",
@@ -158,9 +158,9 @@ class FileCheckpoint:
 
     def _told_apart(self, first: Entry) -> str:
         """By what it is another one, as far as that is said in words: of two places that look alike there are none."""
-        if first.kind != "transfer" or not (_is_text(first.data) and _is_text(self._identity)):
+        if first.kind != "transfer" or not (_is_text(first.data) and _is_text(self.identity)):
             return ""
-        here, asked = ({k: v for k, v in each.items() if k != "places"} for each in (first.data, self._identity))
+        here, asked = ({k: v for k, v in each.items() if k != "places"} for each in (first.data, self.identity))
         old, new = selections(here, asked)
         return f": it was begun with {old}, and this run asks for {new}" if old else ""
 

@@ -12,7 +12,9 @@ import pytest
 from exitramp.cli.main import run
 from exitramp.errors import SpendExceeded, UsageError
 from exitramp.ports import Query
+from exitramp.records import RecordKey
 from exitramp.registry import service_adapter
+from exitramp.wrappers import open_endpoint
 from tests.adapters.pinecone_mock import Mocked, running
 
 IDS = [f"doc-{number:04d}" for number in range(2_000)]
@@ -93,13 +95,48 @@ def test_a_copy_with_a_limit_goes_on_until_it_is_whole_and_pays_for_one_reading(
     paid = runs_until_done(mocked, ["copy", source, target, "--max-read-units", "100"], 100, capsys)
     assert len(paid) > 1
     assert 11 * 23 <= sum(paid) <= 11 * 23 + 8 * len(paid), f"what had been read was paid for again: {paid}"
-    assert not list(Path(".exitramp").iterdir()), "something of it was left behind"
+    [note] = Path(".exitramp").iterdir()
+    assert note.name.endswith(".done.json"), "something else of it was left behind"
     assert run(["inspect", target, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 2300
     before = units(mocked)
+    assert run(["copy", source, target, "--max-read-units", "100"]) == 3, "whether the source has changed nobody knows"
+    assert "finished already: 2,300 records stand" in capsys.readouterr().out
+    note.unlink()
     assert run(["copy", source, target, "--max-read-units", "100"]) == 2
     assert "already holds" in capsys.readouterr().err
     assert units(mocked) == before, "it was read although the target had no room for it"
+
+
+@pytest.mark.parametrize("limits", [["--max-read-units", "60"], []])
+def test_a_copy_of_all_goes_on_behind_the_collections_that_are_done(
+    mocked: Mocked,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    limits: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mocked.fill("first", {"": IDS[:60]})
+    mocked.fill("second", {"": IDS[:900]})
+    everything = str(mocked.address("first")).partition("#")[0]
+    command = ["copy", everything, "chroma:./new", "--all", "--json", *limits]
+    while (ended := run(command)) == 5:
+        told = {part["name"]: part for part in json.loads(capsys.readouterr().out)["collections"]}
+        assert told["first"]["verdict"] is not None, told
+    assert ended == (3 if limits else 0)
+    capsys.readouterr()
+    before = units(mocked)
+    assert run(command) == 3
+    again = json.loads(capsys.readouterr().out)["collections"]
+    assert [(part["name"], part["rows"], part["finished_already"]) for part in again] == [
+        ("first", 60, True),
+        ("second", 900, True),
+    ]
+    assert units(mocked) == before
+    with open_endpoint("chroma:./new#first") as endpoint:
+        endpoint.sink().delete([RecordKey(IDS[0])])
+    assert run(command) == 2, "the target holds something else now"
 
 
 def test_a_dump_that_is_finished_is_not_paid_for_again(

@@ -32,8 +32,8 @@ with only_writer(Address.parse(sys.argv[1])):
 """
 
 
-@pytest.fixture(autouse=True)
-def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(name="locks", autouse=True)
+def _locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -63,7 +63,7 @@ def test_other_collections_are_written_to_meanwhile(cli: Cli, name: str) -> None
         cli("copy", source, "chroma:./db#articles", code=0)
 
 
-def test_what_was_killed_holds_nothing(tmp_path: Path, _own_locks: Path) -> None:
+def test_what_was_killed_holds_nothing(tmp_path: Path, locks: Path) -> None:
     target = Address.parse(f"sqlite-vec:{tmp_path}/x.db#articles")
     with subprocess.Popen([sys.executable, "-c", HOLDING, target.text], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -74,11 +74,11 @@ def test_what_was_killed_holds_nothing(tmp_path: Path, _own_locks: Path) -> None
         child.wait()
     with only_writer(target):
         pass
-    assert [*_own_locks.rglob("*.lock")] == []
+    assert [*locks.rglob("*.lock")] == []
 
 
-def test_a_folder_that_somebody_else_put_there_is_refused(_own_locks: Path) -> None:
-    (_own_locks / f"exitramp-{os.getuid()}").symlink_to(_own_locks)
+def test_a_folder_that_somebody_else_put_there_is_refused(locks: Path) -> None:
+    (locks / f"exitramp-{os.getuid()}").symlink_to(locks)
     with pytest.raises(PathUnusable, match="not this user's own"), only_writer(Address.parse("chroma:./db#a")):
         pass
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -158,9 +158,22 @@ class Connection:
             return tuple(sorted(index.name for index in control.indexes.list()))
 
     def stats(self) -> Any:
-        """Records by namespace, as the index counts them at the moment: writes show with a delay."""
+        """Records by namespace, as the index counts them at the moment: writes show with a delay.
+
+        Of an address that names no index those of any there is, for what they tell of who answers.
+        """
+        if self.address.host and self.address.collection is None:
+            return self._stats_of_any()
         with self.data() as index:
             return index.describe_index_stats()
+
+    def _stats_of_any(self) -> Any:
+        with self.control() as control:
+            hosts = [index.host for index in control.indexes.list() if index.host]
+            if not hosts:
+                raise CollectionMissing(f"{self.address} has no index")
+            with closing(_without_retries(control.index(host=hosts[0]))) as index:
+                return index.describe_index_stats()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
