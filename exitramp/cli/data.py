@@ -102,10 +102,11 @@ def inspect(source: str, show_values: tuple[str, ...], measure: bool | None, as_
     help="Read SRC and measure it, or only reckon what reading it takes, from the store's own counts.  [default: "
     "measure, but not where reading costs money]",
 )
+@every_option
 @choice_options
 @json_option
 @store_options
-def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores: Any) -> int:
+def plan(source: str, target: str, measure: bool | None, every: bool, as_json: bool, **stores: Any) -> int:
     """What a copy from SRC to DST would keep exactly, keep another way, round or lose. Reads SRC, writes nothing.
 
     Of a store that bills for reading nothing is read unless --measure says so: what reading takes (requests, units,
@@ -114,34 +115,29 @@ def plan(source: str, target: str, measure: bool | None, as_json: bool, **stores
 
     A line that is lossy needs --accept-loss with its name before a copy will start.
 
+    With --all, both are addresses without a collection, and planned is what 'copy --all' would do with each.
+
     \b
     Example:
       exitramp plan chroma:./db#articles qdrant:./new#articles
+      exitramp plan chroma:./db qdrant:./new --all
     """
-    from exitramp.cli.limits import nothing_kept
-    from exitramp.cli.moving import choose, say_next, say_plan, with_target, within
-    from exitramp.migration import plan_move
+    from exitramp.cli.planning import planned
     from exitramp.wrappers import open_endpoint
 
     choice = choice_of(stores)
     settings = open_settings(**stores)
-    with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
-        if measure is False or (measure is None and one.estimates() is not None):
-            from exitramp.cli.estimating import estimate
+    if every:
+        from exitramp.cli.whole import plan_every
 
-            choose(one, choice, reads=False)
-            return estimate(one, other, as_json=as_json)
-        within(one, other, choice)
-        bar = output.Progress("measure", None)
-        with nothing_kept():
-            found = with_target(plan_move(one, other, progress=bar.at), other)
-        bar.end()
+        return plan_every(source, target, measure=measure, as_json=as_json, settings=settings, choice=choice)
+    with open_endpoint(source, settings) as one, open_endpoint(target, settings) as other:
+        done = planned(one, other, choice, measure=measure)
     if as_json:
-        output.emit_json(found.to_json() | {"digests": None})
+        output.emit_json(done.told)
     else:
-        say_plan(found)
-        say_next(found, one, other, choice)
-    return output.exit_code(found.verdict)
+        done.say()
+    return output.exit_code(done.verdict)
 
 
 @click.command()

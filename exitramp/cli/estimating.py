@@ -5,26 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from exitramp.cli import output
+from exitramp.cli.moving import Moved
 from exitramp.errors import ExitCode, UsageError
 from exitramp.ports.estimating import ReadingEstimate
+from exitramp.records import Verdict
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint
 
 
-def estimate(one: Endpoint, other: Endpoint, *, as_json: bool) -> int:
-    """Print what reading `one` takes. The verdict is inconclusive: what is in the records nobody has looked at."""
+def estimated(one: Endpoint, other: Endpoint) -> Moved:
+    """What reading `one` takes. The verdict is inconclusive: what is in the records nobody has looked at."""
     found = reckoned(one)
-    if as_json:
-        told: dict[str, Any] = {"verdict": "inconclusive", "source": str(one.address), "target": str(other.address)}
-        output.emit_json(told | {"rows": found.rows, "digests": None, "plan": None, "reading": found.to_json()})
-    else:
+    told: dict[str, Any] = {"verdict": "inconclusive", "source": str(one.address), "target": str(other.address)}
+
+    def say() -> None:
         say_reading(found)
         output.say_findings(found.findings)
         output.say(
             "INCONCLUSIVE  nothing was read: --measure reads it, and says what becomes of each field; until then no "
             f"plan has been made, and the exit code is {int(ExitCode.INCONCLUSIVE)}"
         )
-    return int(ExitCode.INCONCLUSIVE)
+
+    whole = told | {"rows": found.rows, "digests": None, "plan": None, "reading": found.to_json()}
+    return Moved(Verdict.INCONCLUSIVE, whole, say)
 
 
 def reckoned(endpoint: Endpoint) -> ReadingEstimate:

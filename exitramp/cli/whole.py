@@ -14,6 +14,7 @@ from exitramp import __version__
 from exitramp.cli import output
 from exitramp.cli.moving import Moved, moved, within
 from exitramp.cli.options import EVERYTHING, Choice
+from exitramp.cli.planning import planned
 from exitramp.clock import SystemClock, iso_utc
 from exitramp.codec.ids import native_name
 from exitramp.dump.absence import is_there
@@ -23,6 +24,7 @@ from exitramp.dump.server import SERVER, ServerEntry, ServerManifest, collection
 from exitramp.errors import CollectionExists, CollectionMissing, ExitCode, ExitrampError, RoleUnsupported, UsageError
 from exitramp.ports import NameRule, StoreIdentity
 from exitramp.records import Finding, Verdict
+from exitramp.registry import store_adapter
 from exitramp.urls import Address, path_address
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint, require_write_allowed
@@ -96,6 +98,46 @@ def move_every(
 
     parts = _each(parse_address(source), settings, one, str(to), as_json=as_json)
     return tell(parts, str(parse_address(source)), str(to), as_json=as_json)
+
+
+def plan_every(
+    source: str,
+    target: str,
+    *,
+    measure: bool | None,
+    as_json: bool,
+    settings: OpenSettings,
+    choice: Choice = EVERYTHING,
+) -> int:
+    """Plan for every collection of `source` what `move_every` would do with it; returns the exit code."""
+    to = parse_address(target)
+    if to.collection is not None:
+        raise UsageError(f"{to} names one collection, and --all fills several", hint=f"leave out #{to.collection}")
+    taken: dict[str, str] = {}
+
+    def one(address: Address) -> Part:
+        listed = address.require_collection()
+        with open_endpoint(address, settings) as here, _counterpart(here, to, settings) as other:
+            _require_own_place(here, other)
+            place = str(other.address if _holds_several(to) else to)
+            if taken.setdefault(place, listed) != listed:
+                raise CollectionExists(
+                    f"{other.address} is where {taken[place]!r} would go, too",
+                    hint="two names become one there: move them one by one",
+                )
+            done = planned(here, other, choice, measure=measure)
+            # Alone a plan calls the collection that it would make `target`; of several, each is named by its address.
+            spec = {} if isinstance(done.told["target"], str) else {"target_spec": done.told["target"]}
+            told = {**done.told, **spec, "target": str(other.address)}
+            return Part(listed, str(other.address), replace(done, told=told))
+
+    parts = _each(parse_address(source), settings, one, str(to), as_json=as_json)
+    return tell(parts, str(parse_address(source)), str(to), as_json=as_json, only_planned=True)
+
+
+def _holds_several(store: Address) -> bool:
+    """Whether the name of a collection makes another place of the address, by the form of its kind."""
+    return "#" in store_adapter(store.scheme).address_form
 
 
 def compare_every(
@@ -242,7 +284,9 @@ def each_part(parts: Mapping[str, Callable[[], Part]], target: str, *, as_json: 
     return done
 
 
-def tell(parts: list[Part], source: str, target: str, *, as_json: bool, what: str = "collection") -> int:
+def tell(
+    parts: list[Part], source: str, target: str, *, as_json: bool, what: str = "collection", only_planned: bool = False
+) -> int:
     """What is said of all together. An error weighs more than a verdict: nobody knows what it left undone."""
     failed = [part for part in parts if part.error is not None]
     verdicts = [part.done.verdict for part in parts if part.done is not None]
@@ -263,7 +307,7 @@ def tell(parts: list[Part], source: str, target: str, *, as_json: bool, what: st
             names = ", ".join(output.visible(part.name, 60) for part in failed[:20])
             output.say(f"{counted(len(failed), what)} of {len(parts)} came to nothing: {names}")
         else:
-            dry = all(part.done is not None and part.done.told.get("dry_run") for part in parts)
+            dry = only_planned or all(part.done is not None and part.done.told.get("dry_run") for part in parts)
             done = f"{counted(len(parts), what)}, {counted(rows, 'record')}"
             if dry:
                 output.say(f"{output.verdict_word(verdict)}  planned: {done} to {target}; nothing was written")

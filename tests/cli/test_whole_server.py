@@ -115,6 +115,8 @@ def test_a_collection_that_the_other_side_lacks_fails_the_comparison(server: str
         (("dump", "{server}#articles", "out", "--all"), "leave out #articles"),
         (("copy", "{server}", "memory:x#a", "--all"), "leave out #a"),
         (("compare", "{server}", "memory:x#a", "--all"), "leave out #a"),
+        (("plan", "{server}", "memory:x#a", "--all"), "leave out #a"),
+        (("plan", "{server}#articles", "memory:x", "--all"), "leave out #articles"),
         (("copy", "{server}", "memory:x", "--all", "--state", "x"), "--state"),
         (("dump", "memory:empty-{server}", "out", "--all"), "holds no collection"),
     ],
@@ -128,6 +130,42 @@ def test_two_collections_never_end_in_one(server: str, cli: Cli) -> None:
     ended = cli("copy", server, "faiss:./one.faiss", "--all", "--json")
     assert ended.code != 0
     assert sum(part["verdict"] == "pass" for part in ended.json["collections"]) <= 1
+
+
+def test_a_plan_of_all_plans_each_and_writes_nothing(server: str, cli: Cli) -> None:
+    found = cli("plan", server, "chroma:./db", "--all", "--json", code=0).json
+    assert [(part["name"], part["verdict"], part["rows"]) for part in found["collections"]] == [
+        ("Notes", "pass", 30),
+        ("articles", "pass", 31),
+        ("größe", "pass", 32),
+    ]
+    assert (found["verdict"], found["rows"]) == ("pass", 93)
+    assert all(part["plan"] for part in found["collections"])
+    alone = cli("plan", f"{server}#articles", "chroma:./db#articles", "--json", code=0).json
+    [part] = [part for part in found["collections"] if part["name"] == "articles"]
+    assert part["plan"] == alone["plan"]
+    assert not Path("db").exists()
+    cli("copy", server, "chroma:./db", "--all", code=0)
+    targets = [part["target"] for part in found["collections"]]
+    assert targets == [
+        part["target"] for part in cli("copy", server, "chroma:./db", "--all", "--json", code=0).json["collections"]
+    ]
+
+
+def test_a_plan_of_all_says_each_by_its_name_and_what_all_are(server: str, cli: Cli) -> None:
+    said = cli("plan", server, "chroma:./db", "--all", code=0).out
+    assert "── größe (3 of 3)" in said
+    assert f"next: exitramp copy '{server}#articles' 'chroma:./db#articles'" in said
+    assert "planned: 3 collections, 93 records to chroma:./db; nothing was written" in said.splitlines()[-1]
+
+
+def test_a_plan_of_all_names_what_would_not_go(server: str, cli: Cli, name: str) -> None:
+    fill(f"memory:{name}-new#articles", rows=31, spec=SPEC.renamed("articles"))
+    found = cli("plan", server, f"memory:{name}-new", "--all", "--json", code=3).json
+    assert [part["verdict"] for part in found["collections"]] == ["pass", "inconclusive", "pass"]
+    ended = cli("plan", server, "faiss:./one.faiss", "--all", "--json", code=2).json
+    assert [part["verdict"] is None for part in ended["collections"]] == [False, True, True]
+    assert "'Notes' would go, too" in ended["collections"][1]["error"]
 
 
 def test_a_store_without_a_collection_lists_those_it_holds(server: str, cli: Cli) -> None:
