@@ -32,8 +32,8 @@ stores: $(STAMP)           ## run the suite on every store, and write the pages 
 	  -p tests.tools.suite_results --suite-results docs/stores.json
 	$(BIN)/python -m tests.tools.stores_page
 
-campaigns: $(STAMP)        ## what takes long: every store killed in a load and in a scan, by the command line
-	EXITRAMP_CAMPAIGNS=1 $(BIN)/python -m pytest tests/tour/test_killed.py -q -n 2
+campaigns: $(STAMP)        ## what takes long: every store killed in a load and in a scan; the mocks checked whole
+	EXITRAMP_CAMPAIGNS=1 $(BIN)/python -m pytest tests/tour/test_killed.py tests/tour/test_checked.py -q -n 2
 
 tour: $(STAMP)             ## every pair of the real stores, and one hard collection through all of them
 	$(BIN)/python -m tests.tour.ring

@@ -103,7 +103,8 @@ def _write(path: Path, found: Evidence) -> None:
 
 
 def _say(found: Evidence, written: Path | None) -> None:
-    who = f"{found.identity.adapter} {found.identity.server_version} at {found.identity.address}"
+    label = "" if found.tested_against == "real" else f" ({found.tested_against})"
+    who = f"{found.identity.adapter} {found.identity.server_version}{label} at {found.identity.address}"
     failed = [each for each in found.outcomes if each.outcome == "failed"]
     word = "FAIL" if failed else "PASS" if found.count("passed") else "INCONCLUSIVE"
     output.say(f"{word}  {who}: {_counts(found.to_json())}")
@@ -125,6 +126,7 @@ def newest_checks(folder: Path) -> dict[str, dict[str, Any]]:
         try:
             data = json.loads(path.read_bytes())
             told = {key: data[key] for key in ("checked_at", "server_version", "passed", "failed", "skipped")}
+            told["tested_against"] = data.get("tested_against")
             if data["format"] == "exitramp-store-check" and isinstance(data["adapter"], str):
                 told["file"] = str(path)
                 older = found.get(data["adapter"])
@@ -136,8 +138,10 @@ def newest_checks(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def checked_text(told: dict[str, Any]) -> str:
-    """`checked by you on 2030-01-01 against 1.2.3: 81 passed, 9 skipped`."""
-    return f"checked by you on {str(told['checked_at'])[:10]} against {told['server_version']}: {_counts(told)}"
+    """`checked by you on 2030-01-01 against 1.2.3: 81 passed, 9 skipped`; of a mock it says that it is one."""
+    label = told["tested_against"]
+    against = f"{told['server_version']}{f' ({label})' if label not in ('real', None) else ''}"
+    return f"checked by you on {str(told['checked_at'])[:10]} against {against}: {_counts(told)}"
 
 
 def _counts(told: dict[str, Any]) -> str:

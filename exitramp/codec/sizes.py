@@ -7,6 +7,7 @@ without knowing ours.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -28,31 +29,55 @@ _NUMBER_GROWTH: Final = NUMBER_BYTES + 12
 _MARKER_BYTES: Final = 4096
 
 
-def rows_over(batch: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> dict[int, int]:
-    """The rows of `batch` that are more than a sink with these limits takes of one record, and how many bytes each is.
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A record that is too large: how many bytes its payload has, or all of it, and how many it may have."""
+
+    what: str
+    size: int
+    limit: int
+
+
+def rows_over(batch: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> dict[int, Excess]:
+    """The rows of `batch` that are more than a sink with these limits takes of one record, and by how much.
 
     `batch` is of the original collection, and measured is what the sink would be given for it, marker and all.
     """
-    most = limits.record_bytes
-    if most is None or not batch.num_rows:
+    told = {"payload": limits.payload_bytes, "record": limits.record_bytes}
+    mosts = {what: most for what, most in told.items() if most is not None}
+    if not mosts or not batch.num_rows:
         return {}
     # Only what could be too large is encoded to be measured: nothing, for records of a few thousand bytes.
-    suspects = np.flatnonzero(_bounds(batch) > most).tolist()
-    found: dict[int, int] = {}
+    doubtful = np.zeros(batch.num_rows, np.bool_)
+    for what, most in mosts.items():
+        doubtful |= _bounds(batch, what == "payload") > most
+    suspects = np.flatnonzero(doubtful).tolist()
+    found: dict[int, Excess] = {}
     for row in suspects:
-        size = size_of(batch.slice(row, 1), layout, limits)
-        if size > most:
-            found[row] = size
+        payload, whole = _sizes_of(batch.slice(row, 1), layout, limits)
+        for what, most in mosts.items():
+            size = payload if what == "payload" else whole
+            if size > most and row not in found:
+                found[row] = Excess(what, size, most)
     return found
 
 
 def size_of(record: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> int:
     """The bytes of one record of the original collection, as the sink would be given it."""
+    return _sizes_of(record, layout, limits)[1]
+
+
+def payload_size_of(record: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> int:
+    """The bytes of one record's payload, as the sink would be given it."""
+    return _sizes_of(record, layout, limits)[0]
+
+
+def _sizes_of(record: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> tuple[int, int]:
     native = record if limits.verbatim else encode_batch(record, layout, limits)
     texts = [native.column(name)[0].as_py() for name in ("id", "namespace", "document") if name in native.schema.names]
-    payload = native.column("payload")[0].as_py()
+    payload = len((native.column("payload")[0].as_py() or "").encode("utf-8"))
     written = sum(len(json.dumps(text, ensure_ascii=False).encode("utf-8")) for text in texts if text is not None)
-    return written + len((payload or "").encode("utf-8")) + NUMBER_BYTES * int(_numbers(native)[0])
+    return payload, written + payload + NUMBER_BYTES * int(_numbers(native)[0])
 
 
 def largest_of(batch: pa.RecordBatch) -> int:
@@ -60,9 +85,11 @@ def largest_of(batch: pa.RecordBatch) -> int:
     return int(_bounds(batch).argmax())
 
 
-def _bounds(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """int64[rows]: more than any sink could be given for each row."""
-    total = np.full(batch.num_rows, _MARKER_BYTES, np.int64) + _NUMBER_GROWTH * _numbers(batch)
+def _bounds(batch: pa.RecordBatch, payload: bool = False) -> npt.NDArray[np.int64]:
+    """int64[rows]: more than any sink could be given for each row, or for its payload alone."""
+    total = np.full(batch.num_rows, _MARKER_BYTES, np.int64)
+    for column in batch.columns:
+        total += (_in_base64(column.type) if payload else _NUMBER_GROWTH) * _numbers_in(column)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_string(column.type):
             total += _TEXT_GROWTH * _filled(pc.binary_length(column))
@@ -77,6 +104,13 @@ def _numbers(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     for column in batch.columns:
         total += _numbers_in(column)
     return total
+
+
+def _in_base64(kind: pa.DataType) -> int:
+    """The bytes of one number of such a column in the marker."""
+    while pa.types.is_nested(kind):
+        kind = kind.field("values").type if pa.types.is_struct(kind) else kind.value_type
+    return 0 if pa.types.is_string(kind) else 4 * kind.bit_width // 3 // 8 + 1
 
 
 def _numbers_in(column: pa.Array) -> Any:

@@ -62,12 +62,16 @@ class Page:
     last: bool = False
 
 
+WIRE_MOCKED = "wire mocked"
+
+
 @dataclass(frozen=True, slots=True)
 class StoreIdentity:
     """Which store answered. `can_write` is None where the store does not tell. Versions are `unknown` where unknown.
 
-    `evidence` is what the adapter's claims rest on: `real`, `engine real, wire emulated`, or `wire mocked`. `findings`
-    are what whoever reads this collection must know of it beforehand, such as that a part of it is not there.
+    `evidence` is what the adapter's claims rest on: `real`, `engine real, wire emulated`, or `wire mocked`. `is_mock`
+    says that the server which answered is a mock itself, as far as it tells: what holds there lifts no label.
+    `findings` are what whoever reads this collection must know of it beforehand, such as that a part of it is not there.
     """
 
     adapter: str
@@ -78,6 +82,7 @@ class StoreIdentity:
     evidence: str = "real"
     collections: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    is_mock: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,8 @@ class SinkLimits:
     empty_multi: whether a list of no vectors is taken; sparse_duplicates: whether an index may stand twice.
     record_bytes: the most that one record may take (None: any), counted as JSON: its id, namespace, document and
         payload as they stand there, and 20 bytes for each number of its vectors.
+    payload_bytes: the most that the payload of one record may take (None: any), as JSON in UTF-8, with what stands in
+        it because the sink has no other room for it, such as a document.
     keeps_origin: whether it gives back what `create` was told of the origin.
     adopts_empty: whether `create` tells the origin to an empty collection that somebody else made too.
     batch_rows: the most rows of one `upsert`.
@@ -164,6 +166,7 @@ class SinkLimits:
     empty_multi: bool = True
     sparse_duplicates: bool = True
     record_bytes: int | None = None
+    payload_bytes: int | None = None
     keeps_origin: bool = False
     adopts_empty: bool = True
     batch_rows: int = 1000

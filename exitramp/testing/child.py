@@ -84,7 +84,9 @@ def _write(job: dict[str, Any]) -> None:
     store = open_store(job["address"])
     sink = EncodingSink(store.sink())
     sink.create(spec, Origin(spec, __version__))
-    for number, batch in enumerate(hard_records(spec, job["rows"], WRITE_SEED, batch_rows=job["batch_rows"])):
+    room = job["text_bytes"]
+    batches = hard_records(spec, job["rows"], WRITE_SEED, batch_rows=job["batch_rows"], text_bytes=room)
+    for number, batch in enumerate(batches):
         sink.upsert(batch)
         sink.flush()
         print(number, flush=True)

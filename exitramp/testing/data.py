@@ -18,7 +18,7 @@ from exitramp import canonical
 from exitramp.arrow import dense_array, stream_schema
 from exitramp.ports import SinkLimits
 from exitramp.records import CollectionSpec, DType, IdKind, VectorField, VectorKind
-from exitramp.testing.hard_values import HARD_IDS, HARD_PAYLOADS
+from exitramp.testing.hard_values import HARD_IDS, HARD_PAYLOADS, LONGEST, hard_payloads
 from exitramp.testing.rows import NUMPY_TYPE, Vector, column_from_values
 
 _WORDS = (
@@ -92,13 +92,19 @@ def hard_ids(kind: IdKind, count: int) -> list[str]:
 
 
 def hard_records(
-    spec: CollectionSpec, count: int, seed: int, *, batch_rows: int = 1000, limits: SinkLimits | None = None
+    spec: CollectionSpec,
+    count: int,
+    seed: int,
+    *,
+    batch_rows: int = 1000,
+    limits: SinkLimits | None = None,
+    text_bytes: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """`count` records of `spec` with the hard payloads among ordinary ones, in batches of `batch_rows`.
 
-    Every fourth row has a hard payload, every 2,000th the 100 KB text. Vectors are ordinary ones of differing norm;
-    with `limits`, every eleventh is a hard one that a sink with these limits keeps. The first dense field has a
-    vector in every row. Columns are made whole: 20,000 x 384 takes about a second.
+    Every fourth row has a hard payload, every 2,000th the 100 KB text, or as much of it as `text_bytes` says. Vectors
+    are ordinary ones of differing norm; with `limits`, every eleventh is a hard one that a sink with these limits
+    keeps. The first dense field has a vector in every row. Columns are made whole: 20,000 x 384 takes about a second.
     """
     for start in range(0, count, batch_rows):
         rows = min(batch_rows, count - start)
@@ -108,7 +114,7 @@ def hard_records(
             "id": pa.array([_id(spec.id_kind, number) for number in numbers], pa.string()),
             "namespace": pa.array([(None, "", "tenant-a", "mandant ü")[number % 4] for number in numbers], pa.string()),
             "document": pa.array([_document(number, rng) for number in numbers], pa.string()),
-            "payload": pa.array([_payload(number, rng) for number in numbers], pa.string()),
+            "payload": pa.array([_payload(number, rng, text_bytes) for number in numbers], pa.string()),
         }
         first_dense = True
         for field in spec.vectors:
@@ -140,16 +146,14 @@ def _document(number: int, rng: np.random.Generator) -> str | None:
 
 
 _HARD_TEXTS = [
-    None if payload is None else canonical.dumps(payload)
-    for name, payload in HARD_PAYLOADS.items()
-    if not name.startswith("100 KB")
+    None if payload is None else canonical.dumps(payload) for name, payload in HARD_PAYLOADS.items() if name != LONGEST
 ]
-_HUGE_TEXT = canonical.dumps(HARD_PAYLOADS["100 KB of text"])
+_HUGE_TEXT = canonical.dumps(HARD_PAYLOADS[LONGEST])
 
 
-def _payload(number: int, rng: np.random.Generator) -> str | None:
+def _payload(number: int, rng: np.random.Generator, text_bytes: int | None) -> str | None:
     if number % 2000 == 17:
-        return _HUGE_TEXT
+        return _HUGE_TEXT if text_bytes is None else canonical.dumps(hard_payloads(text_bytes)[LONGEST])
     if number % 4 == 0:
         return _HARD_TEXTS[number // 4 % len(_HARD_TEXTS)]
     return canonical.dumps(

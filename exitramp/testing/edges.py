@@ -29,8 +29,9 @@ class Edge:
     beyond: dict[str, Any] | None
 
 
-def payload_edges(limits: PayloadLimits) -> list[Edge]:
-    """One for each limit on values. Where a sink declares none, `within` is what it must take all the same."""
+def payload_edges(limits: PayloadLimits, text_bytes: int | None = None) -> list[Edge]:
+    """One for each limit on values. Where a sink declares none, `within` is what it must take all the same: texts of
+    a million bytes, or of `text_bytes`."""
     key = next((each for each in _KEYS if re.fullmatch(limits.key_pattern, each)), None)
     if key is None:
         return []
@@ -48,7 +49,7 @@ def payload_edges(limits: PayloadLimits) -> list[Edge]:
         _floats(limits, add)
     if "string" in limits.types:
         size = limits.string_bytes
-        text = _text(ANY_TEXT_BYTES if size is None else size)
+        text = _text((text_bytes or ANY_TEXT_BYTES) if size is None else size)
         add("the longest text", text, None if size is None else text + "x")
     if limits.nested and "object" in limits.types:
         leaf = 1 if "int" in limits.types else "leaf"

@@ -15,6 +15,7 @@ _DEEP: Any = "bottom"
 for _level in range(20):
     _DEEP = {"level": _level, "inside": [_DEEP]}
 
+LONGEST: Final = "100 KB of text"
 HARD_PAYLOADS: Final[Mapping[str, Mapping[str, Any] | None]] = {
     "absent": None,
     "empty": {},
@@ -88,8 +89,16 @@ HARD_PAYLOADS: Final[Mapping[str, Mapping[str, Any] | None]] = {
     "the codec's marker, forged": {"_exitramp": '{"$marker":1,"id":"forged"}', "other": 0.1 + 0.2},
     "the codec's marker, an object": {"_exitramp": {"top": {"other": {"o": "forged", "n": None}}}, "other": None},
     "many keys": {f"key_{place:03d}": place for place in range(200)},
-    "100 KB of text": {"text": "0123456789äöü§\n" * 6000},
+    LONGEST: {"text": "0123456789äöü§\n" * 6000},
 }
+
+
+def hard_payloads(text_bytes: int | None) -> Mapping[str, Mapping[str, Any] | None]:
+    """The hard payloads, the longest cut to some `text_bytes` of JSON where a store has no room for more."""
+    if text_bytes is None:
+        return HARD_PAYLOADS
+    return {**HARD_PAYLOADS, LONGEST: {"text": "0123456789äöü§\n" * max(1, text_bytes // 20)}}
+
 
 HARD_IDS: Final[Mapping[IdKind, tuple[str, ...]]] = {
     IdKind.UINT64: tuple(str(n) for n in (0, 1, 7, 10, 2**31, 2**32, 2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1)),

@@ -24,12 +24,14 @@ from exitramp.ports import (
     NameRule,
     Origin,
     Store,
+    StoreAdapter,
     StoreIdentity,
     TransferAccount,
     VectorSearch,
     VectorSink,
     VectorSource,
 )
+from exitramp.ports.reading import WIRE_MOCKED
 from exitramp.records import CollectionSpec
 from exitramp.registry import open_store, store_adapter
 from exitramp.testing.conformance.harness import Feature, StoreHarness
@@ -125,19 +127,23 @@ class ScratchHarness(StoreHarness):
             self.lacks = {**self.lacks, Feature.NEW_PROCESS: "it lives in this process alone"}
 
     def address(self, collection: str) -> str:
-        return self._scratch.address(self._name(collection)).text
+        """Whoever is given it may make the collection, such as a process of its own: from now on it is dropped."""
+        if collection not in self._named:
+            name = self._scratch.named(len(self._named))
+            self._scratch.require_free(name)
+            store = open_store(self._scratch.address(name), self._network)
+            try:
+                _require_absent(store, self._scratch.address(name))
+            finally:
+                store.close()
+            self._named[collection] = name
+        return self._scratch.address(self._named[collection]).text
 
-    def _name(self, collection: str) -> str:
-        number = list(self._named).index(collection) if collection in self._named else len(self._named)
-        return self._scratch.named(number)
+    def adapter(self) -> StoreAdapter:
+        return store_adapter(self._scratch.base.scheme)
 
     def open(self, collection: str) -> Store:
-        address, name = Address.parse(self.address(collection)), self._name(collection)
-        store = open_store(address, self._network)
-        if collection not in self._named:
-            self._scratch.require_free(name)
-            _require_absent(store, address)
-            self._named[collection] = name
+        store = open_store(Address.parse(self.address(collection)), self._network)
         return _Renamed(store, collection, self._named[collection])
 
     def raw_seed(self, collection: str, spec: CollectionSpec, rows: Sequence[Row]) -> None:
@@ -230,12 +236,13 @@ def _exists(what: str) -> CollectionExists:
     )
 
 
-def _try_out(store: Store, spec: CollectionSpec) -> None:
-    """Make the collection, which is not there, and remove it."""
+def _try_out(store: Store, spec: CollectionSpec) -> StoreIdentity:
+    """Make the collection, which is not there, ask who answers, and remove it: some tell only of what is there."""
     try:
         sink = store.sink()
         sink.create(spec, origin_of(spec))
         sink.finish(TransferAccount())
+        identity = store.source().identity()
     except CollectionExists:
         raise
     except BaseException:  # an interruption, too
@@ -243,6 +250,7 @@ def _try_out(store: Store, spec: CollectionSpec) -> None:
             drop(store)
         raise
     drop(store)
+    return identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +260,12 @@ class Evidence:
     identity: StoreIdentity
     checked_at: str
     outcomes: tuple[Outcome, ...]
+
+    @property
+    def tested_against(self) -> str:
+        """`wire mocked` and `engine real, wire emulated` where the server says so of itself, else `real`."""
+        evidence = self.identity.evidence
+        return "real" if evidence == WIRE_MOCKED and not self.identity.is_mock else evidence
 
     def count(self, outcome: str) -> int:
         return sum(each.outcome == outcome for each in self.outcomes)
@@ -266,6 +280,7 @@ class Evidence:
             "address": self.identity.address,
             "server_version": self.identity.server_version,
             "client_version": self.identity.client_version,
+            "tested_against": self.tested_against,
             "passed": self.count("passed"),
             "failed": self.count("failed"),
             "skipped": self.count("skipped"),
@@ -307,8 +322,8 @@ def check_store(
         names = names.within(limits.names)
         names.require_free(scratch)
         _require_absent(store, names.address(scratch))
-        _try_out(store, spec_within(limits, scratch))
-        identity = replace(store.source().identity(), address=str(address), collections=())  # pgvector is there now
+        identity = _try_out(store, spec_within(limits, scratch))
+        identity = replace(identity, address=str(address), collections=(), findings=())
     finally:
         store.close()
     made: list[ScratchHarness] = []

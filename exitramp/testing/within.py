@@ -56,6 +56,11 @@ def name_within(name: str, rule: NameRule) -> str:
     raise AssertionError(f"the rule {rule.pattern!r}, {rule.minimum} to {rule.maximum} characters, takes no plain name")
 
 
+def text_bytes_within(limits: SinkLimits) -> int | None:
+    """How long a text may be that lies in a payload, and perhaps in the codec's marker too; None: as long as any."""
+    return None if limits.payload_bytes is None else limits.payload_bytes // 4
+
+
 def combinations(limits: SinkLimits) -> list[tuple[DType, Metric]]:
     """The pairs of dtype and metric to test: hamming for binary vectors, the others for numbers."""
     return [

@@ -54,14 +54,18 @@ def obstacles(survey: Survey, limits: SinkLimits) -> Iterator[Finding]:
             survey.collisions,
         )
     if survey.too_large:
+        worst = max(survey.excesses.values(), key=lambda each: each.size)
+        said = " and ".join(
+            f"{each.limit:,} bytes of one {what} at most, as JSON (up to {each.size:,} here)"
+            for what, each in sorted(survey.excesses.items())
+        )
         yield Finding(
             "record.too_large",
-            f"the target takes {limits.record_bytes:,} bytes of one record at most, as JSON; larger ones here: "
-            f"{survey.too_large:,}, up to {survey.record_bytes:,} bytes",
+            f"the target takes {said}; larger ones here: {survey.too_large:,}",
             Verdict.FAIL,
             survey.too_large_ids,
             survey.too_large,
-            {"bytes": survey.record_bytes, "limit": limits.record_bytes, "next": "shorten them at their source"},
+            {"bytes": worst.size, "limit": worst.limit, "next": "shorten them at their source"},
         )
     if not limits.keeps_origin:
         yield from _unsaid(survey.layout)

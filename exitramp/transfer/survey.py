@@ -20,7 +20,7 @@ from exitramp.codec.layout import layout_for
 from exitramp.codec.marker import MARKER_KEY
 from exitramp.codec.odd import ABSENT, CLEANED, NEAR, PLACEHOLDER, judge
 from exitramp.codec.payload import keeps_all_json, other_forms, project_key
-from exitramp.codec.sizes import rows_over
+from exitramp.codec.sizes import Excess, rows_over
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.ports import TAGGED_TYPES, SinkLimits, VectorSource
 from exitramp.ports.collection_metadata import OwnMetadata, own_metadata
@@ -70,8 +70,9 @@ class VectorSurvey:
 class Survey:
     """What was measured, and the layout it was measured for; `seconds` and `pages` are those of the read itself.
 
-    `too_large` are the records that the sink would not take, for their size, and `record_bytes` the largest of those.
-    `metadata` is what the source's user wrote down of the collection itself.
+    `too_large` are the records that the sink would not take, for their size, and `excesses` the largest of those, by
+    what of them is: the `payload`, or the whole `record`. `metadata` is what the source's user wrote down of the
+    collection itself.
     """
 
     layout: Layout
@@ -91,7 +92,7 @@ class Survey:
     collision_ids: tuple[str, ...] = ()
     too_large: int = 0
     too_large_ids: tuple[str, ...] = ()
-    record_bytes: int = 0
+    excesses: dict[str, Excess] = field(default_factory=dict)
     metadata: OwnMetadata = field(default_factory=dict)
 
     @property
@@ -201,7 +202,9 @@ def _decoded(text: str, key: RecordKey) -> dict[str, Any]:
 def _measure_sizes(batch: pa.RecordBatch, survey: Survey, limits: SinkLimits, keys: Sequence[RecordKey]) -> None:
     over = rows_over(batch, survey.layout, limits)
     survey.too_large += len(over)
-    survey.record_bytes = max(survey.record_bytes, *over.values(), 0)
+    for each in over.values():
+        largest = survey.excesses.get(each.what)
+        survey.excesses[each.what] = each if largest is None or each.size > largest.size else largest
     survey.too_large_ids += tuple(str(keys[row]) for row in over)[: IDS_SHOWN - len(survey.too_large_ids)]
 
 

@@ -24,11 +24,12 @@ class SizedSink(EncodingSink):
         limits = self.limits()
         over = rows_over(batch, self.layout, limits)
         if over:
-            row, size = next(iter(over.items()))
+            row, found = next(iter(over.items()))
+            its = "'s payload" if found.what == "payload" else ""
             more = f"; there are {len(over)} such in the batch" if len(over) > 1 else ""
             raise DataInvalid(
-                f"record '{record_keys(batch)[row]}' takes {size:,} bytes as JSON, and the store takes "
-                f"{limits.record_bytes:,} of one at most{more}",
+                f"record '{record_keys(batch)[row]}'{its} takes {found.size:,} bytes as JSON, and the store takes "
+                f"{found.limit:,} of one at most{more}",
                 hint=f"shorten it at its source, {_AGAIN}",
             )
         try:

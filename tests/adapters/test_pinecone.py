@@ -1,7 +1,6 @@
 """Pinecone's own client against a mock of its published contract: wire mocked.
 
-The mock's limits on requests a second are off here, and the most metadata is more than Pinecone's 40 KB, since the
-suite writes payloads of 100 KB to every store; both are tried in `test_pinecone_limits.py`.
+The mock's limits on requests a second are off here; they are tried in `test_pinecone_limits.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from exitramp.records import CollectionSpec, Metric
 from exitramp.registry import service_adapter
 from exitramp.testing import Feature, Row, StoreConformance, StoreHarness
 
-METADATA_BYTES = 1_500_000
 METRICS = {Metric.COSINE: "cosine", Metric.DOT: "dotproduct", Metric.EUCLIDEAN: "euclidean"}
 HERE = "cloud=aws&region=us-east-1"
 
@@ -34,7 +32,7 @@ class PineconeHarness(StoreHarness):
         self.base = base
 
     def address(self, collection: str) -> str:
-        return f"{self.base}?{HERE}&metadata_bytes={METADATA_BYTES}#{quote(collection, safe='')}"
+        return f"{self.base}?{HERE}#{quote(collection, safe='')}"
 
     @contextmanager
     def client(self) -> Iterator[Pinecone]:
@@ -110,7 +108,7 @@ def raw_row(vector: Any, namespace: str) -> Row:
 
 @pytest.fixture(scope="module")
 def mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
-    options = {"latency_ms": 0, "rates": False, "metadata_bytes": METADATA_BYTES}
+    options = {"latency_ms": 0, "rates": False}
     service = service_adapter("mock-pinecone").make(str(tmp_path_factory.mktemp("mock")), 0, options)
     address = service.start()
     yield service, str(address)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from exitramp.errors import CollectionExists, StoreUnavailable, UsageError
-from exitramp.ports import DropsCollection, NameRule, Origin
+from exitramp.ports import DropsCollection, NameRule, Origin, StoreIdentity
 from exitramp.records import CollectionSpec
-from exitramp.registry import open_store
+from exitramp.registry import open_store, service_adapter
 from exitramp.testing import on_server
 from exitramp.testing.memory import MemorySink
 from exitramp.testing.memory_records import collections_of
@@ -222,6 +222,54 @@ def test_a_server_that_is_away_is_no_verdict(cli: Cli, name: str, monkeypatch: p
 
     monkeypatch.setattr("exitramp.testing.memory.MemoryStore.everything", away)
     assert "is away" in cli("stores", "check", f"memory:{name}", "--scratch", "s", code=5).err
+
+
+@pytest.mark.parametrize(
+    ("service", "scratch", "options"),
+    [("mock-weaviate", "Scratch", "&"), ("mock-pinecone", "scratch", "?cloud=aws&region=us-east-1")],
+)
+def test_a_mock_lifts_no_label_and_a_killed_writer_leaves_nothing_behind(
+    cli: Cli, tmp_path: Path, service: str, scratch: str, options: str
+) -> None:
+    told = {"latency_ms": 0, "rates": False} if service == "mock-pinecone" else {}
+    mock = service_adapter(service).make(str(tmp_path / "mock"), 0, told)
+    address = f"{mock.start()}{options}".removesuffix("&")
+    try:
+        only = ("--only", "writer_being_killed", "--evidence", "e.json")
+        found = cli("stores", "check", address, "--scratch", scratch, *only, "--json", code=0).json
+        assert (found["passed"], found["tested_against"]) == (1, "wire mocked")
+        human = cli("stores", "check", address, "--scratch", scratch, *only, code=0).out
+        assert "(wire mocked) at" in human
+        assert there(f"{address}#{scratch}") == ()
+    finally:
+        mock.stop()
+
+
+def there(address: str) -> tuple[str, ...]:
+    store = open_store(address)
+    try:
+        return store.source().identity().collections
+    finally:
+        store.close()
+
+
+def test_the_list_says_that_it_was_a_mock_that_was_checked(cli: Cli) -> None:
+    told = {"format": "exitramp-store-check", "adapter": "weaviate+http", "server_version": "1.34.0", "failed": 0}
+    told |= {"checked_at": "2030-01-01T00:00:00Z", "passed": 80, "skipped": 9, "tested_against": "wire mocked"}
+    Path(".exitramp/checks").mkdir(parents=True)
+    Path(".exitramp/checks/a.json").write_text(json.dumps(told))
+    said = " ".join(cli("stores", code=0).out.split())
+    assert "checked by you on 2030-01-01 against 1.34.0 (wire mocked): 80 passed" in said
+
+
+def test_only_a_server_that_is_no_mock_is_one_that_was_tested_against() -> None:
+    def label(evidence: str, *, is_mock: bool) -> str:
+        who = StoreIdentity("a", "a:b", "1", "1", evidence=evidence, is_mock=is_mock)
+        return on_server.Evidence(who, "", ()).tested_against
+
+    assert label("wire mocked", is_mock=True) == "wire mocked"
+    assert label("wire mocked", is_mock=False) == "real"
+    assert label("engine real, wire emulated", is_mock=False) == "engine real, wire emulated"
 
 
 def test_what_is_no_evidence_is_passed_over(cli: Cli) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from exitramp import canonical
 from exitramp.codec.layout import layout_for
-from exitramp.codec.sizes import _bounds, rows_over, size_of
+from exitramp.codec.sizes import Excess, _bounds, payload_size_of, rows_over, size_of
 from exitramp.errors import CollectionMissing, DataInvalid, RequestTooLarge
 from exitramp.migration import migrate, plan_move, synchronise_endpoints
 from exitramp.ports import DocumentRoom, Origin, PayloadLimits, SinkLimits
@@ -107,6 +107,12 @@ def test_a_plan_names_what_is_too_large_and_nothing_is_written(name: str) -> Non
     assert "nothing was written" in (caught.value.hint or "")
     with pytest.raises(CollectionMissing):
         target.source().describe()
+    payloads = target_of(f"{name}-p", limits=replace(NUMBERED, payload_bytes=4900))
+    [found_in_payload] = [each for each in plan_move(source, payloads).findings if each.code == "record.too_large"]
+    assert (found_in_payload.ids, found_in_payload.detail["limit"]) == (("doc-007", "doc-031"), 4900)
+    assert "4,900 bytes of one payload" in found_in_payload.message
+    with pytest.raises(DataInvalid, match=r"doc-007, doc-031"):
+        migrate(source, payloads)
     within = target_of(f"{name}-c", limits=replace(NUMBERED, record_bytes=found.detail["bytes"]))
     assert migrate(source, within).verdict is Verdict.PASS, "the limit itself is within"
 
@@ -174,12 +180,14 @@ def test_no_record_is_larger_than_the_first_look_thinks(limits: SinkLimits) -> N
     odd += [Row(text[:900], text[:900], text, {text[:900]: text, "f": [0.1 + 0.2] * 50}, {}) for text in hard]
     odd += [Row(text[:900], None, text, {"k" + text[number]: None for number in range(4)}, {}) for text in hard]
     for records in (batch, batch_from_rows(odd, spec)):
-        bounds = _bounds(records)
-        sizes = [size_of(records.slice(row, 1), layout, limits) for row in range(records.num_rows)]
-        assert (bounds >= np.array(sizes)).all(), sizes
-        for most in (100, 3000, 30_000):
-            found = rows_over(records, layout, replace(limits, record_bytes=most))
-            assert found == {row: size for row, size in enumerate(sizes) if size > most}
+        for what, measure in (("record", size_of), ("payload", payload_size_of)):
+            bounds = _bounds(records, what == "payload")
+            sizes = [measure(records.slice(row, 1), layout, limits) for row in range(records.num_rows)]
+            assert (bounds >= np.array(sizes)).all(), (what, sizes)
+            for most in (100, 3000, 30_000):
+                held = replace(limits, **{f"{what}_bytes": most})
+                expected = {row: Excess(what, size, most) for row, size in enumerate(sizes) if size > most}
+                assert rows_over(records, layout, held) == expected
 
 
 def test_what_is_measured_is_what_a_request_carries() -> None:

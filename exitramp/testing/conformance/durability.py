@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from exitramp.codec import EncodingSink
+from exitramp.ports import SinkLimits
 from exitramp.records import CollectionSpec
 from exitramp.testing.child import WRITE_SEED, start
 from exitramp.testing.conformance.compare import assert_same_keys, assert_same_records
@@ -17,7 +18,7 @@ from exitramp.testing.conformance.harness import Feature, StoreHarness, need
 from exitramp.testing.conformance.steps import NAME, limits_of, opened, origin_of, read
 from exitramp.testing.data import hard_records
 from exitramp.testing.rows import Row, rows_from_batch
-from exitramp.testing.within import spec_within
+from exitramp.testing.within import spec_within, text_bytes_within
 
 ACKNOWLEDGED = 3
 BATCH_ROWS = 40
@@ -39,6 +40,7 @@ class DurabilityConformance:
                 "spec": spec.to_json(),
                 "rows": ROWS,
                 "batch_rows": BATCH_ROWS,
+                "text_bytes": text_bytes_within(limits),
             }
         )
         watchdog = threading.Timer(START_SECONDS, child.kill)  # a child that hangs must not hang the suite
@@ -65,7 +67,7 @@ class DurabilityConformance:
         with opened(harness) as store:
             sink = EncodingSink(store.sink())
             sink.create(spec, origin_of(spec))
-            for batch in _batches(spec)[:ACKNOWLEDGED]:
+            for batch in _batches(spec, limits)[:ACKNOWLEDGED]:
                 sink.upsert(batch)
                 sink.flush()
             harness.kill()
@@ -73,13 +75,15 @@ class DurabilityConformance:
         _assert_acknowledged_are_there(harness, spec, ACKNOWLEDGED)
 
 
-def _batches(spec: CollectionSpec) -> list[pa.RecordBatch]:
-    return list(hard_records(spec, ROWS, WRITE_SEED, batch_rows=BATCH_ROWS))
+def _batches(spec: CollectionSpec, limits: SinkLimits) -> list[pa.RecordBatch]:
+    room = text_bytes_within(limits)
+    return list(hard_records(spec, ROWS, WRITE_SEED, batch_rows=BATCH_ROWS, text_bytes=room))
 
 
 def _assert_acknowledged_are_there(harness: StoreHarness, spec: CollectionSpec, acknowledged: int) -> None:
     """All rows of the acknowledged batches, once and as written; of later batches, only rows as they were written."""
-    written: list[Row] = [row for batch in _batches(spec) for row in rows_from_batch(batch, spec)]
+    limits = limits_of(harness)
+    written: list[Row] = [row for batch in _batches(spec, limits) for row in rows_from_batch(batch, spec)]
     certain = written[: acknowledged * BATCH_ROWS]
     everything = {row.key: row for row in written}
     found = read(harness, spec.name).rows
@@ -88,4 +92,4 @@ def _assert_acknowledged_are_there(harness: StoreHarness, spec: CollectionSpec, 
     extra = {row.key for row in found} - {row.key for row in certain}
     expected = [*certain, *(everything[key] for key in extra)]
     assert_same_keys([row.key for row in expected], [row.key for row in found], "after kill -9")
-    assert_same_records(expected, found, spec, limits_of(harness), "after kill -9")
+    assert_same_records(expected, found, spec, limits, "after kill -9")

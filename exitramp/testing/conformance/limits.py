@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from exitramp.codec.layout import layout_for
-from exitramp.codec.sizes import size_of
+from exitramp.codec.sizes import payload_size_of, size_of
 from exitramp.errors import DataInvalid, ExitrampError
 from exitramp.ports import NameRule, SinkLimits, TransferAccount, VectorSink
 from exitramp.records import CollectionSpec, IdKind, Metric, RecordKey, VectorField, VectorKind
@@ -23,7 +23,7 @@ from exitramp.testing.conformance.harness import Feature, StoreHarness, need_ori
 from exitramp.testing.conformance.steps import NAME, limits_of, opened, origin_of, read, refusal, write, writing
 from exitramp.testing.edges import id_edges, longest_name, magnitude_edges, payload_edges
 from exitramp.testing.rows import NUMPY_TYPE, Row, batch_from_rows
-from exitramp.testing.within import combinations, name_within, rows_within, spec_within
+from exitramp.testing.within import combinations, name_within, rows_within, spec_within, text_bytes_within
 from exitramp.wrappers.sized import SizedSink
 
 MOST_FIELDS = 8
@@ -35,7 +35,7 @@ class LimitConformance:
     def test_payload_values_at_the_limits_are_kept_without_the_codec(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
         spec = spec_within(limits, NAME)
-        edges = payload_edges(limits.payload)
+        edges = payload_edges(limits.payload, text_bytes_within(limits))
         rows = [
             replace(row, payload=edge.within, document=None)
             for row, edge in zip(rows_within(spec, limits, len(edges), 1), edges, strict=True)
@@ -48,7 +48,7 @@ class LimitConformance:
     def test_payload_values_beyond_the_limits_come_back_through_the_codec(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
         spec = spec_within(limits, NAME)
-        edges = [edge for edge in payload_edges(limits.payload) if edge.beyond is not None]
+        edges = [edge for edge in payload_edges(limits.payload, text_bytes_within(limits)) if edge.beyond is not None]
         if not edges:
             pytest.skip("payload: the store declares no limit on values")
         rows = [
@@ -215,16 +215,17 @@ class LimitConformance:
         self, harness: StoreHarness
     ) -> None:
         limits = limits_of(harness)
-        if limits.record_bytes is None:
+        most = limits.payload_bytes if limits.record_bytes is None else limits.record_bytes
+        if most is None:
             pytest.skip("record_bytes: the store declares no limit on the size of a record")
         spec = replace(spec_within(limits, NAME, dimensions=8), has_documents=True)
         plain = rows_within(spec, limits, 5, 12)
-        kept = [*plain[:2], _sized(plain[2], limits, spec, limits.record_bytes), *plain[3:]]
+        kept = [*plain[:2], _sized(plain[2], limits, spec, most), *plain[3:]]
         with _writing_sized(harness, spec) as sink:
             sink.upsert(batch_from_rows(kept, spec))
-        assert_same_records(kept, read(harness).rows, spec, limits, f"a record of {limits.record_bytes} bytes")
+        assert_same_records(kept, read(harness).rows, spec, limits, f"a record of {most} bytes")
         other = replace(spec, name=name_within("larger", limits.names))
-        large = [*plain[:2], _sized(plain[2], limits, spec, limits.record_bytes + 1), *plain[3:]]
+        large = [*plain[:2], _sized(plain[2], limits, spec, most + 1), *plain[3:]]
         with _writing_sized(harness, other) as sink:
             error = refusal(lambda: sink.upsert(batch_from_rows(large, other)))
         assert isinstance(error, DataInvalid), f"a record of a byte more was not refused: {error}"
@@ -281,9 +282,14 @@ def _names(count: int, limits: SinkLimits) -> list[str]:
 
 
 def _sized(row: Row, limits: SinkLimits, spec: CollectionSpec, size: int) -> Row:
-    """The record with a document that makes it just as large as that."""
+    """The record with a document, or a text in its payload, that makes it, or its payload, just as large as that."""
+    layout = layout_for(spec, limits)
+    if limits.record_bytes is None:
+        row = replace(row, payload={"text": "x"})
+        now = payload_size_of(batch_from_rows([row], spec), layout, limits)
+        return replace(row, payload={"text": "x" * (1 + size - now)})
     row = replace(row, document="x")
-    now = size_of(batch_from_rows([row], spec), layout_for(spec, limits), limits)
+    now = size_of(batch_from_rows([row], spec), layout, limits)
     return replace(row, document="x" * (1 + size - now))
 
 

@@ -15,9 +15,9 @@ from exitramp.testing.conformance.compare import assert_same_records
 from exitramp.testing.conformance.harness import Feature, StoreHarness, need
 from exitramp.testing.conformance.steps import NAME, Reading, limits_of, read, write, write_batches
 from exitramp.testing.data import hard_records
-from exitramp.testing.hard_values import HARD_PAYLOADS
+from exitramp.testing.hard_values import HARD_PAYLOADS, hard_payloads
 from exitramp.testing.rows import Row, rows_from_batch
-from exitramp.testing.within import rows_within, spec_within
+from exitramp.testing.within import rows_within, spec_within, text_bytes_within
 
 MARKER_KEY = "_exitramp"
 EDITED = "edited by the application"
@@ -28,8 +28,9 @@ class PayloadConformance:
         limits = limits_of(harness)
         spec = spec_within(limits, NAME)
         bare = [replace(row, document=None) for row in rows_within(spec, limits, len(HARD_PAYLOADS), 1)]
-        names = dict(zip([row.id for row in bare], HARD_PAYLOADS, strict=True))
-        rows = [replace(row, payload=HARD_PAYLOADS[names[row.id]]) for row in bare]
+        payloads = hard_payloads(text_bytes_within(limits))
+        names = dict(zip([row.id for row in bare], payloads, strict=True))
+        rows = [replace(row, payload=payloads[names[row.id]]) for row in bare]
         write(harness, spec, rows)
         found = read(harness).by_id()
         changed = [
@@ -42,7 +43,7 @@ class PayloadConformance:
     def test_payloads_beside_documents_and_namespaces_come_back(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
         spec = replace(spec_within(limits, NAME), has_documents=True, has_namespaces=True)
-        batches = list(hard_records(spec, 400, seed=2, batch_rows=150))
+        batches = list(hard_records(spec, 400, seed=2, batch_rows=150, text_bytes=text_bytes_within(limits)))
         write_batches(harness, spec, batches)
         expected = [row for batch in batches for row in rows_from_batch(batch, spec)]
         assert_same_records(expected, read(harness).rows, spec, limits, "hard records")
@@ -76,7 +77,7 @@ class PayloadConformance:
             "größer 日本語 🏳️‍🌈 e\u0301\u202e",
             "line\r\nline\t",
             "null",
-            "long " * 20_000,
+            ("long " * 20_000)[: text_bytes_within(limits)],
         )
         payloads: tuple[dict[str, Any] | None, ...] = (None, {}, {"document": "theirs"}, {"document": 7})
         plain = rows_within(spec, limits, len(documents) * len(payloads), 5)

@@ -17,7 +17,7 @@ from exitramp.testing.conformance.harness import StoreHarness, need_origin
 from exitramp.testing.conformance.steps import NAME, limits_of, opened, origin_of, read, write, write_batches
 from exitramp.testing.data import hard_records, hard_vectors
 from exitramp.testing.rows import NUMPY_TYPE, Row, batch_from_rows, rows_from_batch
-from exitramp.testing.within import combinations, rows_within, spec_within, wide_spec
+from exitramp.testing.within import combinations, rows_within, spec_within, text_bytes_within, wide_spec
 
 
 class VectorConformance:
@@ -100,7 +100,7 @@ class VectorConformance:
     def test_named_sparse_and_multi_vectors_come_back_through_the_codec(self, harness: StoreHarness) -> None:
         limits = limits_of(harness)
         spec = wide_spec(limits, NAME)
-        batches = list(hard_records(spec, 120, seed=6, batch_rows=50))
+        batches = list(hard_records(spec, 120, seed=6, batch_rows=50, text_bytes=text_bytes_within(limits)))
         write_batches(harness, spec, batches)
         reading = read(harness)
         if limits.keeps_origin:

@@ -26,9 +26,9 @@ from exitramp.testing.conformance.steps import (
     writing,
 )
 from exitramp.testing.data import hard_records
-from exitramp.testing.hard_values import HARD_PAYLOADS
+from exitramp.testing.hard_values import hard_payloads
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
-from exitramp.testing.within import combinations, rows_within, spec_within, wide_spec
+from exitramp.testing.within import combinations, rows_within, spec_within, text_bytes_within, wide_spec
 
 OLD = "of-the-old-record"
 
@@ -153,7 +153,7 @@ class WritingConformance:
         spec = replace(spec_within(limits, NAME), has_documents=True)
         rng = random.Random(2718)
         pool = [rows_within(spec, limits, 14, seed=version) for version in range(4)]
-        payloads = list(HARD_PAYLOADS.values())
+        payloads = list(hard_payloads(text_bytes_within(limits)).values())
         model: dict[RecordKey, Row] = {}
         for chapter in range(4):
             with writing(harness, spec) as sink:

@@ -77,11 +77,11 @@ class PineconeSource:
     def identity(self) -> StoreIdentity:
         store, address = self._store, self._store.connection.address
         findings: list[Finding] = []
-        server = f"API {API}"
+        server, is_mock = f"API {API}", False
         with suppress(CollectionMissing):
             stats = store.connection.stats()
-            if "x-exitramp-evidence" in said_headers(stats):
-                server = f"mock of API {API}"
+            is_mock = "x-exitramp-evidence" in said_headers(stats)
+            server = f"mock of API {API}" if is_mock else server
             findings = [budgets.EXPORT, _FLOATS, *self._findings(stats.total_vector_count)]
         # How far one run may go says nothing of where the records come from.
         options = {name: told for name, told in address.options.items() if name not in budgets.LIMITS}
@@ -93,6 +93,7 @@ class PineconeSource:
             evidence=EVIDENCE,
             collections=store.connection.names(),
             findings=tuple(findings),
+            is_mock=is_mock,
         )
 
     def _findings(self, counted: int) -> Iterator[Finding]:

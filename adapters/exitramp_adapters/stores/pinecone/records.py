@@ -339,11 +339,12 @@ def query_of(query: Query, fields: Sequence[VectorField], *, k: int) -> tuple[Ve
     return asked[0], {"vector": vector.tolist()}
 
 
-def limits_for(kind: str | None) -> SinkLimits:
+def limits_for(kind: str | None, metadata_bytes: int) -> SinkLimits:
     """The limits of the address: with `type=sparse` those of an index of sparse vectors alone."""
+    limits = replace(LIMITS, payload_bytes=metadata_bytes)
     if kind == "sparse":
-        return replace(LIMITS, vector_kinds=frozenset({VectorKind.SPARSE}), vectors_required=False)
-    return LIMITS
+        return replace(limits, vector_kinds=frozenset({VectorKind.SPARSE}), vectors_required=False)
+    return limits
 
 
 def known_keys(keys: Sequence[RecordKey]) -> list[RecordKey]:

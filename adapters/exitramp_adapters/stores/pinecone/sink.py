@@ -53,7 +53,7 @@ class PineconeSink:
         self._uploads = Uploads(self._send, _UPSERTS_IN_FLIGHT)
 
     def limits(self) -> SinkLimits:
-        limits = records.limits_for(self._store.kind)
+        limits = records.limits_for(self._store.kind, self._store.metadata_bytes)
         return limits if self._store.connection.namespace is None else replace(limits, namespaces=False)
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:

@@ -60,6 +60,7 @@ class WeaviateSource:
             evidence=EVIDENCE,
             collections=names,
             findings=tuple(found),
+            is_mock=store.is_mock(),
         )
 
     def _findings(self) -> list[Finding]:
