@@ -141,13 +141,18 @@ def canonical_objects(texts: pa.Array, named: Callable[[int], str], *, tags: boo
     such as `{"$exitramp:decimal":"1"}` a decimal. Elsewhere it is somebody's own key, and comes out escaped.
 
     Raises `DataInvalid` for what is no JSON, no object, or has a key twice; `named` of the row begins its message.
-    At 450 bytes 3 us each, where to parse by our own rules and to write again takes 9.
+    At 90 bytes 1.1 us each and at 450 bytes 2.3, where to parse by our own rules and to write again takes 4 and 9.
     """
     odd = pc.match_substring_regex(texts, _OWN_RULES).to_pylist()
     held = texts.cast(pa.binary()).to_pylist()
+    plain = [row for row, text in enumerate(held) if text is not None and not odd[row]]
+    rewritten = _all_rewritten([held[row] for row in plain])
+    if len(plain) == len(held) and None not in rewritten:
+        return pa.array(rewritten, pa.binary()).cast(pa.string())
+    found = dict(zip(plain, rewritten, strict=True))
     for row, text in enumerate(held):
         if text is not None:
-            fast = None if odd[row] else _rewritten(text)
+            fast = found.get(row)
             held[row] = _object_text(text, partial(named, row), tags) if fast is None else fast
     return pa.array(held, pa.binary()).cast(pa.string())
 
@@ -158,6 +163,38 @@ tags, escapes that may hide one, and integers that may be beyond 2^53. RE2 takes
 _SPACE: Final = b" \t\n\r"
 
 
+def _all_rewritten(texts: Sequence[bytes]) -> Sequence[bytes | None]:
+    """What `_rewritten` makes of each, in one go where nothing is to be told of any of them: at 450 bytes 1.3 us."""
+    if not texts:
+        return []
+    try:
+        values = [orjson.loads(text) for text in texts]
+        parts: list[Any] = [_LINE] * (2 * len(values) - 1)
+        parts[::2] = values
+        whole = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        return [_rewritten(text) for text in texts]
+    written = [line[1:-1] for line in whole.split(b"\n")]  # a bracket or a comma stands on either side
+    # As in `_rewritten`: no text becomes longer, so that all together are as long as before only if each of them is.
+    as_long = _visible(whole) - 2 * len(texts) == _visible(b"".join(texts))
+    if as_long and {*map(type, values)} == {dict} and all(map(_is_shallow, written)):
+        return written
+    return [_rewritten(text) for text in texts]
+
+
+_LINE: Final = orjson.Fragment(b"\n")
+"""Put between values it tells their texts apart: orjson writes the end of a line nowhere else."""
+
+
+def _visible(text: bytes) -> int:
+    """How many bytes of a JSON text are no white space between its parts, or in its strings."""
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) > ord(" ")))
+
+
+def _is_shallow(text: bytes) -> bool:
+    return len(text) <= 2 * canonical.MOST_DEPTH or text.count(b"[") + text.count(b"{") <= canonical.MOST_DEPTH
+
+
 def _rewritten(text: bytes) -> bytes | None:
     """orjson's text of an object; None where our own rules have to tell, or have something against it."""
     try:
@@ -166,7 +203,7 @@ def _rewritten(text: bytes) -> bytes | None:
         return None
     if not written.startswith(b"{"):
         return None
-    if len(written) > 2 * canonical.MOST_DEPTH and written.count(b"[") + written.count(b"{") > canonical.MOST_DEPTH:
+    if not _is_shallow(written):
         return None
     # Of a key that stands twice orjson keeps the last: the text is then shorter, and nothing here makes one longer.
     if written != text and len(written.translate(None, _SPACE)) != len(text.translate(None, _SPACE)):
