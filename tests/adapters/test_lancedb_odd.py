@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lancedb
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from exitramp.errors import UsageError
 from exitramp.filters import Exists
-from exitramp.ports import Partition, Query
+from exitramp.ports import Partition, Query, SearchSettings
 from exitramp.records import RecordKey
 from exitramp.registry import open_store
 from exitramp.testing.rows import Row, rows_from_batch
@@ -66,3 +67,15 @@ def test_blobs_of_an_older_format_are_refused_by_their_column(tmp_path: Path) ->
     lancedb.connect(tmp_path / "db", storage_options=options).create_table("t", table)
     with pytest.raises(UsageError, match="the bytes of the blob column 'blob' cannot be fetched"):
         read(f"lancedb:{tmp_path / 'db'}{SAID}")
+
+
+def test_a_search_ends_where_fewer_records_than_asked_for_have_a_distance(tmp_path: Path) -> None:
+    vectors = [[0.0, 0.0]] * 20 + [[1.0, 0.0], [0.0, 1.0]]
+    columns = {"id": pa.array([f"r{row}" for row in range(22)]), "v": pa.array(vectors, pa.list_(pa.float32(), 2))}
+    lancedb.connect(tmp_path / "db").create_table("t", pa.table(columns))
+    search = open_store(f"lancedb:{tmp_path}/db{SAID}").search()
+    assert search is not None
+    for settings in (SearchSettings(), SearchSettings(exact=True)):
+        hits = search.search(Query("v", dense=np.array([1.0, 0.0], np.float32)), k=5, settings=settings)
+        assert [key.id for key in hits.keys] == ["r20", "r21"]
+        assert search.search(Query("v", dense=np.zeros(2, np.float32)), k=5, settings=settings).keys == ()

@@ -186,7 +186,8 @@ class _Asking:
         while True:
             found, scores = self._ask(ask, exact=exact)
             passed = np.ones(len(found), np.bool_) if passing is None else np.isin(found, passing)
-            if passed.sum() >= k or (exact and ask >= rows):
+            # An exact answer that is cut by nothing but a distance that is none (NaN) is the same however often asked.
+            if passed.sum() >= k or (exact and (passing is None or ask >= rows)):
                 return found[passed][:k], scores[passed][:k]
             # An index that gives fewer than it was asked for has looked through what it would: every one is compared.
             exact = exact or len(found) < ask or ask >= rows
