@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -55,11 +55,31 @@ from exitramp.tally import CollectionTally
 from exitramp.wording import counted
 
 _MOST_NAMED = 20
-CHANGED = "changed"
-CHANGED_TEXT = (
+_CHANGED: Final = "changed"
+_CHANGED_TEXT: Final = (
     "its manifest says that the source was written to while it was dumped: the records are of no one moment, and the "
     "source may never have held them together"
 )
+
+
+def unsteady(manifest: Manifest) -> tuple[str, str] | None:
+    """What a dump's manifest says against its source, as the end of a finding's code and a text; None for nothing.
+
+    A source that counted as many before as after, and gave another number, was not seen to change: a store may count
+    a key twice that was inserted twice, and gives one record of it.
+    """
+    told = manifest.consistency
+    if told.state != _CHANGED:
+        return None
+    if told.count_before is None or told.count_before != told.count_after or told.count_before == manifest.rows:
+        return "changed", _CHANGED_TEXT
+    what = "counts a key twice that stands there twice" if told.count_before > manifest.rows else "counts less"
+    text = (
+        f"its manifest says that the source counted {counted(told.count_before, 'record')} before and after it was "
+        f"dumped, and gave {manifest.rows:,}: the counts do not show that it was written to, but it {what}, or "
+        "did not give what it holds"
+    )
+    return "count", text
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +330,8 @@ class _Check:
 
     def moment(self, manifest: Manifest) -> None:
         """Say of a whole dump that what it holds was never so at any one time. Its files are none the worse for it."""
-        if manifest.consistency.state == CHANGED:
-            self._findings.append(Finding("dump.changed", CHANGED_TEXT))
+        if (found := unsteady(manifest)) is not None:
+            self._findings.append(Finding(f"dump.{found[0]}", found[1]))
 
     def strays(self, listed: set[str]) -> None:
         names = [shown(name) for name in stray_files(self._folder, listed)]

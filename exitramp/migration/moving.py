@@ -17,7 +17,7 @@ from exitramp.clock import Clock, SystemClock
 from exitramp.codec import DecodingSource, Layout
 from exitramp.codec.layout import restored_spec
 from exitramp.digests import CollectionDigests, digest_batch
-from exitramp.dump.integrity import CHANGED, CHANGED_TEXT
+from exitramp.dump.integrity import unsteady
 from exitramp.dump.manifest import read_manifest
 from exitramp.dump.server import dump_folder
 from exitramp.dump.writer import DumpSink
@@ -253,8 +253,8 @@ def _copied(
     findings = [*copied.findings, *reader.findings(), *(plan.findings if plan else known)]
     if source.address.scheme == "dump":
         manifest = read_manifest(dump_folder(source.address))
-        if manifest.consistency.state == CHANGED:
-            findings.append(Finding("source.changed", f"the dump: {CHANGED_TEXT}", Verdict.INCONCLUSIVE))
+        if (found := unsteady(manifest)) is not None:
+            findings.append(Finding(f"source.{found[0]}", f"the dump: {found[1]}", Verdict.INCONCLUSIVE))
     elif not copied.resumed:
         text = "the source was read once: a write to it meanwhile that left its count alone would not show here"
         findings.append(Finding("source.live", f"{text}; 'exitramp compare' afterwards tells"))

@@ -275,9 +275,11 @@ def _findings(account: TransferAccount, among_others: bool) -> Iterator[Finding]
             detail={"before": before, "after": after},
         )
     elif before != account.rows_read:
+        more = before is not None and before > account.rows_read
+        twice = "; it may count a key twice that was inserted twice" if more else ""
         yield Finding(
             "source.count",
-            f"the source says that it holds {before} records, and its scan gave {account.rows_read}",
+            f"the source says that it holds {before} records, and its scan gave {account.rows_read}{twice}",
             Verdict.FAIL,
             detail={"count": before, "scanned": account.rows_read},
         )

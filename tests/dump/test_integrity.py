@@ -266,3 +266,23 @@ def test_a_dump_of_no_one_moment_says_so_whenever_it_is_used(write_dump: Any, pl
         result = migrate(source, target)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "source.changed" in {finding.code for finding in result.findings}
+
+
+@pytest.mark.parametrize(
+    ("counted", "said"), [(122, "counts a key twice that stands there twice"), (118, "counts less")]
+)
+def test_a_source_that_counts_what_it_does_not_give_was_not_written_to(
+    write_dump: Any, plain: Any, counted: int, said: str
+) -> None:
+    """As Milvus, where a key was inserted twice."""
+    account = TransferAccount(rows_read=120, source_count_before=counted, source_count_after=counted)
+    folder = write_dump(plain, account=account)
+    [finding] = verify_dump(folder).findings
+    assert finding.code == "dump.count"
+    with open_endpoint(f"dump:{folder}") as source, open_endpoint(f"memory:{folder}#articles") as target:
+        found = {each.code: each for each in migrate(source, target).findings}
+    assert "source.changed" not in found
+    assert found["source.count"].verdict is Verdict.INCONCLUSIVE
+    for text in (finding.message, found["source.count"].message):
+        assert f"counted {counted} records before and after it was dumped, and gave 120" in text
+        assert said in text
