@@ -215,3 +215,33 @@ def test_an_empty_index_is_reckoned_at_nothing(mocked: Mocked) -> None:
         assert isinstance(source, Estimates)
         told = source.estimate()
     assert (told.rows, told.requests, told.read_units, told.usd) == (0, 0, 0, 0.0)
+
+
+def test_a_query_that_failed_once_it_was_sent_is_counted_as_one_that_may_be_billed(mocked: Mocked) -> None:
+    """The second of three units: an answer of 500 does not tell whether the query ran, and what is left pays for one."""
+    mocked.fill("docs", {"a": ["a", "b"]})
+    query = Query(dense=np.array([1.0, 0.5], np.float32))
+    with mocked.opened("docs", max_read_units=3) as store:
+        search = store.search()
+        search.search(query, k=1)
+        mocked.service.inject(Fault("error_500"))
+        with pytest.raises(StoreUnavailable):
+            search.search(query, k=1)
+        mocked.service.inject(Fault("none"))
+        search.search(query, k=1)
+        with pytest.raises(SpendExceeded, match=r"for 2 read units.*and perhaps 1 more for requests that failed"):
+            search.search(query, k=1)
+
+
+def test_a_query_that_was_never_sent_costs_nothing(mocked: Mocked) -> None:
+    mocked.fill("docs", {"a": ["a", "b"]})
+    query = Query(dense=np.array([1.0, 0.5], np.float32))
+    with mocked.opened("docs", max_read_units=2) as store:
+        search = store.search()
+        search.search(query, k=1)
+        mocked.service.inject(Fault("sigkill"))
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                search.search(query, k=1)
+        mocked.service.inject(Fault("restart"))
+        search.search(query, k=1)

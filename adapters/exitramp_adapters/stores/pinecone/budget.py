@@ -99,6 +99,7 @@ class Budget:
         self._query_units = 1
         self._requests = self._rows = self._units = 0
         self._reserved_units = self._reserved_rows = 0
+        self._doubtful_units = 0
 
     @property
     def price(self) -> UnitPrice:
@@ -153,7 +154,7 @@ class Budget:
         self._reserved_rows += rows
 
     def _refused(self, units: int) -> str | None:
-        limits, whole = self.limits, self._units + self._reserved_units + units
+        limits, whole = self.limits, self._units + self._doubtful_units + self._reserved_units + units
         if limits.read_units is not None and whole > limits.read_units:
             return f"max_read_units={limits.read_units}"
         if limits.usd is not None and whole * self._price / 1e6 > limits.usd:
@@ -176,10 +177,18 @@ class Budget:
             self._reserved_rows -= rows
 
     def release(self, *, units: int, rows: int) -> None:
-        """No answer came. What the vendor bills for that is not known; it is not counted."""
+        """Nothing was sent."""
         with self._lock:
             self._reserved_units -= units
             self._reserved_rows -= rows
+
+    def fail(self, error: BaseException, *, units: int, rows: int) -> None:
+        """No answer came that says what it cost. Of what was sent, nobody knows what the vendor bills: the limits count
+        it, and what `spent` tells, which is what answers said, does not."""
+        self.release(units=units, rows=rows)
+        if not _never_sent(error):
+            with self._lock:
+                self._doubtful_units += units
 
     def spent(self) -> ReadingSpent:
         with self._lock:
@@ -190,11 +199,24 @@ class Budget:
         """The error that ends a reading; `at` says where it stands."""
         done = self.spent()
         usd = "" if done.usd is None else f", ${done.usd:.4f}"
+        doubtful = self._doubtful_units
+        if doubtful:
+            usd += f" (and perhaps {doubtful:,} more for requests that failed)"
         return SpendExceeded(
             f"{self._address}: stopped before {limit} would be exceeded, after {done.rows:,} records for "
             f"{done.read_units:,} read units{usd} in {done.seconds / 60:.1f} minutes; {at}",
             hint="run the same command again with a limit for what is left: it goes on behind what was acknowledged",
         )
+
+
+def _never_sent(error: BaseException) -> bool:
+    """Whether that is certain, since no connection was made."""
+    import httpx
+
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+        seen = seen.__cause__
+    return seen is not None
 
 
 def units_of_fetch(records: int) -> int:

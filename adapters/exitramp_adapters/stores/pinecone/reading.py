@@ -137,8 +137,8 @@ class Reader:
         try:
             with self._connection.data() as index:
                 answer = request(index)
-        except BaseException:
-            self.budget.release(units=units, rows=rows)
+        except BaseException as error:
+            self.budget.fail(error, units=units, rows=rows)
             raise
         return answer, time.monotonic() - began
 

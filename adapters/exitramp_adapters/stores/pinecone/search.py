@@ -70,8 +70,8 @@ class PineconeSearch:
             try:
                 with store.connection.data() as index:
                     answer = index.query(top_k=k, namespace=namespace, **asked)
-            except BaseException:
-                store.budget.release(units=units, rows=0)
+            except BaseException as error:
+                store.budget.fail(error, units=units, rows=0)
                 raise
             store.budget.settle_query(answer, units=units, seconds=0.0)
             found += [(float(match.score), namespace, match.id) for match in answer.matches]
