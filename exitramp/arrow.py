@@ -68,11 +68,15 @@ def empty_batch(spec: CollectionSpec) -> pa.RecordBatch:
 def dense_array(
     matrix: npt.NDArray[np.generic], field: VectorField, *, valid: npt.NDArray[np.bool_] | None = None
 ) -> pa.Array:
-    """A dense column from a matrix [rows, items] without copying per row; `valid` [rows] marks rows that have one."""
+    """A dense column from a matrix [rows, items] without copying per row; `valid` [rows] marks rows that have one.
+
+    Numbers that do not stand at a multiple of their own size (cut out of a message) are copied: Arrow asks for that
+    alignment, pyarrow does not look, and a library that is handed the column may end on it.
+    """
     items = matrix.shape[1]
     if items != field.item_count:
         raise DataInvalid(f"column {field.column!r}: rows of {items} numbers where {field.item_count} are declared")
-    item = pa.array(np.ascontiguousarray(matrix).reshape(-1), type=_ITEM[field.dtype])
+    item = pa.array(np.require(matrix, requirements="CA").reshape(-1), type=_ITEM[field.dtype])
     mask = None if valid is None or bool(valid.all()) else pa.array(~valid)
     return pa.FixedSizeListArray.from_arrays(item, type=vector_type(field), mask=mask)
 
