@@ -76,7 +76,7 @@ def dense_array(
     items = matrix.shape[1]
     if items != field.item_count:
         raise DataInvalid(f"column {field.column!r}: rows of {items} numbers where {field.item_count} are declared")
-    item = pa.array(np.require(matrix, requirements="CA").reshape(-1), type=_ITEM[field.dtype])
+    item = pa.array(np.require(matrix, requirements=["C", "A"]).reshape(-1), type=_ITEM[field.dtype])
     mask = None if valid is None or bool(valid.all()) else pa.array(~valid)
     return pa.FixedSizeListArray.from_arrays(item, type=vector_type(field), mask=mask)
 
