@@ -2,21 +2,26 @@
 
 As `test_stores` measures it. Where what a library writes has no room for all of a record, ours reads what exitramp
 wrote there, and the bare client what it wrote itself. Of npy and vdf both are measured: files of others are looked
-through once before they are read.
+through once before they are read. Where the bare client leaves out what every careful reader does, it is measured with
+that too.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import bare_files, bare_milvus, corpus
-from benchmarks.bare_tables import Bare
+from benchmarks.bare_tables import Bare, check
 from benchmarks.corpus import NAME
 from benchmarks.test_stores import FLOOR, ROWS, TARGET, batches, load, read
 from benchmarks.turns import against_bare
@@ -69,6 +74,37 @@ def test_complete_read(benchmark: Any, tmp_path: Path, kind: str, name: str) -> 
             load(lambda: address(_OURS), batches(block))
         ours = partial(read, address(name), rows)
         against_bare(benchmark, ours, {"bare": partial(bare.read, rows)}, rows=rows, target=TARGET, floor=FLOOR)
+
+
+@pytest.mark.parametrize("kind", ["faiss", "usearch"])
+def test_complete_read_of_a_checked_index(benchmark: Any, tmp_path: Path, kind: str) -> None:
+    """The bare client too hashes an index before its library parses it, since a damaged one may end the process."""
+    block = corpus.whole(ROWS)
+    with store(kind, tmp_path) as (bare, address):
+        bare.load(block)
+        load(lambda: address(_OURS), batches(block))
+
+        def theirs() -> None:
+            with (tmp_path / f"bare.{SUFFIXES[kind]}").open("rb") as file:
+                hashlib.file_digest(file, "sha256")
+            bare.read(ROWS)
+
+        ours = partial(read, address(_OURS), ROWS)
+        against_bare(benchmark, ours, {"checked": theirs}, rows=ROWS, target=TARGET, floor=FLOOR)
+
+
+def test_complete_read_of_parsed_payloads(benchmark: Any, tmp_path: Path) -> None:
+    """The bare client too parses the payloads of somebody else's npy, as whoever writes them elsewhere has to."""
+    with store("npy", tmp_path) as (bare, address):
+        bare.load(corpus.whole(ROWS))
+
+        def theirs() -> None:
+            table = pq.read_table(tmp_path / "bare.npy.parquet")
+            payloads = list(map(json.loads, table["payload"].to_pylist()))
+            check(table["id"], table["document"], payloads, np.load(tmp_path / "bare.npy"), ROWS)
+
+        ours = partial(read, address(NAME), ROWS)
+        against_bare(benchmark, ours, {"parsed": theirs}, rows=ROWS, target=TARGET, floor=FLOOR)
 
 
 @pytest.mark.parametrize("kind", KINDS)

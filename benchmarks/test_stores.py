@@ -9,6 +9,7 @@ opening the store: of a read some 50 ms, whatever the number of rows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -108,6 +109,25 @@ def test_bulk_load(benchmark: Any, tmp_path: Path, kind: str) -> None:
     with store(kind, tmp_path) as (bare, address):
         ours = partial(load, lambda: address(f"ours{next(numbers)}"), found, finish=bare.index is None)
         against_bare(benchmark, ours, {"bare": partial(bare.load, block)}, rows=ROWS, target=TARGET, floor=FLOOR)
+
+
+def test_synced_bulk_load_into_lancedb(benchmark: Any, tmp_path: Path) -> None:
+    """LanceDB leaves what it wrote to the operating system; here the bare load syncs its files, as ours does."""
+    block = corpus.whole(ROWS)
+    found = batches(block)
+    numbers = iter(range(1000))
+    with store("lancedb", tmp_path) as (bare, address):
+
+        def theirs() -> None:
+            bare.load(block)
+            folder = tmp_path / "db"
+            for path in (*folder.rglob("*"), folder):
+                handle = os.open(path, os.O_RDONLY)
+                os.fsync(handle)
+                os.close(handle)
+
+        ours = partial(load, lambda: address(f"ours{next(numbers)}"), found)
+        against_bare(benchmark, ours, {"synced": theirs}, rows=ROWS, target=TARGET, floor=FLOOR)
 
 
 def test_bulk_load_with_an_index(benchmark: Any, tmp_path: Path) -> None:
