@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 from exitramp.errors import ConfigError, DataInvalid
 from exitramp.evals.scorers import Assertion, parse_assertion
+from exitramp.records import RecordKey
 
 GRADES: Final = (1, 2, 3)
 DEFAULT_USE_CASE: Final = "all"
@@ -101,6 +102,13 @@ def load_golden(source: str | PathLike[str] | ReadableText, *, name: str | None 
     if not cases:
         raise ConfigError("no case in it", file=file, hint="write one JSON object a line: id, question, relevant")
     return tuple(cases)
+
+
+def keys_of(text: str) -> tuple[RecordKey, ...]:
+    """The records that an id of a golden set can mean in a collection with namespaces: `NAMESPACE/ID`, or an id that is
+    in none. Both parts may have a `/` of their own, so that there may be several."""
+    cuts = [at for at, sign in enumerate(text) if sign == "/"]
+    return (RecordKey(text), *(RecordKey(text[at + 1 :], text[:at]) for at in cuts if at + 1 < len(text)))
 
 
 def case_sha256(case: Mapping[str, Any]) -> str:

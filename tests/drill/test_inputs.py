@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from exitramp.arrow import dense_matrix
+from exitramp.arrow import dense_matrix, record_keys
 from exitramp.cli.main import run
 from exitramp.drill.beginning import begin_drill
 from exitramp.drill.catalogue import find_drill
@@ -18,9 +20,12 @@ from exitramp.drill.engine import run_drill
 from exitramp.drill.event_log import read_events
 from exitramp.errors import ConfigError
 from exitramp.finops.prices import load_price_book
-from exitramp.records import Verdict
+from exitramp.migration import migrate
+from exitramp.ports import Origin
+from exitramp.records import Finding, Verdict
+from exitramp.testing.rows import Row, batch_from_rows
 from exitramp.wrappers import OpenSettings, open_endpoint
-from tests.drill.small_stacks import drill_text, fill, write_drill
+from tests.drill.small_stacks import SPEC, drill_text, fill, write_drill
 
 STEPS = """
   - start: {}
@@ -43,7 +48,7 @@ def golden(folder: Path, primary: str, *, questions: int = 40, drop: int = 0) ->
     width = matrix.shape[1] - drop
     cases: list[dict[str, Any]] = [
         {"id": f"q{row}", "question": f"What is record {row}?", "relevant": {id_: 3}, "vector": vector[:width].tolist()}
-        for row, (id_, vector) in enumerate(zip(page.batch.column("id").to_pylist(), matrix, strict=True))
+        for row, (id_, vector) in enumerate(zip(map(str, record_keys(page.batch)), matrix, strict=True))
     ]
     file = folder / "golden.jsonl"
     file.write_text("\n".join(map(json.dumps, cases[:questions])), encoding="utf-8")
@@ -77,6 +82,46 @@ def test_questions_that_bring_their_vectors_need_no_embedder(tmp_path: Path, pri
     }
     assert (steps["baseline"]["data"]["asked"], steps["baseline"]["data"]["answered"]) == (40, 40)
     assert steps["compare_quality"]["verdict"] == Verdict.PASS.value
+
+
+def test_golden_ids_may_be_in_namespaces(tmp_path: Path) -> None:
+    """With a `/` of their own in both parts, in none, and in the one that is called ""."""
+    fill_keys(tmp_path, [(f"kb/{row}#{row}", (None, "", "a", "a/b")[row % 4]) for row in range(40)])
+    golden(tmp_path, f"qdrant:{tmp_path}/primary#articles")
+    steps, _ = _ran(tmp_path)
+    assert steps["load_golden"]["data"]["usable"] == 40
+    for step in ("baseline", "replay"):
+        assert (steps[step]["data"]["answered"], steps[step]["data"]["recall"]) == (40, 1.0)
+    assert steps["compare_quality"]["verdict"] == Verdict.PASS.value
+
+
+def test_a_golden_id_that_means_two_records_is_named(tmp_path: Path) -> None:
+    fill_keys(tmp_path, [("x", "a/b"), ("b/x", "a"), *((f"r{row}", None) for row in range(38))])
+    golden(tmp_path, f"qdrant:{tmp_path}/primary#articles")
+    steps, findings = _ran(tmp_path)
+    assert steps["load_golden"]["verdict"] == Verdict.INCONCLUSIVE.value
+    [found] = [each for each in findings if each.code == "golden.ambiguous"]
+    assert found.ids == ("a/b/x",)
+
+
+def fill_keys(folder: Path, keys: Sequence[tuple[str, str | None]]) -> None:
+    rng = np.random.default_rng(5)
+    spec = replace(SPEC, has_namespaces=True)
+    matrix = rng.standard_normal((len(keys), 12)).astype(np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    rows = [Row(*key, "text", {}, {"vector": vector}) for key, vector in zip(keys, matrix, strict=True)]
+    with open_endpoint(f"memory:{folder}#articles") as held, open_endpoint(f"qdrant:{folder}/primary#articles") as made:
+        sink = held.sink()
+        sink.create(spec, Origin(spec, "test"))
+        sink.upsert(batch_from_rows(rows, spec))
+        sink.flush()
+        migrate(held, made)
+
+
+def _ran(folder: Path) -> tuple[dict[str, Any], Sequence[Finding]]:
+    result = run_drill(find_drill(str(drill(folder, "{golden: golden.jsonl}"))), folder / "run", seed=1)
+    events = read_events(result.folder / "journal.jsonl")
+    return {event.data["step"]: event.data for event in events if event.kind == "step.finished"}, result.findings
 
 
 def test_a_question_of_other_dimensions_is_named(tmp_path: Path, primary: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
@@ -12,14 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from exitramp import __version__, canonical
-from exitramp.arrow import dense_array, stream_schema
+from exitramp.arrow import dense_array, record_keys, stream_schema
 from exitramp.drill.inputs import load_cases, prompt_folder
 from exitramp.drill.prompts import load_prompts
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.errors import CollectionExists, CollectionMissing, ConfigError, StoreError
-from exitramp.evals.golden import golden_coverage
+from exitramp.evals.golden import golden_coverage, keys_of
 from exitramp.migration import count_or_none
 from exitramp.migration.moving import read_digests
 from exitramp.ports import Embedder, ModelAdapter, Origin, StoreAdapter, TransferAccount
@@ -30,6 +31,7 @@ from exitramp.records import (
     Finding,
     IdKind,
     Metric,
+    RecordKey,
     VectorField,
     VectorKind,
     Verdict,
@@ -218,6 +220,10 @@ def _golden(run: DrillRun, arguments: NoArguments) -> StepOutcome:
                 len(coverage.absent_ids),
             )
         )
+    ambiguous = sorted(text for text, records in present.items() if records > 1)
+    if ambiguous:
+        text = f"{counted(len(ambiguous), 'golden id means', 'golden ids mean')} several records, in several namespaces"
+        findings.append(Finding("golden.ambiguous", text, Verdict.INCONCLUSIVE, tuple(ambiguous[:20]), len(ambiguous)))
     use_cases = {case.use_case: sum(other.use_case == case.use_case for other in cases) for case in cases}
     overlaps = [case.token_overlap for case in cases if case.token_overlap is not None]
     return StepOutcome(
@@ -237,14 +243,14 @@ def _golden(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     )
 
 
-def _present(run: DrillRun, wanted: Sequence[str]) -> set[str]:
-    from exitramp.records import RecordKey
-
+def _present(run: DrillRun, wanted: Sequence[str]) -> Counter[str]:
+    """Of these golden ids those that the primary has, each with the number of records that it can mean."""
     source = run.endpoint("primary").source()
-    found: set[str] = set()
-    for start in range(0, len(wanted), 256):
-        batch = source.fetch([RecordKey(id_) for id_ in wanted[start : start + 256]])
-        found.update(batch.column("id").to_pylist())
+    namespaced = source.describe().has_namespaces
+    keys = [key for text in wanted for key in (keys_of(text) if namespaced else [RecordKey(text)])]
+    found: Counter[str] = Counter()
+    for start in range(0, len(keys), 256):
+        found.update(map(str, record_keys(source.fetch(keys[start : start + 256]))))
     return found
 
 
