@@ -177,7 +177,8 @@ def _all_rewritten(texts: Sequence[bytes]) -> Sequence[bytes | None]:
     written = [line[1:-1] for line in whole.split(b"\n")]  # a bracket or a comma stands on either side
     # As in `_rewritten`: no text becomes longer, so that all together are as long as before only if each of them is.
     as_long = _visible(whole) - 2 * len(texts) == _visible(b"".join(texts))
-    if as_long and {*map(type, values)} == {dict} and all(map(_is_shallow, written)):
+    are_shallow = max(map(len, written)) <= 2 * canonical.MOST_DEPTH or all(map(_is_shallow, written))
+    if as_long and are_shallow and {*map(type, values)} == {dict}:
         return written
     return [_rewritten(text) for text in texts]
 

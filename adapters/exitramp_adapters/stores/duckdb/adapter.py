@@ -57,6 +57,7 @@ class DuckStore:
         self.index = index
         self.file = acquire(address.path)
         self._closed = False
+        self._found: tuple[int, Table] | None = None
 
     def source(self) -> DuckSource:
         return DuckSource(self)
@@ -87,10 +88,18 @@ class DuckStore:
         return self.file.cursor(str(self.address), write=write)
 
     def table(self) -> Table:
+        """Asked once for as long as the file is open to be read only, since then nobody can write it: 6 ms."""
         cursor = self.cursor()
+        file, held = self.file, self._found
         with translated(str(self.address)):
             try:
-                return find(cursor, self.address)
+                with file.lock:
+                    opened, fixed = file.opened, not file.writable
+                    if held is not None and fixed and held[0] == opened:
+                        return held[1]
+                    found = find(cursor, self.address)
+                self._found = (opened, found) if fixed else None
+                return found
             finally:
                 close_quietly(cursor)
 
