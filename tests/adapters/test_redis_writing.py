@@ -211,11 +211,33 @@ class TestSameKind:
         spec = CollectionSpec("own", IdKind.STRING, (FIELD,), index={"redis": told})
         sink = put(opened(base), rows(3), spec)
         sink.upsert(batch_from_rows([Row("odd", payload={"n": "confidential"}, vectors={})], spec))
-        sink.flush()
+        with pytest.raises(StoreRejected, match=r"refused 1 of the records.*'odd' \(its field 'n'\)") as caught:
+            sink.flush()
+        assert "confidential" not in str(caught.value)
         with pytest.raises(StoreRejected, match=r"did not take 1 of them.*'odd'") as caught:
             sink.finish(TransferAccount())
         assert "confidential" not in str(caught.value)
         assert opened(base).source().count() == 4
+
+    def test_an_index_with_a_filter_says_what_it_refuses_too_and_old_refusals_are_not_new_ones(
+        self, base: str, client: Any
+    ) -> None:
+        pairs = ("TYPE", "FLOAT32", "DIM", 4, "DISTANCE_METRIC", "L2")
+        schema = ("n", "NUMERIC", "vector", "VECTOR", "FLAT", 6, *pairs)
+        client.execute_command(
+            "FT.CREATE", "own", "ON", "HASH", "PREFIX", 1, "own:", "FILTER", "@n!=0", "SCHEMA", *schema
+        )
+        client.hset("own:theirs", mapping={"n": "no number"})
+        sink = opened(base).sink()
+        sink.create(SPEC, Origin(SPEC, "1"))
+        sink.upsert(batch_from_rows(rows(2, n=1), SPEC))
+        sink.flush()
+        sink.upsert(batch_from_rows(rows(1, 7, n="secret words"), SPEC))
+        with pytest.raises(StoreRejected, match=r"refused 1 of the records.*'r7'") as caught:
+            sink.flush()
+        assert "secret words" not in str(caught.value)
+        with pytest.raises(StoreRejected, match="'r7'"):
+            sink.finish(TransferAccount())
 
     def test_a_key_that_is_a_vectors_field_is_refused_by_name(self, base: str, client: Any) -> None:
         sink = put(opened(base), rows(1))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exitramp.errors import DataInvalid, UsageError
@@ -109,7 +109,11 @@ class VectorAttribute:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What FT.INFO says, read once. `left` are vector attributes whose values stay in the payload."""
+    """What FT.INFO says, read once. `left` are vector attributes whose values stay in the payload.
+
+    `failures` is how often it refused a record since it was made, and `refused` the last key by field, which is all
+    that it tells.
+    """
 
     name: str
     on_json: bool
@@ -121,6 +125,8 @@ class Index:
     documents: int
     building: bool
     told: Mapping[str, Any]
+    failures: int = 0
+    refused: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def cut(self) -> int:
@@ -195,6 +201,12 @@ def index_in(info: Mapping[str, Any], address: Address) -> Index:
         documents=int(info["num_docs"]),
         building=bool(int(info["indexing"])) or float(info["percent_indexed"]) < 1.0,
         told=_showable(shown),
+        failures=int(info.get("hash_indexing_failures", 0)),
+        refused={
+            str(each.get("attribute")): bytes_of(str(each["Index Errors"]["last indexing error key"]))
+            for each in info.get("field statistics") or ()
+            if int(each["Index Errors"]["indexing failures"])
+        },
     )
 
 

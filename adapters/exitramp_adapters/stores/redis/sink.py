@@ -40,6 +40,7 @@ class RedisSink:
         self._unsafe = False  # something was written that no flush has vouched for
         self._moved = False  # and some of that on another connection
         self._index: tuple[Index, CollectionSpec, bytes] | None = None
+        self._unlooked = False  # something was written since the index was asked what it refused
 
     def limits(self) -> SinkLimits:
         """Durable where the server keeps an append-only file and can be asked to wait for it."""
@@ -115,6 +116,7 @@ class RedisSink:
         index, spec = self._target()
         rows = hash_rows(batch, index, spec, where=str(self._store.address))
         answers = batch.num_rows + 3 * -(-batch.num_rows // _TRANSACTION_ROWS)
+        self._unlooked = True
         for answer in self._send(_transactions(rows), answers):
             self._raise(answer)
 
@@ -127,7 +129,10 @@ class RedisSink:
 
     def flush(self) -> None:
         """Wait until what was written is in the append-only file and that file on the disk: up to a second and more
-        where the server syncs once a second."""
+        where the server syncs once a second. Raises `StoreRejected` where the index refused a record."""
+        if self._unlooked:
+            self._require_taken(self._store.index())
+            self._unlooked = False
         if not self._unsafe or not self.limits().durable:
             return
         if self._moved and self._index is not None:
@@ -141,6 +146,22 @@ class RedisSink:
             raise StoreTimeout(f"{self._store.address} did not sync its append-only file in time")
         self._unsafe = self._moved = False
 
+    def _require_taken(self, index: Index) -> None:
+        """Hashes are indexed as they are written, so that the count of refusals is of those before."""
+        before, _ = self._target()
+        if index.failures <= before.failures:
+            return
+        news = {name: key for name, key in index.refused.items() if before.refused.get(name) != key}
+        which = ", ".join(
+            f"{id_of(key, index)!r} (its field {name!r})" for name, key in (news or index.refused).items()
+        )
+        raise StoreRejected(
+            f"{self._store.address}: the index refused {index.failures - before.failures:,} of the records that were "
+            f"written, so no search finds these; the last that it names: {which or 'none'}",
+            hint="do their values fit the types of its fields (NUMERIC, GEO)? Take those fields out of the index, or "
+            "mend the values at their source",
+        )
+
     def finish(self, account: TransferAccount) -> None:
         """Wait until the index is built; whoever set a deadline ends it. Raises `StoreRejected` naming the records
         that it did not take."""
@@ -150,6 +171,9 @@ class RedisSink:
             index = self._store.index()
         keys = self._store.all_keys(index)
         if index.filter is not None or len(keys) == index.documents:
+            # What a filter leaves out is not told from what was refused, but for the count of that.
+            if self._unlooked:
+                self._require_taken(index)
             return
         listed = self._store.indexed_keys(index)
         missing = [id_of(key, index) for key in keys if key not in listed]
