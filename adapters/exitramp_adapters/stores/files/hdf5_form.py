@@ -57,21 +57,28 @@ class Beside:
                 raise FormatUnknown(f"{path}: format {told['format']!r} is not known to this program")
             self.spec = CollectionSpec.from_json(told["spec"])
             self.origin = None if told["origin"] is None else Origin.from_json(told["origin"])
-            self.rows = len(self._group["id.ends"])
+            # To ask the group for each chunk's took a fourth of the time that reading them does.
+            self._datasets = {name: self._group[name] for name in self._group if name != "about"}
+            self.rows = len(self._datasets["id.ends"])
         except (KeyError, ValueError) as error:
             raise IntegrityError(f"{path}: the group 'exitramp' is damaged") from error
         self.parts = range(0, self.rows, CHUNK_ROWS)
         self.mark = ""
 
     def _column(self, name: str, start: int, stop: int) -> pa.Array:
-        ends = self._group[f"{name}.ends"][max(0, start - 1) : stop]
+        ends = self._datasets[f"{name}.ends"][max(0, start - 1) : stop]
         offsets = ends if start else np.concatenate([[0], ends])
-        content = self._group[f"{name}.bytes"][offsets[0] : offsets[-1]]
-        absent = self._group[f"{name}.absent"][start:stop]
-        places = pa.array((offsets - offsets[0]).astype(np.int64))
-        found = pa.LargeStringArray.from_buffers(len(absent), places.buffers()[1], pa.py_buffer(content))
+        content = self._datasets[f"{name}.bytes"][offsets[0] : offsets[-1]]
+        absent = self._datasets[f"{name}.absent"][start:stop]
+        places = (offsets - offsets[0]).astype(np.int64)
+        if len(places) and places.min() >= 0 and places.max() < 2**31:
+            short = pa.py_buffer(places.astype(np.int32))
+            found = pa.StringArray.from_buffers(len(absent), short, pa.py_buffer(content))
+        else:
+            found = pa.LargeStringArray.from_buffers(len(absent), pa.py_buffer(places), pa.py_buffer(content))
         found.validate(full=True)
-        return pc.if_else(pa.array(absent), pa.scalar(None, pa.large_string()), found).cast(pa.string())
+        found = found.cast(pa.string())
+        return pc.if_else(pa.array(absent), pa.scalar(None, pa.string()), found) if absent.any() else found
 
     def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         schema = pa.schema([field for field in stream_schema(self.spec) if field.name in TEXTS])
@@ -137,13 +144,14 @@ class TextsWriter:
         rows = batch.num_rows
         column = batch.column(self._name) if self._name in batch.schema.names else pa.nulls(rows, pa.string())
         absent = column.is_null().to_numpy(zero_copy_only=False)
-        texts = pc.fill_null(column, "").cast(pa.large_binary())
-        lengths = pc.binary_length(texts).to_numpy(zero_copy_only=False)
-        content = b"".join(texts.to_pylist())
+        texts = pc.fill_null(column, "").cast(pa.large_binary())  # the texts that are there, without a gap
+        _, places, data = texts.buffers()
+        offsets = np.frombuffer(places, np.int64, rows + 1, 8 * texts.offset)
+        content = np.frombuffer(b"" if data is None else data, np.uint8)[offsets[0] : offsets[-1]]
         self._bytes.resize((self._size + len(content),))
-        if content:
-            self._bytes[self._size :] = np.frombuffer(content, np.uint8)
-        self._ends[at : at + rows] = self._size + np.cumsum(lengths)
+        if len(content):
+            self._bytes[self._size :] = content
+        self._ends[at : at + rows] = self._size + offsets[1:] - offsets[0]
         self._absent[at : at + rows] = absent
         self._size += len(content)
 
