@@ -108,7 +108,7 @@ class _Wire:
 
 SENT = (
     b"+OK\r\n>2\r\n$1\r\nx\r\n:1\r\n:-12\r\n$4\r\na\r\nb\r\n%2\r\n$1\r\nk\r\n$0\r\n\r\n$1\r\nl\r\n:3\r\n"
-    b"*3\r\n$1\r\na\r\n-ERR no\r\n*1\r\n_\r\n~1\r\n+in\r\n-WRONGTYPE x\r\n!5\r\nERR y\r\n_\r\n"
+    b">1\r\n$1\r\ny\r\n*3\r\n$1\r\na\r\n-ERR no\r\n*1\r\n_\r\n~1\r\n+in\r\n-WRONGTYPE x\r\n!5\r\nERR y\r\n_\r\n"
 )
 
 
@@ -118,6 +118,10 @@ def test_answers_are_the_same_however_they_are_cut(step: int) -> None:
     errors = [str(found[4].pop(1)), str(found[6]), str(found[7])]
     assert errors == ["ERR no", "WRONGTYPE x", "ERR y"]
     assert [*found[:6], found[8]] == [b"OK", -12, b"a\r\nb", {b"k": b"", b"l": 3}, [b"a", [None]], [b"in"], None]
+
+
+def test_a_message_behind_the_last_answer_is_none() -> None:
+    assert replies(_Wire(b":1\r\n>1\r\n$1\r\nx\r\n", 9), 1) == [1]
 
 
 @pytest.mark.parametrize("sent", [SENT[:-1], b"-LOADING x\r\n", SENT + b":1\r\n", b"?\r\n"])

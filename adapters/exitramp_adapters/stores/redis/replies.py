@@ -53,18 +53,27 @@ class _Reader:
         self._at = 0
 
     def answer(self) -> Any:
+        kind, value = self._whole()
+        while kind == _PUSH:  # which answers nothing
+            kind, value = self._whole()
+        return value
+
+    def _whole(self) -> tuple[int, Any]:
+        """The next message, and of what kind it is."""
         while True:
             try:
-                if self._data[self._at : self._at + 1] != b">":
-                    value, self._at = self._value(self._at)
-                    return value
-                _, self._at = self._value(self._at)  # a push, which answers nothing
+                value, behind = self._value(self._at)
             except _Short as short:
                 self._fill(short.until)
+            else:
+                kind, self._at = self._data[self._at], behind
+                return kind, value
 
     def require_end(self) -> None:
         from redis.exceptions import InvalidResponse
 
+        while self._data[self._at : self._at + 1] == b">":  # said while the last answer was on its way
+            self._whole()
         if self._at != len(self._data):
             raise InvalidResponse("more answers than commands")
 
