@@ -227,7 +227,9 @@ class DumpSink:
 
     def _open_run(self) -> Gathering:
         if self._finished:
-            raise CollectionExists(f"{self._folder} holds a finished dump, which is never written to again")
+            raise CollectionExists(
+                f"{self._folder} holds a finished dump, which is never written to again", hint="choose another folder"
+            )
         if self._run is None:
             raise UsageError(f"the dump {self._folder} has not been begun: call create first")
         return self._run

@@ -71,7 +71,7 @@ class StoreIdentity:
 
     `evidence` is what the adapter's claims rest on: `real`, `engine real, wire emulated`, or `wire mocked`. `is_mock`
     says that the server which answered is a mock itself, as far as it tells: what holds there lifts no label.
-    `findings` are what whoever reads this collection must know of it beforehand, such as that a part of it is not there.
+    `findings` are what whoever reads this collection must know of it beforehand, such as that a part is not there.
     """
 
     adapter: str

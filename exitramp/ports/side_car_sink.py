@@ -106,7 +106,7 @@ class SideCarSink:
             )
         different = difference_of(held.spec, spec)
         if different:
-            raise CollectionExists(f"{path} is there already and {different}")
+            raise CollectionExists(f"{path} is there already and {different}", hint="write to another path")
         self._opened = self._store.opened()
 
     def _collection(self) -> Opened:

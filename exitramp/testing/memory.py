@@ -175,7 +175,9 @@ class MemorySink:
             return
         difference = difference_of(there.spec, spec)
         if difference:
-            raise CollectionExists(f"{self._store.address} is there already and {difference}")
+            raise CollectionExists(
+                f"{self._store.address} is there already and {difference}", hint="choose another name"
+            )
         if not there.records and self.limits().keeps_origin:
             there.origin = origin
 

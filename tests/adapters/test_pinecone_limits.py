@@ -218,7 +218,7 @@ def test_an_empty_index_is_reckoned_at_nothing(mocked: Mocked) -> None:
 
 
 def test_a_query_that_failed_once_it_was_sent_is_counted_as_one_that_may_be_billed(mocked: Mocked) -> None:
-    """The second of three units: an answer of 500 does not tell whether the query ran, and what is left pays for one."""
+    """The second of three units: a 500 does not tell whether the query ran, and what is left pays for one."""
     mocked.fill("docs", {"a": ["a", "b"]})
     query = Query(dense=np.array([1.0, 0.5], np.float32))
     with mocked.opened("docs", max_read_units=3) as store:

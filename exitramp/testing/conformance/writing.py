@@ -246,9 +246,10 @@ class WritingConformance:
             spec_within(limits, NAME, pair=pair) for pair in combinations(limits) if pair != (field.dtype, field.metric)
         ]
         for other in others:
-            with opened(harness) as store, pytest.raises(CollectionExists):
+            with opened(harness) as store, pytest.raises(CollectionExists) as caught:
                 store.sink().create(other, origin_of(other))
                 pytest.fail(f"{other.vectors[0]} was accepted although the collection has {field}")
+            assert caught.value.hint, f"it does not say what to do next: {caught.value.message}"
         assert_same_records(rows, harness.raw_read(spec.name), spec, limits, "after the refusals")
 
     def test_what_was_created_is_what_is_described(self, harness: StoreHarness) -> None:

@@ -93,7 +93,9 @@ class DuckSink:
         self._require_own(table)
         different = difference_of(table.spec, spec)
         if different:
-            raise CollectionExists(f"{self._store.address} is there already and {different}")
+            raise CollectionExists(
+                f"{self._store.address} is there already and {different}", hint="choose another name"
+            )
         [[rows]] = cursor.execute(f"SELECT count(*) FROM {table.relation}").fetchall()
         if not rows:  # what was told of records that are gone explains no others
             _remark(cursor, table.relation, remark_of(table.comment, table.roles, table.spec.id_kind, origin))

@@ -168,7 +168,9 @@ class StagedSink:
             return
         different = difference_of(held.spec, spec)
         if different:
-            raise CollectionExists(f"{self._store.address} is there already and {different}")
+            raise CollectionExists(
+                f"{self._store.address} is there already and {different}", hint="write to another path"
+            )
         self._spec, self._origin = replace(held.spec, index={}), held.origin
         if not held.rows:  # what was told of records that are gone explains no others
             self._origin = origin

@@ -113,7 +113,7 @@ class LanceSink:
             )
         different = difference_of(view.spec, spec)
         if different:
-            raise CollectionExists(f"{store.address} is there already and {different}")
+            raise CollectionExists(f"{store.address} is there already and {different}", hint="choose another name")
         self._opened(view)
         if not view.table.count_rows() and origin_in(view) != origin:
             text = {ORIGIN: json_text(origin.to_json()), ID_KIND: spec.id_kind.value}
@@ -131,7 +131,10 @@ class LanceSink:
         if self._view is None:
             view = self._store.view()
             if not view.ours:
-                raise CollectionExists(f"{self._store.address} is a table that exitramp did not make")
+                raise CollectionExists(
+                    f"{self._store.address} is a table that exitramp did not make",
+                    hint="choose another name behind the #",
+                )
             self._opened(view)
         assert self._view is not None
         return self._view

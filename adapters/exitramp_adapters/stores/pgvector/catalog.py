@@ -17,7 +17,7 @@ NAME_BYTES: Final = 63
 """A longer name PostgreSQL cuts off without more than a notice, so none is ever sent."""
 VECTOR_TYPES: Final = ("vector", "halfvec", "sparsevec")
 _KINDS: Final = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
-_PART: Final = re.compile(r'"((?:[^"]|"")+)"|([^.]+)')
+_PART: Final = re.compile(r'"((?:[^"]|"")+)"|((?!")[^.]+)')
 
 
 def quoted(name: str) -> str:

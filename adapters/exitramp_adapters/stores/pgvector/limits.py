@@ -16,7 +16,9 @@ _EVERYTHING: Final = frozenset(
     }
 )
 # 63 bytes: so many characters of ASCII, or any fifteen.
-_PART: Final = r'(?!")(?:[\x01-\x2d\x2f-\x7f]{1,63}|[^.\x00]{1,15})'
+_PLAIN: Final = r'(?!")(?:[\x01-\x2d\x2f-\x7f]{1,63}|[^.\x00]{1,15})'
+_QUOTED: Final = r'"(?:(?:[\x01-\x21\x23-\x7f]|""){1,63}|(?:[^"\x00]|""){1,15})"'
+_PART: Final = f"(?:{_PLAIN}|{_QUOTED})"
 _TAKEN: Final = ("id", "namespace", "document", "payload", EXTRA, "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 
 DIMENSIONS: Final = 16_000
@@ -31,7 +33,7 @@ LIMITS: Final = SinkLimits(
     # An entry of a B-tree takes 2,704 bytes at most, and a namespace stands in it too.
     id_bytes=1_600,
     id_pattern=r"[^\x00]+",
-    names=NameRule(rf"(?s){_PART}(?:\.{_PART})?", 1, 127),
+    names=NameRule(rf"(?s){_PART}(?:\.{_PART})?", 1, 257),
     metrics=frozenset(Metric),
     sparse_metrics=frozenset(Metric) - {Metric.HAMMING},
     # jsonb's numbers have up to 131,072 digits before the point; Python reads 4,300.

@@ -205,7 +205,7 @@ class Connection:
         if status == 404:
             return CollectionMissing(f"{self.address}: there is no index {self.name!r}")
         if status == 409:
-            return CollectionExists(f"{self.address} is there already")
+            return CollectionExists(f"{self.address} is there already", hint="choose another name")
         if status == 429 and not _MONTHLY.search(said):
             wait = getattr(error, "retry_after", None)
             text = f"{self.address} asks to slow down" + (f" for {wait:g} s" if wait is not None else "")
