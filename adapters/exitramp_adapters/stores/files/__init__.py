@@ -23,5 +23,6 @@ In the order of reading:
     sink          writing: rows are made durable beside a file, and `finish` writes it anew
     staging       the segments in which written rows wait for that
     vdf_form      what exitramp writes into a dump in VDF
+    vdf_part      one namespace of it as it is written
     hdf5_form     what exitramp writes into an HDF5 file beside the vectors
 """

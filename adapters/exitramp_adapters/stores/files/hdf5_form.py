@@ -57,7 +57,7 @@ class Beside:
                 raise FormatUnknown(f"{path}: format {told['format']!r} is not known to this program")
             self.spec = CollectionSpec.from_json(told["spec"])
             self.origin = None if told["origin"] is None else Origin.from_json(told["origin"])
-            # To ask the group for each chunk's took a fourth of the time that reading them does.
+            # Once: a group looks a name up anew each time that it is asked.
             self._datasets = {name: self._group[name] for name in self._group if name != "about"}
             self.rows = len(self._datasets["id.ends"])
         except (KeyError, ValueError) as error:
