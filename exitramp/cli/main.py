@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,9 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with the documented exit code."""
     sys.excepthook = _show_fault
+    # A number beyond a store's own type becomes an infinity, here as in the store, and what becomes of it is looked at
+    # and told as a finding. numpy says it once more, as a line of somebody's code.
+    warnings.filterwarnings("ignore", r"(overflow|invalid value) encountered", RuntimeWarning)
     code = run(arguments)
     if any(thread.daemon for thread in threading.enumerate()):
         # A call that was given up on may still be inside a store's own code, which Python's way out would pull from

@@ -193,11 +193,11 @@ def compare_endpoints(
     require_promised(b, records.digests_b)
     seen = index_coverage(a), index_coverage(b)
     asked = asked_settings(a), asked_settings(b)
+    theirs = right.describe().vectors
     result = Comparison(records, ids_file=log.written, missing=frozenset(log.missing), coverage=seen, settings=asked)
     if log.refused is not None:
         text = f"{ids_file}: cannot be written ({log.refused.strerror}), so the differing ids are not all there"
         result.findings.append(Finding("compare.ids_file", text, detail={"next": "give another file with --ids"}))
-    theirs = right.describe().vectors
     result.findings += [*left.identity().findings, *right.identity().findings]
     result.findings += [*left.findings(), *right.findings(), *_models(spec.vectors, theirs)]
     result.findings += [*_metrics(spec.vectors, theirs), *_metadata(left, right)]
@@ -211,7 +211,10 @@ def index_coverage(endpoint: Endpoint) -> IndexCoverage | None:
         search = endpoint.native_search()
     except RoleUnsupported:
         return None
-    return search.coverage() if search.index_state() is IndexState.READY else IndexCoverage()
+    if search.index_state() is not IndexState.READY:
+        return IndexCoverage()
+    fields = sum(each.kind is not VectorKind.SPARSE for each in endpoint.source().describe().vectors)
+    return replace(search.coverage(), fields=max(1, fields))
 
 
 def asked_settings(endpoint: Endpoint, settings: SearchSettings = DEFAULT_SETTINGS) -> Asked | None:
@@ -240,12 +243,13 @@ def _untested(coverage: Iterable[IndexCoverage | None]) -> Iterable[Finding]:
         if told is None or told.indexed is None or not told.compared:
             continue
         note = f" ({told.note})" if told.note else ""
-        all_ = f"{side} compares {'its one vector' if told.compared == 1 else f'all {told.compared:,} vectors'}"
+        among = f" of its {told.fields} fields together" if told.fields > 1 else ""
+        all_ = f"{side} compares {'its one vector' if told.compared == 1 else f'all {told.compared:,} vectors{among}'}"
         text = f"{all_} one by one{note}: its recall is complete by construction, and no index of it was tested"
         if not told.is_exact:
             text = (
                 f"{side} has {told.indexed:,} of its {told.indexed + told.compared:,} vectors in an index, by its own "
-                f"count, and compares the others one by one{note}: its index was tested by a part of them"
+                f"count{among}, and compares the others one by one{note}: its index was tested by a part of them"
             )
         yield Finding("neighbours.exact", text, detail={"side": side, **told.to_json()})
 

@@ -32,6 +32,7 @@ class IndexCoverage:
 
     indexed: those that an approximate index answers for; it may miss some. compared: those that every search compares
     one by one, and so never misses. None is not known. note: why it is so, as the rest of a sentence; "" for nothing.
+    fields: how many fields those vectors are of; no store has to say, whoever asks knows.
 
     A store may well be `ready` and have no index at all: its answers are then exact and say nothing about an index.
     """
@@ -39,6 +40,7 @@ class IndexCoverage:
     indexed: int | None = None
     compared: int | None = None
     note: str = ""
+    fields: int = 1
 
     @property
     def is_exact(self) -> bool | None:
@@ -46,7 +48,8 @@ class IndexCoverage:
         return None if self.indexed is None else self.indexed == 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"indexed": self.indexed, "compared": self.compared, "note": self.note}
+        found: dict[str, Any] = {"indexed": self.indexed, "compared": self.compared, "note": self.note}
+        return found | ({"fields": self.fields} if self.fields > 1 else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from exitramp.cli.main import run
 from exitramp.migration.comparing import index_coverage
-from exitramp.ports import IndexCoverage, IndexState
+from exitramp.ports import IndexCoverage, IndexState, Origin
+from exitramp.records import DType, Metric, VectorField, VectorKind
 from exitramp.testing.memory import MemorySearch
+from exitramp.testing.rows import Row, batch_from_rows
 from exitramp.wrappers import SearchAround, Stacked, open_endpoint
-from tests.drill.small_stacks import fill
+from tests.drill.small_stacks import FIELD, SPEC, fill
 
 
 @pytest.fixture(name="sides")
@@ -104,3 +111,38 @@ def test_a_dump_has_nothing_to_find_neighbours_with(tmp_path: Path) -> None:
     assert run(["dump", source, str(tmp_path / "dump")]) == 0
     with open_endpoint(f"dump:{tmp_path}/dump") as endpoint:
         assert index_coverage(endpoint) is None
+
+
+def test_vectors_of_several_fields_are_said_to_be_those_of_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store counts those of all its fields together, sparse ones apart."""
+    monkeypatch.chdir(tmp_path)
+    fields = [replace(FIELD, name=name) for name in ("one", "other")]
+    words = VectorField("words", VectorKind.SPARSE, DType.FLOAT32, Metric.DOT, None)
+    source = fill(f"memory:{tmp_path}#articles", spec=replace(SPEC, vectors=(*fields, words)))
+    found = _compared(capsys, source, source, "--field", "one")
+    told = [each["message"] for each in found["findings"] if each["code"] == "neighbours.exact"]
+    assert len(told) == 2
+    for side, text in zip("AB", told, strict=True):  # not every record has both
+        assert re.match(rf"{side} compares all 1[01][0-9] vectors of its 2 fields together one by one", text), text
+
+
+def test_numbers_beyond_a_stores_type_print_no_line_of_somebodys_code(tmp_path: Path) -> None:
+    spec = replace(SPEC, vectors=(replace(FIELD, dtype=DType.FLOAT64, metric=Metric.EUCLIDEAN),))
+    rng = np.random.default_rng(1)
+    rows = [
+        Row(f"r{row}", None, "text", {"x": 1e300 * rng.random()}, {"vector": rng.standard_normal(12) * 1e300})
+        for row in range(20)
+    ]
+    with open_endpoint(f"lancedb:{tmp_path}/lance#articles") as endpoint:
+        sink = endpoint.sink()
+        sink.create(spec, Origin(spec, "test"))
+        sink.upsert(batch_from_rows(rows, spec))
+        sink.flush()
+    words = ["compare", f"lancedb:{tmp_path}/lance#articles", f"lancedb:{tmp_path}/lance#articles"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "exitramp", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode in (0, 3), ended.stderr
+    assert "Warning" not in ended.stderr

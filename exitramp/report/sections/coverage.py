@@ -44,12 +44,12 @@ def _answered(told: Data) -> str:
     if indexed is None or compared is None:
         return "does not tell whether an approximate index answered or every vector was compared"
     if not indexed:
-        return f"compared {_all(compared)} with each query, exactly, and no index took part{_note(told)}"
+        return f"compared {_all(compared, told)} with each query, exactly, and no index took part{_note(told)}"
     if not compared:
-        return f"answered from its approximate index of {counted(indexed, 'vector')}"
+        return f"answered from its approximate index of {counted(indexed, 'vector')}{_among(told)}"
     return (
         f"has {number_text(indexed)} of its {counted(indexed + compared, 'vector')} in an approximate index, by its own"
-        f" count, and compared the others one by one{_note(told)}"
+        f" count{_among(told)}, and compared the others one by one{_note(told)}"
     )
 
 
@@ -70,19 +70,23 @@ def untested(journal: Journal) -> Iterator[tuple[str, str]]:
         if indexed is None or compared is None:
             text = "Its store does not tell whether one answered, so its recall may be that of a full comparison."
         elif not indexed:
-            text = (
-                f"It compared {_all(compared)} with each query{_note(told)}: what it found is complete by construction,"
-            )
-            text += " and shows neither what an index of it would find, nor how quickly."
+            text = f"It compared {_all(compared, told)} with each query{_note(told)}: what it found is complete by"
+            text += " construction, and shows neither what an index of it would find, nor how quickly."
         elif compared:
             text = f"{number_text(indexed)} of its {counted(indexed + compared, 'vector')} stood in it, by its own"
-            text += " count; the others were compared one by one."
+            text += f" count{_among(told)}; the others were compared one by one."
         if text:
             yield stack, text
 
 
-def _all(number: int) -> str:
-    return "its one vector" if number == 1 else f"all {counted(number, 'vector')}"
+def _all(number: int, told: Data) -> str:
+    return "its one vector" if number == 1 else f"all {counted(number, 'vector')}{_among(told)}"
+
+
+def _among(told: Data) -> str:
+    """Of how many fields a store counted its vectors, where it is more than the one that is spoken of."""
+    fields = count(told, "fields")
+    return f" of {fields} fields together" if fields is not None and fields > 1 else ""
 
 
 def _note(told: Data) -> str:
