@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from typing import IO, Any
 
-from exitramp import __version__
 from exitramp.arrow import record_keys
 from exitramp.codec import EncodingSink
 from exitramp.ports import Cursor, Origin, Partition
@@ -83,7 +82,7 @@ def _write(job: dict[str, Any]) -> None:
     spec = CollectionSpec.from_json(job["spec"])
     store = open_store(job["address"])
     sink = EncodingSink(store.sink())
-    sink.create(spec, Origin(spec, __version__))
+    sink.create(spec, Origin(spec, job["tool_version"]))
     room = job["text_bytes"]
     batches = hard_records(spec, job["rows"], WRITE_SEED, batch_rows=job["batch_rows"], text_bytes=room)
     for number, batch in enumerate(batches):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -120,8 +121,9 @@ class ScratchHarness(StoreHarness):
         Feature.RAW_COLLECTIONS: "a server may hold collections of others",
     }
 
-    def __init__(self, scratch: Scratch, network: Network) -> None:
+    def __init__(self, scratch: Scratch, network: Network, mark: str) -> None:
         self._scratch, self._network = scratch, network
+        self.tool_version = mark
         self._named: dict[str, str] = {}
         if scratch.base.scheme == "memory":
             self.lacks = {**self.lacks, Feature.NEW_PROCESS: "it lives in this process alone"}
@@ -144,7 +146,7 @@ class ScratchHarness(StoreHarness):
 
     def open(self, collection: str) -> Store:
         store = open_store(Address.parse(self.address(collection)), self._network)
-        return _Renamed(store, collection, self._named[collection])
+        return _Renamed(store, collection, self._named[collection], self.tool_version)
 
     def raw_seed(self, collection: str, spec: CollectionSpec, rows: Sequence[Row]) -> None:
         store = self.open(collection)
@@ -168,27 +170,31 @@ class ScratchHarness(StoreHarness):
             store.close()
 
     def remove(self) -> None:
-        """Drop every collection that was named."""
+        """Drop every collection that was named. Raises `CollectionExists` for those that somebody else made."""
+        others: list[str] = []
         for name in self._named.values():
             store = open_store(self._scratch.address(name), self._network)
             try:
-                drop(store)
+                if not drop(store, self.tool_version):
+                    others.append(str(self._scratch.address(name)))
             finally:
                 store.close()
         self._named.clear()
+        if others:
+            raise _somebody_elses(others)
 
 
 class _Renamed:
     """A store whose collection `native` is called `shown` by whoever reads or makes it."""
 
-    def __init__(self, store: Store, shown: str, native: str) -> None:
-        self._store, self._shown, self._native = store, shown, native
+    def __init__(self, store: Store, shown: str, native: str, mark: str) -> None:
+        self._store, self._shown, self._native, self._mark = store, shown, native, mark
 
     def source(self) -> VectorSource:
-        return _RenamedSource(self._store.source(), self._shown)
+        return _RenamedSource(self._store.source(), self._shown, self._mark)
 
     def sink(self) -> VectorSink:
-        return _RenamedSink(self._store.sink(), self._native)
+        return _RenamedSink(self._store.sink(), self._native, self._mark)
 
     def search(self) -> VectorSearch:
         return self._store.search()
@@ -198,28 +204,53 @@ class _Renamed:
 
 
 class _RenamedSource(SourceAround):
-    def __init__(self, source: VectorSource, shown: str) -> None:
+    def __init__(self, source: VectorSource, shown: str, mark: str) -> None:
         super().__init__(source, Stacked())
-        self._shown = shown
+        self._shown, self._mark = shown, mark
 
     def describe(self) -> CollectionSpec:
         return super().describe().renamed(self._shown)
 
+    def origin(self) -> Origin | None:
+        found = super().origin()
+        ours = found is not None and found.tool_version == self._mark
+        return replace(found, tool_version=__version__) if found is not None and ours else found
+
 
 class _RenamedSink(SinkAround):
-    def __init__(self, sink: VectorSink, native: str) -> None:
+    def __init__(self, sink: VectorSink, native: str, mark: str) -> None:
         super().__init__(sink, Stacked())
-        self._native = native
+        self._native, self._mark = native, mark
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
-        super().create(spec.renamed(self._native), origin)
+        super().create(spec.renamed(self._native), replace(origin, tool_version=self._mark))
 
 
-def drop(store: Store) -> None:
-    """Remove a store's collection; nothing where there is none."""
+def new_mark() -> str:
+    """What this check's collections say that made them, and nobody else's do."""
+    return f"{__version__}+check.{secrets.token_hex(8)}"
+
+
+def drop(store: Store, mark: str) -> bool:
+    """Remove a store's collection, and say whether that was done, or there was none: one that says that something else
+    than this check made it stays. Where a store has no room for that, all that tells is that none was there before."""
+    with suppress(CollectionMissing):
+        if store.sink().limits().keeps_origin:
+            origin = store.source().origin()
+            if origin is None or origin.tool_version != mark:
+                return False
     with suppress(CollectionMissing):
         if isinstance(store, DropsCollection):
             store.drop()
+    return True
+
+
+def _somebody_elses(addresses: Sequence[str]) -> CollectionExists:
+    return CollectionExists(
+        f"{', '.join(addresses)}: what is there now does not say that this check made it, and is left alone",
+        hint="look whose it is: somebody made it meanwhile, or the check was cut off while it did; then choose another "
+        "name with --scratch",
+    )
 
 
 def _require_absent(store: Store, address: Address) -> None:
@@ -236,20 +267,21 @@ def _exists(what: str) -> CollectionExists:
     )
 
 
-def _try_out(store: Store, spec: CollectionSpec) -> StoreIdentity:
+def _try_out(store: Store, spec: CollectionSpec, mark: str) -> StoreIdentity:
     """Make the collection, which is not there, ask who answers, and remove it: some tell only of what is there."""
     try:
         sink = store.sink()
-        sink.create(spec, origin_of(spec))
+        sink.create(spec, replace(origin_of(spec), tool_version=mark))
         sink.finish(TransferAccount())
         identity = store.source().identity()
     except CollectionExists:
         raise
     except BaseException:  # an interruption, too
         with suppress(ExitrampError):
-            drop(store)
+            drop(store, mark)
         raise
-    drop(store)
+    if not drop(store, mark):
+        raise _somebody_elses([identity.address])
     return identity
 
 
@@ -311,6 +343,7 @@ def check_store(
     if ending and Path(scratch).name != scratch:
         raise UsageError(f"'{scratch}' is no name for a file", hint="give one without / to --scratch")
     names = Scratch(address, scratch, ending)
+    mark = new_mark()
     store = open_store(names.address(scratch), network)
     try:
         if not isinstance(store, DropsCollection):
@@ -322,7 +355,7 @@ def check_store(
         names = names.within(limits.names)
         names.require_free(scratch)
         _require_absent(store, names.address(scratch))
-        identity = _try_out(store, spec_within(limits, scratch))
+        identity = _try_out(store, spec_within(limits, scratch), mark)
         identity = replace(identity, address=str(address), collections=(), findings=())
     finally:
         store.close()
@@ -336,7 +369,7 @@ def check_store(
         progress(begun)
         for harness in made:
             harness.remove()
-        made[:] = [ScratchHarness(names, network)]
+        made[:] = [ScratchHarness(names, network, mark)]
         return made[0]
 
     try:

@@ -13,17 +13,18 @@ import lancedb
 import numpy as np
 import pytest
 
-from exitramp.errors import CollectionExists, StoreUnavailable, UsageError
-from exitramp.ports import DropsCollection, NameRule, Origin, StoreIdentity
+from exitramp.errors import CollectionExists, CollectionMissing, StoreUnavailable, UsageError
+from exitramp.ports import DropsCollection, NameRule, Origin, StoreIdentity, TransferAccount
 from exitramp.records import CollectionSpec
 from exitramp.registry import open_store, service_adapter
 from exitramp.testing import on_server
 from exitramp.testing.memory import MemorySink
 from exitramp.testing.memory_records import collections_of
 from exitramp.testing.runner import Outcome
+from exitramp.testing.within import spec_within
 from exitramp.urls import Address, Network
 from tests.cli.conftest import Cli
-from tests.drill.small_stacks import fill
+from tests.drill.small_stacks import SPEC, fill
 from tests.tools.stores_page import adapters
 
 
@@ -61,14 +62,59 @@ def test_a_collection_that_is_there_is_not_touched(cli: Cli, name: str) -> None:
 
 def test_an_interrupted_check_removes_what_it_made(cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(suite: object, test: str, harness: on_server.ScratchHarness, arguments: object) -> Outcome:
-        fill(harness.address("articles"))
-        harness.open("articles").close()
+        store = harness.open("articles")
+        store.sink().create(SPEC, Origin(SPEC, "1"))
+        store.close()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("exitramp.testing.runner._run", interrupted)
-    monkeypatch.setattr(on_server, "_require_absent", lambda store, address: None)
     cli("stores", "check", f"memory:{name}", "--scratch", "scratch", code=130)
     assert not collections_of(name)
+
+
+def test_what_somebody_else_makes_of_that_name_meanwhile_is_left_alone(
+    cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(suite: object, test: str, harness: on_server.ScratchHarness, arguments: object) -> Outcome:
+        fill(harness.address("articles"))  # by another exitramp
+        store = harness.open("ours")
+        store.sink().create(SPEC, Origin(SPEC, "1"))
+        store.close()
+        return Outcome(test, "passed")
+
+    monkeypatch.setattr("exitramp.testing.runner._run", meanwhile)
+    ended = cli("stores", "check", f"memory:{name}", "--scratch", "scratch", code=2)
+    assert f"memory:{name}#scratch: what is there now does not say that this check made it" in ended.err
+    assert list(collections_of(name)) == ["scratch"], "theirs, and not the one that the check made"
+    assert cli("inspect", f"memory:{name}#scratch", "--json", code=0).json["rows"] == 60
+
+
+@pytest.mark.parametrize(
+    "address", ["duckdb:./a.duckdb", "chroma:./chroma", "qdrant:./qdrant", "milvus:./m.db", "lancedb:./lance"]
+)
+def test_a_first_try_that_fails_removes_what_it_made_and_nothing_that_another_made_in_that_instant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """The name was free a moment ago; then somebody makes it, and what the check's own making meets is an error."""
+    monkeypatch.chdir(tmp_path)
+    mark = on_server.new_mark()
+    for mine in (False, True):
+        store = open_store(f"{address}#scratch")
+        try:
+            sink = store.sink()
+            spec = spec_within(sink.limits(), "scratch")
+            sink.create(spec, Origin(spec, mark if mine else "1"))
+            sink.finish(TransferAccount())
+            assert on_server.drop(store, mark) is mine
+            if mine:
+                with pytest.raises(CollectionMissing):
+                    store.source().describe()
+            else:
+                assert store.source().count() == 0
+                assert isinstance(store, DropsCollection)
+                store.drop()
+        finally:
+            store.close()
 
 
 def test_no_test_that_ran_is_no_pass(cli: Cli, name: str) -> None:

@@ -41,6 +41,7 @@ class DurabilityConformance:
                 "rows": ROWS,
                 "batch_rows": BATCH_ROWS,
                 "text_bytes": text_bytes_within(limits),
+                "tool_version": harness.tool_version,
             }
         )
         watchdog = threading.Timer(START_SECONDS, child.kill)  # a child that hangs must not hang the suite

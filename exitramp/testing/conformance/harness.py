@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from exitramp import __version__
 from exitramp.ports import SinkLimits, Store, StoreAdapter
 from exitramp.records import CollectionSpec
 from exitramp.registry import open_store, store_adapter
@@ -43,6 +44,7 @@ class StoreHarness(abc.ABC):
 
     lacks: Mapping[Feature, str] = {}
     deadline_seconds: float = 2.0
+    tool_version: str = __version__  # what another process says that makes a collection here
     plain_name: str | None = None  # set by the suite: what it calls a collection where any name will do
 
     @abc.abstractmethod
