@@ -9,12 +9,14 @@ import duckdb
 import numpy as np
 import pytest
 
+from exitramp.cli.main import run
 from exitramp.errors import DataInvalid, UsageError
 from exitramp.filters import Eq
 from exitramp.ports import Origin, Partition, Query
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.registry import open_store
 from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
+from exitramp_adapters.stores.duckdb.column_types import fits
 
 SPEC = CollectionSpec("c", IdKind.STRING, (VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.EUCLIDEAN, 2),))
 ROWS = [Row(name, None, None, {"n": n}, {"vector": np.array([n, 1], "f4")}) for n, name in enumerate("ab")]
@@ -133,3 +135,26 @@ def test_a_note_that_is_none_is_told_of_its_table_and_hides_no_other(tmp_path: P
     store.close()
     with pytest.raises(DataInvalid, match="#t: the note of exitramp in its comment is no JSON"):
         read(f"{address}#t")
+
+
+def test_signs_of_zero_and_the_bits_of_nan_outlast_the_compression_of_the_file(tmp_path: Path) -> None:
+    """DuckDB makes runs of numbers that are equal to it one number when it writes them into the file."""
+    signed = np.array([[0.0, 0.0], [-0.0, -0.0], [0.0, -0.0], [np.nan, np.nan], [-np.nan, -np.nan]], np.float32)
+    for name, matrix in ("zeros", signed[:3]), ("nans", signed[3:]), ("all", np.repeat(signed, 300, axis=0)):
+        np.save(tmp_path / f"{name}.npy", matrix)
+        target = f"duckdb:{tmp_path}/x.duckdb#{name}"
+        assert (
+            run(["copy", f"npy:{tmp_path}/{name}.npy?metric=euclidean", target, "--state", str(tmp_path / name)]) == 0
+        )
+        with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+            connection.execute("FORCE CHECKPOINT")
+        assert run(["compare", f"npy:{tmp_path}/{name}.npy?metric=euclidean", target, "--no-neighbours"]) == 0
+
+
+def test_a_negative_zero_stands_in_no_column_of_numbers() -> None:
+    for kind in (duckdb.sqltype("DOUBLE"), duckdb.sqltype("FLOAT")):
+        assert fits(0.0, kind)
+        assert fits(-1.5, kind)
+        assert fits(float("nan"), kind)
+        assert not fits(-0.0, kind)
+    assert not fits([1.0, -0.0], duckdb.sqltype("DOUBLE[]"))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
+from math import copysign
 from typing import Any, Final
 from uuid import UUID
 
@@ -167,9 +168,14 @@ def _fits_decimal(value: Decimal, width: int, scale: int) -> bool:
     return exponent == -scale and len(digits) <= width and (any(digits) or not sign)
 
 
+def _fits_double(value: Any) -> bool:
+    """-0.0 does not: compressed in the file, it becomes what it equals (see `limits`)."""
+    return type(value) is float and (value != 0 or copysign(1.0, value) > 0)
+
+
 def _fits_float(value: Any) -> bool:
     with np.errstate(over="ignore"):
-        return type(value) is float and (value != value or float(np.float32(value)) == value)
+        return _fits_double(value) and (value != value or float(np.float32(value)) == value)
 
 
 def _moment(value: Any, *, zone: bool, ticks: int = 1) -> bool:
@@ -195,7 +201,7 @@ def _fine_moment(text: str) -> bool:
 _CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "boolean": lambda value: type(value) is bool,
     "float": _fits_float,
-    "double": lambda value: type(value) is float,
+    "double": _fits_double,
     "varchar": lambda value: type(value) is str,
     "json": lambda value: value is not None,
     "date": lambda value: type(value) is date,
