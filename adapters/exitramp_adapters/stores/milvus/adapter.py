@@ -52,6 +52,10 @@ from exitramp_adapters.stores.milvus.wait import (
 
 # A server's answer holds 64 MB at most.
 _PAGE_BYTES: Final = 24 << 20
+# Of milvus-lite: a page of fewer begins small, and each that follows is so many times as large. To look at the first 64
+# of 5,000 records takes so two queries and 24 ms of the processor, where one query of all of them takes 290.
+_FEW_ROWS: Final = 500
+_GROWTH: Final = 4
 _CUSTOMIZED: Final = 4
 _OPTIONS: Final = (*OPTIONS, "load")
 
@@ -223,9 +227,11 @@ class Reading:
         """Batches in the order of keys, none of them empty. Only an empty answer is the end: of a key that stands
         twice one comes back, so that an answer may well be shorter than what was asked for. A search may end sooner."""
         key = self._collection.key
-        # milvus-lite looks at every record for every page, so its pages are as large as they may be, and cut here.
-        rows = MOST_ROWS if self._store.is_lite else min(batch_rows, MOST_ROWS)
-        rows = rows if self._keys_only else min(rows, max(1, _PAGE_BYTES // usual_row_bytes(self._spec)))
+        most = MOST_ROWS if self._store.is_lite else min(batch_rows, MOST_ROWS)
+        most = most if self._keys_only else min(most, max(1, _PAGE_BYTES // usual_row_bytes(self._spec)))
+        # milvus-lite looks at every record for every page, so its pages are soon as large as they may be, and cut here;
+        # but whoever asks for few at a time may want no more than those.
+        rows = min(batch_rows, most) if batch_rows < _FEW_ROWS else most
         until = "" if end is None else f"{key} < {key_literal(end, self._collection)}"
         least = None if start is None else key_literal(start, self._collection)  # none is less than the least one
         low = "" if least is None else f"{key} >= {least}"
@@ -238,7 +244,7 @@ class Reading:
             except RequestTooLarge:
                 if rows == 1:
                     raise
-                rows = max(1, rows // 4)
+                rows = most = max(1, rows // 4)
                 continue
             if not batch.num_rows:
                 return
@@ -249,6 +255,7 @@ class Reading:
                 yield batch.slice(first, batch_rows)
             if short_is_last and len(ids) < rows:
                 return
+            rows = min(most, rows * _GROWTH)
 
     def ask(self, expression: str, limit: int) -> pa.RecordBatch:
         from pymilvus.grpc_gen import milvus_pb2 as pb

@@ -1,7 +1,7 @@
 """Records as the commands that write them into hashes.
 
 Payloads of a batch have much the same keys: for each combination of keys and types there is one pattern of the whole
-command, with places for the values. So a record of 384 float32 and six fields takes 5 us, where to put each part of
+command, with places for the values. So a record of 384 float32 and seven fields takes 7 us, where to put each part of
 the command behind its length took 13.
 """
 
