@@ -1,8 +1,8 @@
 """The answers to many commands, read from a connection in RESP3.
 
 redis-py's own parser, where it is the one in Python, is called for each part of an answer: to ask for a hash of three
-fields and read it took 9 us of the client's time, and takes 6 with this one. With hiredis, or a client whose parts are not those
-known here, the answers are read by the client.
+fields and read it took 9 us of the client's time, and takes 6 with this one. With hiredis, or a client whose parts are
+not those known here, the answers are read by the client.
 """
 
 from __future__ import annotations
