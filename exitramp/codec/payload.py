@@ -65,11 +65,17 @@ def _keeps_structure(limits: PayloadLimits) -> bool:
         and limits.mixed_lists
         and limits.empty_lists
         and limits.empty_objects
-        and limits.integer_bits >= 64
-        and (limits.integer_maximum is None or limits.integer_maximum >= canonical.INTEGER_LIMIT)
+        and _keeps_untagged_integers(limits)
         and limits.key_pattern == PayloadLimits.__dataclass_fields__["key_pattern"].default
         and limits.string_bytes is None
     )
+
+
+def _keeps_untagged_integers(limits: PayloadLimits) -> bool:
+    """A canonical text tags every integer beyond the limit."""
+    half = 2 ** (limits.integer_bits - 1)
+    top = half - 1 if limits.integer_maximum is None else limits.integer_maximum
+    return half >= canonical.INTEGER_LIMIT and top >= canonical.INTEGER_LIMIT
 
 
 def kept_as_they_stand(texts: pa.Array, limits: PayloadLimits) -> list[bool]:
