@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from exitramp.codec.ids import derived_name, fits_rule, name_hash, native_name
 from exitramp.errors import DataInvalid
 from exitramp.ports import DocumentRoom, Origin, SinkLimits
+from exitramp.ports.collection_metadata import with_metadata
 from exitramp.records import CollectionSpec, DType, EmbeddingModel, IdKind, Metric, VectorField, VectorKind
 
 _WIDER: Mapping[DType, tuple[DType, ...]] = {
@@ -89,6 +91,13 @@ def lay_out(
     )
 
 
+def _others(native: CollectionSpec, origin: Origin) -> Mapping[str, Any]:
+    """The settings of the first store, by kind, of which the store at hand tells nothing: behind its own, in which
+    whoever looks for a graph looks first."""
+    first = with_metadata(origin.spec, {}).index
+    return {kind: told for kind, told in first.items() if kind not in native.index}
+
+
 def restored_spec(native: CollectionSpec, origin: Origin | None) -> Layout:
     """The layout that explains what stands in a store: the way back from `native` by what the store kept of `origin`.
 
@@ -114,7 +123,9 @@ def restored_spec(native: CollectionSpec, origin: Origin | None) -> Layout:
         vectors=tuple(layout.original for layout in fields),
         has_namespaces=origin.spec.has_namespaces or native.has_namespaces,
         has_documents=origin.spec.has_documents or native.has_documents,
-        index=native.index,
+        # The store's own settings before those of the first store, which a store of that kind takes up again, however
+        # many have been between that have no notion of them. What a user wrote down there is asked of the origin.
+        index={**native.index, **_others(native, origin)},
     )
     return Layout(original, native, tuple(fields))
 

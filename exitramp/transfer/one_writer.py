@@ -70,13 +70,13 @@ def _locked(path: Path) -> int | None:
 
 def _folder() -> Path:
     """The folder of this user's locks. Raises `PathUnusable` for one that somebody else may have put there."""
-    folder = Path(tempfile.gettempdir()) / f"exitramp-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"exitramp-{os.geteuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as error:
         raise path_error(folder, error, "used", hint="name another folder for such files in TMPDIR") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise PathUnusable(f"{folder}: is not this user's own folder", hint="remove it, or name another in TMPDIR")
     return folder
 

@@ -34,6 +34,30 @@ def test_a_store_of_the_same_kind_needs_no_word(cli: Cli) -> None:
     assert "index.settings" not in cli("plan", "chroma:./db#articles", "chroma:./other#articles", code=0).out
 
 
+def test_they_come_back_by_way_of_stores_that_have_no_notion_of_them(cli: Cli) -> None:
+    """DuckDB makes no graph of its own accord, and tells of none."""
+    made(Path("db"))
+    cli("copy", "chroma:./db#articles", "duckdb:./x.duckdb#articles", code=0)
+    cli("dump", "duckdb:./x.duckdb#articles", "out", code=0)
+    for source, command in (("duckdb:./x.duckdb#articles", "copy"), ("out", "restore")):
+        cli(command, source, f"chroma:./{command}#articles", code=0)
+        found = cli("inspect", f"chroma:./{command}#articles", "--json", code=0).json
+        graph = found["collection"]["index"]["chroma"]["hnsw"]
+        assert (graph["max_neighbors"], graph["ef_construction"]) == (21, 77)
+        assert "source.settings_left" not in {each["code"] for each in found["findings"]}
+        cli(command, source, f"usearch:./{command}.usearch", code=0)
+        told = cli("inspect", f"usearch:./{command}.usearch", "--json", code=0).json["collection"]["index"]
+        assert told["usearch"]["connectivity"] == 21
+
+
+def test_the_settings_of_the_store_at_hand_go_before_those_of_the_first(cli: Cli) -> None:
+    made(Path("db"))
+    cli("copy", "chroma:./db#articles", "hnswlib:./x.bin?M=9", code=0)
+    cli("copy", "hnswlib:./x.bin", "usearch:./x.usearch", code=0)
+    told = cli("inspect", "usearch:./x.usearch", "--json", code=0).json["collection"]["index"]
+    assert told["usearch"]["connectivity"] == 9
+
+
 def test_a_dump_keeps_them_for_whoever_comes_next(cli: Cli) -> None:
     made(Path("db"))
     cli("dump", "chroma:./db#articles", "out", code=0)

@@ -78,7 +78,7 @@ def test_what_was_killed_holds_nothing(tmp_path: Path, locks: Path) -> None:
 
 
 def test_a_folder_that_somebody_else_put_there_is_refused(locks: Path) -> None:
-    (locks / f"exitramp-{os.getuid()}").symlink_to(locks)
+    (locks / f"exitramp-{os.geteuid()}").symlink_to(locks)
     with pytest.raises(PathUnusable, match="not this user's own"), only_writer(Address.parse("chroma:./db#a")):
         pass
 
