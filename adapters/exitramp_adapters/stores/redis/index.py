@@ -16,9 +16,10 @@ Where a collection came from stands beside it, in the text `exitramp:origin:NAME
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from exitramp.errors import DataInvalid, UsageError
@@ -126,7 +127,7 @@ class Index:
     building: bool
     told: Mapping[str, Any]
     failures: int = 0
-    refused: Mapping[str, bytes] = field(default_factory=dict)
+    refused: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def cut(self) -> int:
