@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from exitramp.errors import StoreRejected
+from exitramp.cli.main import run
+from exitramp.errors import DataInvalid, StoreRejected
 from exitramp.ports import Origin, Partition, Service
 from exitramp.records import RecordKey
 from exitramp.registry import service_adapter
@@ -116,3 +118,36 @@ def test_a_server_without_room_says_what_helps(base: str, client: Any) -> None:
     assert "make room in the server's memory" in str(caught.value.hint)
     store.close()
     other.close()
+
+
+def test_a_whole_server_is_listed_and_taken_out(base: str, client: Any, tmp_path: Path) -> None:
+    make(client, "a", *vector("v", 2))
+    client.hset("doc:1", mapping={"v": numbers(1, 2)})
+    assert run(["inspect", base]) == 0
+    assert run(["dump", base, str(tmp_path / "out"), "--all"]) == 0
+    assert run(["verify", str(tmp_path / "out")]) == 0
+    client.execute_command("FT.DROPINDEX", "a")
+
+
+def test_a_name_that_redisearch_tells_otherwise_is_read_and_not_given(base: str, client: Any, tmp_path: Path) -> None:
+    """It tells a line break as a backslash and a letter: an index made of such a name was not found again."""
+    make(client, "a\nb", *vector("v", 2))
+    client.hset("doc:1", mapping={"v": numbers(1, 2)})
+    assert [*rows_of(opened(base, "a%0Ab"))] == ["1"]
+    assert run(["dump", f"{base}#a%0Ab", str(tmp_path / "out")]) == 0
+    assert run(["restore", str(tmp_path / "out"), f"{base}#c%0Ad"]) == 2
+    assert run(["restore", str(tmp_path / "out"), f"{base}?prefix=e%0Af:#e"]) == 2
+    assert client.execute_command("FT._LIST") == [rb"a\nb"]
+    client.execute_command("FT.DROPINDEX", "a\nb")
+
+
+def test_records_under_a_prefix_that_redisearch_tells_otherwise_are_not_taken_for_none(base: str, client: Any) -> None:
+    make(client, "a", *vector("v", 2), prefixes=("doc\n:",))
+    client.hset("doc\n:1", mapping={"v": numbers(1, 2)})
+    with pytest.raises(DataInvalid, match="stands for one with a line break"):
+        opened(base, "a").source().count()
+    client.execute_command("FT.DROPINDEX", "a")
+    make(client, "a", *vector("v", 2), prefixes=(r"doc\n:",))
+    client.hset(r"doc\n:2", mapping={"v": numbers(1, 2)})
+    assert [*rows_of(opened(base, "a"))] == ["2"]
+    client.execute_command("FT.DROPINDEX", "a")

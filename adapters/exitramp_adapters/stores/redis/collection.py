@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
 
 from exitramp.arrow import empty_batch
-from exitramp.errors import DataInvalid, StoreProtocolError, StoreRejected, StoreTimeout, UsageError
+from exitramp.errors import CollectionMissing, DataInvalid, StoreProtocolError, StoreRejected, StoreTimeout, UsageError
 from exitramp.ports import Origin
 from exitramp.records import CollectionSpec
 from exitramp_adapters.stores.redis.connection import Connection, bytes_of, exchange, pack, plain
@@ -23,6 +25,7 @@ _LISTED: Final = 5000
 _DROPPED: Final = 1000
 _GLOB: Final = b"*?[]^-\\"
 _ZERO: Final = b"\0"
+_BREAK: Final = re.compile(rb"\\[nr]").search
 # The most that a search gives (MAXSEARCHRESULTS).
 _MOST_HITS: Final = 1_000_000
 
@@ -34,13 +37,21 @@ class Collection(Connection):
         """Raises `CollectionMissing`."""
         name = self.name
         self.hello()
-        return index_in(plain(self.ask("FT.INFO", name)), self.address)
+        found = replace(index_in(plain(self.ask("FT.INFO", name)), self.address), name=name)  # see `UNTOLD`
+        for prefix in found.prefixes if found.documents else ():
+            if _BREAK(prefix) and not self.has_keys(prefix):
+                raise DataInvalid(
+                    f"{self.address}: RediSearch tells the prefix {prefix.decode('utf-8', 'replace')!r}, under which no key"
+                    " stands: it stands for one with a line break",
+                    hint="make another index over the same keys, with a prefix that ends before the line break",
+                )
+        return found
 
     def index_of(self, name: str) -> Index | None:
         """Another index of the same server; None for one without a vector field that could be read."""
         try:
             return index_in(plain(self.ask("FT.INFO", name)), self.address.with_collection(name))
-        except (DataInvalid, UsageError):
+        except (CollectionMissing, DataInvalid, UsageError):
             return None
 
     def spec_of(self, index: Index) -> CollectionSpec:
@@ -161,7 +172,7 @@ class Collection(Connection):
         return any(each == 1 for each in found)
 
     def note_key(self) -> bytes:
-        return bytes_of(ORIGIN_PREFIX + self.name)
+        return bytes_of(ORIGIN_PREFIX + (self.address.collection or ""))
 
     def note_for(self, index: Index, origin: Origin | None) -> bytes:
         """What is kept beside an index that exitramp writes to; `index` so that one of the same name, made anew by

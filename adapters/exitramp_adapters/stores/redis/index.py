@@ -49,6 +49,9 @@ ITEM_BYTES: Final = {"FLOAT32": 4, "FLOAT64": 8, "FLOAT16": 2, "BFLOAT16": 2, "I
 ALGORITHMS: Final = ("FLAT", "HNSW")
 # They are sent as ten transactions at once, 2 MB for 384 float32, and all answers are read then.
 BATCH_ROWS: Final = 1000
+UNTOLD: Final = r"\x00\r\n"
+"""What RediSearch does not tell as it is in names and prefixes: `FT._LIST` and `FT.INFO` write a line break as a
+backslash and a letter, and end at a character zero."""
 _SIMPLE_PATH: Final = re.compile(r"""\$(?:\.[A-Za-z_][A-Za-z0-9_]*|\[(?:'[^'\\]+'|"[^"\\]+")\])+""")
 _STEP: Final = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_]*)|\[(?:'([^'\\]+)'|"([^"\\]+)")\]""")
 
@@ -68,6 +71,7 @@ LIMITS: Final = SinkLimits(
         tagged_items=frozenset({"int", "key"}),
         key_pattern=r"(?!vector(?::|\Z)|exitramp:)[^\n]+",
     ),
+    names=NameRule(f"[^{UNTOLD}]+"),
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT64, DType.FLOAT16}),
     dimensions=32_768,
     named_vectors=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +17,15 @@ from exitramp.records import CollectionSpec, RecordKey
 from exitramp_adapters.stores.redis.collection import Collection
 from exitramp_adapters.stores.redis.connection import bytes_of, exchange, pack
 from exitramp_adapters.stores.redis.hashes import HashRows, hash_rows
-from exitramp_adapters.stores.redis.index import ALGORITHMS, INDEX_KEY, LIMITS, Index, create_command, own_prefix
+from exitramp_adapters.stores.redis.index import (
+    ALGORITHMS,
+    INDEX_KEY,
+    LIMITS,
+    UNTOLD,
+    Index,
+    create_command,
+    own_prefix,
+)
 from exitramp_adapters.stores.redis.records import id_of
 
 # Hashes in one transaction. It is all there or not at all, after kill -9 too, and the server does nothing else in it.
@@ -105,6 +114,8 @@ class RedisSink:
 
     def _taken(self, prefix: bytes) -> str:
         store = self._store
+        if re.search(f"[{UNTOLD}]".encode(), prefix):
+            return "RediSearch would tell another prefix than that"
         for name in store.names():
             other = store.index_of(name)
             for each in other.prefixes if other is not None and not other.on_json else ():
