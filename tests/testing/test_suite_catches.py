@@ -17,6 +17,7 @@ from tests.adapters.test_faiss import FaissHarness
 from tests.testing.broken import Broken, Searches
 from tests.testing.broken_claims import CLAIMS
 from tests.testing.broken_limits import LIMITING, SOUND_LIMITS
+from tests.testing.broken_many import MANY
 from tests.testing.broken_reading import READING
 from tests.testing.broken_rows import ROWS
 from tests.testing.broken_searching import SEARCHING, UNFILTERED, WITHOUT_FILTERS
@@ -28,7 +29,7 @@ OTHER_PROCESSES = (
     "test_a_scan_resumes_after_each_cursor_in_a_new_process",
     "test_what_was_flushed_survives_the_writer_being_killed",
 )
-BROKEN = (*READING, *WRITING, *ROWS, *SEARCHING, *SERVERS, *CLAIMS, *LIMITING)
+BROKEN = (*READING, *WRITING, *ROWS, *SEARCHING, *SERVERS, *CLAIMS, *LIMITING, *MANY)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)

@@ -14,7 +14,7 @@ pytest.register_assert_rewrite(
         f"{__name__}.{module}"
         for module in ("claims", "compare", "durability", "failures", "filters", "ids", "limits", "names", "paging")
     ),
-    *(f"{__name__}.{module}" for module in ("payloads", "search", "steps", "truth", "vectors", "writing")),
+    *(f"{__name__}.{module}" for module in ("many", "payloads", "search", "steps", "truth", "vectors", "writing")),
 )
 
 from exitramp.testing.conformance.claims import ClaimConformance  # noqa: E402
@@ -24,6 +24,7 @@ from exitramp.testing.conformance.filters import FilterConformance  # noqa: E402
 from exitramp.testing.conformance.harness import Feature, StoreHarness  # noqa: E402
 from exitramp.testing.conformance.ids import IdConformance  # noqa: E402
 from exitramp.testing.conformance.limits import LimitConformance  # noqa: E402
+from exitramp.testing.conformance.many import ManyConformance  # noqa: E402
 from exitramp.testing.conformance.names import NameConformance  # noqa: E402
 from exitramp.testing.conformance.paging import PagingConformance  # noqa: E402
 from exitramp.testing.conformance.payloads import PayloadConformance  # noqa: E402
@@ -44,6 +45,7 @@ class StoreConformance(
     FilterConformance,
     NameConformance,
     LimitConformance,
+    ManyConformance,
     ClaimConformance,
 ):
     """Everything that a store is held to."""

@@ -225,7 +225,8 @@ class JsonlSink:
             durable.write_atomically(path, line_of(head))
         [there] = self._store.held().spec.vectors
         if (there.metric, there.dimensions) != (wanted.metric, wanted.dimensions):
-            raise errors.CollectionExists(f"{path} is there already, with {there.dimensions} x {there.metric.value}")
+            what = f"with {there.dimensions} x {there.metric.value}"
+            raise errors.CollectionExists(f"{path} is there already, {what}", hint="write to another name")
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         where = str(self._store.path())
