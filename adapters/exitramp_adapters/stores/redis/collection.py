@@ -40,9 +40,10 @@ class Collection(Connection):
         found = replace(index_in(plain(self.ask("FT.INFO", name)), self.address), name=name)  # see `UNTOLD`
         for prefix in found.prefixes if found.documents else ():
             if _BREAK(prefix) and not self.has_keys(prefix):
+                told = prefix.decode("utf-8", "replace")
                 raise DataInvalid(
-                    f"{self.address}: RediSearch tells the prefix {prefix.decode('utf-8', 'replace')!r}, under which no key"
-                    " stands: it stands for one with a line break",
+                    f"{self.address}: RediSearch tells the prefix {told!r}, under which there is no key:"
+                    " it stands for one with a line break",
                     hint="make another index over the same keys, with a prefix that ends before the line break",
                 )
         return found
