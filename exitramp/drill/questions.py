@@ -12,6 +12,7 @@ from exitramp.drill.run import DrillRun
 from exitramp.drill.stacks import QueryVectors
 from exitramp.errors import ConfigError, DataInvalid
 from exitramp.parity.alignment import read_all
+from exitramp.ports import Purpose, embed_all
 from exitramp.records import DType, VectorKind
 
 RECORD_QUESTIONS = 200
@@ -55,7 +56,7 @@ def _embed_golden(run: DrillRun, found: QueryVectors) -> None:
     texts = [case.question for case in run.golden if case.vector is None]
     embedder = run.embedder() if texts else None
     if embedder is not None:
-        for text, vector in zip(texts, embedder.embed_queries(texts), strict=True):
+        for text, vector in zip(texts, embed_all(embedder, texts, purpose=Purpose.QUERY), strict=True):
             found.vectors[text] = vector
     _require_dimensions(run, found)
 

@@ -20,6 +20,7 @@ from exitramp.faults import FaultSchedule
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Stack
 from exitramp.ports import (
     ChatAnswer,
+    ChatDelta,
     ChatMessage,
     ChatModel,
     ChatRequest,
@@ -95,7 +96,13 @@ class RetrievalOnlyModel:
     def identity(self) -> ModelIdentity:
         return ModelIdentity("none", RETRIEVAL_ONLY, f"{self._stack}:{RETRIEVAL_ONLY}")
 
-    def answer(self, request: ChatRequest, *, timeout_seconds: float) -> ChatAnswer:
+    def answer(
+        self,
+        request: ChatRequest,
+        *,
+        timeout_seconds: float,
+        on_delta: Callable[[ChatDelta], None] | None = None,
+    ) -> ChatAnswer:
         # An answer without text counts as none; these words are never judged (see `steps.judging`).
         return ChatAnswer("(retrieval only)", "retrieved", RETRIEVAL_ONLY, Usage(0, 0, source="estimated"), 0.0)
 
@@ -122,14 +129,20 @@ class SimulatedModel:
         found = self._model.identity()
         return found if self._billed_as is None else replace(found, provider=self._billed_as, is_mock=True)
 
-    def answer(self, request: ChatRequest, *, timeout_seconds: float) -> ChatAnswer:
+    def answer(
+        self,
+        request: ChatRequest,
+        *,
+        timeout_seconds: float,
+        on_delta: Callable[[ChatDelta], None] | None = None,
+    ) -> ChatAnswer:
         fault = self._schedule.injected
         if fault.kind == "hang":
             self._clock.sleep(timeout_seconds)
         if fault.kind != "none":
             kinds = {"hang": "timeout", "refuse": "connection", "unavailable": "overloaded", "rate_limit": "rate_limit"}
             raise ModelError(f"simulated fault '{fault.kind}'", error_class=kinds.get(fault.kind, "server_error"))
-        return self._model.answer(request, timeout_seconds=timeout_seconds)
+        return self._model.answer(request, timeout_seconds=timeout_seconds, on_delta=on_delta)
 
     def close(self) -> None:
         self._model.close()

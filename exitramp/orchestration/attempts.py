@@ -127,7 +127,7 @@ class StackCalls:
             raise ModelError(f"the model was {error}", error_class="timeout", maybe_billed=True) from error
         finally:
             made.answer_seconds = self._clock.monotonic() - began
-        if not answer.finish_reason or not answer.text:
+        if not answer.finish_reason or not (answer.text or answer.tool_calls):
             # The port forbids it; a third party's adapter that does it all the same must not pass half an answer on.
             raise ModelError("the answer is not complete", error_class="truncated", maybe_billed=True)
         return answer

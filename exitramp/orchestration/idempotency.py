@@ -26,7 +26,7 @@ from typing import Any, Final, Self
 
 from exitramp.clock import Clock, SystemClock, iso_utc
 from exitramp.errors import JournalCorrupt, UsageError
-from exitramp.ports import ChatAnswer
+from exitramp.ports import ChatAnswer, ToolCall
 from exitramp.records import Usage
 
 _KEPT_ANSWERS: Final = 10_000
@@ -140,7 +140,7 @@ class IdempotencyJournal:
     def answered(self, key: str, stored: StoredAnswer) -> None:
         """`key` has its answer, for good."""
         hashed = _sha256(key)
-        digest = _sha256(stored.answer.text)
+        digest = _answer_sha256(stored.answer)
         with self._lock:
             self._spool_out(hashed, stored)
             self._write("answer", hashed, answer=digest, stack=stored.stack)
@@ -178,7 +178,7 @@ class IdempotencyJournal:
 
     def _stored(self, hashed: str, entry: _Entry) -> StoredAnswer:
         kept = self._answers.get(hashed) or self._spool_in(hashed)
-        if kept is None or _sha256(kept.answer.text) != entry.answer_sha256:
+        if kept is None or _answer_sha256(kept.answer) != entry.answer_sha256:
             raise AnswerNotKept(
                 f"the request with SHA-256 {hashed[:12]}… was answered before, and its text was not kept",
                 hint="give the journal a spool folder, or the request a new id",
@@ -244,11 +244,19 @@ class IdempotencyJournal:
         data: dict[str, Any] = json.loads(path.read_bytes())
         answer = data.pop("answer")
         answer["usage"] = Usage(**answer["usage"])
+        answer["tool_calls"] = tuple(ToolCall(**call) for call in answer.get("tool_calls", ()))
         return StoredAnswer(ChatAnswer(**answer), **data | {"retrieved_ids": tuple(data["retrieved_ids"])})
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _answer_sha256(answer: ChatAnswer) -> str:
+    """Of the text alone where no tools are called."""
+    if not answer.tool_calls:
+        return _sha256(answer.text)
+    return _sha256(json.dumps([answer.text, *([call.id, call.name, call.arguments] for call in answer.tool_calls)]))
 
 
 def _sealed(body: dict[str, Any]) -> bytes:

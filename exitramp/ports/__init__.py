@@ -5,7 +5,19 @@ never retries, waits, meters, encodes or hides anything: that is done around it 
 `exitramp.codec`). SDK errors are translated inside the adapter, once, into `exitramp.errors`.
 """
 
-from exitramp.ports.models import ChatAnswer, ChatMessage, ChatModel, ChatRequest, Embedder, ModelAdapter, ModelIdentity
+from exitramp.ports.chat import (
+    ChatAnswer,
+    ChatDelta,
+    ChatMessage,
+    ChatModel,
+    ChatRequest,
+    ModelIdentity,
+    ResponseFormat,
+    ToolCall,
+    ToolSpec,
+)
+from exitramp.ports.embedding import Embedded, Embedder, EmbedderLimits, Purpose, batches_of, embed_all
+from exitramp.ports.models import ModelAdapter
 from exitramp.ports.reading import (
     CURSOR_VERSION,
     Cursor,
@@ -46,6 +58,7 @@ __all__ = [
     "DEFAULT_SETTINGS",
     "TAGGED_TYPES",
     "ChatAnswer",
+    "ChatDelta",
     "ChatMessage",
     "ChatModel",
     "ChatRequest",
@@ -53,7 +66,9 @@ __all__ = [
     "Cursor",
     "DocumentRoom",
     "DropsCollection",
+    "Embedded",
     "Embedder",
+    "EmbedderLimits",
     "Hits",
     "IndexCoverage",
     "IndexState",
@@ -64,7 +79,9 @@ __all__ = [
     "Page",
     "Partition",
     "PayloadLimits",
+    "Purpose",
     "Query",
+    "ResponseFormat",
     "SearchSettings",
     "Service",
     "ServiceAdapter",
@@ -74,11 +91,15 @@ __all__ = [
     "StoreIdentity",
     "TellsCoverage",
     "TellsOptions",
+    "ToolCall",
+    "ToolSpec",
     "TransferAccount",
     "VectorSearch",
     "VectorSink",
     "VectorSource",
+    "batches_of",
     "difference_of",
+    "embed_all",
     "make_cursor",
     "read_cursor",
 ]

@@ -21,7 +21,7 @@ import pytest
 
 from exitramp.errors import AddressError, ConfigError, DataInvalid, ModelError, UsageError
 from exitramp.faults import Fault
-from exitramp.ports import ChatMessage, ChatModel, ChatRequest
+from exitramp.ports import ChatMessage, ChatModel, ChatRequest, Purpose, embed_all
 from exitramp.records import Usage
 from exitramp.secrets import MASK
 from exitramp.urls import Address, Network
@@ -547,11 +547,11 @@ def test_the_static_embedder_says_which_weights_it_has_and_gives_unit_vectors() 
     assert model.revision.startswith("sha256:")
     assert len(model.revision) == 7 + 64
     texts = ["Join two paths.", "x", *(f"word {number} " * number for number in range(1, 40))]
-    vectors = unit.embed_documents(texts)
+    vectors = embed_all(unit, texts, purpose=Purpose.DOCUMENT)
     assert vectors.shape == (len(texts), unit.dimensions)
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
-    assert np.array_equal(vectors, np.vstack([unit.embed_queries([text]) for text in texts]))
+    assert np.array_equal(vectors, np.vstack([embed_all(unit, [text], purpose=Purpose.QUERY) for text in texts]))
 
 
 def test_raw_vectors_keep_their_norms() -> None:
@@ -560,12 +560,13 @@ def test_raw_vectors_keep_their_norms() -> None:
     raw_vectors = opener(Address.parse("wordllama:?normalise=false"), Network())
     unit = opener(Address.parse("wordllama:"), Network())
     texts = ["Join two paths.", "x", "Serialize an object to a string."]
-    norms = np.linalg.norm(raw_vectors.embed_documents(texts), axis=1, keepdims=True)
+    raw, ones = (embed_all(each, texts, purpose=Purpose.DOCUMENT) for each in (raw_vectors, unit))
+    norms = np.linalg.norm(raw, axis=1, keepdims=True)
     assert norms.max() / norms.min() > 1.5
-    assert np.allclose(raw_vectors.embed_documents(texts) / norms, unit.embed_documents(texts), atol=1e-6)
+    assert np.allclose(raw / norms, ones, atol=1e-6)
     assert raw_vectors.model().normalisation == "none"
     with pytest.raises(DataInvalid, match="text 1 of 2"):
-        unit.embed_documents(["a", ""])
+        unit.embed(["a", ""], purpose=Purpose.DOCUMENT)
     with pytest.raises(AddressError, match="normalise"):
         opener(Address.parse("wordllama:?normalise=perhaps"), Network())
 
@@ -576,7 +577,7 @@ def test_opening_models_leaves_root_logging_as_it_was() -> None:
         "import sys; from exitramp_adapters.models import openai, anthropic, wordllama\n"
         "assert not {'httpx', 'numpy', 'wordllama'} & set(sys.modules)\n"
         "from exitramp.urls import Address, Network\n"
-        "wordllama.ADAPTER.open_embedder(Address.parse('wordllama:'), Network()).embed_documents(['a'])\n"
+        "wordllama.ADAPTER.open_embedder(Address.parse('wordllama:'), Network()).count_tokens(['a'])\n"
         "openai.ADAPTER.open_chat(Address.parse('openai:m?base_url=http://127.0.0.1:9/v1'), Network())\n"
         "assert before == (list(root.handlers), root.level)\n"
     )

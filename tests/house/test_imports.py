@@ -99,12 +99,14 @@ def test_the_public_names_are_these() -> None:
         "unmatched",
     ]
     assert set(ports.__all__) == {
-        "CURSOR_VERSION", "DEFAULT_SETTINGS", "ChatAnswer", "ChatMessage", "ChatModel", "ChatRequest", "Corpus",
-        "Cursor", "DocumentRoom", "DropsCollection", "Embedder", "Hits", "IndexCoverage", "IndexState",
-        "ModelAdapter", "ModelIdentity", "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Query",
-        "SearchSettings", "Service", "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter", "StoreIdentity",
-        "TAGGED_TYPES", "TellsCoverage", "TellsOptions", "TransferAccount", "VectorSearch", "VectorSink",
-        "VectorSource", "difference_of", "make_cursor", "read_cursor",
+        "CURSOR_VERSION", "DEFAULT_SETTINGS", "ChatAnswer", "ChatDelta", "ChatMessage", "ChatModel", "ChatRequest",
+        "Corpus", "Cursor", "DocumentRoom", "DropsCollection", "Embedded", "Embedder", "EmbedderLimits", "Hits",
+        "IndexCoverage", "IndexState",
+        "ModelAdapter", "ModelIdentity", "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Purpose", "Query",
+        "ResponseFormat", "SearchSettings", "Service", "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter",
+        "StoreIdentity", "TAGGED_TYPES", "TellsCoverage", "TellsOptions", "ToolCall", "ToolSpec", "TransferAccount",
+        "VectorSearch", "VectorSink", "VectorSource", "batches_of", "difference_of", "embed_all",
+        "make_cursor", "read_cursor",
     }  # fmt: skip
     assert set(wrappers.__all__) == {
         "Deadline", "DryRunSink", "Endpoint", "Faulty", "Meter", "Metered", "OpenSettings", "Policy", "RateLimited",

@@ -208,7 +208,7 @@ def test_no_manifest_and_no_journal_of_a_dump_holds_a_secret_of_the_stores_confi
 SEED_DRILL = """
 import json
 from exitramp.codec import EncodingSink
-from exitramp.ports import Origin
+from exitramp.ports import Origin, Purpose
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.registry import model_adapter, open_store
 from exitramp.testing.rows import Row, batch_from_rows
@@ -216,7 +216,7 @@ from exitramp.urls import Address, Network
 
 texts = [f"Passage {n} tells how to turn valve number {n} in the cellar." for n in range(40)]
 embedder = model_adapter("wordllama").open_embedder(Address.parse("wordllama:"), Network())
-vectors = embedder.embed_documents(texts)
+vectors = embedder.embed(texts, purpose=Purpose.DOCUMENT).vectors
 field = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.DOT, vectors.shape[1])
 spec = CollectionSpec("articles", IdKind.STRING, (field,), has_documents=True)
 store = open_store("qdrant:./db#articles")

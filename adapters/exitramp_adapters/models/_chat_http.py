@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from exitramp.errors import ModelError
+from exitramp.ports import ChatRequest
 from exitramp.urls import Address, Network
 from exitramp_adapters.models._chat_address import Endpoint
 from exitramp_adapters.models._chat_errors import vendor_error
@@ -84,7 +85,9 @@ class ChatHttp:
         provider: str,
         known_options: tuple[str, ...] = (),
         example_url: str,
+        answer_limit_bytes: int = _ANSWER_LIMIT_BYTES,
     ) -> None:
+        self._limit_bytes = answer_limit_bytes
         self.provider = provider
         self.address = address
         self.endpoint = Endpoint.of(address, known_options=known_options, example_url=example_url)
@@ -229,8 +232,8 @@ class ChatHttp:
     async def _read_whole(self, progress: _Progress, response: httpx.Response) -> Mapping[str, Any]:
         async for chunk in response.aiter_bytes():
             progress.body += chunk
-            if len(progress.body) > _ANSWER_LIMIT_BYTES:
-                raise self.broken("malformed", "sent more than 8 MiB", progress.status)
+            if len(progress.body) > self._limit_bytes:
+                raise self._too_long(progress)
         try:
             data = json.loads(progress.body)
         except (ValueError, RecursionError):
@@ -250,8 +253,8 @@ class ChatHttp:
         chunks = response.aiter_bytes()
         async for chunk in chunks:
             size += len(chunk)
-            if size > _ANSWER_LIMIT_BYTES:
-                raise self.broken("malformed", "sent more than 8 MiB", progress.status)
+            if size > self._limit_bytes:
+                raise self._too_long(progress)
             try:
                 events = decoder.feed(chunk)
             except UnicodeDecodeError:
@@ -302,6 +305,9 @@ class ChatHttp:
                 raise self.failed(progress, "truncated", f"broke off its answer ({type(error).__name__})") from error
             raise self.failed(progress, "connection", f"could not be reached ({type(error).__name__})") from error
 
+    def _too_long(self, progress: _Progress) -> ModelError:
+        return self.broken("malformed", f"sent more than {self._limit_bytes >> 20} MiB", progress.status)
+
     def failed(self, progress: _Progress, error_class: str, what: str) -> ModelError:
         """An error after which no complete answer is there; it may have been billed once the request was on its way."""
         return ModelError(
@@ -314,6 +320,12 @@ class ChatHttp:
     def broken(self, error_class: str, what: str, status: int | None = 200) -> ModelError:
         """An answer that came and is not one: the work was done, so it may be billed."""
         return ModelError(f"{self.provider} {what}", error_class=error_class, http_status=status, maybe_billed=True)
+
+
+def said_in(request: ChatRequest) -> str:
+    """Everything of a request that no error message may repeat."""
+    calls = [call.arguments for message in request.messages for call in message.tool_calls]
+    return "\n".join([*(message.content for message in request.messages), *calls])
 
 
 def estimated_tokens(text: str) -> int:

@@ -9,15 +9,26 @@ that still take one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from exitramp.errors import AddressError, ModelError
-from exitramp.ports import ChatAnswer, ChatModel, ChatRequest, ModelAdapter, ModelIdentity
+from exitramp.ports import (
+    ChatAnswer,
+    ChatDelta,
+    ChatMessage,
+    ChatModel,
+    ChatRequest,
+    ModelAdapter,
+    ModelIdentity,
+    ToolCall,
+)
 from exitramp.records import Usage
 from exitramp.urls import Address, Network
 from exitramp_adapters.models._chat_errors import vendor_error
-from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens
+from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens, said_in
+from exitramp_adapters.models._pieces import Pieces
 from exitramp_adapters.models._sse import ServerEvent
 
 PROVIDER = "anthropic"
@@ -48,31 +59,16 @@ class AnthropicChat:
     def identity(self) -> ModelIdentity:
         return ModelIdentity(PROVIDER, self._model, str(self._http.address), self._http.is_mock)
 
-    def answer(self, request: ChatRequest, *, timeout_seconds: float) -> ChatAnswer:
-        system = "\n\n".join(message.content for message in request.messages if message.role == "system")
-        body: dict[str, Any] = {
-            "model": self._model,
-            "max_tokens": request.maximum_tokens,
-            "messages": [
-                {"role": message.role, "content": message.content}
-                for message in request.messages
-                if message.role != "system"
-            ],
-        }
-        if self._version == "2023-06-01":
-            body["temperature"] = request.temperature
-        elif request.temperature != 0.0:
-            raise ModelError(
-                f"anthropic: the API version {self._version} has no temperature, and {request.temperature:g} was asked",
-                error_class="invalid_request",
-                hint="ask for 0, or add ?version=2023-06-01 for a model that still takes one",
-            )
-        if system:
-            body["system"] = system
-        if request.stream:
-            body["stream"] = True
-        prompt = "\n".join(message.content for message in request.messages)
-        parts = _Parts(self._http, prompt) if request.stream else None
+    def answer(
+        self,
+        request: ChatRequest,
+        *,
+        timeout_seconds: float,
+        on_delta: Callable[[ChatDelta], None] | None = None,
+    ) -> ChatAnswer:
+        body = {"model": self._model, "max_tokens": request.maximum_tokens} | _body(request, self._version)
+        prompt = said_in(request)
+        parts = _Parts(self._http, prompt, on_delta) if request.stream else None
         received = self._http.post(
             self._path,
             body,
@@ -83,7 +79,7 @@ class AnthropicChat:
             parts=parts,
         )
         if parts is None:
-            parts = _Parts(self._http, prompt)
+            parts = _Parts(self._http, prompt, None)
             parts.take_whole(received.data)
         return parts.complete(received, self._model)
 
@@ -91,13 +87,87 @@ class AnthropicChat:
         self._http.close()
 
 
+def _body(request: ChatRequest, version: str) -> dict[str, Any]:
+    """What the shape says of a request, but for the model and the limit. Raises `ModelError` for what it cannot say."""
+    body: dict[str, Any] = {"messages": _messages(request.messages)}
+    system = "\n\n".join(message.content for message in request.messages if message.role == "system")
+    if system:
+        body["system"] = system
+    if version == "2023-06-01":
+        body |= {
+            name: value
+            for name, value in (("temperature", request.temperature), ("top_p", request.top_p))
+            if value is not None
+        }
+    elif request.temperature or request.top_p is not None:
+        name = "temperature" if request.temperature else "top_p"
+        raise _refused(
+            f"the API version {version} has no {name}, and one was asked",
+            "leave it away, or add ?version=2023-06-01 for a model that still takes one",
+        )
+    if request.stop:
+        body["stop_sequences"] = list(request.stop)
+    if request.tools:
+        body["tools"] = [
+            {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
+            for tool in request.tools
+        ]
+    if request.tool_choice is not None:
+        word = {"auto": "auto", "none": "none", "required": "any"}.get(request.tool_choice)
+        body["tool_choice"] = {"type": word} if word else {"type": "tool", "name": request.tool_choice}
+    if (wanted := request.response_format) is not None:
+        if wanted.kind == "json_object":
+            raise _refused("the messages shape has no JSON mode without a schema", "ask for json_schema")
+        body["output_config"] = {"format": {"type": "json_schema", "schema": dict(wanted.schema)}}
+    if request.stream:
+        body["stream"] = True
+    return body
+
+
+def _messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
+    """The results of tools are parts of one message of the user's, as the shape wants them."""
+    said: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "system":
+            continue
+        if message.role == "tool":
+            block = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
+            if said and said[-1]["role"] == "user" and isinstance(said[-1]["content"], list):
+                said[-1]["content"].append(block)
+            else:
+                said.append({"role": "user", "content": [block]})
+            continue
+        if not message.tool_calls:
+            said.append({"role": message.role, "content": message.content})
+            continue
+        blocks: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
+        for call in message.tool_calls:
+            blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call)})
+        said.append({"role": message.role, "content": blocks})
+    return said
+
+
+def _arguments(call: ToolCall) -> dict[str, Any]:
+    try:
+        found = json.loads(call.arguments or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise _refused(f"the arguments of the tool call '{call.name}' are no JSON object", None)
+    return found
+
+
+def _refused(what: str, hint: str | None) -> ModelError:
+    return ModelError(f"anthropic: {what}", error_class="invalid_request", hint=hint)
+
+
 class _Parts:
     """An answer as it comes together, from one body or from many events."""
 
-    def __init__(self, http: ChatHttp, prompt: str) -> None:
+    def __init__(self, http: ChatHttp, prompt: str, on_delta: Callable[[ChatDelta], None] | None) -> None:
         self._http = http
         self._prompt = prompt
-        self._texts: list[str] = []
+        self._pieces = Pieces(on_delta)
         self._stop: str | None = None
         self._usage: dict[str, Any] = {}
         self._model: str | None = None
@@ -105,7 +175,7 @@ class _Parts:
 
     @property
     def has_token(self) -> bool:
-        return bool(self._texts)
+        return self._pieces.has_token
 
     def feed(self, event: ServerEvent) -> None:
         try:
@@ -116,8 +186,13 @@ class _Parts:
                 case "message_start":
                     self._model = data["message"].get("model")
                     self._usage |= data["message"].get("usage") or {}
+                case "content_block_start" if data["content_block"]["type"] == "tool_use":
+                    block = data["content_block"]
+                    self._pieces.add_call(int(data["index"]), ToolCall(_text(block["id"]), _text(block["name"]), ""))
                 case "content_block_delta" if data["delta"]["type"] == "text_delta":
-                    self._texts.append(_text(data["delta"]["text"]))
+                    self._pieces.add_text(_text(data["delta"]["text"]))
+                case "content_block_delta" if data["delta"]["type"] == "input_json_delta":
+                    self._pieces.add_call(int(data["index"]), ToolCall("", "", _text(data["delta"]["partial_json"])))
                 case "message_delta":
                     self._stop = data["delta"].get("stop_reason") or self._stop
                     # Cumulative counts; what a delta leaves out was said at the start.
@@ -134,7 +209,12 @@ class _Parts:
         if data.get("type") == "error":
             raise vendor_error(PROVIDER, None, data, {}, prompt=self._prompt, maybe_billed=True)
         try:
-            self._texts += [_text(block["text"]) for block in data["content"] if block["type"] == "text"]
+            for place, block in enumerate(data["content"]):
+                if block["type"] == "text":
+                    self._pieces.add_text(_text(block["text"]))
+                elif block["type"] == "tool_use":
+                    given = json.dumps(block["input"], ensure_ascii=False, separators=(",", ":"))
+                    self._pieces.add_call(place, ToolCall(_text(block["id"]), _text(block["name"]), given))
             self._stop = data["stop_reason"]
             self._usage |= data["usage"]
             self._model = data.get("model")
@@ -148,8 +228,9 @@ class _Parts:
         finish = _FINISH.get(self._stop, self._stop)
         if finish == "content_filter":
             raise self._http.broken("content_filter", "withheld its answer")
-        text = "".join(self._texts)
-        if not text and finish in ("stop", "length"):
+        text = self._pieces.text
+        calls = tuple(replace(call, arguments=call.arguments or "{}") for call in self._pieces.calls())
+        if not text and not calls:
             raise self._http.broken("malformed", "sent an empty answer")
         return ChatAnswer(
             text=text,
@@ -159,6 +240,7 @@ class _Parts:
             latency_ms=received.latency_ms,
             time_to_first_token_ms=received.first_token_ms,
             vendor_request_id=received.headers.get("request-id"),
+            tool_calls=calls,
         )
 
 

@@ -3,35 +3,54 @@
 `openai:MODEL?base_url=http://127.0.0.1:8080/v1&key=env:NAME`. Options: `base_url` (needed), `key` (a reference; needed
 off loopback), `connect_seconds`, `first_token_seconds` (streams), `connections`, `mock=true`, and
 `max_tokens_field=max_completion_tokens` for models that refuse `max_tokens`.
+
+`local:MODEL` is the same shape from a server of your own: `base_url` is http://127.0.0.1:8080/v1 unless it says
+otherwise, it must be on loopback, and its traces name `local`, which costs no tokens.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 from exitramp.errors import AddressError, ModelError
-from exitramp.ports import ChatAnswer, ChatModel, ChatRequest, ModelAdapter, ModelIdentity
+from exitramp.ports import (
+    ChatAnswer,
+    ChatDelta,
+    ChatMessage,
+    ChatModel,
+    ChatRequest,
+    Embedder,
+    ModelAdapter,
+    ModelIdentity,
+    ResponseFormat,
+    ToolCall,
+)
 from exitramp.records import Usage
 from exitramp.urls import Address, Network
 from exitramp_adapters.models._chat_errors import vendor_error
-from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens
+from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens, said_in
+from exitramp_adapters.models._pieces import Pieces
 from exitramp_adapters.models._sse import ServerEvent
+from exitramp_adapters.models.openai_embeddings import OPTIONS, OpenAIEmbedder
 
-PROVIDER = "openai"
+PROVIDER: Final = "openai"
+LOCAL: Final = "local"
+LOCAL_URL: Final = "http://127.0.0.1:8080/v1"
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
 
 class OpenAIChat:
     """A chat model behind the chat completions shape."""
 
-    def __init__(self, address: Address, network: Network) -> None:
+    def __init__(self, address: Address, network: Network, *, provider: str = PROVIDER) -> None:
         self._http = ChatHttp(
             address,
             network,
-            provider=PROVIDER,
-            known_options=("max_tokens_field",),
+            provider=provider,
+            known_options=OPTIONS,
             example_url="http://127.0.0.1:8080/v1",
         )
         self._limit_field = address.options.get("max_tokens_field", "max_tokens")
@@ -40,19 +59,18 @@ class OpenAIChat:
         self._model = address.location
 
     def identity(self) -> ModelIdentity:
-        return ModelIdentity(PROVIDER, self._model, str(self._http.address), self._http.is_mock)
+        return ModelIdentity(self._http.provider, self._model, str(self._http.address), self._http.is_mock)
 
-    def answer(self, request: ChatRequest, *, timeout_seconds: float) -> ChatAnswer:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            self._limit_field: request.maximum_tokens,
-            "temperature": request.temperature,
-        }
-        if request.stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
-        prompt = "\n".join(message.content for message in request.messages)
-        parts = _Parts(self._http, prompt) if request.stream else None
+    def answer(
+        self,
+        request: ChatRequest,
+        *,
+        timeout_seconds: float,
+        on_delta: Callable[[ChatDelta], None] | None = None,
+    ) -> ChatAnswer:
+        body = {"model": self._model, self._limit_field: request.maximum_tokens} | _body(request)
+        prompt = said_in(request)
+        parts = _Parts(self._http, prompt, on_delta) if request.stream else None
         received = self._http.post(
             "/chat/completions",
             body,
@@ -63,7 +81,7 @@ class OpenAIChat:
             parts=parts,
         )
         if parts is None:
-            parts = _Parts(self._http, prompt)
+            parts = _Parts(self._http, prompt, None)
             parts.take_whole(received.data)
         return parts.complete(received, self._model)
 
@@ -71,13 +89,62 @@ class OpenAIChat:
         self._http.close()
 
 
+def _body(request: ChatRequest) -> dict[str, Any]:
+    """What the shape says of a request, but for the model and the limit."""
+    body: dict[str, Any] = {"messages": [_message(message) for message in request.messages]}
+    for name, value in (("temperature", request.temperature), ("top_p", request.top_p)):
+        if value is not None:
+            body[name] = value
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.tools:
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            }
+            for tool in request.tools
+        ]
+    if request.tool_choice is not None:
+        is_word = request.tool_choice in ("auto", "none", "required")
+        named = {"type": "function", "function": {"name": request.tool_choice}}
+        body["tool_choice"] = request.tool_choice if is_word else named
+    if request.response_format is not None:
+        body["response_format"] = _format(request.response_format)
+    if request.stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        said["content"] = message.content or None
+        said["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        said["tool_call_id"] = message.tool_call_id
+    return said
+
+
+def _format(wanted: ResponseFormat) -> dict[str, Any]:
+    if wanted.kind == "json_object":
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": wanted.name, "schema": dict(wanted.schema), "strict": True},
+    }
+
+
 class _Parts:
     """An answer as it comes together, from one body or from many chunks."""
 
-    def __init__(self, http: ChatHttp, prompt: str) -> None:
+    def __init__(self, http: ChatHttp, prompt: str, on_delta: Callable[[ChatDelta], None] | None) -> None:
         self._http = http
         self._prompt = prompt
-        self._texts: list[str] = []
+        self._pieces = Pieces(on_delta)
         self._finish: str | None = None
         self._usage: Mapping[str, Any] | None = None
         self._model: str | None = None
@@ -85,7 +152,7 @@ class _Parts:
 
     @property
     def has_token(self) -> bool:
-        return bool(self._texts)
+        return self._pieces.has_token
 
     def feed(self, event: ServerEvent) -> None:
         if event.data == "[DONE]":
@@ -94,7 +161,7 @@ class _Parts:
         try:
             chunk = json.loads(event.data)
             if "error" in chunk:
-                raise vendor_error(PROVIDER, None, chunk, {}, prompt=self._prompt, maybe_billed=True)
+                raise vendor_error(self._http.provider, None, chunk, {}, prompt=self._prompt, maybe_billed=True)
             self._take(chunk, "delta")
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
             raise self._http.broken("malformed", "sent a chunk that is not in its shape") from None
@@ -102,7 +169,7 @@ class _Parts:
     def take_whole(self, data: Mapping[str, Any]) -> None:
         """The body of an answer that was not streamed. Raises `ModelError`."""
         if "error" in data and "choices" not in data:
-            raise vendor_error(PROVIDER, None, data, {}, prompt=self._prompt, maybe_billed=True)
+            raise vendor_error(self._http.provider, None, data, {}, prompt=self._prompt, maybe_billed=True)
         try:
             if not data["choices"]:
                 raise KeyError("choices")
@@ -123,7 +190,11 @@ class _Parts:
             if content is not None and not isinstance(content, str):
                 raise TypeError("content")
             if content:
-                self._texts.append(content)
+                self._pieces.add_text(content)
+            for place, call in enumerate(said.get("tool_calls") or ()):
+                function = call.get("function") or {}
+                piece = ToolCall(call.get("id") or "", function.get("name") or "", function.get("arguments") or "")
+                self._pieces.add_call(int(call.get("index", place)), piece)
             self._finish = choice.get("finish_reason") or self._finish
 
     def complete(self, received: Received, asked_model: str) -> ChatAnswer:
@@ -132,8 +203,8 @@ class _Parts:
             raise self._http.broken("truncated", "ended its answer without a finish reason")
         if self._finish == "content_filter":
             raise self._filtered()
-        text = "".join(self._texts)
-        if not text and self._finish in ("stop", "length"):
+        text, calls = self._pieces.text, self._pieces.calls()
+        if not text and not calls:
             raise self._http.broken("malformed", "sent an empty answer")
         return ChatAnswer(
             text=text,
@@ -143,6 +214,7 @@ class _Parts:
             latency_ms=received.latency_ms,
             time_to_first_token_ms=received.first_token_ms,
             vendor_request_id=received.headers.get("x-request-id"),
+            tool_calls=calls,
         )
 
     def _filtered(self) -> ModelError:
@@ -164,16 +236,49 @@ def _usage(data: Mapping[str, Any] | None, prompt: str, text: str, http: ChatHtt
         raise http.broken("malformed", "sent a usage that is not in its shape") from None
 
 
-def _open(address: Address, network: Network) -> ChatModel:
+def _local(address: Address) -> Address:
+    """The address of a server of one's own. Raises `AddressError` for one that is not on this machine."""
+    found = replace(address, options={"base_url": LOCAL_URL, **address.options})
+    if not found.is_loopback:
+        raise AddressError(
+            "local: is for servers on this machine", hint="write openai:MODEL?base_url=… for one that is elsewhere"
+        )
+    return found
+
+
+def _chat(address: Address, network: Network) -> ChatModel:
     return OpenAIChat(address, network)
 
 
+def _embedder(address: Address, network: Network) -> Embedder:
+    return OpenAIEmbedder(address, network, provider=PROVIDER, known_options=OPTIONS)
+
+
+def _local_chat(address: Address, network: Network) -> ChatModel:
+    return OpenAIChat(_local(address), network, provider=LOCAL)
+
+
+def _local_embedder(address: Address, network: Network) -> Embedder:
+    return OpenAIEmbedder(_local(address), network, provider=LOCAL, known_options=OPTIONS)
+
+
 ADAPTER = ModelAdapter(
-    scheme="openai",
-    summary="Chat completions over HTTP: OpenAI, llama.cpp, Ollama, vLLM",
+    scheme=PROVIDER,
+    summary="Chat completions and embeddings over HTTP: OpenAI, llama.cpp, Ollama, vLLM",
     address_form="openai:MODEL?base_url=http://127.0.0.1:8080/v1&key=env:NAME",
-    roles=("chat",),
-    open_chat=_open,
+    roles=("chat", "embedder"),
+    open_chat=_chat,
+    open_embedder=_embedder,
+    requires=("httpx",),
+    evidence="wire mocked",
+)
+LOCAL_ADAPTER = ModelAdapter(
+    scheme=LOCAL,
+    summary="The same shapes from a server on this machine: llama.cpp, Ollama, vLLM",
+    address_form="local:MODEL?base_url=http://127.0.0.1:8080/v1",
+    roles=("chat", "embedder"),
+    open_chat=_local_chat,
+    open_embedder=_local_embedder,
     requires=("httpx",),
     evidence="wire mocked",
 )

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exitramp.errors import AddressError, DataInvalid, DependencyMissing, UsageError
-from exitramp.ports import Embedder, ModelAdapter
-from exitramp.records import EmbeddingModel
+from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
+from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
 
 if TYPE_CHECKING:
@@ -59,24 +60,59 @@ class WordLlamaEmbedder:
             maximum_tokens="unlimited",
         )
 
-    def embed_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """float32[n, 256]. Raises `DataInvalid` naming the first text that has no token, since it has no mean."""
+    def identity(self) -> ModelIdentity:
+        return ModelIdentity("wordllama", f"{_CONFIG}_{_DIMENSIONS}", "wordllama:")
+
+    def limits(self) -> EmbedderLimits:
+        return EmbedderLimits(batch_texts=1024)
+
+    def count_tokens(self, texts: Sequence[str]) -> Usage:
+        """By the model's own tokeniser."""
+        found = [self._tokens([texts[row] for row in batch])[1].sum() for batch in _batches(texts)]
+        return Usage(int(sum(found)), 0)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        purpose: Purpose,
+        timeout_seconds: float = 60.0,
+        idempotency_key: str | None = None,
+    ) -> Embedded:
+        """Raises `DataInvalid` naming the first text that has no token, since it has no mean. The model knows no
+        prefixes, so that `purpose` changes nothing; some 10,000 short texts a second are never overdue."""
+        began = time.monotonic()
+        vectors, tokens = self._vectors(texts)
+        latency_ms = (time.monotonic() - began) * 1000.0
+        return Embedded(vectors, Usage(tokens, 0), latency_ms, self.identity().model, cut_texts=0)
+
+    def close(self) -> None:
+        """The weights stay for the next one."""
+
+    def _tokens(self, texts: list[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """int32[n, longest] ids and float32[n, longest] of ones where a text has one."""
         import numpy as np
 
-        vectors = np.empty((len(texts), _DIMENSIONS), dtype=np.float32)
+        found = self._model.tokenize(texts)
+        ids = np.array([each.ids for each in found], np.int32).reshape(len(texts), -1)
+        mask = np.array([each.attention_mask for each in found], np.float32).reshape(len(texts), -1)
+        return np.clip(ids, 0, self._model.embedding.shape[0] - 1), mask
+
+    def _vectors(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int]:
+        import numpy as np
+
+        vectors, tokens = np.empty((len(texts), _DIMENSIONS), dtype=np.float32), 0
         for batch in _batches(texts):
-            vectors[batch] = self._model.embed([texts[row] for row in batch], norm=False)
+            ids, mask = self._tokens([texts[row] for row in batch])
+            vectors[batch] = self._model.avg_pool(self._model.embedding[ids], mask)  # as the library's own `embed`
+            tokens += int(mask.sum())
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         empty = np.flatnonzero(norms[:, 0] == 0.0)
         if len(empty):
             raise DataInvalid(f"text {empty[0]} of {len(texts)} has no token and so no vector")
         if self._normalise:
             vectors /= norms
-        return vectors
-
-    def embed_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The same as documents: the model knows no prefixes."""
-        return self.embed_documents(texts)
+        return vectors, tokens
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[int]]:

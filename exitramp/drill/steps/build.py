@@ -23,7 +23,7 @@ from exitramp.errors import CollectionExists, CollectionMissing, ConfigError, St
 from exitramp.evals.golden import golden_coverage, keys_of
 from exitramp.migration import count_or_none
 from exitramp.migration.moving import read_digests
-from exitramp.ports import Embedder, ModelAdapter, Origin, StoreAdapter, TransferAccount
+from exitramp.ports import Embedder, ModelAdapter, Origin, Purpose, StoreAdapter, TransferAccount, embed_all
 from exitramp.records import (
     CollectionSpec,
     CorpusDocument,
@@ -176,7 +176,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     for start in range(0, len(documents), EMBED_ROWS):
         part = documents[start : start + EMBED_ROWS]
-        vectors = embedder.embed_documents([document.text for document in part])
+        vectors = embed_all(embedder, [document.text for document in part], purpose=Purpose.DOCUMENT)
         norms.append(np.linalg.norm(vectors.astype(np.float64), axis=1))
         yield document_batch(part, vectors, spec)
 

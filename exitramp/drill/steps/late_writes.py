@@ -18,7 +18,7 @@ from exitramp.migration import announced_tolerances, side_tolerances
 from exitramp.migration.moving import read_digests
 from exitramp.parity.alignment import read_all
 from exitramp.parity.records import compare_records
-from exitramp.ports import Origin, VectorSource
+from exitramp.ports import Origin, Purpose, VectorSource, embed_all
 from exitramp.records import CollectionSpec, CorpusDocument, Finding, RecordKey
 from exitramp.urls import path_address
 from exitramp.wording import counted
@@ -73,7 +73,8 @@ def _write(run: DrillRun, arguments: WriteArguments) -> StepOutcome:
     run.shared["primary_digests"] = None
     done = LateWrites()
     if documents:
-        batch = document_batch(documents, embedder.embed_documents([each.text for each in documents]), spec)
+        vectors = embed_all(embedder, [each.text for each in documents], purpose=Purpose.DOCUMENT)
+        batch = document_batch(documents, vectors, spec)
         sink.upsert(batch)
         done.upserted = _leaves(batch, spec)
     doomed = chosen[arguments.updates :]

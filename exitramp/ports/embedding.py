@@ -1,0 +1,103 @@
+"""Embedders: models that turn texts into vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from exitramp.ports.chat import ModelIdentity
+from exitramp.records import EmbeddingModel, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Purpose(StrEnum):
+    """What a text is embedded for: models with prefixes, or with an API that asks, make different vectors of it."""
+
+    DOCUMENT = "document"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderLimits:
+    """How much is embedded at once.
+
+    batch_texts, batch_tokens: of one call, at most; None is no limit that is known.
+    text_tokens: what the model reads of one text; what lies behind it does not count. None: all of it.
+    """
+
+    batch_texts: int
+    batch_tokens: int | None = None
+    text_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """`vectors`: float32[n, dimensions], in the order of the texts; all finite. `usage` has prompt tokens alone.
+
+    cut_texts: how many were longer than the model reads, None where nobody knows.
+    """
+
+    vectors: npt.NDArray[np.float32] = field(hash=False, repr=False)
+    usage: Usage
+    latency_ms: float
+    model_id: str
+    cut_texts: int | None = None
+
+
+class Embedder(Protocol):
+    """A model that turns texts into vectors. Raises `ModelError`, and `DataInvalid` naming a text that it can make no
+    vector of; never retries."""
+
+    def identity(self) -> ModelIdentity: ...
+
+    def model(self) -> EmbeddingModel:
+        """Which model this is, as a manifest names it; what is not known stays `unknown`."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Of each vector. A remote model may be asked for one."""
+        ...
+
+    def limits(self) -> EmbedderLimits: ...
+
+    def count_tokens(self, texts: Sequence[str]) -> Usage:
+        """What embedding them would take, without doing it; `source` says who counted."""
+        ...
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        purpose: Purpose,
+        timeout_seconds: float = 60.0,
+        idempotency_key: str | None = None,
+    ) -> Embedded:
+        """At most `limits().batch_texts` texts; the same text gives the same vector whatever stands beside it, but for
+        rounding."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def batches_of(texts: Sequence[str], limits: EmbedderLimits) -> Sequence[Sequence[str]]:
+    """`texts` in pieces that one call takes."""
+    return [texts[start : start + limits.batch_texts] for start in range(0, len(texts), limits.batch_texts)]
+
+
+def embed_all(
+    embedder: Embedder, texts: Sequence[str], *, purpose: Purpose, timeout_seconds: float = 60.0
+) -> npt.NDArray[np.float32]:
+    """float32[n, dimensions] of however many texts, call by call, each within `timeout_seconds`."""
+    import numpy as np
+
+    parts = [
+        embedder.embed(part, purpose=purpose, timeout_seconds=timeout_seconds).vectors
+        for part in batches_of(texts, embedder.limits())
+    ]
+    return np.vstack(parts) if parts else np.zeros((0, embedder.dimensions), np.float32)
