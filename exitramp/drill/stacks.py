@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from exitramp.clock import Clock
 from exitramp.drill.inputs import prompt_folder
-from exitramp.drill.prompts import PromptSet, load_prompts
 from exitramp.drill.run import DrillRun, RunningStack
 from exitramp.errors import ConfigError, ModelError
 from exitramp.evals.retrieval import order_hits, orient_hits
 from exitramp.faults import FaultSchedule
+from exitramp.orchestration.prompts import PromptSet, load_prompts
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Stack
 from exitramp.ports import (
     ChatAnswer,

@@ -15,7 +15,6 @@ import pyarrow as pa
 from exitramp import __version__, canonical
 from exitramp.arrow import dense_array, record_keys, stream_schema
 from exitramp.drill.inputs import load_cases, prompt_folder
-from exitramp.drill.prompts import load_prompts
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps.base import NoArguments, Step
@@ -23,6 +22,7 @@ from exitramp.errors import CollectionExists, CollectionMissing, ConfigError, St
 from exitramp.evals.golden import golden_coverage, keys_of
 from exitramp.migration import count_or_none
 from exitramp.migration.moving import read_digests
+from exitramp.orchestration.prompts import load_prompts
 from exitramp.ports import Embedder, ModelAdapter, Origin, Purpose, StoreAdapter, TransferAccount, embed_all
 from exitramp.records import (
     CollectionSpec,
