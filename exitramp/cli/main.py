@@ -40,6 +40,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "Parity of two collections: records, payloads, neighbours, filters.",
     ),
     "drill": ("exitramp.cli.drill", "drill", "Rehearse leaving a vendor, for real, and measure it."),
+    "eval": ("exitramp.cli.eval", "eval_group", "Ask golden sets of a model or an application, and compare runs."),
     "report": ("exitramp.cli.report", "report", "Render a drill's journal again, or verify it."),
     "mock-vendor": ("exitramp.cli.mock_vendor", "mock_vendor", "Run a model vendor that breaks on schedule."),
 }

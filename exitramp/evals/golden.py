@@ -156,7 +156,7 @@ def _read(source: str | PathLike[str] | ReadableText, name: str | None) -> tuple
 
 def _parse_case(line: str) -> GoldenCase:
     try:
-        data = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        data = json.loads(line, object_pairs_hook=unique_keys, parse_constant=no_constant)
     except json.JSONDecodeError as error:
         raise DataInvalid(f"not JSON: {error.msg} at column {error.colno}") from None
     if not isinstance(data, dict):
@@ -167,7 +167,7 @@ def _parse_case(line: str) -> GoldenCase:
     for key in _REQUIRED:
         if key not in data:
             raise DataInvalid(f"the key {key!r} is missing")
-    relevant = _relevant(data["relevant"])
+    relevant = parse_relevant(data["relevant"])
     assertion = parse_assertion(data["assertion"]) if data.get("assertion") is not None else None
     if not relevant and assertion is None:
         raise DataInvalid("neither relevant ids nor an assertion: nothing could be measured")
@@ -177,13 +177,14 @@ def _parse_case(line: str) -> GoldenCase:
         question=_text(data, "question"),
         relevant=relevant,
         assertion=assertion,
-        token_overlap=_overlap(data.get("token_overlap")),
+        token_overlap=parse_overlap(data.get("token_overlap")),
         sha256=_checked_sha256(data),
-        vector=_vector(data.get("vector")),
+        vector=parse_vector(data.get("vector")),
     )
 
 
-def _relevant(value: object) -> dict[str, int]:
+def parse_relevant(value: object) -> dict[str, int]:
+    """The grades of `relevant`, checked."""
     if not isinstance(value, dict):
         raise DataInvalid("'relevant' is not an object of document ids and grades")
     for document, grade in value.items():
@@ -192,7 +193,8 @@ def _relevant(value: object) -> dict[str, int]:
     return value
 
 
-def _vector(value: object) -> tuple[float, ...] | None:
+def parse_vector(value: object) -> tuple[float, ...] | None:
+    """A case's `vector`, checked."""
     if value is None:
         return None
     numbers = value if isinstance(value, list) else []
@@ -209,7 +211,8 @@ def _vector(value: object) -> tuple[float, ...] | None:
     return found
 
 
-def _overlap(value: object) -> float | None:
+def parse_overlap(value: object) -> float | None:
+    """A case's `token_overlap`, checked."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -234,7 +237,8 @@ def _text(data: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object with no key twice, for `json.loads`."""
     keys = [key for key, _ in pairs]
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
@@ -242,5 +246,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _no_constant(name: str) -> float:
+def no_constant(name: str) -> float:
+    """NaN and the infinities are not JSON; for `json.loads`."""
     raise DataInvalid(f"{name} is not JSON")

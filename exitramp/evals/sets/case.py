@@ -1,0 +1,148 @@
+"""A case: what is asked, and everything that tells a good answer from a bad one.
+
+A case is one JSON object. `id` and either `question` (a text) or `messages` (a conversation, `role` and `content` each)
+are required. Optional: `use_case` (default `all`), `checks` (see `exitramp.evals.checks`; all have to hold),
+`assertion` (one check, as golden sets of drills write it), `relevant` (document id to grade 1, 2 or 3), `logged_ids`
+(what an application retrieved when the question was logged: for overlap, not for truth), `choices` (of a
+multiple-choice question), `variables` (for prompt templates), `metadata`, `vector`, `token_overlap` and `sha256`, the
+hash of the case without it. Every golden set that `exitramp.evals.golden` reads is a set of such cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from exitramp.errors import DataInvalid
+from exitramp.evals.checks import Check, parse_check
+from exitramp.evals.golden import DEFAULT_USE_CASE, case_sha256, parse_overlap, parse_relevant, parse_vector
+from exitramp.ports import ChatMessage
+
+ROLES: Final = ("system", "user", "assistant")
+KNOWN: Final = (
+    "id", "use_case", "question", "messages", "choices", "variables", "checks", "assertion", "relevant", "logged_ids",
+    "vector", "token_overlap", "metadata", "sha256",
+)  # fmt: skip
+_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case. `data` is its JSON object without `sha256`; `sha256` is over exactly that."""
+
+    id: str
+    use_case: str
+    messages: tuple[ChatMessage, ...] = field(repr=False)
+    checks: tuple[Check, ...] = field(repr=False)
+    relevant: Mapping[str, int] = field(hash=False, repr=False)
+    logged_ids: tuple[str, ...] = field(repr=False)
+    choices: tuple[str, ...] = field(repr=False)
+    variables: Mapping[str, Any] = field(hash=False, repr=False)
+    metadata: Mapping[str, Any] = field(hash=False, repr=False)
+    data: Mapping[str, Any] = field(hash=False, repr=False)
+    sha256: str
+
+    @property
+    def question(self) -> str:
+        """What the user last said."""
+        return next(message.content for message in reversed(self.messages) if message.role == "user")
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether somebody said what is right: without it only overlap with what was logged can be measured."""
+        return bool(self.checks or self.relevant)
+
+    def asked(self) -> tuple[ChatMessage, ...]:
+        """The messages as a model gets them: choices stand below the question, each behind its letter."""
+        if not self.choices:
+            return self.messages
+        listed = "\n".join(f"{letter}) {text}" for letter, text in zip(_LETTERS, self.choices, strict=False))
+        *before, last = self.messages
+        told = f"{last.content}\n\n{listed}\n\nEnd with ANSWER: and the letter of the right choice."
+        return (*before, ChatMessage(last.role, told))
+
+
+def parse_case(data: object) -> Case:
+    """The case that a JSON object describes. Raises `DataInvalid`; no message holds a text of the case."""
+    if not isinstance(data, dict):
+        raise DataInvalid("not a JSON object")
+    unknown = sorted(set(data) - set(KNOWN))
+    if unknown:
+        raise DataInvalid(f"unknown key {unknown[0]!r}", hint=f"known are: {', '.join(sorted(KNOWN))}")
+    id_ = _text(data, "id")
+    digest = case_sha256(data)
+    if "sha256" in data and data["sha256"] != digest:
+        raise DataInvalid(
+            f"the case {id_!r} does not match its sha256: it was changed, or its hash was",
+            hint="review the case, then leave its sha256 away, or write the hash of the case as it stands",
+        )
+    choices = _texts(data, "choices")
+    if len(choices) > len(_LETTERS):
+        raise DataInvalid(f"more than {len(_LETTERS)} choices")
+    parse_vector(data.get("vector"))
+    parse_overlap(data.get("token_overlap"))
+    return Case(
+        id=id_,
+        use_case=_text(data, "use_case") if "use_case" in data else DEFAULT_USE_CASE,
+        messages=_messages(data),
+        checks=_checks(data),
+        relevant=parse_relevant(data.get("relevant", {})),
+        logged_ids=_texts(data, "logged_ids"),
+        choices=choices,
+        variables=_object(data, "variables"),
+        metadata=_object(data, "metadata"),
+        data={key: value for key, value in data.items() if key != "sha256"},
+        sha256=digest,
+    )
+
+
+def _messages(data: Mapping[str, Any]) -> tuple[ChatMessage, ...]:
+    if ("question" in data) == ("messages" in data):
+        raise DataInvalid("a case has either 'question' or 'messages'")
+    if "question" in data:
+        return (ChatMessage("user", _text(data, "question")),)
+    listed = data["messages"]
+    if not isinstance(listed, list) or not listed:
+        raise DataInvalid("'messages' is not a list with something in it")
+    found = []
+    for each in listed:
+        if not isinstance(each, dict) or set(each) != {"role", "content"} or each["role"] not in ROLES:
+            raise DataInvalid(f"a message is not an object of 'role' ({', '.join(ROLES)}) and 'content'")
+        found.append(ChatMessage(each["role"], _text(each, "content")))
+    if found[-1].role != "user":
+        raise DataInvalid("the last of 'messages' is not the user's: nothing is asked")
+    return tuple(found)
+
+
+def _checks(data: Mapping[str, Any]) -> tuple[Check, ...]:
+    listed = data.get("checks", [])
+    if not isinstance(listed, list):
+        raise DataInvalid("'checks' is not a list")
+    assertion = [data["assertion"]] if data.get("assertion") is not None else []
+    return tuple(parse_check(each) for each in [*assertion, *listed])
+
+
+def _object(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key, {})
+    if not isinstance(value, dict):
+        raise DataInvalid(f"{key!r} is not an object")
+    return value
+
+
+def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = data.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+        raise DataInvalid(f"{key!r} is not a list of texts")
+    if len(set(value)) != len(value):
+        raise DataInvalid(f"{key!r} holds a text twice")
+    return tuple(value)
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    if key not in data:
+        raise DataInvalid(f"the key {key!r} is missing")
+    value = data[key]
+    if not isinstance(value, str) or not value.strip():
+        raise DataInvalid(f"{key!r} is not a text with something in it")
+    return value

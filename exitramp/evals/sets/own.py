@@ -1,0 +1,125 @@
+"""Sets in a form of ours: JSON lines, or Parquet with one row a case. Both keep everything, the hash included.
+
+In Parquet `id`, `use_case`, `question` and `sha256` are texts; every other key of a case is a text column that holds it
+as JSON, null where the case lacks it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from exitramp.durable import READ, storage_errors
+from exitramp.errors import ConfigError, DataInvalid
+from exitramp.evals.golden import no_constant, unique_keys
+from exitramp.evals.sets.case import KNOWN, Case, parse_case
+
+_TEXTS: Final = ("id", "use_case", "question", "sha256")
+
+
+def read_jsonl(path: Path) -> tuple[Case, ...]:
+    """Raises `ConfigError` naming file and line for what is no case; no message holds a text of the case."""
+    return parse_jsonl(read_text(path), str(path))
+
+
+def parse_jsonl(text: str, file: str) -> tuple[Case, ...]:
+    cases: list[Case] = []
+    first: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            case = parse_case(loads(line))
+            if case.id in first:
+                raise DataInvalid(f"the id {case.id!r} was already used on line {first[case.id]}")
+        except DataInvalid as error:
+            raise ConfigError(error.message, file=file, line=number, hint=error.hint) from error
+        first[case.id] = number
+        cases.append(case)
+    if not cases:
+        raise ConfigError("no case in it", file=file, hint="write one JSON object a line: id, question, checks")
+    return tuple(cases)
+
+
+def write_jsonl(cases: Iterable[Case]) -> str:
+    """One case a line, its hash last."""
+    rows = [dict(case.data) | {"sha256": case.sha256} for case in cases]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_parquet(path: Path) -> tuple[Case, ...]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with storage_errors(path, READ):
+            rows = pq.read_table(path).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise ConfigError("not a Parquet file that can be read", file=str(path)) from error
+    cases: list[Case] = []
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        try:
+            case = parse_case(_unpacked(row))
+            if case.id in seen:
+                raise DataInvalid(f"the id {case.id!r} stands twice")
+        except DataInvalid as error:
+            raise ConfigError(f"row {number}: {error.message}", file=str(path), hint=error.hint) from error
+        seen.add(case.id)
+        cases.append(case)
+    if not cases:
+        raise ConfigError("no case in it", file=str(path))
+    return tuple(cases)
+
+
+def write_parquet(cases: Iterable[Case], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([pa.field(name, pa.string(), nullable=name not in ("id", "sha256")) for name in KNOWN])
+    rows = [
+        {
+            name: (value if name in _TEXTS else json.dumps(value, ensure_ascii=False))
+            for name, value in (dict(case.data) | {"sha256": case.sha256}).items()
+        }
+        for case in cases
+    ]
+    partial = path.with_name(path.name + ".partial")
+    with storage_errors(path):
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)
+        partial.replace(path)
+
+
+def read_text(path: Path) -> str:
+    """Raises `PathUnusable`, or `ConfigError` for what is not UTF-8."""
+    try:
+        with storage_errors(path, READ):
+            raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError("not UTF-8", file=str(path), line=raw[: error.start].count(b"\n") + 1) from error
+
+
+def loads(text: str) -> Any:
+    """JSON in which no key stands twice and no number is NaN. Raises `DataInvalid`."""
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
+    except json.JSONDecodeError as error:
+        raise DataInvalid(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise DataInvalid("JSON nested too deep") from None
+
+
+def _unpacked(row: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if value is None:
+            continue
+        if name not in _TEXTS and name in KNOWN:
+            if not isinstance(value, str):
+                raise DataInvalid(f"the column {name!r} does not hold JSON as text")
+            value = loads(value)
+        found[name] = value
+    return found
