@@ -11,6 +11,7 @@
     │   ├── CollectionExists               the target holds records and nobody said what to do with them
     │   ├── DataInvalid                    a record breaks a rule: names the row
     │   ├── ConsentMissing                 a lossy step was not accepted by name
+    │   ├── ModelDiffers                   vectors of two embedding models would be put together
     │   ├── PathUnusable                   a path that this user may not read or write, or that is something else
     │   └── WriteRefused                   a write to an address that is not loopback was not allowed
     ├── IntegrityError (4)                 bytes are not what was written
@@ -118,6 +119,10 @@ class DataInvalid(UsageError):
 
 class ConsentMissing(UsageError):
     """A lossy step was not accepted by name; nothing was written."""
+
+
+class ModelDiffers(UsageError):
+    """Vectors of one embedding model would be added to, or asked of, a collection of another; shows both."""
 
 
 class PathUnusable(UsageError):

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from exitramp.arrow import dense_matrix, record_keys
 from exitramp.drill.run import DrillRun
 from exitramp.drill.stacks import QueryVectors
+from exitramp.embedding_identity import Identified, require_same
 from exitramp.errors import ConfigError, DataInvalid
 from exitramp.parity.alignment import read_all
-from exitramp.ports import Purpose, embed_all
+from exitramp.ports import Embedder, Purpose, embed_all
 from exitramp.records import DType, VectorKind
 
 RECORD_QUESTIONS = 200
@@ -56,9 +57,21 @@ def _embed_golden(run: DrillRun, found: QueryVectors) -> None:
     texts = [case.question for case in run.golden if case.vector is None]
     embedder = run.embedder() if texts else None
     if embedder is not None:
+        _require_model(run, embedder)
         for text, vector in zip(texts, embed_all(embedder, texts, purpose=Purpose.QUERY), strict=True):
             found.vectors[text] = vector
     _require_dimensions(run, found)
+
+
+def _require_model(run: DrillRun, embedder: Embedder) -> None:
+    """Raises `ModelDiffers` where the primary's vectors are known to be of another model than the questions'."""
+    primary = run.endpoint("primary")
+    fields = [each for each in primary.source().describe().vectors if each.kind is VectorKind.DENSE]
+    if fields:
+        given = Identified(embedder.model(), embedder.dimensions)
+        unshown = require_same(Identified.of(fields[0]), given, doing="the questions", where=str(primary.address))
+        if unshown is not None:
+            run.say(unshown.message)
 
 
 def _require_dimensions(run: DrillRun, found: QueryVectors) -> None:

@@ -18,6 +18,7 @@ from exitramp.drill.inputs import load_cases, prompt_folder
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps.base import NoArguments, Step
+from exitramp.embedding_identity import Identified, require_same
 from exitramp.errors import CollectionExists, CollectionMissing, ConfigError, StoreError
 from exitramp.evals.golden import golden_coverage, keys_of
 from exitramp.migration import count_or_none
@@ -133,6 +134,18 @@ def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
     started = run.clock.monotonic()
     endpoint = run.writable("primary")
     spec = _spec(run, embedder, arguments.metric)
+    if count_or_none(endpoint):
+        there = endpoint.source().describe().vectors
+        unshown = [
+            require_same(
+                Identified.of(each), Identified.of(spec.vectors[0]), doing="the corpus", where=str(endpoint.address)
+            )
+            for each in there
+            if each.column == spec.vectors[0].column
+        ]
+        for found in unshown:
+            if found is not None:
+                run.say(found.message)
     sink = endpoint.sink()
     sink.create(spec, Origin(spec, __version__))
     norms: list[npt.NDArray[np.float64]] = []

@@ -13,6 +13,7 @@ from exitramp.digests import leaf_digests
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.drill.steps.build import document_batch
+from exitramp.embedding_identity import Identified, require_same
 from exitramp.errors import ConfigError, DataInvalid
 from exitramp.migration import announced_tolerances, side_tolerances
 from exitramp.migration.moving import read_digests
@@ -55,6 +56,14 @@ def _write(run: DrillRun, arguments: WriteArguments) -> StepOutcome:
     embedder = run.embedder()
     if embedder is None:
         raise ConfigError("'late_writes' needs data.embedder", file=run.spec.file)
+    unshown = require_same(
+        Identified.of(spec.vectors[0]),
+        Identified(embedder.model(), embedder.dimensions),
+        doing="late writes",
+        where=str(endpoint.address),
+    )
+    if unshown is not None:
+        run.say(unshown.message)
     keys = sorted((key for batch in read_all(source, batch_rows=1000) for key in record_keys(batch)), key=str)
     wanted = arguments.updates + arguments.deletes
     if len(keys) < wanted:
