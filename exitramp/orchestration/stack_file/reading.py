@@ -1,0 +1,350 @@
+"""Reading a stack file, strictly: what is unknown, of another type or out of range names its file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from exitramp.backoff import Backoff
+from exitramp.errors import AddressError, ConfigError
+from exitramp.orchestration.breaker import BreakerSettings
+from exitramp.orchestration.stack_file.policies import read_budget, read_exact_cache, read_semantic_cache
+from exitramp.orchestration.stack_file.values import (
+    Commit,
+    Deadlines,
+    EmbedderSpec,
+    JournalSpec,
+    ModelSpec,
+    RoutingSpec,
+    StackFile,
+    StackSpec,
+    StoreSpec,
+    Tier,
+    TraceSpec,
+)
+from exitramp.urls import REFERENCE_KINDS, Address
+from exitramp.yaml_reader import Block, read_block
+
+VERSION: Final = 1
+PACKAGED: Final = "packaged"
+LONGEST_SECONDS: Final = 86_400.0
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+T = TypeVar("T")
+
+
+def read_stack_file(path: Path) -> StackFile:
+    """The stack file at `path`. Raises `ConfigError` that begins with FILE:LINE."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}", hint="'docs/stack.md' shows one to begin with") from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from error
+    return parse_stack_file(data, file=str(path), folder=path.resolve().parent)
+
+
+def parse_stack_file(data: bytes, *, file: str, folder: Path) -> StackFile:
+    """The stack file that these bytes are. Relative paths in it begin at `folder`."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError("cannot be read: it is no text in UTF-8", file=file) from error
+    top = read_block(text, file)
+    version = top.integer("version")
+    if version != VERSION:
+        raise top.error(f"version {version} of a stack file is not known", "version", hint=f"write version: {VERSION}")
+    models = _named(top, "models", lambda name, block: _model(name, block, folder))
+    if not models:
+        raise top.error("'models' names no model", "models")
+    embedders = _named(top, "embedders", lambda name, block: _embedder(name, block, folder))
+    stores = _named(top, "stores", lambda name, block: _store(name, block, folder, embedders))
+    stacks = _named(top, "stacks", lambda name, block: _stack(name, block, models, stores))
+    failover = top.block("failover", required=False)
+    model_order = _order(failover, "models", models)
+    stack_order = _order(failover, "stacks", stacks)
+    if failover is not None:
+        failover.finish()
+    retry, retry_timeouts = _retry(top)
+    cache = top.block("cache", required=False)
+    exact = read_exact_cache(cache, folder)
+    semantic = read_semantic_cache(cache, embedders)
+    if cache is not None:
+        cache.finish()
+    prompts = top.text("prompts", None)
+    found = StackFile(
+        file=file,
+        sha256=hashlib.sha256(data).hexdigest(),
+        models=models,
+        embedders=embedders,
+        stores=stores,
+        stacks=stacks,
+        model_order=model_order,
+        stack_order=stack_order,
+        prompts=None if prompts is None or prompts == PACKAGED else folder / prompts,
+        packaged_prompts=prompts == PACKAGED,
+        prices=_path(top, "prices", folder),
+        retry=retry,
+        retry_timeouts=retry_timeouts,
+        deadlines=_deadlines(top),
+        breaker=_breaker(top),
+        hedge_after_seconds=_hedge(top),
+        routing=_routing(top, models),
+        exact_cache=exact,
+        semantic_cache=semantic,
+        budget=read_budget(top, folder, models),
+        trace=_trace(top, folder),
+        journal=_journal(top, folder),
+        commit=_commit(top),
+        keys=_keys(top),
+        environment=top.text("environment", None),
+    )
+    if found.budget is not None and found.prices is None:
+        raise top.error("a budget needs to know what things cost", "budget", hint="name a price book: prices: FILE")
+    if prompts is None and any(stack.store is not None for stack in stacks.values()):
+        raise top.error("'prompts' is missing: what a store finds is put into one", "stacks",
+                        hint=f"write prompts: {PACKAGED}, or a folder of .mustache files")  # fmt: skip
+    top.finish()
+    return found
+
+
+def _named(top: Block, key: str, read: Callable[[str, Block], T]) -> dict[str, T]:
+    block = top.block(key, required=key == "models")
+    found: dict[str, T] = {}
+    for name in block.keys() if block is not None else ():
+        assert block is not None
+        if not _NAME.fullmatch(name):
+            raise block.error(f"'{name}' is no name: letters, digits and . _ - after the first", name)
+        inner = block.block(name)
+        assert inner is not None
+        found[name] = read(name, inner)
+        inner.finish()
+    return found
+
+
+def _model(name: str, block: Block, folder: Path) -> ModelSpec:
+    tier = block.choice("tier", tuple(Tier), None)
+    return ModelSpec(
+        name,
+        _address(block, folder),
+        None if tier is None else Tier(tier),
+        _whole(block, "concurrency", 64, 1, 10_000),
+        block.text("billed_as", None),
+        block.line,
+    )
+
+
+def _embedder(name: str, block: Block, folder: Path) -> EmbedderSpec:
+    return EmbedderSpec(name, _address(block, folder), block.line)
+
+
+def _store(name: str, block: Block, folder: Path, embedders: Mapping[str, object]) -> StoreSpec:
+    address = _address(block, folder)
+    if address.collection is None:
+        raise block.error(f"'{block.path}.address' names no collection", "address", hint="write …#COLLECTION")
+    search = block.block("search", required=False)
+    exact = search.flag("exact", False) if search is not None else False
+    options: dict[str, Any] = {}
+    settings = search.block("options", required=False) if search is not None else None
+    for key in settings.keys() if settings is not None else ():
+        assert settings is not None
+        options[key] = settings.anything(key)
+        if not isinstance(options[key], str | int | float | bool):
+            raise settings.error(f"'{settings.path}.{key}' must be a text, a number, true or false", key)
+    if search is not None:
+        search.finish()
+    return StoreSpec(
+        name,
+        address,
+        _one_of(block, "embedder", embedders),
+        block.text("field", None),
+        _whole(block, "depth_k", 5, 1, 10_000),
+        exact,
+        options,
+        block.line,
+    )
+
+
+def _stack(name: str, block: Block, models: Mapping[str, object], stores: Mapping[str, object]) -> StackSpec:
+    store = _one_of(block, "store", stores) if block.has("store") else None
+    return StackSpec(name, _one_of(block, "chat", models), store, block.line)
+
+
+def _address(block: Block, folder: Path) -> Address:
+    """A path that begins with ./ or ../ is the file's own, wherever the program was started."""
+    try:
+        address = Address.parse(block.text("address"))
+    except AddressError as error:
+        raise block.error(f"'{block.path}.address': {error.message}", "address", hint=error.hint) from error
+    if address.location.startswith(("./", "../")):
+        return replace(address, location=str((folder / address.location).resolve()))
+    return address
+
+
+def _one_of(block: Block, key: str, known: Iterable[str]) -> str:
+    name: str = block.text(key)
+    if name not in known:
+        listed = ", ".join(known) or "none"
+        raise block.error(f"'{block.path}.{key}' is '{name}', which this file does not name", key,
+                          hint=f"it names: {listed}")  # fmt: skip
+    return name
+
+
+def _order(failover: Block | None, key: str, known: Mapping[str, object]) -> tuple[str, ...]:
+    """As the file says, or in the order in which they stand there."""
+    names: tuple[str, ...] | None = failover.texts(key, None) if failover is not None else None
+    if names is None or failover is None:
+        return tuple(known)
+    for name in names:
+        if name not in known:
+            raise failover.error(f"'failover.{key}' names '{name}', which this file does not know", key)
+    if not names or len(set(names)) != len(names):
+        raise failover.error(f"'failover.{key}' must name each once, and at least one", key)
+    return names
+
+
+def _retry(top: Block) -> tuple[Backoff, bool]:
+    standing = StackFile("", "", {}).retry
+    block = top.block("retry", required=False)
+    if block is None:
+        return standing, False
+    found = Backoff(
+        tries=_whole(block, "tries", standing.tries, 1, 20),
+        base_seconds=_seconds(block, "base_seconds", standing.base_seconds),
+        cap_seconds=_seconds(block, "cap_seconds", standing.cap_seconds),
+        retry_after_cap_seconds=_seconds(block, "retry_after_cap_seconds", standing.retry_after_cap_seconds),
+    )
+    timeouts: bool = block.flag("timeouts", False)
+    block.finish()
+    return found, timeouts
+
+
+def _deadlines(top: Block) -> Deadlines:
+    standing = Deadlines()
+    block = top.block("deadlines", required=False)
+    if block is None:
+        return standing
+    least = 0.001
+    found = Deadlines(
+        request_seconds=_seconds(block, "request_seconds", standing.request_seconds, least),
+        attempt_seconds=_seconds(block, "attempt_seconds", standing.attempt_seconds, least),
+        first_token_seconds=_seconds(block, "first_token_seconds", None, least),
+        retrieve_seconds=_seconds(block, "retrieve_seconds", standing.retrieve_seconds, least),
+    )
+    block.finish()
+    return found
+
+
+def _breaker(top: Block) -> BreakerSettings:
+    standing = BreakerSettings()
+    block = top.block("breaker", required=False)
+    if block is None:
+        return standing
+    found = BreakerSettings(
+        failures=_whole(block, "failures", standing.failures, 1, 1000),
+        sample=_whole(block, "sample", standing.sample, 1, 1000),
+        window_seconds=_seconds(block, "window_seconds", standing.window_seconds),
+        cool_down_seconds=_seconds(block, "cool_down_seconds", standing.cool_down_seconds),
+        longest_cool_down_seconds=_seconds(block, "longest_cool_down_seconds", standing.longest_cool_down_seconds),
+        probe_successes=_whole(block, "probe_successes", standing.probe_successes, 1, 100),
+    )
+    if found.failures > found.sample:
+        raise block.error(f"'breaker.failures' is {found.failures} of a sample of {found.sample}: it never opens",
+                          "failures")  # fmt: skip
+    block.finish()
+    return found
+
+
+def _hedge(top: Block) -> float | None:
+    block = top.block("hedge", required=False)
+    if block is None:
+        return None
+    block.expect("after_ms")
+    after: float = block.number("after_ms", minimum=1, maximum=LONGEST_SECONDS * 1000)
+    block.finish()
+    return after / 1000.0
+
+
+def _routing(top: Block, models: Mapping[str, ModelSpec]) -> RoutingSpec | None:
+    block = top.block("routing", required=False)
+    if block is None:
+        return None
+    standing = RoutingSpec()
+    found = RoutingSpec(
+        block.number("small_below", standing.small_below, minimum=0, maximum=1),
+        block.number("medium_below", standing.medium_below, minimum=0, maximum=1),
+        Tier(block.choice("pii", tuple(Tier), standing.pii)),
+    )
+    if found.small_below > found.medium_below:
+        raise block.error("'routing.small_below' is above 'routing.medium_below'", "small_below")
+    for model in models.values():
+        if model.tier is None:
+            raise block.error(f"routing goes by tiers, and the model '{model.name}' has none",
+                              hint="write tier: small, medium or large under it")  # fmt: skip
+    if all(model.tier is not found.pii for model in models.values()):
+        raise block.error(f"'routing.pii' is '{found.pii}', and no model is of that tier", "pii")
+    block.finish()
+    return found
+
+
+def _trace(top: Block, folder: Path) -> TraceSpec | None:
+    block = top.block("trace", required=False)
+    if block is None:
+        return None
+    found = TraceSpec(
+        folder / block.text("path"), block.choice("format", ("jsonl", "parquet"), "jsonl"), block.flag("prompts", False)
+    )
+    block.finish()
+    return found
+
+
+def _journal(top: Block, folder: Path) -> JournalSpec | None:
+    block = top.block("idempotency", required=False)
+    if block is None:
+        return None
+    found = JournalSpec(folder / block.text("path"), _path(block, "spool", folder), block.flag("sync", False))
+    block.finish()
+    return found
+
+
+def _commit(top: Block) -> Commit:
+    block = top.block("stream", required=False)
+    if block is None:
+        return Commit.WHOLE
+    found = Commit(block.choice("commit", tuple(Commit), Commit.WHOLE))
+    block.finish()
+    return found
+
+
+def _keys(top: Block) -> dict[str, str]:
+    """References by name; a key itself never stands in the file."""
+    block = top.block("keys", required=False)
+    found: dict[str, str] = {}
+    for name in block.keys() if block is not None else ():
+        assert block is not None
+        reference = block.text(name)
+        if not reference.startswith(REFERENCE_KINDS):
+            raise block.error(f"'keys.{name}' must be given by reference, not as a value", name,
+                              hint="write env:NAME or file:PATH")  # fmt: skip
+        found[name] = reference
+    return found
+
+
+def _path(block: Block, key: str, folder: Path) -> Path | None:
+    name = block.text(key, None)
+    return None if name is None else folder / name
+
+
+def _seconds(block: Block, key: str, default: Any, minimum: float = 0.0) -> Any:
+    return block.number(key, default, minimum=minimum, maximum=LONGEST_SECONDS)
+
+
+def _whole(block: Block, key: str, default: int, minimum: int, maximum: int) -> int:
+    value: int = block.integer(key, default, minimum=minimum)
+    if value > maximum:
+        raise block.error(f"'{block.path}.{key}' must be at most {maximum}", key)
+    return value

@@ -1,0 +1,189 @@
+"""What a stack file says, as values: nothing of it has been opened yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from exitramp.backoff import Backoff
+from exitramp.orchestration.breaker import BreakerSettings
+from exitramp.urls import Address
+
+
+class Tier(StrEnum):
+    """How much a model can do, and costs."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+
+class Commit(StrEnum):
+    """When a streamed answer is shown: once it is whole, or from its first token on."""
+
+    WHOLE = "whole"
+    FIRST_TOKEN = "first_token"
+
+
+class Action(StrEnum):
+    """What happens when a share of a budget is spent."""
+
+    NOTIFY = "notify"
+    DEGRADE_TO_SMALL = "degrade_to_small"
+    CACHE_ONLY = "cache_only"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A chat model. `concurrency` calls are under way at most; `billed_as` is who sends the bill, where that is not
+    the vendor whose shape it speaks."""
+
+    name: str
+    address: Address
+    tier: Tier | None = None
+    concurrency: int = 64
+    billed_as: str | None = None
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderSpec:
+    name: str
+    address: Address
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """A collection, and the embedder that makes vectors of questions to it.
+
+    vector_field: which vectors are searched; None takes the first dense ones.
+    depth_k: how many passages a question gets.
+    """
+
+    name: str
+    address: Address
+    embedder: str
+    vector_field: str | None = None
+    depth_k: int = 5
+    exact: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StackSpec:
+    """A model and a store that are switched as one; without a store the question goes to the model as it is."""
+
+    name: str
+    chat: str
+    store: str | None = None
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds. `first_token_seconds` None leaves it to the attempt."""
+
+    request_seconds: float = 30.0
+    attempt_seconds: float = 10.0
+    first_token_seconds: float | None = None
+    retrieve_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSpec:
+    """Which tier a question goes to: small below one complexity, medium below another, else large.
+
+    pii: the tier of what is marked as personal, and of nothing else but it.
+    """
+
+    small_below: float = 0.4
+    medium_below: float = 0.7
+    pii: Tier = Tier.MEDIUM
+
+
+@dataclass(frozen=True, slots=True)
+class ExactCacheSpec:
+    ttl_seconds: float = 3600.0
+    path: Path | None = None
+    entries: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticCacheSpec:
+    """`threshold` is the least cosine at which two questions count as one, as this embedder measures it."""
+
+    embedder: str
+    threshold: float
+    ttl_seconds: float = 3600.0
+    entries: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetThreshold:
+    """From this share of a cap on (0.75: three quarters), these actions are taken."""
+
+    at: float
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpec:
+    """Caps by day and month in UTC; what the cap is beyond is refused unless it costs nothing."""
+
+    daily_usd: Decimal | None
+    monthly_usd: Decimal | None
+    thresholds: tuple[BudgetThreshold, ...] = ()
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSpec:
+    path: Path
+    format: str = "jsonl"
+    prompts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSpec:
+    """Where answers by idempotency key are kept; `sync` waits for the disk with every line."""
+
+    path: Path
+    spool: Path | None = None
+    sync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StackFile:
+    """Everything of one file, checked as far as a file can be by itself; `sha256` is over its bytes."""
+
+    file: str
+    sha256: str
+    models: Mapping[str, ModelSpec] = field(hash=False)
+    embedders: Mapping[str, EmbedderSpec] = field(default_factory=dict, hash=False)
+    stores: Mapping[str, StoreSpec] = field(default_factory=dict, hash=False)
+    stacks: Mapping[str, StackSpec] = field(default_factory=dict, hash=False)
+    model_order: tuple[str, ...] = ()
+    stack_order: tuple[str, ...] = ()
+    prompts: Path | None = None
+    packaged_prompts: bool = False
+    prices: Path | None = None
+    retry: Backoff = Backoff(tries=2, base_seconds=0.1, cap_seconds=1.0, retry_after_cap_seconds=1.0)
+    retry_timeouts: bool = False
+    deadlines: Deadlines = Deadlines()
+    breaker: BreakerSettings = BreakerSettings()
+    hedge_after_seconds: float | None = None
+    routing: RoutingSpec | None = None
+    exact_cache: ExactCacheSpec | None = None
+    semantic_cache: SemanticCacheSpec | None = None
+    budget: BudgetSpec | None = None
+    trace: TraceSpec | None = None
+    journal: JournalSpec | None = None
+    commit: Commit = Commit.WHOLE
+    keys: Mapping[str, str] = field(default_factory=dict, hash=False)
+    environment: str | None = None
