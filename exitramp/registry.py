@@ -10,8 +10,8 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from exitramp.errors import AdapterUnknown, DependencyMissing, ExitrampError, UsageError
-from exitramp.ports import Corpus, ModelAdapter, ServiceAdapter, Store, StoreAdapter
+from exitramp.errors import AdapterUnknown, DependencyMissing, ExitrampError, RoleUnsupported, UsageError
+from exitramp.ports import ChatModel, Corpus, Embedder, ModelAdapter, ServiceAdapter, Store, StoreAdapter
 from exitramp.urls import Address, Network
 
 STORES = "exitramp.stores"
@@ -125,3 +125,25 @@ def open_store(address: Address | str, network: Network | None = None) -> Store:
     """Open the store at `address`. The caller closes it."""
     parsed = Address.parse(address) if isinstance(address, str) else address
     return store_adapter(parsed.scheme).open(parsed, network or Network())
+
+
+def open_chat(address: Address | str, network: Network | None = None) -> ChatModel:
+    """Open the chat model at `address`; nothing is asked of it yet. The caller closes it."""
+    parsed = Address.parse(address) if isinstance(address, str) else address
+    adapter = model_adapter(parsed.scheme)
+    if adapter.open_chat is None:
+        raise _no_role(adapter, "answers no messages")
+    return adapter.open_chat(parsed, network or Network())
+
+
+def open_embedder(address: Address | str, network: Network | None = None) -> Embedder:
+    """Open the embedder at `address`. The caller closes it."""
+    parsed = Address.parse(address) if isinstance(address, str) else address
+    adapter = model_adapter(parsed.scheme)
+    if adapter.open_embedder is None:
+        raise _no_role(adapter, "embeds nothing")
+    return adapter.open_embedder(parsed, network or Network())
+
+
+def _no_role(adapter: ModelAdapter, what: str) -> RoleUnsupported:
+    return RoleUnsupported(f"{adapter.scheme}: {what}; it is: {', '.join(adapter.roles)}")

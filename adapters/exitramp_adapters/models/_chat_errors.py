@@ -92,6 +92,8 @@ def error_class_of(status: int | None, error: VendorError, headers: Mapping[str,
         return "context_length"
     if codes & _FILTER_CODES or _FILTER.search(error.message):
         return "content_filter"
+    if error.type == "timeout_error":
+        return "timeout"  # a 504 of the vendor's own, not of something in between
     if status is None:
         return _BY_TYPE.get(error.type, "server_error")
     return "server_error" if status >= 500 else "invalid_request"

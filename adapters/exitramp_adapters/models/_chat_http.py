@@ -112,7 +112,14 @@ class ChatHttp:
         `prompt` is what no error message may repeat. Raises `ModelError` for everything that goes wrong.
         """
         progress = _Progress(time.monotonic())
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:
+            raise ModelError(
+                f"{self.provider}: a text holds half a surrogate pair, which no request can carry",
+                error_class="invalid_request",
+                hint="decode it with errors='replace' where it comes from",
+            ) from None
         sent_headers = {
             "content-type": "application/json",
             "idempotency-key": idempotency_key or uuid.uuid4().hex,
