@@ -6,9 +6,11 @@ probability from a seed. Names follow Toxiproxy and the vendors' own status code
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from exitramp.errors import UsageError
@@ -52,30 +54,73 @@ class Fault:
 NO_FAULT: Final = Fault("none")
 
 
+_NUMBERS: Final = ("from_call", "to_call", "from_seconds", "to_seconds", "probability")
+_MOMENTS: Final = {"from_time": "from_seconds", "to_time": "to_seconds"}
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduledFault:
-    """A fault on some calls: numbers from 1 (`calls`), or a window of seconds since the start, or a probability."""
+    """A fault on some calls: all that is given has to hold.
+
+    calls: numbers from 1. from_call, to_call: the first call and the last one. from_seconds, to_seconds: a window since
+    the start, its end outside. probability: of each call that is left.
+    """
 
     fault: Fault
     calls: frozenset[int] | None = None
     from_seconds: float | None = None
     to_seconds: float | None = None
     probability: float | None = None
+    from_call: int | None = None
+    to_call: int | None = None
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Self:
-        """From a mapping such as `{kind: unavailable, calls: [3, 4]}` or `{kind: hang, from_seconds: 5}`."""
-        known = {"kind", "options", "calls", "from_seconds", "to_seconds", "probability"}
-        extra = sorted(set(data) - known)
+    def parse(cls, data: Mapping[str, Any], *, now: datetime | None = None) -> Self:
+        """From a mapping such as `{kind: unavailable, calls: [3, 4]}`, `{kind: hang, from_seconds: 5}`, `{kind: auth,
+        from_call: 11}` or `{kind: model_gone, from_time: 2026-12-01T00:00:00Z}`; a time is counted from `now`."""
+        if not isinstance(data, Mapping):
+            raise UsageError("fault: not a mapping such as {kind: hang, calls: [3]}")
+        known = {"kind", "options", "calls", *_NUMBERS, *_MOMENTS}
+        extra = sorted(str(name) for name in set(data) - known)
         if extra or "kind" not in data:
-            raise UsageError(f"fault: {'unknown key ' + repr(extra[0]) if extra else 'no kind'}")
+            raise UsageError(
+                f"fault: {'unknown key ' + repr(extra[0]) if extra else 'no kind'}",
+                hint=f"its keys are: {', '.join(sorted(known))}",
+            )
+        kind = str(data["kind"])
+        options = data.get("options") or {}
+        if not isinstance(options, Mapping):
+            raise UsageError(f"the fault {kind!r}: 'options' must be a mapping")
+        values: dict[str, Any] = {}
+        for name in _NUMBERS:
+            if data.get(name) is not None:
+                values[name] = _number(kind, name, data[name])
+        for name, as_seconds in _MOMENTS.items():
+            if data.get(name) is not None:
+                if as_seconds in values:
+                    raise UsageError(f"the fault {kind!r}: {name!r} and {as_seconds!r} exclude each other")
+                moment = _moment(kind, name, data[name])
+                values[as_seconds] = max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
         calls = data.get("calls")
-        return cls(
-            Fault(str(data["kind"]), dict(data.get("options", {}))),
-            frozenset(int(call) for call in calls) if calls is not None else None,
-            data.get("from_seconds"),
-            data.get("to_seconds"),
-            data.get("probability"),
+        if calls is not None:
+            if isinstance(calls, str) or not isinstance(calls, Sequence):
+                raise UsageError(f"the fault {kind!r}: 'calls' must be a list of numbers from 1")
+            calls = frozenset(int(_number(kind, "calls", call, whole=True)) for call in calls)
+        return cls(Fault(kind, dict(options)), calls, **values)
+
+    @property
+    def is_window(self) -> bool:
+        """Whether only the time decides."""
+        return (self.calls, self.probability, self.from_call, self.to_call) == (None, None, None, None)
+
+    def applies(self, *, call: int, elapsed_seconds: float) -> bool:
+        """Whether call number `call` at `elapsed_seconds` may have it, before a probability is drawn."""
+        return (
+            (self.calls is None or call in self.calls)
+            and (self.from_call is None or call >= self.from_call)
+            and (self.to_call is None or call <= self.to_call)
+            and (self.from_seconds is None or elapsed_seconds >= self.from_seconds)
+            and (self.to_seconds is None or elapsed_seconds < self.to_seconds)
         )
 
 
@@ -90,13 +135,33 @@ class FaultSchedule:
     def fault_for(self, *, call: int, elapsed_seconds: float) -> Fault:
         """The fault of call number `call` (from 1), `elapsed_seconds` after the start."""
         for item in self._scheduled:
-            if item.calls is not None and call not in item.calls:
-                continue
-            if item.from_seconds is not None and elapsed_seconds < item.from_seconds:
-                continue
-            if item.to_seconds is not None and elapsed_seconds >= item.to_seconds:
+            if not item.applies(call=call, elapsed_seconds=elapsed_seconds):
                 continue
             if item.probability is not None and self._rng.random() >= item.probability:
                 continue
             return item.fault
         return self.injected
+
+
+def _number(kind: str, name: str, value: Any, *, whole: bool = False) -> float | int:
+    whole = whole or name.endswith("_call")
+    most = 1.0 if name == "probability" else math.inf
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not (1 if whole else 0) <= value <= most or (whole and value != int(value)):
+        wanted = (
+            "whole numbers from 1 on" if whole else "from 0 to 1" if name == "probability" else "a number from 0 on"
+        )
+        raise UsageError(f"the fault {kind!r}: {name!r} must be {wanted}")
+    return int(value) if whole else float(value)
+
+
+def _moment(kind: str, name: str, value: object) -> datetime:
+    """YAML reads a time as one; JSON has its text."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, datetime):
+        raise UsageError(f"the fault {kind!r}: {name!r} must be a time such as 2026-12-01T00:00:00Z")
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value

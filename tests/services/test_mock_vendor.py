@@ -234,7 +234,7 @@ def test_an_answer_over_the_limit_is_cut_and_says_so(openai: Caller, anthropic: 
         ({"max_tokens": True}, 400),
         ({"stream": "yes"}, 400),
         ({"colour": "red"}, 400),
-        ({"tools": []}, 400),
+        ({"tools": [{}]}, 400),
         ({"model": "mock-huge"}, 404),
     ],
 )

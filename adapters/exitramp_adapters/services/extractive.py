@@ -112,6 +112,11 @@ def parse_prompt(text: str) -> Prompt:
     return Prompt(passages, questions[-1].strip() if questions else "")
 
 
+def question_of(text: str) -> str:
+    """The last question of `text`, or, where nothing is marked as one, all of it but its passages."""
+    return parse_prompt(text).question or _PASSAGE.sub("", text).strip()
+
+
 def answer(prompt: str, rule: Rule) -> str:
     """What the mock says to `prompt` by `rule`."""
     parsed = parse_prompt(prompt)
@@ -169,11 +174,12 @@ def _share(weights: dict[str, float], terms: frozenset[str], mass: float) -> flo
 @lru_cache(maxsize=4096)
 def terms_of(text: str) -> frozenset[str]:
     """The terms of `text`: step 2 of the rule."""
-    return frozenset().union(*map(_terms_of_word, _WORD.findall(text.lower())))
+    return frozenset().union(*map(terms_of_word, _WORD.findall(text.lower())))
 
 
 @lru_cache(maxsize=65536)  # halves the time of a prompt whose passages are new: words repeat, passages do not
-def _terms_of_word(word: str) -> frozenset[str]:
+def terms_of_word(word: str) -> frozenset[str]:
+    """The terms of one word in lower case: none for a stop word, more than one for a name with underscores."""
     parts = {word, *word.split("_")}
     return frozenset(_stem(part) for part in parts if len(part) > 1 and part not in _STOP)
 

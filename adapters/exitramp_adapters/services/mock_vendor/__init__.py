@@ -1,4 +1,4 @@
-"""Mock chat vendors: real HTTP on loopback, answers by a documented rule, failures on command.
+"""Mock model vendors: real HTTP on loopback, answers by a documented rule, failures on command.
 
 In the order of reading:
 
@@ -7,6 +7,11 @@ In the order of reading:
     server     the process: a port that serves and one that controls
     wire       one HTTP/1.1 connection
     calls      one call: which fault meets it, and what is answered
+    delivery   how an answer leaves, whole or broken
+    replies    where the words come from
+    speaking   the rule: text, JSON, calls of tools
+    filling    a value that a JSON Schema allows
+    embeddings vectors of texts
     shape      what both shapes have in common
     openai     the chat completions shape
     anthropic  the messages shape

@@ -30,6 +30,7 @@ class Entry:
         sent), `cut` (an answer that breaks off or is no answer), `abandoned` (the client hung up before the answer).
     kind: the fault or the error behind it; `none` for an ordinary answer.
     status: the HTTP status, or None where none was sent.
+    operation: what was asked for: chat, embeddings or models.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Entry:
     stream: bool
     prompt_tokens: int
     gen_tokens: int
+    operation: str = "chat"
 
 
 class Account:

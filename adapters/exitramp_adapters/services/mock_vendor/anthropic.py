@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from exitramp.ports import ChatMessage, ChatRequest, ResponseFormat, ToolCall, ToolSpec
 from exitramp_adapters.services.mock_vendor.shape import (
     Ask,
     ErrorAnswer,
@@ -15,17 +17,25 @@ from exitramp_adapters.services.mock_vendor.shape import (
     bearer,
     fields,
     need,
+    need_closed,
     need_range,
     only_fields,
     pieces_of,
     read_json,
+    read_stop,
+    read_tools,
     text_of,
 )
 
 VERSIONS: Final = ("2023-06-01", "2026-10-21")
 _GONE_SINCE_2026: Final = ("temperature", "top_p", "top_k")
-_KNOWN: Final = fields("model messages max_tokens system temperature top_p top_k stream metadata service_tier")
-_UNSUPPORTED: Final = fields("tools tool_choice thinking stop_sequences container mcp_servers")
+_KNOWN: Final = fields(
+    "model messages max_tokens system temperature top_p top_k stream metadata service_tier tools tool_choice "
+    "stop_sequences output_config"
+)
+_UNSUPPORTED: Final = fields("thinking container mcp_servers context_management")
+_CHOICES: Final = {"auto": "auto", "none": "none", "any": "required"}
+_STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 # kind: (status, type, message)
 _ERRORS: Final = {
     "rate_limit": (429, "rate_limit_error", "This request would exceed the rate limit. This is a mock."),
@@ -49,6 +59,7 @@ class AnthropicShape:
 
     name = "anthropic"
     path = "/v1/messages"
+    embeddings_path: str | None = None
     scheme = "anthropic"
     request_id_header = "request-id"
 
@@ -73,20 +84,36 @@ class AnthropicShape:
         messages = need(data, "messages", list, what="a list")
         if not messages:
             raise Refusal("invalid_request", "messages: at least one message is required", field="messages")
-        texts: list[str] = []
+        system = text_of(data["system"], "system") if "system" in data else ""
+        said = [ChatMessage("system", system)] if system else []
         for place, message in enumerate(messages):
             where = f"messages.{place}"
             if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
                 raise Refusal("invalid_request", f"{where}.role: must be 'user' or 'assistant'")
-            texts.append(text_of(message.get("content"), f"{where}.content"))
-            if not texts[-1].strip():
-                raise Refusal("invalid_request", f"{where}: text must be non-empty")
+            said += _messages(message, where, said[-1].tool_calls if said else ())
         if messages[0]["role"] != "user":
             raise Refusal("invalid_request", "messages: first message must use the 'user' role")
-        system = text_of(data["system"], "system") if "system" in data else ""
-        need_range(need(data, "temperature", (int, float), default=None, what="a number"), "temperature", 0, 1)
+        if said[-1].tool_calls:
+            raise Refusal("invalid_request", "messages: every tool_use must be answered by a tool_result")
+        temperature = need(data, "temperature", (int, float), default=None, what="a number")
+        need_range(temperature, "temperature", 0, 1)
+        top_p = need(data, "top_p", (int, float), default=None, what="a number")
+        need_range(top_p, "top_p", 0, 1)
         stream = need(data, "stream", bool, default=False, what="true or false")
-        return Ask(model, "\n".join([system, *texts] if system else texts), system, limit, stream)
+        tools = _tools(need(data, "tools", list, default=[], what="a list"))
+        choice, parallel = _choice(need(data, "tool_choice", dict, default=None, what="an object"), tools)
+        request = ChatRequest(
+            tuple(said),
+            limit,
+            temperature,
+            tools=tools,
+            tool_choice=choice,
+            response_format=_format(need(data, "output_config", dict, default=None, what="an object")),
+            stop=read_stop(need(data, "stop_sequences", list, default=None, what="a list"), "stop_sequences", None),
+            top_p=top_p,
+        )
+        other = {"top_k": data["top_k"]} if data.get("top_k") is not None else {}
+        return Ask(model, request, limit, stream, parallel_calls=parallel, other=other)
 
     def error(self, refusal: Refusal, request_id: str) -> ErrorAnswer:
         status, kind, message = _ERRORS[refusal.kind]
@@ -97,39 +124,161 @@ class AnthropicShape:
 
     def whole(self, reply: Reply) -> dict[str, Any]:
         return _message(reply) | {
-            "content": [{"type": "text", "text": reply.text}],
+            "content": _content(reply),
             "stop_reason": _stop_reason(reply),
+            "stop_sequence": reply.stopped_by,
             "usage": _usage(reply),
         }
 
     def without_finish(self, reply: Reply) -> dict[str, Any]:
-        half = reply.text[: len(reply.text) // 2]
-        return self.whole(reply) | {"content": [{"type": "text", "text": half}], "stop_reason": None}
+        return self.whole(reply) | {"content": _content(reply.half), "stop_reason": None, "stop_sequence": None}
 
     def stream(self, ask: Ask, reply: Reply) -> StreamPieces:
         started = _message(reply) | {"content": [], "stop_reason": None, "usage": _usage(reply) | {"output_tokens": 1}}
-        block = {"type": "text", "text": ""}
-        ended = {"stop_reason": _stop_reason(reply), "stop_sequence": None}
+        ended = {"stop_reason": _stop_reason(reply), "stop_sequence": reply.stopped_by}
+        blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+        if reply.text or not reply.calls:
+            deltas = [{"type": "text_delta", "text": piece} for piece in pieces_of(reply.text)]
+            blocks.append(({"type": "text", "text": ""}, deltas))
+        for call in reply.calls:
+            deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces_of(call.arguments)]
+            blocks.append((_use(call) | {"input": {}}, deltas))
+        events: list[bytes] = []
+        for index, (block, deltas) in enumerate(blocks):
+            events.append(_event("content_block_start", index=index, content_block=block))
+            events += [_event("ping")] if index == 0 else []
+            events += [_event("content_block_delta", index=index, delta=delta) for delta in deltas]
+            events.append(_event("content_block_stop", index=index))
         return StreamPieces(
-            opening=(
-                _event("message_start", message=started),
-                _event("content_block_start", index=0, content_block=block),
-                _event("ping"),
-            ),
-            tokens=tuple(
-                _event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
-                for piece in pieces_of(reply.text)
-            ),
+            opening=(_event("message_start", message=started), *events[:2]),
+            tokens=tuple(events[2:-1]),
             closing=(
-                _event("content_block_stop", index=0),
+                events[-1],
                 _event("message_delta", delta=ended, usage={"output_tokens": reply.gen_tokens}),
                 _event("message_stop"),
             ),
         )
 
+    def models(self, names: Sequence[str], created: int) -> dict[str, Any]:
+        listed = [self.model(name, created) for name in names]
+        return {"data": listed, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+
+    def model(self, name: str, created: int) -> dict[str, Any]:
+        moment = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {"type": "model", "id": name, "display_name": f"{name} (a mock)", "created_at": moment}
+
+
+def _messages(message: Mapping[str, Any], where: str, open_calls: Sequence[ToolCall]) -> list[ChatMessage]:
+    """What one message holds: results of tools are messages of their own. Raises `Refusal`."""
+    content = message.get("content")
+    texts: list[str] = []
+    calls: list[ToolCall] = []
+    results: list[ChatMessage] = []
+    for block in content if isinstance(content, list) and content else [content]:
+        if not isinstance(block, dict):
+            block = {"type": "text", "text": block}
+        kind = block.get("type")
+        if kind == "tool_use" and message["role"] == "assistant":
+            calls.append(_used(block, where))
+        elif kind == "tool_result" and message["role"] == "user":
+            results.append(_result(block, where, open_calls))
+        else:
+            texts.append(text_of([block], f"{where}.content"))
+            if not texts[-1].strip():
+                raise Refusal("invalid_request", f"{where}: text must be non-empty")
+    missing = {call.id for call in open_calls} - {result.tool_call_id for result in results}
+    if missing:
+        text = f"{where}: each `tool_use` block must have a corresponding `tool_result` block in the next message"
+        raise Refusal("invalid_request", text, field="messages")
+    said = [ChatMessage(message["role"], "".join(texts), tuple(calls))] if texts or calls else []
+    return [*results, *said]
+
+
+def _used(block: Mapping[str, Any], where: str) -> ToolCall:
+    id_, name, given = (block.get(key) for key in ("id", "name", "input"))
+    if not isinstance(id_, str) or not isinstance(name, str) or not isinstance(given, dict):
+        raise Refusal("invalid_request", f"{where}: a tool_use block needs 'id', 'name' and 'input'")
+    return ToolCall(id_, name, json.dumps(given, ensure_ascii=False, separators=(",", ":")))
+
+
+def _result(block: Mapping[str, Any], where: str, open_calls: Sequence[ToolCall]) -> ChatMessage:
+    answered = block.get("tool_use_id")
+    if answered not in {call.id for call in open_calls}:
+        raise Refusal("invalid_request", f"{where}: unexpected `tool_use_id` found in `tool_result` blocks")
+    content = block.get("content", "")
+    return ChatMessage("tool", text_of(content, f"{where}.content") if content else "", tool_call_id=str(answered))
+
+
+def _tools(given: Sequence[Any]) -> tuple[ToolSpec, ...]:
+    entries = []
+    for place, tool in enumerate(given):
+        where = f"tools.{place}"
+        if not isinstance(tool, dict) or tool.get("type", "custom") != "custom":
+            raise Refusal("invalid_request", f"{where}: the mock supports tools of the type 'custom'", field="tools")
+        if "input_schema" not in tool:
+            raise Refusal("invalid_request", f"{where}.input_schema: Field required", field="tools")
+        if tool.get("strict"):
+            need_closed(tool["input_schema"], where, all_required=False)
+        entries.append((where, tool.get("name"), tool.get("description"), tool["input_schema"]))
+    return read_tools(entries)
+
+
+def _choice(given: Mapping[str, Any] | None, tools: Sequence[ToolSpec]) -> tuple[str | None, bool]:
+    """The choice in the words of a `ChatRequest`, and whether more than one tool may be called."""
+    if given is None:
+        return None, True
+    if not tools:
+        raise Refusal("invalid_request", "tool_choice: needs tools", field="tool_choice")
+    parallel = not need(given, "disable_parallel_tool_use", bool, default=False, what="true or false")
+    kind = given.get("type")
+    if isinstance(kind, str) and kind in _CHOICES:
+        return _CHOICES[kind], parallel
+    name = given.get("name")
+    if kind != "tool" or not isinstance(name, str) or name not in {tool.name for tool in tools}:
+        text = "tool_choice: is auto, any, none, or a tool that is among the tools"
+        raise Refusal("invalid_request", text, field="tool_choice")
+    return name, parallel
+
+
+def _format(given: Mapping[str, Any] | None) -> ResponseFormat | None:
+    if given is None:
+        return None
+    other = next((name for name in given if name != "format"), None)
+    if other is not None:
+        raise Refusal("invalid_request", f"the mock does not support 'output_config.{other}'", field="output_config")
+    wanted = given.get("format")
+    if wanted is None:
+        return None
+    if (
+        not isinstance(wanted, dict)
+        or wanted.get("type") != "json_schema"
+        or not isinstance(wanted.get("schema"), dict)
+    ):
+        raise Refusal("invalid_request", "output_config.format: must be a json_schema", field="output_config")
+    need_closed(wanted["schema"], "output_config.format.schema", all_required=False)
+    return ResponseFormat("json_schema", "answer", wanted["schema"])
+
+
+def _use(call: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)}
+
+
+def _input(arguments: str) -> dict[str, Any]:
+    """The object that the text is, or an empty one where a limit or a fault cut it: so the vendor does it."""
+    try:
+        found = json.loads(arguments or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _content(reply: Reply) -> list[dict[str, Any]]:
+    texts = [{"type": "text", "text": reply.text}] if reply.text or not reply.calls else []
+    return [*texts, *(_use(call) for call in reply.calls)]
+
 
 def _stop_reason(reply: Reply) -> str:
-    return "max_tokens" if reply.is_cut_by_limit else "end_turn"
+    return "stop_sequence" if reply.stopped_by is not None else _STOP_REASONS.get(reply.finish, reply.finish)
 
 
 def _message(reply: Reply) -> dict[str, Any]:
