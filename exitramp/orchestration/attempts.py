@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from exitramp.clock import Clock
@@ -19,10 +19,12 @@ from exitramp.errors import (
 from exitramp.orchestration.bounded import Bounded, CallOverdue
 from exitramp.orchestration.outcome import Step
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Stack
-from exitramp.ports import ChatAnswer, ChatRequest
+from exitramp.ports import ChatAnswer, ChatDelta, ChatRequest
+from exitramp.wording import counted
 
 # These say something about the request, not about the stack: they open no breaker and are not tried again there.
-FAULT_OF_REQUEST: Final = frozenset({"invalid_request", "context_length", "content_filter"})
+# The same holds for `busy`, which is our own limit and nothing of the vendor's.
+FAULT_OF_REQUEST: Final = frozenset({"invalid_request", "context_length", "content_filter", "busy"})
 # What one vendor's filter withheld is not carried to another vendor.
 ENDS_THE_REQUEST: Final = frozenset({"content_filter"})
 TIMEOUTS: Final = frozenset({"timeout", "store_timeout"})
@@ -60,6 +62,7 @@ class Try:
     failure: Failure | None = None
     retrieve_seconds: float = 0.0
     answer_seconds: float = 0.0
+    queued_seconds: float = 0.0
     duration_seconds: float = 0.0
 
 
@@ -78,6 +81,7 @@ class StackCalls:
         *,
         retrieve_seconds: Callable[[], float],
         answer_seconds: Callable[[], float],
+        on_delta: Callable[[ChatDelta], None] | None = None,
     ) -> Try:
         """One try. With `passages` (of this stack, from a try before) nothing is retrieved again.
 
@@ -86,11 +90,17 @@ class StackCalls:
         """
         made = Try(self._clock.monotonic(), passages=passages)
         try:
-            if made.passages is None:
+            if made.passages is None and question.request is None:
                 made.passages = self._retrieve(made, question, retrieve_seconds())
             made.step = Step.ANSWER
-            made.prompt = self._stack.render(question, made.passages)
-            made.answer = self._answer(made, question, made.prompt, answer_seconds())
+            request = question.request
+            if request is None:
+                made.prompt = self._stack.render(question, made.passages or ())
+                request = _request(question, made.prompt)
+            request = replace(request, idempotency_key=question.id, stream=request.stream or on_delta is not None)
+            made.answer = self._answer(made, request, answer_seconds(), on_delta)
+        except _Busy as error:
+            made.failure = Failure("busy", str(error), retryable=False)
         except (ModelError, StoreError, CollectionMissing, ConnectionError, TimeoutError) as error:
             made.failure = _failure(error)
         made.duration_seconds = self._clock.monotonic() - made.began
@@ -109,20 +119,35 @@ class StackCalls:
         made.has_retrieved = True
         return found
 
-    def _answer(self, made: Try, question: Question, prompt: RenderedPrompt, seconds: float) -> ChatAnswer:
-        request = ChatRequest(
-            prompt.messages,
-            maximum_tokens=question.maximum_tokens,
-            temperature=question.temperature,
-            idempotency_key=question.id,
-            stream=question.stream,
-        )
+    def _answer(
+        self, made: Try, request: ChatRequest, seconds: float, on_delta: Callable[[ChatDelta], None] | None
+    ) -> ChatAnswer:
+        slots, began = self._stack.slots, self._clock.monotonic()
+        if slots is not None:
+            if not slots.take(timeout_seconds=seconds):
+                made.queued_seconds = self._clock.monotonic() - began
+                raise _Busy(f"{counted(slots.limit, 'call is', 'calls are')} under way, as many as may be")
+            made.queued_seconds = self._clock.monotonic() - began
+            seconds -= made.queued_seconds
+        try:
+            return self._complete(made, request, seconds, on_delta)
+        finally:
+            if slots is not None:
+                slots.release()
+
+    def _complete(
+        self, made: Try, request: ChatRequest, seconds: float, on_delta: Callable[[ChatDelta], None] | None
+    ) -> ChatAnswer:
         model = self._stack.model
         began = self._clock.monotonic()
+
+        def work() -> ChatAnswer:
+            if on_delta is None:
+                return model.answer(request, timeout_seconds=seconds)
+            return model.answer(request, timeout_seconds=seconds, on_delta=on_delta)
+
         try:
-            answer = self._bounded(
-                lambda: model.answer(request, timeout_seconds=seconds), timeout_seconds=seconds + _GRACE_SECONDS
-            )
+            answer = self._bounded(work, timeout_seconds=seconds + _GRACE_SECONDS)
         except CallOverdue as error:
             raise ModelError(f"the model was {error}", error_class="timeout", maybe_billed=True) from error
         finally:
@@ -131,6 +156,19 @@ class StackCalls:
             # The port forbids it; a third party's adapter that does it all the same must not pass half an answer on.
             raise ModelError("the answer is not complete", error_class="truncated", maybe_billed=True)
         return answer
+
+
+class _Busy(Exception):
+    """As many calls as may be are under way."""
+
+
+def _request(question: Question, prompt: RenderedPrompt) -> ChatRequest:
+    return ChatRequest(
+        prompt.messages,
+        maximum_tokens=question.maximum_tokens,
+        temperature=question.temperature,
+        stream=question.stream,
+    )
 
 
 def _failure(error: Exception) -> Failure:

@@ -87,6 +87,14 @@ class CircuitBreaker:
         with self._lock:
             return self._state
 
+    @property
+    def settings(self) -> BreakerSettings:
+        return self._settings
+
+    def tell(self, on_change: Callable[[BreakerChange], None]) -> None:
+        """From now on somebody else is told of changes; what is known of the calls so far stays."""
+        self._on_change = on_change
+
     def counts(self, permit: Permit) -> bool:
         """Whether what the call of `permit` says is still about the present."""
         with self._lock:

@@ -24,13 +24,15 @@ class RouteReason(StrEnum):
     PROBE = "probe"
     FAILED_OVER = "failed_over"
     BREAKER_OPEN = "breaker_open"
+    HEDGED = "hedged"
+    RESUMED = "resume_as_new"
 
 
 # The error classes of what is not a model; those of models are `exitramp.errors.MODEL_ERROR_CLASSES`.
 STORE_ERROR_CLASSES = frozenset(
     {"store_unavailable", "store_timeout", "store_rejected", "store_protocol", "store_missing", "store_error"}
 )
-ROUTER_ERROR_CLASSES = frozenset({"deadline", "no_stack", "in_flight"})
+ROUTER_ERROR_CLASSES = frozenset({"deadline", "no_stack", "in_flight", "busy"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
-from exitramp.ports import ChatMessage, ChatModel
+from exitramp.orchestration.handling import Slots
+from exitramp.ports import ChatMessage, ChatModel, ChatRequest
 from exitramp.records import TraceRecord
 
 
@@ -22,7 +23,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. `id` names the request and is its idempotency key; `depth_k` passages are retrieved."""
+    """What is asked. `id` names the request and is its idempotency key; `depth_k` passages are retrieved.
+
+    request: the messages themselves, where the caller wrote them; then nothing is retrieved and no prompt is rendered.
+    """
 
     id: str
     text: str = field(repr=False)
@@ -32,6 +36,7 @@ class Question:
     temperature: float = 0.0
     stream: bool = False
     tags: tuple[str, ...] = ()
+    request: ChatRequest | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Stack:
 
     store: how traces name the store.
     price: what an attempt cost, from its trace; None leaves the cost to the cost commands.
+    slots: how many calls of its model may be under way; None is any number.
     """
 
     name: str
@@ -72,3 +78,4 @@ class Stack:
     model: ChatModel
     store: str
     price: Callable[[TraceRecord], Decimal | None] | None = None
+    slots: Slots | None = None

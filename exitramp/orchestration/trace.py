@@ -11,11 +11,12 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from exitramp.clock import iso_utc
 from exitramp.errors import JournalCorrupt, UsageError
 from exitramp.orchestration.attempts import Try
+from exitramp.orchestration.handling import PLAIN, Handling
 from exitramp.orchestration.outcome import RouteReason
 from exitramp.orchestration.stack import Question
 from exitramp.ports import ModelIdentity
@@ -40,7 +41,10 @@ class TraceLabels:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How an attempt came about: its number in the request and on its stack, and whom it stands in for."""
+    """How an attempt came about: its number in the request and on its stack, and whom it stands in for.
+
+    is_late: another stack's answer was taken before this one's came, which is paid all the same.
+    """
 
     number: int
     retries: int
@@ -49,10 +53,18 @@ class Route:
     store: str
     deadline_seconds: float
     queue_ms: float
+    is_late: bool = False
 
 
 def trace_of(
-    question: Question, made: Try, route: Route, identity: ModelIdentity, labels: TraceLabels, *, ended: datetime
+    question: Question,
+    made: Try,
+    route: Route,
+    identity: ModelIdentity,
+    labels: TraceLabels,
+    *,
+    ended: datetime,
+    handling: Handling = PLAIN,
 ) -> TraceRecord:
     """The record of one attempt. `ts` is when it ended; the cost is filled in by whoever knows the prices."""
     answer, failure, prompt = made.answer, made.failure, made.prompt
@@ -63,11 +75,11 @@ def trace_of(
         attempt=route.number,
         ts=ended,
         use_case_id=question.use_case_id,
-        operation="answer",
+        operation=handling.operation,
         provider=identity.provider,
         model_id_requested=identity.model,
         model_id=answer.model_id if answer else identity.model,
-        status="ok" if answer else "error",
+        status="cancelled" if answer and route.is_late else "ok" if answer else "error",
         latency_ms=made.duration_seconds * 1000.0,
         prompt_tokens=usage.prompt_tokens if usage else 0,
         gen_tokens=usage.gen_tokens if usage else 0,
@@ -76,29 +88,36 @@ def trace_of(
         reasoning_tokens=usage.reasoning_tokens if usage else 0,
         usage_source=usage.source if usage else "provider",
         queries=1 if made.has_retrieved else 0,
-        depth_k=question.depth_k,
+        depth_k=question.depth_k if question.request is None else 0,
         vector_reads=len(made.passages or ()) if made.has_retrieved else 0,
         time_to_first_token_ms=answer.time_to_first_token_ms if answer else None,
-        queue_ms=route.queue_ms,
+        queue_ms=route.queue_ms + made.queued_seconds * 1000.0,
         error_class=failure.error_class if failure else None,
         http_status=failure.http_status if failure else None,
         finish_reason=answer.finish_reason if answer else None,
         retries=route.retries,
         deadline_seconds=route.deadline_seconds,
         idempotency_key_sha256=hashlib.sha256(question.id.encode()).hexdigest(),
-        possibly_billed=failure.maybe_billed if failure else False,
+        possibly_billed=failure.maybe_billed if failure else route.is_late,
         store=route.store,
-        route_reason=route.reason.value,
+        route_tier=handling.tier,
+        route_reason=route.reason.value if handling.reason is None else f"{route.reason.value}; {handling.reason}",
         fallback_from=route.fallback_from,
         prompt_name=prompt.name if prompt else None,
         prompt_version=prompt.version if prompt else None,
         prompt_sha256=prompt.sha256 if prompt else None,
-        tenant=labels.tenant,
+        tenant=handling.tenant or labels.tenant,
         environment=labels.environment,
         tags=(*labels.tags, *question.tags),
         drill_id=labels.drill_id,
         synthetic=labels.synthetic,
     )
+
+
+class TraceSink(Protocol):
+    """Takes every record as it happens, from any thread."""
+
+    def append(self, record: TraceRecord) -> None: ...
 
 
 class TraceWriter:
