@@ -33,9 +33,14 @@ VENDOR_FAULTS: Final = frozenset(
         "auth",  # 401
         "model_gone",  # 404
         "quality_drift",  # another model behind the same name
+        "partial_region",  # a share of keys or requests fails, the others do not notice
     }
 )
+PROXY_FAULTS: Final = frozenset(
+    {"none", "latency", "jitter", "bandwidth", "down", "timeout", "reset", "slow_close", "slicer", "limit_data"}
+)
 PROCESS_FAULTS: Final = frozenset({"none", "sigstop", "sigcont", "sigkill", "restart"})
+KNOWN_FAULTS: Final = VENDOR_FAULTS | PROXY_FAULTS | PROCESS_FAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class Fault:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in VENDOR_FAULTS | PROCESS_FAULTS:
-            known = ", ".join(sorted(VENDOR_FAULTS | PROCESS_FAULTS))
+        if self.kind not in KNOWN_FAULTS:
+            known = ", ".join(sorted(KNOWN_FAULTS))
             raise UsageError(f"unknown fault {self.kind!r}", hint=f"known are: {known}")
 
 

@@ -13,6 +13,7 @@ import click
 
 from exitramp.cli import output
 from exitramp.cli.options import NumberRange, json_option
+from exitramp.cli.schedules import read_faults
 from exitramp.errors import ConfigError, ExitCode
 
 
@@ -25,6 +26,23 @@ from exitramp.errors import ConfigError, ExitCode
     metavar="JSON",
     help='Latency, quality, schedule, e.g. {"latency_ms_median": 40}.',
 )
+@click.option(
+    "--schedule",
+    "schedule_path",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="YAML file with the faults and when they come.",
+)
+@click.option(
+    "--cassette",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Answer with what was recorded for the same request.",
+)
+@click.option("--forward", default=None, metavar="URL", help="Let a model on this machine answer, with faults on top.")
+@click.option("--forward-model", default=None, metavar="NAME", help="Its name there.  [default: the first it lists]")
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of latency and of scheduled faults.")
 @click.option(
     "--folder",
@@ -41,14 +59,25 @@ from exitramp.errors import ConfigError, ExitCode
 )
 @json_option
 def mock_vendor(
-    shape: str, options_text: str, seed: int, folder: Path | None, for_seconds: float | None, as_json: bool
+    shape: str,
+    options_text: str,
+    schedule_path: Path | None,
+    cassette: Path | None,
+    forward: str | None,
+    forward_model: str | None,
+    seed: int,
+    folder: Path | None,
+    for_seconds: float | None,
+    as_json: bool,
 ) -> int:
-    """Serve a mock chat vendor on loopback until Ctrl-C. It answers by a documented rule and says that it is a mock.
+    """Serve a mock model vendor on loopback until Ctrl-C. It answers by a documented rule and says that it is a mock.
 
-    Its address is printed first. Faults go into --options as a schedule; see docs/mock-vendors.md.
+    Its address is printed first. What can fail, and when, stands in docs/mock-vendors.md.
 
     \b
-    Example:
+    Examples:
+      exitramp mock-vendor openai --schedule faults.yaml
+      exitramp mock-vendor anthropic --cassette recorded.jsonl
       exitramp mock-vendor openai --for-seconds 1 --options '{"latency_ms_median": 40}'
     """
     from exitramp.registry import service_adapter
@@ -59,6 +88,16 @@ def mock_vendor(
         raise ConfigError("--options is not JSON") from error
     if not isinstance(options, dict):
         raise ConfigError("--options must be a JSON object")
+    given = {
+        "cassette": None if cassette is None else str(cassette.resolve()),
+        "forward": forward,
+        "forward_model": forward_model,
+        "schedule": None if schedule_path is None else read_faults(schedule_path),
+    }
+    for name, value in given.items():
+        if value is not None and name in options:
+            raise ConfigError(f"{name!r} stands in --options and in an option of its own", hint="leave one away")
+        options |= {name: value} if value is not None else {}
     with tempfile.TemporaryDirectory(prefix="exitramp-mock-") as temporary:
         service = service_adapter(f"mock-{shape}").make(str(folder or temporary), seed, options)
         address = service.start()
@@ -67,7 +106,8 @@ def mock_vendor(
                 output.emit_json({"address": str(address), "mock": True})
             else:
                 output.say(str(address))
-                output.note("a mock: its answers come from a rule, not from a model. Ctrl-C stops it.")
+                source = "a cassette" if cassette else "the model it forwards to" if forward else "a rule, not a model"
+                output.note(f"a mock: its answers come from {source}. Ctrl-C stops it.")
             _wait(for_seconds)
             counts = dict(service.counters())
         finally:

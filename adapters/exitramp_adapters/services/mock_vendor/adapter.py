@@ -17,6 +17,7 @@ from exitramp.errors import RemoteError, UsageError
 from exitramp.faults import PROCESS_FAULTS, VENDOR_FAULTS, Fault
 from exitramp.ports import ServiceAdapter
 from exitramp.urls import Address
+from exitramp_adapters.services.mock_vendor.elsewhere import CassetteReplies, check_forward
 from exitramp_adapters.services.mock_vendor.options import VendorOptions, check_fault
 from exitramp_adapters.services.process import HOST, PORT, LoopbackProcess
 
@@ -33,7 +34,15 @@ class MockVendor:
         self.shape = shape
         self.folder = Path(folder).resolve()
         self.options = VendorOptions.parse(options, seed=seed, quality=quality)
-        given = json.dumps({"quality": quality} | dict(options))
+        given_options = {"quality": quality} | dict(options)
+        self._model = self.options.model
+        if self.options.cassette is not None:
+            path = Path(self.options.cassette).resolve()  # its process has another working folder
+            self._model = CassetteReplies(path).models[0]
+            given_options["cassette"] = str(path)
+        if self.options.forward is not None:
+            check_forward(self.options.forward)
+        given = json.dumps(given_options, default=str)
         arguments = ("-m", _MODULE, "--shape", shape, "--port", PORT, "--folder", str(self.folder))
         self._process = LoopbackProcess(
             f"mock-{shape}", (*arguments, "--seed", str(seed), "--options", given), folder=self.folder
@@ -50,7 +59,7 @@ class MockVendor:
         options = {"base_url": base_url, "mock": "true"}
         if self.options.key is not None:
             options["key"] = self.options.key
-        return Address(self.shape, self.options.model, None, options)
+        return Address(self.shape, self._model, None, options)
 
     def inject(self, fault: Fault) -> None:
         """A vendor's fault, or one of its process (`sigstop`, `sigcont`, `sigkill`, `restart`). A restarted process

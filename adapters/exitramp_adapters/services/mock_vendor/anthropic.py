@@ -47,6 +47,7 @@ _ERRORS: Final = {
     "model_gone": (404, "not_found_error", "There is no such model. This is a mock."),
     "context_length": (400, "invalid_request_error", "prompt is too long"),
     "invalid_request": (400, "invalid_request_error", "The request is invalid."),
+    "not_recorded": (400, "invalid_request_error", "The cassette holds no answer to this request."),
     "unsupported_media": (415, "invalid_request_error", "The content type is not supported."),
     "no_such_path": (404, "not_found_error", "Not Found"),
     "method": (405, "invalid_request_error", "Method Not Allowed"),

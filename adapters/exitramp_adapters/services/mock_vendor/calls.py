@@ -41,14 +41,14 @@ class Calls:
     """Answers calls in one shape. Used from one event loop only."""
 
     def __init__(
-        self, shape: Shape, options: VendorOptions, account: Account, *, key: str | None, replies: Replies | None = None
+        self, shape: Shape, options: VendorOptions, account: Account, *, key: str | None, replies: Replies
     ) -> None:
         self.shape = shape
         self.options = options
         self.account = account
         self.schedule = FaultSchedule(options.schedule, seed=options.seed)
         self.started = time.monotonic()
-        self._replies = replies or RuleReplies(options.rule(Fault("none")))
+        self._replies = replies
         self._delivery = Delivery(shape, options, account, replies=self._replies.name)
         self._key = key
         self._calls = 0
@@ -93,6 +93,8 @@ class Calls:
         self._calls += 1
         number = self._calls
         fault = self.schedule.fault_for(call=number, elapsed_seconds=self.elapsed_seconds)
+        if fault.kind == "partial_region":
+            fault = self._in_region(fault, request)
         key = request.headers.get("idempotency-key")
         hashed = hashlib.sha256(key.encode()).hexdigest() if key else None
         asked: Ask | EmbedAsk | _Listing | None = None
@@ -126,6 +128,14 @@ class Calls:
         self._calls += 1
         call = Call(self._calls, time.monotonic(), None, Fault("none"))
         self._delivery.refuse(connection, call, Refusal(kind), (("connection", "close"),))
+
+    def _in_region(self, fault: Fault, request: WireRequest) -> Fault:
+        by = str(fault.options.get("by", "key"))
+        value = self.shape.key(request.headers) if by == "key" else request.headers.get(by.lower())
+        if not self.options.in_region(fault, value or ""):
+            return Fault("none")
+        inside = {name: value for name, value in fault.options.items() if name not in ("share", "by", "fault")}
+        return Fault(str(fault.options.get("fault", "unavailable")), inside)
 
     def _read(self, request: WireRequest) -> Ask | EmbedAsk | _Listing:
         is_listing = request.path == _MODELS_PATH or request.path.startswith(_MODELS_PATH + "/")

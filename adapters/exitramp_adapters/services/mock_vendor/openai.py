@@ -50,6 +50,7 @@ _ERRORS: Final = {
     "model_gone": (404, "invalid_request_error", "model_not_found", "The model does not exist. This is a mock."),
     "context_length": (400, "invalid_request_error", "context_length_exceeded", "The context is too long."),
     "invalid_request": (400, "invalid_request_error", None, "The request is invalid."),
+    "not_recorded": (400, "invalid_request_error", "not_recorded", "The cassette holds no answer to this request."),
     "unsupported_media": (415, "invalid_request_error", None, "The content type is not supported."),
     "no_such_path": (404, "invalid_request_error", "unknown_url", "There is no such path."),
     "method": (405, "invalid_request_error", "method_not_supported", "The method is not allowed."),

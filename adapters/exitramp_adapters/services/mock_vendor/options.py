@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Mapping
@@ -34,7 +35,9 @@ FAULT_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "truncate": _CUTS,
     "malformed": frozenset(),
     "quality_drift": frozenset({"quality"}),
+    "partial_region": frozenset({"share", "by", "fault", *_ERRORS}),
 }
+REGION_FAULTS: Final = ("unavailable", "error_500", "overloaded", "rate_limit", "hang")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class VendorOptions:
     context_tokens: a longer prompt is refused as too long for the context.
     prompt_cache: whether a system prompt seen before is reported as read from the vendor's cache.
     key: reference (`env:NAME`, `file:PATH`) to the one key that is accepted; None accepts any key that is not empty.
+    cassette: file of recorded exchanges to answer from, in place of the rule. forward: base URL of a real model's
+        server on this machine, asked in place of the rule, and forward_model its name there; None takes the first.
     schedule: faults by call number, window of seconds since the process started, or probability.
     """
 
@@ -58,6 +63,9 @@ class VendorOptions:
     context_tokens: int = 32_768
     prompt_cache: bool = False
     key: str | None = None
+    cassette: str | None = None
+    forward: str | None = None
+    forward_model: str | None = None
     schedule: tuple[ScheduledFault, ...] = ()
     seed: int = 0
 
@@ -90,9 +98,16 @@ class VendorOptions:
                 raise UsageError(f"a mock vendor's option {name!r} must be a number of at least 0")
         if not isinstance(self.prompt_cache, bool):
             raise UsageError("a mock vendor's option 'prompt_cache' must be true or false")
+        for name in ("key", "cassette", "forward", "forward_model"):
+            if not isinstance(getattr(self, name), str | None):
+                raise UsageError(f"a mock vendor's option {name!r} must be a text")
+        if self.cassette is not None and self.forward is not None:
+            raise UsageError("a mock vendor answers from a cassette or by forwarding, not both")
+        if self.forward_model is not None and self.forward is None:
+            raise UsageError("a mock vendor's option 'forward_model' needs 'forward'")
         for item in self.schedule:
             check_fault(item.fault)
-            if item.fault.kind == "refuse" and (item.calls is not None or item.probability is not None):
+            if item.fault.kind == "refuse" and not item.is_window:
                 raise UsageError(
                     "the fault 'refuse' closes the port, so no call can be counted while it lasts",
                     hint="schedule it with from_seconds and to_seconds",
@@ -109,6 +124,12 @@ class VendorOptions:
             return QUALITIES[fault.options.get("quality", "poor")]
         rule = QUALITIES[self.quality]
         return rule if self.sentences is None else replace(rule, sentences=self.sentences)
+
+    def in_region(self, fault: Fault, value: str) -> bool:
+        """Whether what a request names (its key, or a header) lies in the part that a `partial_region` takes: the
+        first 64 bits of SHA-256(seed, colon, value) as a share of all."""
+        digest = hashlib.sha256(f"{self.seed}:{value}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2.0**64 < float(fault.options.get("share", 0.5))
 
     def latency_ms(self, call: int) -> float:
         """The simulated time of call number `call`: median * exp(sigma * z), z standard normal."""
@@ -134,7 +155,14 @@ def check_fault(fault: Fault) -> None:
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise UsageError(f"the fault {fault.kind!r} has no option {name!r}", hint=f"its options are: {listed}")
-        if name in ("delay_seconds", "retry_after_seconds", "after_bytes"):
+        if name == "share":
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+                raise UsageError(f"the fault {fault.kind!r}: {name!r} must be a number from 0 to 1")
+        elif name == "by" and not (isinstance(value, str) and value):
+            raise UsageError(f"the fault {fault.kind!r}: 'by' is 'key' or the name of a header")
+        elif name == "fault" and value not in REGION_FAULTS:
+            raise UsageError(f"the fault {fault.kind!r}: 'fault' is one of: {', '.join(REGION_FAULTS)}")
+        elif name in ("delay_seconds", "retry_after_seconds", "after_bytes"):
             if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
                 raise UsageError(f"the fault {fault.kind!r}: {name!r} must be a number of at least 0")
         elif name == "retry_after_form" and value not in RETRY_AFTER_FORMS:

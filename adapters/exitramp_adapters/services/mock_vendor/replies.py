@@ -31,7 +31,7 @@ class RuleReplies:
     """The documented rule: `speaking` for chat, `embeddings` for vectors."""
 
     name = "rule"
-    models = ()
+    models: tuple[str, ...] = ()
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule

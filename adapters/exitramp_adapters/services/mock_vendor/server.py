@@ -27,8 +27,10 @@ from exitramp.secrets import resolve
 from exitramp_adapters.services.mock_vendor.account import Account
 from exitramp_adapters.services.mock_vendor.anthropic import AnthropicShape
 from exitramp_adapters.services.mock_vendor.calls import Calls
+from exitramp_adapters.services.mock_vendor.elsewhere import CassetteReplies, ForwardReplies
 from exitramp_adapters.services.mock_vendor.openai import OpenAIShape
 from exitramp_adapters.services.mock_vendor.options import VendorOptions, check_fault
+from exitramp_adapters.services.mock_vendor.replies import Replies, RuleReplies
 from exitramp_adapters.services.mock_vendor.shape import Shape
 from exitramp_adapters.services.mock_vendor.wire import BodyTooLarge, Connection, WireRequest
 
@@ -142,6 +144,15 @@ class VendorServer:
             return 400, {"error": f"not understood ({type(error).__name__})"}
 
 
+def _replies(options: VendorOptions) -> Replies:
+    """Who speaks. Raises `ExitrampError` for a cassette that cannot be read."""
+    if options.cassette is not None:
+        return CassetteReplies(Path(options.cassette))
+    if options.forward is not None:
+        return ForwardReplies(options.forward, options.forward_model)
+    return RuleReplies(options.rule(Fault("none")))
+
+
 def main() -> int:
     """Run a mock vendor until it is told to end."""
     parser = argparse.ArgumentParser(prog="exitramp mock vendor", description=main.__doc__)
@@ -154,11 +165,12 @@ def main() -> int:
     try:
         options = VendorOptions.parse(json.loads(arguments.options), seed=arguments.seed)
         key = None if options.key is None else resolve(options.key, what="option 'key' of a mock vendor")
+        replies = _replies(options)
     except (ExitrampError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     account = Account(arguments.folder / ACCOUNT_FILE)
-    calls = Calls(SHAPES[arguments.shape](), options, account, key=key)
+    calls = Calls(SHAPES[arguments.shape](), options, account, key=key, replies=replies)
     asyncio.run(VendorServer(calls, arguments.port).run(arguments.folder))
     return 0
 

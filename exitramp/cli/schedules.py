@@ -1,0 +1,29 @@
+"""Schedules of faults, as `--schedule FILE.yaml` gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from exitramp.errors import UsageError
+from exitramp.faults import ScheduledFault
+from exitramp.yaml_reader import Block, read_file
+
+
+def read_schedule(path: Path) -> list[tuple[Block, dict[str, Any]]]:
+    """The entries under `schedule:`, as mappings, each with where it stands. Raises `ConfigError`."""
+    block = read_file(path)
+    entries = block.blocks("schedule")
+    block.finish()
+    return [(entry, {key: entry.anything(key) for key in entry.keys()}) for entry in entries]  # noqa: SIM118
+
+
+def read_faults(path: Path) -> list[dict[str, Any]]:
+    """The entries, each checked to be a scheduled fault; an error names the line. Raises `ConfigError`."""
+    found = read_schedule(path)
+    for entry, values in found:
+        try:
+            ScheduledFault.parse(values)
+        except UsageError as error:
+            raise entry.error(error.message, hint=error.hint) from None
+    return [values for _, values in found]
