@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exitramp.cli import output
+from exitramp.cli.eval_run import run_command
 from exitramp.cli.options import json_option
 from exitramp.errors import ExitCode
 
@@ -28,6 +29,9 @@ def eval_group() -> None:
     Example:
       exitramp eval sets convert tests.yaml cases.jsonl --from promptfoo
     """
+
+
+eval_group.add_command(run_command)
 
 
 @eval_group.group()

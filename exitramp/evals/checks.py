@@ -148,10 +148,10 @@ def _near(answer: str, data: Mapping[str, Any]) -> bool:
     if not found or (take == "only" and len(set(found)) != 1):
         return False
     number = found[-1] if take == "last" else found[0]
-    allowed = max(float(data.get("tolerance", 0.0)), abs(data["value"]) * float(data.get("relative", 0.0)))
     # A tolerance is written in decimals: 0.3 is within 0.1 of 0.2, whatever its binary form says.
-    distance: float = abs(number - data["value"])
-    return distance <= allowed * (1 + 1e-12) + 1e-15 * abs(data["value"])
+    wanted = float(data["value"])
+    allowed = max(float(data.get("tolerance", 0.0)), abs(wanted) * float(data.get("relative", 0.0)))
+    return abs(number - wanted) <= allowed * (1 + 1e-12) + 1e-15 * abs(wanted)
 
 
 def _fits(answer: str, schema: Any, *, within: bool) -> bool:

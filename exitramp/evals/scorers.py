@@ -33,12 +33,13 @@ class AssertionKind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of one answer. Only `pass` counts as passed."""
+    """What became of one answer. Only `pass` counts as passed; `unscored` is one that no judge could be had for."""
 
     PASS = "pass"
     WRONG = "wrong"
     PROVIDER_ERROR = "provider_error"
     TRUNCATED = "truncated"
+    UNSCORED = "unscored"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Two runs of one set compared: pairs, verdicts, and what flipped."""

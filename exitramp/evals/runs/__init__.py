@@ -1,0 +1,1 @@
+"""Runs: a set asked of something, kept in a folder."""

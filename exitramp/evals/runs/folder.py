@@ -1,0 +1,227 @@
+"""A run on disk: what was asked of whom, every answer's measurements, and how far it came.
+
+    RUN/
+      manifest.json    the set, the subject, the rulers and the margins, fixed before the first question; later, totals
+      cases.jsonl      append-only: `asking` before a question, `result` after it; sequence and CRC on every line
+      traces.jsonl     one line per attempt, as the cost commands read them
+
+No answer's text is in it unless it was asked for. A run that was killed is gone on with by the same command: what has a
+result is not asked again, and what was being asked when the process died is named as possibly billed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from exitramp.durable import READ, make_folder, storage_errors, write_atomically
+from exitramp.errors import ConfigError, DumpCorrupt, FormatUnknown, UsageError
+from exitramp.evals.measuring import canonical
+from exitramp.journal import Entry, Journal, read_journal
+from exitramp.secrets import redacted
+
+FORMAT: Final = "exitramp-eval-run"
+VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+CASES: Final = "cases.jsonl"
+TRACES: Final = "traces.jsonl"
+COMPLETE, RUNNING, STOPPED = "complete", "running", "stopped"
+
+Place = tuple[str, int]
+"""A case's id and the number of the repeat, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One asked question as the run keeps it; see `to_json` for the fields."""
+
+    case_id: str
+    repeat: int
+    data: Mapping[str, Any] = field(hash=False, repr=False)
+
+    @property
+    def outcome(self) -> str | None:
+        found: str | None = self.data.get("outcome")
+        return found
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        found: Mapping[str, float] = self.data.get("values") or {}
+        return found
+
+    @property
+    def error_class(self) -> str | None:
+        found: str | None = self.data.get("error_class")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as read back. `results`: the newest of each case and repeat. `lost`: asked, and the answer never kept."""
+
+    folder: Path
+    manifest: Mapping[str, Any] = field(hash=False)
+    results: Mapping[Place, Result] = field(hash=False)
+    lost: tuple[Place, ...] = ()
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.manifest["plan"]
+        return found
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.results) == int(self.plan["set"]["cases"]) * int(self.plan["repeats"])
+
+
+class RunFolder:
+    """A run open for writing by one process."""
+
+    def __init__(self, folder: Path, plan: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Begin a run, or go on with one of the same plan.
+
+        `about` is told but not held against a later start (versions, command, time). Raises `UsageError` naming what
+        differs where the folder holds a run of another plan, or something else.
+        """
+        make_folder(folder)
+        self.folder = folder
+        self.plan = redacted(dict(plan))
+        self._journal = Journal(folder / CASES)
+        try:
+            self._manifest = self._begun(about)
+        except BaseException:
+            self._journal.close()
+            raise
+        self.results, self.lost = _results(self._journal.entries)
+
+    @property
+    def run_id(self) -> str:
+        return str(self._manifest["run_id"])
+
+    @property
+    def is_resumed(self) -> bool:
+        return bool(self._journal.entries)
+
+    @property
+    def traces(self) -> Path:
+        return self.folder / TRACES
+
+    def asking(self, place: Place) -> None:
+        """Durable before the question leaves, so that a crash cannot hide that it may have been billed."""
+        self._journal.append("asking", {"case_id": place[0], "repeat": place[1]})
+
+    def record(self, place: Place, data: Mapping[str, Any]) -> None:
+        entry = {"case_id": place[0], "repeat": place[1], **data}
+        self._journal.append("result", entry)
+        self.results[place] = Result(place[0], place[1], entry)
+
+    def end(self, state: str, totals: Mapping[str, Any]) -> None:
+        """Write what came of it into the manifest."""
+        self._manifest |= {"state": state, "totals": dict(totals)}
+        self._write()
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begun(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        path = self.folder / MANIFEST
+        digest = hashlib.sha256(canonical(self.plan).encode()).hexdigest()
+        if path.exists():
+            manifest = dict(read_manifest(self.folder))
+            if manifest["plan_sha256"] != digest:
+                differing = ", ".join(_differences(manifest["plan"], self.plan)) or "all of it"
+                raise UsageError(
+                    f"{self.folder}: holds a run of another plan (what differs: {differing})",
+                    hint="name another folder with --out, or give the same options again to go on with that run",
+                )
+            manifest["starts"] = [*manifest["starts"], dict(about)]
+        else:
+            if self._journal.entries:
+                raise UsageError(f"{self.folder}: holds results without a manifest", hint="name another folder")
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "run_id": secrets.token_hex(8),
+                "plan": self.plan,
+                "plan_sha256": digest,
+                "starts": [dict(about)],
+            }
+        manifest["state"] = RUNNING
+        self._manifest = manifest
+        self._write()
+        return manifest
+
+    def _write(self) -> None:
+        text = json.dumps(redacted(self._manifest), ensure_ascii=False, indent=2)
+        write_atomically(self.folder / MANIFEST, f"{text}\n".encode())
+
+
+def read_manifest(folder: Path) -> Mapping[str, Any]:
+    """Raises `ConfigError` where there is none, `FormatUnknown` or `DumpCorrupt` where it is something else."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ConfigError("there is no run in this folder", file=str(folder), hint="`exitramp eval run` makes one")
+    with storage_errors(path, READ):
+        raw = path.read_bytes()
+    try:
+        data = json.loads(raw)
+        is_known = data["format"] == FORMAT and data["version"] == VERSION
+    except (ValueError, KeyError, TypeError) as error:
+        raise DumpCorrupt(f"{path}: not the manifest of a run") from error
+    if not is_known:
+        raise FormatUnknown(f"{path}: format {data['format']!r}, version {data['version']!r} is not known here")
+    try:
+        digest = hashlib.sha256(canonical(data["plan"]).encode()).hexdigest()
+        if digest != data["plan_sha256"] or not isinstance(data["starts"], list):
+            raise ValueError("changed")
+        found: Mapping[str, Any] = data
+        return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise DumpCorrupt(
+            f"{path}: its plan is not the one that was fixed when the run began", hint="make the run again"
+        ) from error
+
+
+def read_run(folder: Path) -> Run:
+    """Raises `ConfigError`, `DumpCorrupt` or `JournalCorrupt` for what is no whole run's folder."""
+    manifest = read_manifest(folder)
+    path = folder / CASES
+    entries = list(read_journal(path)) if path.exists() else []
+    results, lost = _results(entries)
+    return Run(folder, manifest, results, lost)
+
+
+def _results(entries: Iterable[Entry]) -> tuple[dict[Place, Result], tuple[Place, ...]]:
+    """The newest result of each place, and the places that were asked more often than an answer was kept."""
+    results: dict[Place, Result] = {}
+    asked: dict[Place, int] = {}
+    for entry in entries:
+        place = (str(entry.data["case_id"]), int(entry.data["repeat"]))
+        if entry.kind == "asking":
+            asked[place] = asked.get(place, 0) + 1
+        elif entry.kind == "result":
+            results[place] = Result(*place, entry.data)
+            asked[place] = asked.get(place, 0) - 1
+    return results, tuple(sorted(place for place, times in asked.items() if times > 0))
+
+
+def _differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*one, *other}):
+            yield from _differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
+    elif one != other:
+        yield path
