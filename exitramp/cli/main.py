@@ -33,6 +33,8 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "restore": ("exitramp.cli.data", "restore", "Put a dump into a store."),
     "copy": ("exitramp.cli.data", "copy", "Copy a collection from store to store."),
     "sync": ("exitramp.cli.data", "sync", "Bring a target up to date: what is missing, changed or deleted."),
+    "reindex": ("exitramp.cli.reindex", "reindex", "Embed a collection's documents anew by another model."),
+    "search": ("exitramp.cli.search", "search", "Ask a collection by a text, embedded by the model that made it."),
     "verify": ("exitramp.cli.data", "verify", "Check a dump from its files alone."),
     "compare": (
         "exitramp.cli.compare",

@@ -23,6 +23,10 @@ class Price:
     known: bool
     told: str
 
+    @property
+    def is_free(self) -> bool:
+        return self.known and self.row is None
+
     def usd(self, tokens: int) -> Decimal | None:
         """What so many input tokens cost; None is unknown, and not nothing."""
         if not self.known:

@@ -251,7 +251,7 @@ class _Run:
         self._move(result)
         result.account = spool.account()
         result.usd = self._price.usd(result.account.tokens)
-        result.findings += _told(result.account)
+        result.findings += _told(result.account, billed=not self._price.is_free)
         if result.verdict is not Verdict.FAIL:
             spool.remove()
             self._spool = None
@@ -411,10 +411,10 @@ class _Run:
         return matrix, valid
 
 
-def _told(account: Account) -> list[Finding]:
+def _told(account: Account, *, billed: bool) -> list[Finding]:
     found = []
     unsure = account.unsure + account.resent
-    if unsure:
+    if unsure and billed:
         found.append(
             Finding(
                 "billing.unsure",

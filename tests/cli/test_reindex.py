@@ -1,0 +1,302 @@
+"""`exitramp reindex`: nothing is paid twice, nothing is lost, and what stands in the way is said before it costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exitramp.arrow import dense_matrix, record_keys
+from exitramp.parity.alignment import read_all
+from exitramp.records import DType, EmbeddingModel, Metric, VectorField, VectorKind
+from exitramp.wrappers import open_endpoint
+from tests.cli.conftest import Cli
+from tests.reindex.documents import OLD, SPEC, fill, texts_for
+from tests.reindex.embedding_server import DIMENSIONS, Server, vector_of
+
+SERVER = Path(__file__).parents[1] / "reindex" / "embedding_server.py"
+
+
+@pytest.fixture(name="server")
+def _server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("TEST_EMBED_KEY", "nothing-secret")
+    server = Server(tmp_path)
+    yield server
+    server.close()
+
+
+def read(address: str, column: str = "vector") -> dict[str, tuple[str | None, str | None, list[float] | None]]:
+    """Document, payload and vector by id."""
+    found = {}
+    with open_endpoint(address) as endpoint:
+        for batch in read_all(endpoint.source(), batch_rows=500):
+            vectors, valid = dense_matrix(batch.column(column)), batch.column(column).is_valid().to_pylist()
+            rows = zip(record_keys(batch), batch["document"].to_pylist(), batch["payload"].to_pylist(), strict=True)
+            for row, (key, document, payload) in enumerate(rows):
+                found[key.id] = document, payload, [float(x) for x in vectors[row]] if valid[row] else None
+    return found
+
+
+def billed_texts(server: Server) -> Counter[str]:
+    return Counter(text for line in server.billed() for text in line["texts"])
+
+
+def test_ids_documents_and_payloads_stay_and_each_vector_is_the_models_own(cli: Cli, name: str, server: Server) -> None:
+    texts = texts_for(300)
+    source, target = fill(f"memory:{name}#docs", texts), f"memory:{name}#new"
+    told = cli("reindex", source, target, "--model", server.address(batch=64), "--json", code=0).json
+    before, after = read(source), read(target)
+    assert {key: value[:2] for key, value in after.items()} == {key: value[:2] for key, value in before.items()}
+    for document, _, vector in after.values():
+        assert vector == vector_of(str(document))
+    assert told["estimate"]["requests"] == 5 == told["spent"]["requests"] == len(server.billed())
+    assert told["spent"]["tokens"] == sum(line["tokens"] for line in server.billed())
+    assert told["spent"]["tokens_by"] == "provider"
+    with open_endpoint(target) as endpoint:
+        (field,) = endpoint.source().describe().vectors
+    assert (field.model.name, field.dimensions) == ("test-embed", DIMENSIONS)
+
+
+def test_a_plan_sends_nothing_and_says_what_it_would_take(cli: Cli, name: str, server: Server, tmp_path: Path) -> None:
+    source = fill(f"memory:{name}#docs", [*texts_for(100), *texts_for(20)])
+    told = cli("reindex", source, f"memory:{name}#new", "--model", server.address(batch=32), "--dry-run", "--json").json
+    assert (told["estimate"]["texts_to_embed"], told["estimate"]["texts_repeated"]) == (100, 20)
+    assert told["estimate"]["requests"] == 4
+    assert told["estimate"]["usd"] is None
+    assert server.calls == 0
+    assert not list((tmp_path / ".exitramp").glob("*"))
+
+
+def test_a_text_that_stands_in_several_records_is_embedded_once(cli: Cli, name: str, server: Server) -> None:
+    source, target = fill(f"memory:{name}#docs", ["same"] * 50 + ["other"]), f"memory:{name}#new"
+    cli("reindex", source, target, "--model", server.address(), code=0)
+    assert set(billed_texts(server).values()) == {1}
+    assert len(billed_texts(server)) == 2
+    assert all(vector == vector_of(str(document)) for document, _, vector in read(target).values())
+
+
+def test_missing_documents_stop_it_before_anything_is_sent_and_are_left_out_when_told_so(
+    cli: Cli, name: str, server: Server
+) -> None:
+    source, target = fill(f"memory:{name}#docs", [*texts_for(30), None, "  "]), f"memory:{name}#new"
+    ended = cli("reindex", source, target, "--model", server.address(), code=2)
+    assert "2 records have no document" in ended.err
+    assert "d00030" in ended.err
+    assert server.calls == 0
+    told = cli("reindex", source, target, "--model", server.address(), "--skip-missing", "--json", code=0).json
+    assert told["documents_missing"] == {"count": 2, "ids": ["d00030", "d00031"]}
+    assert told["records_left_out"] == 2
+    assert len(read(target)) == 30
+
+
+def test_two_models_stand_side_by_side_where_the_target_has_named_vectors(cli: Cli, name: str, server: Server) -> None:
+    source, target = fill(f"memory:{name}#docs", [*texts_for(40), None]), f"memory:{name}#new"
+    cli("reindex", source, target, "--model", server.address(), "--field", "fresh", "--skip-missing", code=0)
+    before, old, new = read(source), read(target), read(target, "vector:fresh")
+    assert old == before
+    assert new["d00003"][2] == vector_of(texts_for(4)[3])
+    assert new["d00040"][2] is None
+    with open_endpoint(target) as endpoint:
+        models = [each.model.name for each in endpoint.source().describe().vectors]
+    assert models == ["old-8", "test-embed"]
+
+
+def test_a_store_without_room_for_two_fields_says_so_before_anything_is_sent(
+    cli: Cli, name: str, server: Server
+) -> None:
+    source = fill(f"memory:{name}#docs", texts_for(5))
+    ended = cli("reindex", source, "faiss:./x.faiss#new", "--model", server.address(), "--field", "fresh", code=2)
+    assert "cannot search by the field" in ended.err
+    assert server.calls == 0
+
+
+def test_unchanged_documents_are_not_embedded_again_and_changed_ones_are(cli: Cli, name: str, server: Server) -> None:
+    texts = texts_for(200)
+    source, target = fill(f"memory:{name}#docs", texts), f"memory:{name}#new"
+    cli("reindex", source, target, "--model", server.address(), code=0)
+    paid = len(billed_texts(server))
+    texts[7], texts[150] = "changed", "changed too"
+    fill(source, texts)
+    told = cli("reindex", source, target, "--model", server.address(), "--json", code=0).json
+    assert told["estimate"]["texts_to_embed"] == 2
+    assert told["estimate"]["texts_unchanged"] == 198
+    assert told["sync"]["upserted"] == 2
+    again = billed_texts(server)
+    # The vendor tells no weights: eight texts are embedded again to see that it is the same model still.
+    assert sum(again.values()) == paid + 2 + 8
+    assert read(target)["d00007"][2] == vector_of("changed")
+
+
+def test_a_target_of_another_model_is_refused_with_both_fingerprints(cli: Cli, name: str, server: Server) -> None:
+    source, target = fill(f"memory:{name}#docs", texts_for(5)), fill(f"memory:{name}#new", texts_for(5))
+    ended = cli("reindex", source, target, "--model", server.address(), code=2)
+    assert "old/old-8" in ended.err
+    assert "openai/test-embed" in ended.err
+    assert server.calls == 0
+
+
+def test_a_model_that_was_exchanged_behind_its_name_is_found_by_its_vectors(
+    cli: Cli, name: str, server: Server
+) -> None:
+    field = VectorField(
+        "", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, DIMENSIONS,
+        EmbeddingModel(provider="openai", name="test-embed", query_prefix="", passage_prefix=""),
+    )  # fmt: skip
+    spec = type(SPEC)("docs", SPEC.id_kind, (field,), has_documents=True)
+    source, target = fill(f"memory:{name}#docs", texts_for(20)), fill(f"memory:{name}#new", texts_for(20), spec)
+    ended = cli("reindex", source, target, "--model", server.address(), code=2)
+    assert "least cosine" in ended.err
+
+
+def test_failures_are_tried_again_under_one_key_and_a_retried_batch_is_billed_once(
+    cli: Cli, name: str, server: Server
+) -> None:
+    server.fail = [429, None, 503, 500, None]
+    source = fill(f"memory:{name}#docs", texts_for(64))
+    address = server.address(batch=32)
+    told = cli("reindex", source, f"memory:{name}#new", "--model", address, "--json", code=0).json
+    assert told["spent"]["retries"] == 3
+    assert set(billed_texts(server).values()) == {1}
+
+
+def test_a_vendor_that_fails_for_good_leaves_what_was_paid_and_the_next_run_goes_on(
+    cli: Cli, name: str, server: Server
+) -> None:
+    server.fail = [None, 401]
+    source, target = fill(f"memory:{name}#docs", texts_for(96)), f"memory:{name}#new"
+    command = ("reindex", source, target, "--model", server.address(batch=32))
+    cli(*command, code=5)
+    assert len(billed_texts(server)) == 32
+    told = cli(*command, "--json", code=0).json
+    assert set(billed_texts(server).values()) == {1}
+    assert told["spent"]["texts_embedded"] == 96
+    assert told["spent"]["batches_sent_again"] == 1
+
+
+def test_one_text_that_the_model_refuses_is_named_and_costs_the_others_nothing(
+    cli: Cli, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_EMBED_KEY", "nothing-secret")
+    server = Server(tmp_path, refuse="number 13 ")
+    source, target = fill(f"memory:{name}#docs", texts_for(40)), f"memory:{name}#new"
+    ended = cli("reindex", source, target, "--model", server.address(), code=2)
+    assert "d00013" in ended.err
+    assert "context_length" in ended.err
+    told = cli("reindex", source, target, "--model", server.address(), "--skip-missing", "--json", code=0).json
+    assert told["texts_refused"]["ids"] == ["d00013"]
+    assert len(read(target)) == 39
+    assert set(billed_texts(server).values()) == {1}
+    server.close()
+
+
+PRICES = """
+version: 1
+name: book
+currency: USD
+prices:
+  - {id: row, provider: openai, model: test-embed, unit: usd_per_million_input_tokens, amount: "10",
+     source: "a test", retrieved: 2026-01-01, valid_from: 2020-01-01, illustrative: true}
+"""
+
+
+def test_money_is_told_before_and_after_and_a_limit_holds(cli: Cli, name: str, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "book.yaml").write_text(PRICES)
+    source, target = fill(f"memory:{name}#docs", texts_for(100)), f"memory:{name}#new"
+    command = ("reindex", source, target, "--model", server.address(batch=10), "--json", "--prices", "book.yaml")
+    plan = cli(*command, "--dry-run", code=0).json["estimate"]
+    assert float(plan["usd"]) == plan["tokens"] / 1e5
+    cli(*command, "--max-usd", "0.0001", code=5)
+    assert server.calls == 0
+    told = cli(*command, "--max-usd", "1", code=0).json["spent"]
+    assert float(told["usd"]) == sum(line["tokens"] for line in server.billed()) / 1e5
+
+
+def test_a_limit_of_money_without_a_price_is_refused(cli: Cli, name: str, server: Server) -> None:
+    source = fill(f"memory:{name}#docs", texts_for(3))
+    ended = cli("reindex", source, f"memory:{name}#n", "--model", server.address(), "--max-usd", "1", code=2)
+    assert "no price" in ended.err
+
+
+def test_minutes_end_a_run_and_what_it_paid_for_is_kept(cli: Cli, name: str, server: Server) -> None:
+    source, target = fill(f"memory:{name}#docs", texts_for(30)), f"memory:{name}#new"
+    command = ("reindex", source, target, "--model", server.address(batch=10))
+    ended = cli(*command, "--max-minutes", "0", code=5)
+    assert "--max-minutes" in ended.err
+    cli(*command, code=0)
+    assert set(billed_texts(server).values()) == {1}
+
+
+def test_batches_are_on_their_way_together_and_no_more_than_asked(
+    cli: Cli, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_EMBED_KEY", "nothing-secret")
+    server = Server(tmp_path, delay_seconds=0.05)
+    source = fill(f"memory:{name}#docs", texts_for(120))
+    cli("reindex", source, f"memory:{name}#new", "--model", server.address(batch=10), "--parallel", 3, code=0)
+    assert server.most_at_once == 3
+    assert set(billed_texts(server).values()) == {1}
+    server.close()
+
+
+@pytest.mark.parametrize("kills", [(1, 4, 6), (2, 2, 9)])
+def test_a_run_killed_anywhere_goes_on_and_the_vendor_bills_nothing_twice(
+    tmp_path: Path, kills: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = texts_for(240)
+    source, target = fill("dump:./src", texts), "dump:./new"
+    process = subprocess.Popen([sys.executable, SERVER, tmp_path, "0.05"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        server = Server(tmp_path)  # for its account, which is a file, and the form of its address
+        server.close()
+        server.port = port
+        command = [sys.executable, "-m", "exitramp", "reindex", source, target, "--model", server.address(batch=20)]
+        environment = {**os.environ, "TEST_EMBED_KEY": "nothing-secret"}
+        for batches in kills:
+            run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+            wanted, deadline = len(server.billed()) + batches, time.monotonic() + 30
+            while run.poll() is None and len(server.billed()) < min(wanted, 12) and time.monotonic() < deadline:
+                time.sleep(0.002)
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert billed_texts(server) == Counter(dict.fromkeys(billed_texts(server), 1))
+        assert len(billed_texts(server)) == 240
+        assert all(vector == vector_of(str(document)) for document, _, vector in read(target).values())
+        assert len(read(target)) == 240
+        assert not list((tmp_path / ".exitramp").glob("reindex-*"))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_another_model_does_not_take_up_what_one_has_begun(cli: Cli, name: str, server: Server) -> None:
+    server.fail = [None, 401]
+    source, target = fill(f"memory:{name}#docs", texts_for(20)), f"memory:{name}#new"
+    cli("reindex", source, target, "--model", server.address(batch=10), "--state", "here", code=5)
+    ended = cli("reindex", source, target, "--model", server.address(batch=10, passage_prefix="x"), "--state", "here")
+    assert ended.code == 2
+    assert "belongs to another re-embedding" in ended.err
+
+
+def test_a_search_asks_by_text_and_refuses_another_model(cli: Cli, name: str, server: Server) -> None:
+    source, target = fill(f"memory:{name}#docs", texts_for(20)), f"memory:{name}#new"
+    cli("reindex", source, target, "--model", server.address(), code=0)
+    found = cli("search", target, "--query", texts_for(6)[5], "--model", server.address(), "-k", 3, "--json", code=0)
+    assert found.json["hits"][0]["id"] == "d00005"
+    assert found.json["findings"][0]["code"] == "model.unshown"
+    ended = cli("search", source, "--query", "x", "--model", server.address(), code=2)
+    assert "old/old-8" in ended.err
+    assert OLD.model.name in ended.err
+    assert np.array(vector_of("x")).shape == (DIMENSIONS,)
