@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from exitramp.backoff import Backoff
@@ -41,14 +41,16 @@ ABORTED_DRAIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One fault on the primary's `on` (store or chat) for `seconds`."""
+    """One fault on the primary's `on` (store or chat) for `seconds`. `options` refine it, as its service takes them."""
 
     fault: str
     on: str
     seconds: float
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"fault": self.fault, "on": self.on, "seconds": self.seconds}
+        found: dict[str, Any] = {"fault": self.fault, "on": self.on, "seconds": self.seconds}
+        return found | ({"options": dict(self.options)} if self.options else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
             is_last = number == len(arguments.phases) - 1
             run.say(f"    {phase.on}: {phase.fault} for {phase.seconds:g} s")
             injected = clock.monotonic()
-            how = run.inject("primary", phase.on, Fault(phase.fault))
+            how = run.inject("primary", phase.on, Fault(phase.fault, phase.options))
             run.log.append("fault.injected", {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how})
             _watch(run, heard, phase.seconds)
             ended = clock.monotonic()
@@ -294,9 +296,14 @@ def _parse(block: Block) -> OutageArguments:
     for item in block.blocks("phases"):
         known = sorted((VENDOR_FAULTS | PROCESS_FAULTS) - {"none", "sigcont", "restart"})
         phase = Phase(
-            item.choice("fault", known), item.choice("on", ("chat", "store")), item.number("seconds", 5.0, minimum=0.5)
+            item.choice("fault", known),
+            item.choice("on", ("chat", "store")),
+            item.number("seconds", 5.0, minimum=0.5),
+            item.anything("options", {}),
         )
         item.finish()
+        if not isinstance(phase.options, dict) or not all(isinstance(name, str) for name in phase.options):
+            raise item.error("'options' of a phase must hold names and values", "options")
         phases.append(phase)
     if not phases:
         raise ConfigError("an outage needs at least one phase", file=block.file, line=block.line)
