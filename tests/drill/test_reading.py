@@ -160,7 +160,7 @@ def test_a_broken_file_ends_the_command_with_2_and_begins_nothing(
         ("{golden: nowhere.jsonl}", "small.yaml:6: data.golden: there is neither a file"),
         ("{prices: nowhere}", "small.yaml:6: data.prices: there is neither a file"),
         ("{prompts: nowhere}", "small.yaml:6: data.prompts: there is no folder"),
-        ("{embedder: 'openai:x'}", "small.yaml:6: data.embedder: 'openai' is no embedding model"),
+        ("{embedder: 'anthropic:x'}", "small.yaml:6: data.embedder: 'anthropic' is no embedding model"),
         ("{golden: broken.jsonl}", "broken.jsonl:1"),
         ("{prices: broken.jsonl}", "broken.jsonl"),
     ],
