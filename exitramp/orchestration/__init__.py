@@ -1,9 +1,12 @@
 """Questions on their way through stacks that may fail: deadlines, retries, breakers, journals, traces, load."""
 
+from exitramp.orchestration.answered import Answered, NotAnswered
+from exitramp.orchestration.application import Application
 from exitramp.orchestration.bounded import Bounded, CallOverdue, InlineCalls, ThreadCalls
 from exitramp.orchestration.breaker import BreakerChange, BreakerSettings, BreakerState, CircuitBreaker, Permit
 from exitramp.orchestration.deadline import Deadline
 from exitramp.orchestration.events import EventKind, Listener, RouterEvent
+from exitramp.orchestration.handling import Handling, Slots
 from exitramp.orchestration.idempotency import AnswerNotKept, BillingDoubt, IdempotencyJournal, StoredAnswer
 from exitramp.orchestration.load import LoadEnd, LoadReport, LoadRequest, SteadyLoad
 from exitramp.orchestration.outcome import Attempt, Outcome, RouteReason, Step
@@ -14,6 +17,8 @@ from exitramp.orchestration.trace import TraceLabels, TraceWriter, read_traces, 
 
 __all__ = [
     "AnswerNotKept",
+    "Answered",
+    "Application",
     "Attempt",
     "BillingDoubt",
     "Bounded",
@@ -24,12 +29,14 @@ __all__ = [
     "CircuitBreaker",
     "Deadline",
     "EventKind",
+    "Handling",
     "IdempotencyJournal",
     "InlineCalls",
     "Listener",
     "LoadEnd",
     "LoadReport",
     "LoadRequest",
+    "NotAnswered",
     "Outcome",
     "Passage",
     "Permit",
@@ -42,6 +49,7 @@ __all__ = [
     "RouteReason",
     "Router",
     "RouterEvent",
+    "Slots",
     "Stack",
     "SteadyLoad",
     "Step",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from exitramp.orchestration.idempotency import StoredAnswer
 from exitramp.ports import ChatDelta
 
 
@@ -20,6 +21,8 @@ class Handling:
     on_delta: told of the answer's pieces. By itself only those of an answer that is whole, all at once at its end;
         with `at_first_token` as they come. An answer that breaks off after a piece was shown is the end of the
         request, or, if there is an `on_restart`, that is called and another stack answers anew.
+    beforehand: called once, when the journal knows nothing and before anybody is asked: an answer from elsewhere with
+        the word for where from, or None; what it raises ends the request.
     hedge_after_seconds: how long the first stack may be silent before the next is asked as well; None is for ever.
     """
 
@@ -32,6 +35,7 @@ class Handling:
     on_delta: Callable[[ChatDelta], None] | None = None
     on_restart: Callable[[], None] | None = None
     at_first_token: bool = False
+    beforehand: Callable[[], tuple[StoredAnswer, str] | None] | None = None
     hedge_after_seconds: float | None = None
 
 

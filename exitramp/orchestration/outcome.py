@@ -70,6 +70,7 @@ class Outcome:
     error_class: of the last attempt, or why there was none (`no_stack`, `deadline`, `in_flight`).
     is_mock: the answer is a mock's and is to be shown as such.
     from_journal: it was answered before under the same key, and nobody was asked again.
+    from_cache: the word for where an answer came from that nobody was asked for.
     """
 
     question_id: str
@@ -84,6 +85,7 @@ class Outcome:
     error: str | None = None
     is_mock: bool = False
     from_journal: bool = False
+    from_cache: str = "none"
 
     @property
     def is_answered(self) -> bool:

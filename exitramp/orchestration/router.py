@@ -127,6 +127,9 @@ class Router:
         self._failing: set[str] = set()
         self._answered_elsewhere: set[str] = set()
 
+    def find(self, stack: str) -> Stack | None:
+        return next((each for each in self._stacks if each.name == stack), None)
+
     def breaker(self, stack: str) -> CircuitBreaker:
         return self._breakers[stack]
 
@@ -193,6 +196,13 @@ class Router:
         return tuple(by_name[name] for name in names)
 
     def _route(self, run: _Run) -> Outcome:
+        known = run.handling.beforehand() if run.handling.beforehand is not None else None
+        if known is not None:
+            stored, kind = known
+            return Outcome(
+                run.question.id, stored.stack, stored.answer, stored.retrieved_ids, (), (), run.asked_at,
+                self._clock.monotonic() - run.began, is_mock=stored.is_mock, from_cache=kind,
+            )  # fmt: skip
         after = run.handling.hedge_after_seconds
         is_shown_at_once = run.handling.on_delta is not None and run.handling.at_first_token
         if after is None or len(run.stacks) < 2 or is_shown_at_once:
@@ -242,16 +252,19 @@ class Router:
         retries = 0
         while True:
             ear = self._ear(run)
+            question = run.question
+            if not question.depth_k and stack.depth_k is not None:
+                question = replace(question, depth_k=stack.depth_k)
             try:
                 reason = RouteReason.HEDGED if is_hedge else self._reason(run, place, permit)
                 made = self._calls[stack.name].attempt(
-                    run.question,
+                    question,
                     passages,
                     retrieve_seconds=lambda: run.deadline.share_seconds(self._policy.retrieve_seconds, parties=parties),
                     answer_seconds=lambda: run.deadline.share_seconds(self._policy.attempt_seconds, parties=parties),
                     on_delta=ear,
                 )
-                is_late = self._record(run, stack, place, made, reason, waited, retries)
+                is_late = self._record(run, question, stack, place, made, reason, waited, retries)
             except BaseException:
                 breaker.unused(permit)
                 raise
@@ -307,7 +320,15 @@ class Router:
         return None if wait is None or wait >= remaining / parties else wait
 
     def _record(
-        self, run: _Run, stack: Stack, place: int, made: Try, reason: RouteReason, waited: float, retries: int
+        self,
+        run: _Run,
+        question: Question,
+        stack: Stack,
+        place: int,
+        made: Try,
+        reason: RouteReason,
+        waited: float,
+        retries: int,
     ) -> bool:
         """Write down what a try did; returns whether it answered after another stack had."""
         failure = made.failure
@@ -337,7 +358,7 @@ class Router:
                 number, retries, reason, fallback_from, stack.store, run.deadline.seconds, run.queue_ms, is_late
             )
             record = trace_of(
-                run.question, made, route, identity, self._labels, ended=self._clock.now(), handling=run.handling
+                question, made, route, identity, self._labels, ended=self._clock.now(), handling=run.handling
             )
             if stack.price is not None:
                 record = replace(record, unit_cost_usd=stack.price(record))

@@ -70,6 +70,7 @@ class Stack:
     store: how traces name the store.
     price: what an attempt cost, from its trace; None leaves the cost to the cost commands.
     slots: how many calls of its model may be under way; None is any number.
+    depth_k: how many passages are retrieved for a question that leaves it to the stack, by 0.
     """
 
     name: str
@@ -79,3 +80,4 @@ class Stack:
     store: str
     price: Callable[[TraceRecord], Decimal | None] | None = None
     slots: Slots | None = None
+    depth_k: int | None = None

@@ -1,0 +1,189 @@
+"""The one interface of an application: ask here, and let a file say who answers.
+
+    with Application.open("stack.yaml") as application:
+        print(application.ask("How do I join two paths?", use_case="docs_qa").text)
+
+Which vendor that is, what happens when it fails, what is kept and what may be spent stands in the file. An edit of it
+is in force for the next request; docs/stack.md is its page.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Self
+
+from exitramp.clock import Clock, SystemClock
+from exitramp.errors import UsageError
+from exitramp.orchestration.answered import Answered
+from exitramp.orchestration.asking import Asking, Wishes, new_id
+from exitramp.orchestration.embedding import embed_once
+from exitramp.orchestration.following import FollowedStack
+from exitramp.orchestration.idempotency import BillingDoubt
+from exitramp.orchestration.opened import Generation, Surroundings
+from exitramp.orchestration.pool import Pool
+from exitramp.orchestration.routing import asked_text
+from exitramp.orchestration.stack import Question
+from exitramp.orchestration.stack_file import StackFile
+from exitramp.ports import ChatDelta, ChatRequest, Embedded, Purpose
+from exitramp.records import TraceRecord
+from exitramp.urls import Network
+
+_LOG: Final = logging.getLogger("exitramp.application")
+
+
+class Application:
+    """An opened stack file. Thread-safe: call it from as many threads as there are requests under way.
+
+    on_notice: told of edits, of budgets and of what else a person should know, a sentence each; by default a warning in
+        the log `exitramp.application`, which Python writes to stderr.
+    on_trace: told every trace record, whether or not the file has a place for them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        network: Network | None = None,
+        seed: int | None = None,
+        on_notice: Callable[[str], None] = _LOG.warning,
+        on_trace: Callable[[TraceRecord], None] | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        chosen = random.getrandbits(32) if seed is None else seed
+        around = Surroundings(Pool(), self._clock, network or Network(), chosen, on_notice, on_trace)
+        self._followed = FollowedStack(
+            path, self._clock, lambda file, before: Generation(file, around, before), on_notice
+        )
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], **options: Any) -> Self:
+        """Raises `ConfigError` that begins with FILE:LINE where the file is wrong or names what is not installed."""
+        return cls(Path(path), **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def file(self) -> StackFile:
+        """The version in force."""
+        return self._followed.newest.file
+
+    @property
+    def problem(self) -> str | None:
+        """Why the file as it stands is not in force; None where it is."""
+        return self._followed.problem
+
+    def breakers(self) -> Mapping[str, str]:
+        """Of each model, whether it is asked: closed is yes."""
+        newest = self._followed.newest
+        return {name: newest.chats.state(name).value for name in newest.models}
+
+    def billing_doubts(self) -> list[BillingDoubt]:
+        """Keys under which a vendor may have billed work that brought no answer; needs `idempotency` in the file."""
+        journal = self._followed.newest.journal
+        return [] if journal is None else journal.billing_doubts()
+
+    def close(self, *, seconds: float = 10.0) -> bool:
+        """Let requests end for so long, then close everything; returns whether all had ended."""
+        return self._followed.close(seconds=seconds)
+
+    def chat(
+        self,
+        request: ChatRequest,
+        *,
+        use_case: str = "chat",
+        tenant: str | None = None,
+        pii: bool = False,
+        complexity: float | None = None,
+        model: str | None = None,
+        on_delta: Callable[[ChatDelta], None] | None = None,
+        on_restart: Callable[[], None] | None = None,
+        use_cache: bool = True,
+        tags: tuple[str, ...] = (),
+    ) -> Answered:
+        """The answer of the first model that gives a whole one. Raises `NotAnswered`, or `SpendExceeded`.
+
+        request: its `idempotency_key`, if it has one, names the request: the same key gets the same answer.
+        pii: the messages are personal: they go to the tier that the file names for that, and are not cached.
+        complexity: in [0, 1]; None lets it be estimated. model: ask this one of the file, and no other.
+        on_delta: told the pieces of the answer; see `stream` in the file. on_restart: told when what was shown so far
+            is void since it broke off, and another model begins anew; without it such a break is the end.
+        """
+        wishes = Wishes(
+            "chat", request.idempotency_key is not None, tenant, pii, complexity, use_cache, on_delta, on_restart
+        )
+        with self._followed.request() as opened:
+            if model is not None and model not in opened.models:
+                listed = ", ".join(opened.models)
+                raise UsageError(f"the stack file names no model '{model}'", hint=f"it names: {listed}")
+            key = request.idempotency_key or new_id()
+            question = Question(key, asked_text(request), use_case, depth_k=0, tags=tags, request=request)
+            names = opened.file.model_order if model is None else (model,)
+            models = {name: name for name in names}
+            return Asking(opened, opened.chats, question, names, models, wishes, self._clock).answered()
+
+    def ask(
+        self,
+        question: str,
+        *,
+        use_case: str = "default",
+        tenant: str | None = None,
+        pii: bool = False,
+        complexity: float | None = None,
+        key: str | None = None,
+        depth_k: int | None = None,
+        on_delta: Callable[[ChatDelta], None] | None = None,
+        on_restart: Callable[[], None] | None = None,
+        use_cache: bool = True,
+        tags: tuple[str, ...] = (),
+    ) -> Answered:
+        """What a stack answers to a question: passages of its store in the prompt of `use_case` to its model.
+
+        A stack fails over as a whole, so that no answer mixes one side's passages with the other side's model. Raises
+        as `chat` does; `UsageError` where the file names no stacks. `key` is the idempotency key.
+        """
+        wishes = Wishes("answer", key is not None, tenant, pii, complexity, use_cache, on_delta, on_restart)
+        with self._followed.request() as opened:
+            if opened.stacks is None:
+                raise UsageError("the stack file names no stacks", hint="add stacks: {NAME: {chat: …, store: …}}")
+            prompt = None if opened.prompts is None else opened.prompts.for_use_case(use_case)
+            asked = Question(
+                key or new_id(),
+                question,
+                use_case,
+                depth_k=depth_k or 0,
+                maximum_tokens=512 if prompt is None else prompt.maximum_tokens,
+                temperature=0.0 if prompt is None else prompt.temperature,
+                tags=tags,
+            )
+            names = opened.file.stack_order
+            models = {name: opened.file.stacks[name].chat for name in names}
+            return Asking(opened, opened.stacks, asked, names, models, wishes, self._clock).answered()
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        purpose: Purpose = Purpose.DOCUMENT,
+        *,
+        embedder: str | None = None,
+        use_case: str = "embed",
+        tenant: str | None = None,
+    ) -> Embedded:
+        """Vectors of at most as many texts as the embedder takes at once; without a name, of the file's first.
+
+        Retried, but never by another embedder: another one's vectors mean something else. Raises `ModelError`.
+        """
+        with self._followed.request() as opened:
+            name = embedder or next(iter(opened.file.embedders), None)
+            if name is None or name not in opened.file.embedders:
+                listed = ", ".join(opened.file.embedders) or "none"
+                raise UsageError(f"the stack file names no embedder '{name or ''}'", hint=f"it names: {listed}")
+            return embed_once(opened, name, texts, purpose, self._clock, use_case=use_case, tenant=tenant)

@@ -1,0 +1,279 @@
+"""One request on its way through an opened stack file: routed, looked up, reserved for, asked, settled."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from exitramp.clock import Clock
+from exitramp.errors import ModelError, SpendExceeded
+from exitramp.orchestration.answered import Answered, NotAnswered
+from exitramp.orchestration.caching import KEPT_REASONS, cache_key, unit
+from exitramp.orchestration.handling import Handling
+from exitramp.orchestration.idempotency import StoredAnswer
+from exitramp.orchestration.opened import Generation, supposed_record
+from exitramp.orchestration.outcome import Outcome
+from exitramp.orchestration.router import Router
+from exitramp.orchestration.routing import Routed, route
+from exitramp.orchestration.stack import Question
+from exitramp.orchestration.stack_file import Action, Commit
+from exitramp.ports import ChatDelta, ChatMessage, ModelIdentity, Purpose
+from exitramp.records import TraceRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+FREE: Final = "local"
+"""The provider of models on one's own machine, which cost no tokens and are asked when nothing may be spent."""
+_CHARACTERS_A_TOKEN: Final = 3  # fewer than there are, so that more is held than it costs
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the caller says of one request."""
+
+    operation: str
+    is_keyed: bool
+    tenant: str | None = None
+    pii: bool = False
+    complexity: float | None = None
+    use_cache: bool = True
+    on_delta: Callable[[ChatDelta], None] | None = None
+    on_restart: Callable[[], None] | None = None
+
+
+class Asking:
+    """A question to the models or the stacks of one version. Used once.
+
+    names: who may be asked, in the file's order. models: of each of them, which model it asks.
+    """
+
+    def __init__(
+        self,
+        opened: Generation,
+        router: Router,
+        question: Question,
+        names: tuple[str, ...],
+        models: Mapping[str, str],
+        wishes: Wishes,
+        clock: Clock,
+    ) -> None:
+        self._opened = opened
+        self._router = router
+        self._question = question
+        self._models = models
+        self._wishes = wishes
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._reservation: str | None = None
+        self._estimate = Decimal(0)
+        self._vector: npt.NDArray[np.float32] | None = None
+        self._key = self._group = ""
+        actions = opened.budget.actions() if opened.budget is not None else frozenset()
+        self._is_cache_only = Action.CACHE_ONLY in actions
+        tiers = {name: opened.file.models[models[name]].tier for name in names}
+        self._routed = route(
+            opened.file.routing,
+            names,
+            tiers,
+            text=question.text,
+            complexity=wishes.complexity,
+            pii=wishes.pii,
+            small_only=Action.DEGRADE_TO_SMALL in actions,
+        )
+        if self._is_cache_only:
+            free = tuple(name for name in self._routed.order if self._identity(name).provider == FREE)
+            self._routed = Routed(free, self._routed.tier, "budget")
+
+    def answered(self) -> Answered:
+        """Raises `NotAnswered`, or `SpendExceeded` where it may not be asked."""
+        wishes = self._wishes
+        handling = Handling(
+            order=self._routed.order,
+            tier=self._routed.tier,
+            reason=self._routed.reason,
+            tenant=wishes.tenant,
+            operation=wishes.operation,
+            is_keyed=wishes.is_keyed,
+            on_delta=wishes.on_delta,
+            on_restart=wishes.on_restart,
+            at_first_token=self._opened.file.commit is Commit.FIRST_TOKEN,
+            beforehand=self._beforehand,
+            hedge_after_seconds=self._opened.file.hedge_after_seconds,
+        )
+        outcome = None
+        try:
+            outcome = self._router.ask(self._question, handling=handling)
+        finally:
+            self._settle(outcome)
+        return self._ended(outcome)
+
+    def _ended(self, outcome: Outcome) -> Answered:
+        answer = outcome.answer
+        if self._opened.prompt_log is not None:
+            self._opened.prompt_log.append(outcome.question_id, self._messages(), answer)
+        if answer is None or outcome.stack is None:
+            raise NotAnswered(outcome)
+        if not outcome.attempts and self._wishes.on_delta is not None:  # it was known, and nobody told its pieces
+            if answer.text:
+                self._wishes.on_delta(ChatDelta(answer.text))
+            for place, call in enumerate(answer.tool_calls):
+                self._wishes.on_delta(ChatDelta(tool_call=(place, call)))
+        if outcome.attempts and self._may_cache and answer.finish_reason in KEPT_REASONS:
+            stored = StoredAnswer(answer, outcome.stack, outcome.retrieved_ids, outcome.is_mock)
+            if self._opened.exact is not None:
+                self._opened.exact.put(self._key, stored)
+            if self._opened.semantic is not None and self._vector is not None:
+                self._opened.semantic.put(self._group, self._vector, stored)
+        return Answered(outcome.question_id, answer, outcome.stack, outcome.is_mock, outcome.from_cache, outcome)
+
+    def _beforehand(self) -> tuple[StoredAnswer, str] | None:
+        found = self._cached()
+        if found is not None:
+            self._opened.append(self._cache_record(*found))
+            return found
+        if self._is_cache_only and not self._routed.order:
+            raise SpendExceeded(
+                "the budget is spent: only answers that are kept are given, and this is none",
+                hint="wait for the next day or month in UTC, or raise the cap in the stack file",
+            )
+        self._reserve()
+        return None
+
+    @property
+    def _may_cache(self) -> bool:
+        return self._wishes.use_cache and not self._wishes.pii and bool(self._routed.order or self._is_cache_only)
+
+    def _cached(self) -> tuple[StoredAnswer, str] | None:
+        opened, question = self._opened, self._question
+        if not self._may_cache or (opened.exact is None and opened.semantic is None):
+            return None
+        request = question.request
+        asked = None if request is None else asdict(replace(request, idempotency_key=None, stream=False))
+        places = [(name, opened.file.models[self._models[name]].address.text) for name in self._models]
+        common = (
+            self._wishes.operation, self._wishes.tenant, question.use_case_id, question.depth_k,
+            question.maximum_tokens, question.temperature, self._routed.tier, places, self._setting(),
+        )  # fmt: skip
+        self._key = cache_key(common, question.text, asked)
+        if opened.exact is not None and (stored := opened.exact.get(self._key)) is not None:
+            return stored, "exact"
+        if opened.semantic is None or (request is not None and request.messages[-1].role != "user"):
+            return None
+        if request is not None:
+            asked = asdict(replace(request, idempotency_key=None, stream=False, messages=request.messages[:-1]))
+        self._group = cache_key(common, asked)
+        self._vector = self._embedded(question.text)
+        if self._vector is None:
+            return None
+        stored = opened.semantic.get(self._group, self._vector)
+        return None if stored is None else (stored, "semantic")
+
+    def _setting(self) -> list[object]:
+        """What a stack answers from: another store or another prompt is another answer."""
+        file = self._opened.file
+        if self._question.request is not None:
+            return []
+        stores = [(name, spec.store, "" if spec.store is None else file.stores[spec.store].address.text)
+                  for name, spec in file.stacks.items()]  # fmt: skip
+        prompts = self._opened.prompts
+        return [stores, None if prompts is None else prompts.for_use_case(self._question.use_case_id).sha256]
+
+    def _embedded(self, text: str) -> npt.NDArray[np.float32] | None:
+        """None where the embedder fails: then the question is asked, and the failure stands in the traces."""
+        spec = self._opened.file.semantic_cache
+        assert spec is not None
+        embedder = self._opened.builder.embedder(spec.embedder)
+        began, error_class, usage = self._clock.monotonic(), None, None
+        vector = None
+        try:
+            seconds = self._opened.file.deadlines.retrieve_seconds
+            found = embedder.embed([text], purpose=Purpose.QUERY, timeout_seconds=seconds)
+            vector, usage = unit(found.vectors[0]), found.usage
+        except ModelError as error:
+            error_class = error.error_class
+        record = replace(
+            supposed_record(embedder.identity(), usage.prompt_tokens if usage else 0, 0),
+            operation="embed",
+            request_id=f"{self._question.id}:cache",
+            ts=self._clock.now(),
+            use_case_id=self._question.use_case_id,
+            tenant=self._wishes.tenant,
+            environment=self._opened.file.environment,
+            status="ok" if error_class is None else "error",
+            error_class=error_class,
+            latency_ms=(self._clock.monotonic() - began) * 1000.0,
+            usage_source=usage.source if usage else "provider",
+        )
+        self._opened.append(record)
+        return vector
+
+    def _cache_record(self, stored: StoredAnswer, kind: str) -> TraceRecord:
+        """An answer that nobody was asked for: no tokens, no vendor."""
+        model = self._opened.models[self._models.get(stored.stack, stored.stack)]
+        return replace(
+            supposed_record(model.identity(), 0, 0),
+            request_id=self._question.id,
+            ts=self._clock.now(),
+            use_case_id=self._question.use_case_id,
+            operation=self._wishes.operation,
+            model_id=stored.answer.model_id,
+            latency_ms=(self._clock.monotonic() - self._began) * 1000.0,
+            cache_hit=True,
+            cache_hit_kind=kind,
+            finish_reason=stored.answer.finish_reason,
+            route_tier=self._routed.tier,
+            route_reason="cache" if self._routed.reason is None else f"cache; {self._routed.reason}",
+            tenant=self._wishes.tenant,
+            environment=self._opened.file.environment,
+            tags=self._question.tags,
+            unit_cost_usd=Decimal(0) if self._opened.price is not None else None,
+        )
+
+    def _reserve(self) -> None:
+        """Hold what the dearest of those that may be asked can take."""
+        budget, price = self._opened.budget, self._opened.price
+        if budget is None or price is None:
+            return
+        characters = sum(len(message.content) for message in self._messages())
+        request = self._question.request
+        most = self._question.maximum_tokens if request is None else request.maximum_tokens
+        tokens = characters // _CHARACTERS_A_TOKEN + 16
+        if request is None:
+            tokens += 4096  # the passages, which nobody has seen yet
+        costs = [price(supposed_record(self._identity(name), tokens, most)) for name in self._routed.order]
+        self._estimate = max((cost for cost in costs if cost is not None), default=Decimal(0))
+        if self._estimate:
+            self._reservation = budget.reserve(self._estimate)
+
+    def _settle(self, outcome: Outcome | None) -> None:
+        budget = self._opened.budget
+        if budget is None or self._reservation is None:
+            return
+        if outcome is None:  # it ended by an exception, and nobody knows how far it came
+            budget.settle(self._reservation, self._estimate)
+            return
+        total = Decimal(0)
+        for record in outcome.traces:
+            if record.status == "cancelled":
+                continue  # counted when it came
+            if record.possibly_billed:
+                total += self._estimate
+            elif record.unit_cost_usd is not None:
+                total += record.unit_cost_usd
+        budget.settle(self._reservation, total)
+
+    def _messages(self) -> tuple[ChatMessage, ...]:
+        request = self._question.request
+        return (ChatMessage("user", self._question.text),) if request is None else request.messages
+
+    def _identity(self, name: str) -> ModelIdentity:
+        return self._opened.models[self._models[name]].identity()
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,237 @@
+"""One version of a stack file with everything in it open, for as long as a request is under way on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib.resources import files
+from typing import Final
+
+from exitramp.clock import Clock
+from exitramp.errors import ConfigError
+from exitramp.finops.prices import load_price_book
+from exitramp.finops.unit_cost import unit_cost
+from exitramp.orchestration.breaker import CircuitBreaker
+from exitramp.orchestration.budget import Budget, BudgetNotice
+from exitramp.orchestration.building import Builder
+from exitramp.orchestration.caching import ExactCache, SemanticCache
+from exitramp.orchestration.idempotency import IdempotencyJournal
+from exitramp.orchestration.pool import Holding, Pool
+from exitramp.orchestration.prompts import PromptSet, load_prompts
+from exitramp.orchestration.router import Policy, Router
+from exitramp.orchestration.stack import Stack
+from exitramp.orchestration.stack_file import StackFile
+from exitramp.orchestration.trace import RECORD_VERSION, TraceLabels
+from exitramp.orchestration.trace_files import PromptLog, TraceFile, open_traces
+from exitramp.ports import ChatModel, ModelIdentity
+from exitramp.records import TraceRecord
+from exitramp.urls import Network
+
+_FIXTURES: Final = "exitramp_fixtures"
+Price = Callable[[TraceRecord], Decimal | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is the same for every version of a file."""
+
+    pool: Pool
+    clock: Clock
+    network: Network
+    seed: int
+    on_notice: Callable[[str], None]
+    on_trace: Callable[[TraceRecord], None] | None
+
+
+class Generation:
+    """Thread-safe. `retire` closes it when the last request on it has ended; what the next one has too stays open."""
+
+    chats: Router
+    stacks: Router | None
+
+    def __init__(self, file: StackFile, around: Surroundings, before: Generation | None) -> None:
+        self.file = file
+        self._around = around
+        self._holding = Holding(around.pool)
+        self._running = 0
+        self._is_retired = False
+        self._idle = threading.Condition()
+        try:
+            self.builder = Builder(file, self._holding, around.network, around.clock)
+            self.builder.check()
+            self.models: Mapping[str, ChatModel] = {
+                name: self.builder.model(spec) for name, spec in file.models.items()
+            }
+            self.prompts = self._prompts()
+            self.price = self._price()
+            self._open_files()
+            plain = {name: replace(self.builder.plain(name, model), price=self.price)
+                     for name, model in self.models.items()}  # fmt: skip
+            self.chats = self._router(list(plain.values()), None if before is None else before.chats)
+            self.stacks = None
+            if file.stacks:
+                stacks = [self.builder.stack(name, plain[spec.chat], self.prompts)
+                          for name, spec in file.stacks.items()]  # fmt: skip
+                self.stacks = self._router(stacks, None if before is None else before.stacks)
+        except BaseException:
+            self._holding.release()
+            raise
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """A request is under way on this version until the block ends."""
+        with self._idle:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._running -= 1
+                is_last = self._is_retired and not self._running
+                self._idle.notify_all()
+            if is_last:
+                self._holding.release()
+
+    def retire(self) -> None:
+        """No request begins here any more."""
+        with self._idle:
+            self._is_retired = True
+            is_idle = not self._running
+        if is_idle:
+            self._holding.release()
+
+    @property
+    def is_retired(self) -> bool:
+        with self._idle:
+            return self._is_retired
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Whether every request had ended in that time."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._running, seconds)
+
+    def append(self, record: TraceRecord) -> None:
+        """Write a trace down, and count what came too late for its request to count it."""
+        if self.traces is not None:
+            self.traces.append(record)
+        if self.budget is not None and record.status == "cancelled" and record.unit_cost_usd is not None:
+            self.budget.spend(record.unit_cost_usd)
+        if self._around.on_trace is not None:
+            self._around.on_trace(record)
+
+    def _open_files(self) -> None:
+        """What keeps answers, counts money and takes traces; what did not change goes on as it is."""
+        file, clock, take = self.file, self._around.clock, self._holding.take
+        self.journal: IdempotencyJournal | None = None
+        self.traces: TraceFile | None = None
+        self.prompt_log: PromptLog | None = None
+        self.exact: ExactCache | None = None
+        self.semantic: SemanticCache | None = None
+        self.budget: Budget | None = None
+        if (journal := file.journal) is not None:
+            self.journal = take(
+                ("journal", journal),
+                lambda: IdempotencyJournal(journal.path, clock=clock, spool=journal.spool, sync=journal.sync),
+            )
+        if (trace := file.trace) is not None:
+            self.traces = take(("traces", trace.path, trace.format), lambda: open_traces(trace.path, trace.format))
+            if trace.prompts:
+                path = trace.path.with_name(f"{trace.path.name}.prompts.jsonl")
+                self.prompt_log = take(("prompts", path), lambda: PromptLog(path))
+        if (exact := file.exact_cache) is not None:
+            ttl = exact.ttl_seconds
+            self.exact = take(
+                ("exact", exact), lambda: ExactCache(exact.path, ttl_seconds=ttl, entries=exact.entries, clock=clock)
+            )
+        if (semantic := file.semantic_cache) is not None:
+            address = file.embedders[semantic.embedder].address
+            self.semantic = take(("semantic", semantic, address), lambda: SemanticCache(semantic, clock))
+        if (budget := file.budget) is not None:
+            self.budget = take(("budget", budget), lambda: Budget(budget, clock, self._tell_budget))
+
+    def _tell_budget(self, notice: BudgetNotice) -> None:
+        actions = ", ".join(notice.actions)
+        self._around.on_notice(
+            f"budget of {notice.window}: {notice.share:.0%} is spent or held; from {notice.at:.0%} on: {actions}"
+        )
+
+    def _prompts(self) -> PromptSet | None:
+        if self.file.packaged_prompts:
+            return load_prompts(files(_FIXTURES) / "prompts")
+        if self.file.prompts is None:
+            return None
+        if not self.file.prompts.is_dir():
+            raise ConfigError(f"'prompts': there is no folder {self.file.prompts}", file=self.file.file)
+        return load_prompts(self.file.prompts)
+
+    def _price(self) -> Price | None:
+        if self.file.prices is None:
+            return None
+        book = load_price_book(self.file.prices)
+
+        def price(record: TraceRecord) -> Decimal | None:
+            return unit_cost(record, book).unit_cost_usd
+
+        for name, model in self.models.items() if self.file.budget is not None else ():
+            identity = model.identity()
+            if price(supposed_record(identity, 1, 1)) is None:
+                raise ConfigError(
+                    f"a budget needs prices, and {self.file.prices.name} has none for the model '{name}' "
+                    f"({identity.provider}/{identity.model})",
+                    file=self.file.file,
+                    hint="add a row with its source; a price of zero is a row with amount 0",
+                )
+        return price
+
+    def _router(self, stacks: Sequence[Stack], before: Router | None) -> Router:
+        """With the breakers of the router before it, for what is asked in the same place as before."""
+        file = self.file
+        policy = Policy(
+            deadline_seconds=file.deadlines.request_seconds,
+            attempt_seconds=file.deadlines.attempt_seconds,
+            retrieve_seconds=file.deadlines.retrieve_seconds,
+            backoff=file.retry,
+            retry_timeouts=file.retry_timeouts,
+            breaker=file.breaker,
+        )
+        kept: dict[str, CircuitBreaker] = {}
+        for stack in stacks:
+            old = before.find(stack.name) if before is not None else None
+            if before is not None and old is not None and old.model is stack.model and old.store == stack.store:
+                breaker = before.breaker(stack.name)
+                if breaker.settings == policy.breaker:
+                    kept[stack.name] = breaker
+        return Router(
+            stacks,
+            policy=policy,
+            clock=self._around.clock,
+            seed=self._around.seed,
+            journal=self.journal,
+            traces=self,
+            labels=TraceLabels(environment=file.environment),
+            breakers=kept,
+        )
+
+
+def supposed_record(identity: ModelIdentity, prompt_tokens: int, gen_tokens: int) -> TraceRecord:
+    """A call of that many tokens, to ask a price for."""
+    return TraceRecord(
+        record_version=RECORD_VERSION,
+        request_id="estimate",
+        attempt=1,
+        ts=datetime.now(UTC),
+        use_case_id="estimate",
+        operation="chat",
+        provider=identity.provider,
+        model_id_requested=identity.model,
+        model_id=identity.model,
+        status="ok",
+        latency_ms=0.0,
+        prompt_tokens=prompt_tokens,
+        gen_tokens=gen_tokens,
+        usage_source="estimated",
+    )

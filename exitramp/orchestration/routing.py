@@ -1,0 +1,111 @@
+"""Which size of model a question goes to: by what is known of the question, from thresholds that a file names.
+
+Complexity is a number in [0, 1]. Whoever knows better gives it; else it is estimated here by a rule that anybody can
+work out by hand, as the sum of
+
+    0.35 * min(1, words / 150)           how much there is to read
+    0.30 * min(1, askings / 3)           words that ask for reasoning: why, how, compare, explain, …
+    0.20 * min(1, (questions - 1) / 2)   more than one question at once
+    0.15 if there is code, a table or a list in it
+
+over the last message of the user. It is a rule of thumb, not a judgement: what it sends where is in the trace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from exitramp.orchestration.stack_file.values import RoutingSpec, Tier
+from exitramp.ports import ChatRequest
+
+_ASKING: Final = frozenset(
+    {
+        "why",
+        "how",
+        "compare",
+        "explain",
+        "analyse",
+        "analyze",
+        "derive",
+        "prove",
+        "design",
+        "evaluate",
+        "difference",
+        "trade-off",
+        "versus",
+        "justify",
+        "plan",
+        "summarise",
+        "summarize",
+        "refactor",
+        "optimise",
+        "optimize",
+        "implications",
+    }
+)
+_WORD: Final = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+_STRUCTURE: Final = re.compile(r"```|^\s*(?:[-*|]|\d+[.)])\s|^ {4,}\S|[{};]\s*$", re.MULTILINE)
+_SIZES: Final = (Tier.SMALL, Tier.MEDIUM, Tier.LARGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Who may be asked, in this order, and why."""
+
+    order: tuple[str, ...]
+    tier: str | None = None
+    reason: str | None = None
+
+
+def complexity_of(text: str) -> float:
+    """The estimate that this module's page describes, in [0, 1]."""
+    words = [word.lower() for word in _WORD.findall(text)]
+    askings = sum(word in _ASKING for word in words)
+    questions = max(1, text.count("?"))
+    return round(
+        0.35 * min(1.0, len(words) / 150)
+        + 0.30 * min(1.0, askings / 3)
+        + 0.20 * min(1.0, (questions - 1) / 2)
+        + (0.15 if _STRUCTURE.search(text) else 0.0),
+        4,
+    )
+
+
+def asked_text(request: ChatRequest) -> str:
+    """The last message of the user, which is what a request is about."""
+    return next((message.content for message in reversed(request.messages) if message.role == "user"), "")
+
+
+def route(
+    spec: RoutingSpec | None,
+    order: Sequence[str],
+    tiers: Mapping[str, Tier | None],
+    *,
+    text: str,
+    complexity: float | None = None,
+    pii: bool = False,
+    small_only: bool = False,
+) -> Routed:
+    """The tier of a question, and those of `order` that may answer it: its own tier first, then larger ones, then
+    smaller ones. What is personal goes to its tier alone; `small_only` (a budget's wish) yields to that.
+    """
+    if spec is not None and pii:
+        return Routed(tuple(name for name in order if tiers[name] is spec.pii), spec.pii.value, "pii")
+    if small_only:
+        return Routed(tuple(name for name in order if tiers[name] is Tier.SMALL), Tier.SMALL.value, "budget")
+    if spec is None:
+        return Routed(tuple(order))
+    value = complexity_of(text) if complexity is None else complexity
+    said = f"complexity {value:g}" + ("" if complexity is not None else " (estimated)")
+    if value < spec.small_below:
+        tier, reason = Tier.SMALL, f"{said} < {spec.small_below:g}"
+    elif value < spec.medium_below:
+        tier, reason = Tier.MEDIUM, f"{said} < {spec.medium_below:g}"
+    else:
+        tier, reason = Tier.LARGE, f"{said} >= {spec.medium_below:g}"
+    size = _SIZES.index(tier)
+    ranked = [tier, *_SIZES[size + 1 :], *reversed(_SIZES[:size])]
+    return Routed(tuple(name for each in ranked for name in order if tiers[name] is each), tier.value, reason)
