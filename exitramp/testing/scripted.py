@@ -39,8 +39,9 @@ class Reply:
     """An answer: its status and headers at once, then `parts`, each a chunk of its own.
 
     pause_seconds: before each part; the headers are out by then.
-    ending: `whole` says that nothing follows, `close` and `reset` break the connection instead, `hang` keeps it and
-        says nothing more. A `silent` reply sends not even a status.
+    ending: `whole` says that nothing follows, `hang_up` does so too and closes the connection without having said it,
+        `close` and `reset` break the answer off, `hang` keeps the connection and says nothing more.
+    silent: not even a status is sent.
     """
 
     parts: tuple[bytes, ...] = ()
@@ -48,7 +49,7 @@ class Reply:
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     pause_seconds: float = 0.0
-    ending: Literal["whole", "close", "reset", "hang"] = "whole"
+    ending: Literal["whole", "hang_up", "close", "reset", "hang"] = "whole"
     silent: bool = False
 
 
@@ -128,9 +129,9 @@ class ScriptedServer:
             if part:
                 connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
         match reply.ending:
-            case "whole":
+            case "whole" | "hang_up":
                 connection.sendall(b"0\r\n\r\n")
-                return True
+                return reply.ending == "whole"
             case "hang":
                 self._ended.wait()
             case "reset":

@@ -280,5 +280,5 @@ LOCAL_ADAPTER = ModelAdapter(
     open_chat=_local_chat,
     open_embedder=_local_embedder,
     requires=("httpx",),
-    evidence="wire mocked",
+    evidence="real",
 )

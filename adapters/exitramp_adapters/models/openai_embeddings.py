@@ -20,6 +20,7 @@ from exitramp.records import UNKNOWN, EmbeddingModel, Usage
 from exitramp.urls import Address, Network
 from exitramp_adapters.models._chat_errors import vendor_error
 from exitramp_adapters.models._chat_http import ChatHttp, estimated_tokens
+from exitramp_adapters.models._local_texts import check_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,8 +98,7 @@ class OpenAIEmbedder:
         timeout_seconds: float = 60.0,
         idempotency_key: str | None = None,
     ) -> Embedded:
-        if len(texts) > self._batch:
-            raise DataInvalid(f"{len(texts)} texts in one call, of which the address allows {self._batch}")
+        check_texts(texts, self._batch)
         empty = next((row for row, text in enumerate(texts) if not text), None)
         if empty is not None:
             raise DataInvalid(f"text {empty} of {len(texts)} is empty, and the vendor makes no vector of that")
@@ -141,12 +141,13 @@ def _vectors(rows: Sequence[Mapping[str, Any]], count: int) -> npt.NDArray[np.fl
     by_place = {int(row.get("index", place)): row["embedding"] for place, row in enumerate(rows)}
     if len(rows) != count or sorted(by_place) != list(range(count)):
         raise ValueError("rows")
-    found = [
-        np.frombuffer(base64.b64decode(value, validate=True), "<f4")
-        if isinstance(value, str)
-        else np.asarray(value, np.float32)
-        for _, value in sorted(by_place.items())
-    ]
+    with np.errstate(over="ignore"):  # 1e39 becomes infinite, and that is refused below
+        found = [
+            np.frombuffer(base64.b64decode(value, validate=True), "<f4")
+            if isinstance(value, str)
+            else np.asarray(value, np.float32)
+            for _, value in sorted(by_place.items())
+        ]
     vectors = np.stack(found).astype(np.float32, copy=False)
     if vectors.ndim != 2 or not vectors.shape[1] or not np.isfinite(vectors).all():
         raise ValueError("vectors")

@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +21,7 @@ from exitramp.errors import AddressError, DataInvalid, DependencyMissing, UsageE
 from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
+from exitramp_adapters.models._local_texts import Deadline, check_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,7 @@ _DIMENSIONS: Final = 256
 # 1.3 GB. Texts are therefore sorted by length and put into batches of at most this many characters.
 _BATCH_CHARACTERS: Final = 65_536
 _BATCH_TEXTS: Final = 64
+_CALL_TEXTS: Final = 1024
 _import_lock = threading.Lock()
 
 
@@ -64,10 +65,11 @@ class WordLlamaEmbedder:
         return ModelIdentity("wordllama", f"{_CONFIG}_{_DIMENSIONS}", "wordllama:")
 
     def limits(self) -> EmbedderLimits:
-        return EmbedderLimits(batch_texts=1024)
+        return EmbedderLimits(batch_texts=_CALL_TEXTS)
 
     def count_tokens(self, texts: Sequence[str]) -> Usage:
         """By the model's own tokeniser."""
+        check_texts(texts, len(texts))
         found = [self._tokens([texts[row] for row in batch])[1].sum() for batch in _batches(texts)]
         return Usage(int(sum(found)), 0)
 
@@ -80,11 +82,12 @@ class WordLlamaEmbedder:
         idempotency_key: str | None = None,
     ) -> Embedded:
         """Raises `DataInvalid` naming the first text that has no token, since it has no mean. The model knows no
-        prefixes, so that `purpose` changes nothing; some 10,000 short texts a second are never overdue."""
-        began = time.monotonic()
-        vectors, tokens = self._vectors(texts)
-        latency_ms = (time.monotonic() - began) * 1000.0
-        return Embedded(vectors, Usage(tokens, 0), latency_ms, self.identity().model, cut_texts=0)
+        prefixes, so that `purpose` changes nothing."""
+        check_texts(texts, _CALL_TEXTS)
+        deadline = Deadline(timeout_seconds, "wordllama")
+        vectors, tokens = self._vectors(texts, deadline)
+        deadline.check()
+        return Embedded(vectors, Usage(tokens, 0), deadline.latency_ms, self.identity().model, cut_texts=0)
 
     def close(self) -> None:
         """The weights stay for the next one."""
@@ -98,11 +101,12 @@ class WordLlamaEmbedder:
         mask = np.array([each.attention_mask for each in found], np.float32).reshape(len(texts), -1)
         return np.clip(ids, 0, self._model.embedding.shape[0] - 1), mask
 
-    def _vectors(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int]:
+    def _vectors(self, texts: Sequence[str], deadline: Deadline) -> tuple[npt.NDArray[np.float32], int]:
         import numpy as np
 
         vectors, tokens = np.empty((len(texts), _DIMENSIONS), dtype=np.float32), 0
         for batch in _batches(texts):
+            deadline.check()
             ids, mask = self._tokens([texts[row] for row in batch])
             vectors[batch] = self._model.avg_pool(self._model.embedding[ids], mask)  # as the library's own `embed`
             tokens += int(mask.sum())

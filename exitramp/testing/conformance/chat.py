@@ -178,7 +178,7 @@ class ChatAnswerConformance:
         need(harness, ChatFeature.STOP, ChatFeature.ANSWERS_STOP, ChatFeature.SAME_AGAIN)
         with opened(harness) as model:
             whole = model.answer(harness.question(), timeout_seconds=harness.answer_seconds).text
-            word = whole.split()[1]
+            word = next(word for word in whole.split()[:0:-1] if whole[: whole.index(word)].strip())
             asked = replace(harness.question(), stop=(word,))
             given = model.answer(asked, timeout_seconds=harness.answer_seconds)
         assert word not in given.text

@@ -311,6 +311,15 @@ class ChatWireConformance:
         assert error.error_class in ({"malformed", "truncated"} if stream else {"malformed"})
         assert error.maybe_billed, "an answer came, and it may be on the bill"
 
+    def test_a_server_that_hangs_up_after_a_stream_spoils_no_later_call(self, harness: ChatHarness) -> None:
+        """Some do, without saying so, and the next call can be on its way before that is known."""
+        need(harness, ChatFeature.STREAMING)
+        with sides(harness) as side:
+            for stream in (True, False) * 20:
+                reply = side.reply(Said(TEXT), stream=stream, pieces=PIECES)
+                side.server.answer(replace(reply, ending="hang_up") if stream else reply)
+                side.model.answer(replace(ASK, stream=stream), timeout_seconds=DEADLINE_SECONDS)
+
     # -- how long it takes
 
     def test_a_port_that_takes_nobody_ends_by_the_deadline_for_connecting(self, harness: ChatHarness) -> None:
