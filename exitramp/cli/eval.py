@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exitramp.cli import output
+from exitramp.cli.eval_compare import compare_command
 from exitramp.cli.eval_run import run_command
 from exitramp.cli.options import json_option
 from exitramp.errors import ExitCode
@@ -32,6 +33,7 @@ def eval_group() -> None:
 
 
 eval_group.add_command(run_command)
+eval_group.add_command(compare_command)
 
 
 @eval_group.group()

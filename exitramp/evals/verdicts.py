@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from exitramp.errors import DataInvalid
+from exitramp.evals.exact_pairs import exact_bounds
 from exitramp.evals.paired import (
     BOOTSTRAP_RESAMPLES,
     PairCounts,
@@ -161,10 +162,12 @@ def non_inferiority(
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = BOOTSTRAP_RESAMPLES,
+    exact: bool = False,
 ) -> NonInferiority:
     """Judge whether the substitute is worse than the primary by no more than `margin` (0 to 1).
 
-    Binary pairs get Tango's interval, graded ones the guarded bootstrap under `seed`. Raises `DataInvalid` for a
+    Binary pairs get Tango's interval (with `exact`, the one of `exact_pairs`, which keeps its promise for few cases
+    too), graded ones the guarded bootstrap under `seed`. Raises `DataInvalid` for a
     margin that is not between 0 and 1, `DependencyMissing` without scipy (binary) or numpy (graded).
     """
     needed = cases_needed(margin, confidence=confidence)
@@ -176,7 +179,10 @@ def non_inferiority(
     shown: dict[str, Any] = {}
     if pairs.binary:
         counts = pairs.counts()
-        bounds = tango_bounds(counts, confidence=confidence)
+        if exact:
+            bounds = exact_bounds(counts, confidence=confidence, margin=margin)
+        else:
+            bounds = tango_bounds(counts, confidence=confidence)
         shown = {
             "counts": counts,
             "primary_wilson": wilson_interval(counts.both + counts.primary_only, pairs.n, confidence=confidence),

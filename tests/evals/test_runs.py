@@ -26,7 +26,6 @@ from exitramp.records import Usage
 from exitramp_adapters.services.mock_vendor.adapter import MockVendor
 from tests.evals.vendors import command, vendor, write_cases
 
-
 ONE_AT_A_TIME = Asking(concurrency=1)
 
 

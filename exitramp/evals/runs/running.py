@@ -355,6 +355,7 @@ class _Work:
         data: dict[str, Any] = {
             "case_sha256": case.sha256,
             "use_case": case.use_case,
+            "labelled": bool(case.checks),
             "outcome": measured.outcome.value if measured.outcome else None,
             "checks": [check.to_json() for check in measured.checks],
             "values": dict(measured.values),
