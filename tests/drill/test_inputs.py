@@ -139,7 +139,7 @@ def test_a_question_of_other_dimensions_is_named(tmp_path: Path, primary: str) -
     [
         ("{golden: bare.jsonl}", False, "'bare' has no 'vector', and data.embedder names no model"),
         ("{golden: bare.jsonl, embedder: 'no-such:x'}", False, "no model 'no-such' is installed"),
-        ("{golden: bare.jsonl, embedder: 'openai:x'}", False, "'openai' is no embedding model"),
+        ("{golden: bare.jsonl, embedder: 'anthropic:x'}", False, "'anthropic' is no embedding model"),
         ("{golden: nowhere.jsonl}", False, "neither a file"),
         ("{prices: nowhere.yaml}", False, "neither a file"),
         ("{}", True, "primary.chat is asked by prompts, and data.prompts names none"),
