@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: drill test lint bench docs stores tour campaigns lock drills clean
+.PHONY: drill test lint bench docs stores tour campaigns simulate lock drills clean
 
 drill: $(STAMP)            ## run the main drill on real input, to a report
 	$(BIN)/exitramp drill run vendor_outage
@@ -34,6 +34,9 @@ stores: $(STAMP)           ## run the suite on every store, and write the pages 
 
 campaigns: $(STAMP)        ## what takes long: every store killed in a load and in a scan; the mocks checked whole
 	EXITRAMP_CAMPAIGNS=1 $(BIN)/python -m pytest tests/tour/test_killed.py tests/tour/test_checked.py -q -n 2
+
+simulate: $(STAMP)         ## how often what is worse by the margin passes, for many shapes (half an hour)
+	$(BIN)/python -m tests.tools.false_passes
 
 tour: $(STAMP)             ## every pair of the real stores, and one hard collection through all of them
 	$(BIN)/python -m tests.tour.ring

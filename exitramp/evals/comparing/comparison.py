@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from statistics import fmean
 from typing import Any, Final
 
@@ -147,18 +148,21 @@ def compare_runs(
 def holm(pairs: Mapping[str, Pairs], margins: Mapping[str, float], *, seed: int = SEED) -> dict[str, NonInferiority]:
     """Each metric's judgement, at the confidence that Holm's procedure left it."""
     decided: dict[str, NonInferiority] = {}
+
+    @cache
+    def at(metric: str, confidence: float) -> NonInferiority:
+        margin = margins[metric]
+        return non_inferiority(
+            pairs[metric], metric=metric, margin=margin, confidence=confidence, seed=seed, exact=True
+        )
+
     for wanted in (Verdict.PASS, Verdict.FAIL):
         left = [metric for metric in pairs if metric not in decided]
         # Whether any passes and whether any fails are two questions, each asked of all metrics.
         share = len(pairs)
         while left:
             confidence = 1 - (1 - CONFIDENCE) / share
-            tried = {
-                metric: non_inferiority(
-                    pairs[metric], metric=metric, margin=margins[metric], confidence=confidence, seed=seed, exact=True
-                )
-                for metric in left
-            }
+            tried = {metric: at(metric, confidence) for metric in left}
             found = [metric for metric in left if tried[metric].verdict is wanted]
             if not found:
                 undecided = tried
