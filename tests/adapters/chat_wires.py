@@ -67,7 +67,10 @@ class OpenAIWire:
             "prompt_tokens": said.usage.prompt_tokens,
             "completion_tokens": said.usage.gen_tokens,
             "total_tokens": said.usage.prompt_tokens + said.usage.gen_tokens,
-            "prompt_tokens_details": {"cached_tokens": said.usage.cache_read_tokens},
+            "prompt_tokens_details": {
+                "cached_tokens": said.usage.cache_read_tokens,
+                "cache_write_tokens": said.usage.cache_write_tokens,
+            },
         }
 
     def whole(self, said: Said) -> Mapping[str, Any]:

@@ -222,14 +222,17 @@ class _Parts:
 
 
 def _usage(data: Mapping[str, Any] | None, prompt: str, text: str, http: ChatHttp) -> Usage:
-    """Cached tokens are inside `prompt_tokens` already. Servers that count nothing are estimated for."""
+    """Cached tokens are inside `prompt_tokens` already, read and written ones. Servers that count nothing are estimated
+    for."""
     if data is None:
         return Usage(estimated_tokens(prompt), estimated_tokens(text), source="estimated")
     try:
+        cached = data.get("prompt_tokens_details") or {}
         return Usage(
             prompt_tokens=int(data["prompt_tokens"]),
             gen_tokens=int(data["completion_tokens"]),
-            cache_read_tokens=int((data.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
+            cache_read_tokens=int(cached.get("cached_tokens") or 0),
+            cache_write_tokens=int(cached.get("cache_write_tokens") or 0),
             reasoning_tokens=int((data.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0),
         )
     except (TypeError, KeyError, ValueError, AttributeError):

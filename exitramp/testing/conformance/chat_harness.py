@@ -35,6 +35,7 @@ class ChatFeature(StrEnum):
     STOP = "stop"
     TEMPERATURE = "temperature"
     TOP_P = "top_p"
+    CACHE_WRITES = "cache_writes"  # the vendor counts what it put into its cache
 
     ANSWERS_TOOLS = "answers_tools"  # it calls a tool when it must
     ANSWERS_JSON_OBJECT = "answers_json_object"  # it answers a JSON object when it must
