@@ -20,6 +20,7 @@ from exitramp.cli.options import (
     open_settings,
     store_options,
 )
+from exitramp.errors import UsageError
 from exitramp.records import Metric
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
+@click.argument("target", metavar="DST", required=False)
 @click.option(
     "--model", required=True, metavar="ADDRESS", help="The new embedding model, e.g. wordllama: or openai:NAME."
 )
@@ -93,6 +94,38 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="DIR",
     help="Where an interrupted run keeps what was paid for.",
 )
+@click.option(
+    "--map",
+    "by_map",
+    is_flag=True,
+    help="Embed a sample alone, and map the vectors of all others from the old model's space into the new one's.",
+)
+@click.option(
+    "--map-file",
+    type=_FILE,
+    default=Path("map.npz"),
+    show_default=True,
+    metavar="FILE",
+    help="Where the mapping is kept, for 'search --through'.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=100),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Texts that the mapping is fitted on; half as many, 1,500 at most, judge it.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0.0, max=1.0, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="The loss of nDCG@10 up to which a mapping is recommended.",
+)
+@click.option(
+    "--golden", type=_FILE, default=None, metavar="FILE", help="Golden questions, which then decide about the mapping."
+)
 @choice_options
 @json_option
 @consent_option
@@ -104,7 +137,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--dry-run", is_flag=True, help="Count texts, tokens, requests and cost; send and write nothing.")
 @store_options
-def reindex(source: str, target: str, **options: Any) -> int:
+def reindex(source: str, target: str | None, **options: Any) -> int:
     """Embed the documents of the collection at SRC anew, by another model, into DST.
 
     Ids, payloads and documents stay as they are. Texts that DST holds already by the same model are not embedded again,
@@ -112,6 +145,10 @@ def reindex(source: str, target: str, **options: Any) -> int:
     run that was killed, or ended at a limit, goes on behind it when the same command is given again.
 
     Records without a document stop it before anything is sent, unless --skip-missing says to go on without them.
+
+    With --map only a sample is embedded. What the mapping loses is judged on other records; it is recommended only if
+    the loss is inside --margin, and without that nothing is written but by --accept-loss mapping. Without DST the
+    mapping is fitted, judged and kept: 'search --through' asks the old collection by the new model with it.
 
     \b
     Example:
@@ -145,6 +182,12 @@ def reindex(source: str, target: str, **options: Any) -> int:
         settings=settings,
     )
     as_json = own["as_json"]
+    if own["by_map"]:
+        from exitramp.cli.mapping import by_map
+
+        return by_map(source, target, own["model"], how, choice, own)
+    if target is None:
+        raise UsageError("reindex writes to DST, and none is named", hint="name one, or fit a mapping alone with --map")
     bars: dict[str, output.Progress] = {}
 
     def progress(what: str, done: int) -> None:
@@ -159,7 +202,7 @@ def reindex(source: str, target: str, **options: Any) -> int:
         within(one, other, choice)
         embedder = open_embedder(own["model"], settings.network)
         try:
-            state = own["state"] or _state(str(one.address), str(other.address), own["model"], own["field"])
+            state = own["state"] or state_folder(str(one.address), str(other.address), own["model"], own["field"])
             result = run(one, other, embedder, how, state=state, dry_run=dry, told=told, progress=progress)
         finally:
             for bar in bars.values():
@@ -175,10 +218,12 @@ def reindex(source: str, target: str, **options: Any) -> int:
 _OWN = (
     "model", "field", "replace", "metric", "skip_missing", "prices", "max_usd", "max_minutes", "parallel",
     "model_timeout", "model_retries", "state", "as_json", "accept_loss", "allow_writes", "dry_run",
+    "by_map", "map_file", "sample", "margin", "golden",
 )  # fmt: skip
 
 
-def _state(source: str, target: str, model: str, field: str | None) -> Path:
+def state_folder(source: str, target: str | None, model: str, field: str | None) -> Path:
+    """Where a run keeps what it paid for, named after what it was asked."""
     from exitramp.cli.place import FOLDER
 
     digest = hashlib.sha256(json.dumps([source, target, model, field]).encode("utf-8", "surrogatepass")).hexdigest()

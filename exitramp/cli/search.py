@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,11 +20,26 @@ from exitramp.errors import ExitCode
 )
 @click.option("-k", "k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many records.")
 @click.option("--field", default=None, metavar="NAME", help="The vector field to ask.  [default: the only dense one]")
+@click.option(
+    "--through",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="A mapping that 'reindex --map' made: the model is then its new one, whichever side the collection is of.",
+)
 @click.option("--exact", is_flag=True, help="Compare with every vector, where the store can.")
 @json_option
 @store_options
 def search(
-    store: str, text: str, model: str, k: int, field: str | None, exact: bool, as_json: bool, **stores: Any
+    store: str,
+    text: str,
+    model: str,
+    k: int,
+    field: str | None,
+    through: Path | None,
+    exact: bool,
+    as_json: bool,
+    **stores: Any,
 ) -> int:
     """Embed TEXT by the model and print the ids of the nearest records of STORE, with the store's own scores.
 
@@ -37,6 +53,7 @@ def search(
     from exitramp.embedding_identity import Identified, require_same
     from exitramp.ports import Purpose, Query, SearchSettings
     from exitramp.registry import open_embedder
+    from exitramp.reindex.mapping import SpaceMap, way_through
     from exitramp.reindex.shape import dense_field
     from exitramp.wrappers import open_endpoint
 
@@ -46,10 +63,14 @@ def search(
         embedder = open_embedder(model, settings.network)
         try:
             given = Identified(embedder.model(), embedder.dimensions)
-            unshown = require_same(Identified.of(asked), given, doing="the query", where=str(endpoint.address))
+            there, where = Identified.of(asked), str(endpoint.address)
+            way = None if through is None else way_through(SpaceMap.load(through), there, given, where)
+            unshown = require_same(there, given, doing="the query", where=where) if way is None else way.unshown
             vector = embedder.embed([text], purpose=Purpose.QUERY, timeout_seconds=settings.timeout_seconds).vectors[0]
         finally:
             embedder.close()
+        if way is not None and way.maps is not None:
+            vector = way.maps.apply(vector[None, :])[0]
         hits = endpoint.search().search(Query(asked.name, dense=vector), k=k, settings=SearchSettings(exact))
     if as_json:
         found = [

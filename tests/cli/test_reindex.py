@@ -300,3 +300,23 @@ def test_a_search_asks_by_text_and_refuses_another_model(cli: Cli, name: str, se
     assert "old/old-8" in ended.err
     assert OLD.model.name in ended.err
     assert np.array(vector_of("x")).shape == (DIMENSIONS,)
+
+
+def test_a_mapping_that_loses_too_much_writes_nothing_but_by_consent_and_is_known_as_what_it_is(
+    cli: Cli, name: str, server: Server
+) -> None:
+    source, target = fill(f"memory:{name}#docs", texts_for(400)), f"memory:{name}#new"
+    command = ("reindex", source, target, "--model", server.address(), "--map", "--sample", "200")
+    told = cli(*command, "--json", code=1).json
+    assert told["recommended"] == {"documents": False, "questions": False}
+    assert told["moved"] is False
+    assert told["spent"]["texts_embedded"] == 300
+    paid = len(server.billed())
+    told = cli(*command, "--accept-loss", "mapping", "--json", code=1).json
+    assert told["moved"] is True
+    assert len(server.billed()) == paid
+    assert len(read(target)) == 400
+    assert "mapped/old-8 → test-embed" in cli("search", target, "--query", "x", "--model", server.address(), code=2).err
+    through = ("--model", server.address(), "--through", "map.npz", "-k", "3", "--json")
+    for place in (source, target):
+        assert len(cli("search", place, "--query", "x", *through, code=0).json["hits"]) == 3
