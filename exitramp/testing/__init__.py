@@ -10,13 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exitramp.testing.conformance import Feature, StoreConformance, StoreHarness
+    from exitramp.testing.conformance.chat import (
+        ChatAnswerConformance,
+        ChatConformance,
+        ChatFeature,
+        ChatHarness,
+        ChatWire,
+        ChatWireConformance,
+    )
+    from exitramp.testing.conformance.embedders import EmbedderConformance, EmbedderFeature, EmbedderHarness
+    from exitramp.testing.conformance.embedding_wire import EmbeddingWireConformance, RemoteEmbedderHarness
     from exitramp.testing.data import hard_ids, hard_records, hard_vectors
     from exitramp.testing.hard_values import HARD_IDS, HARD_PAYLOADS
     from exitramp.testing.memory import MemoryStore
     from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
     from exitramp.testing.runner import Outcome, run_suite
+    from exitramp.testing.scripted import ScriptedServer
 
 _HOMES = {
+    "ChatAnswerConformance": "conformance.chat",
+    "ChatConformance": "conformance.chat",
+    "ChatFeature": "conformance.chat",
+    "ChatHarness": "conformance.chat",
+    "ChatWire": "conformance.chat",
+    "ChatWireConformance": "conformance.chat",
+    "EmbedderConformance": "conformance.embedders",
+    "EmbedderFeature": "conformance.embedders",
+    "EmbedderHarness": "conformance.embedders",
+    "EmbeddingWireConformance": "conformance.embedding_wire",
+    "RemoteEmbedderHarness": "conformance.embedding_wire",
+    "ScriptedServer": "scripted",
     "Feature": "conformance",
     "HARD_IDS": "hard_values",
     "HARD_PAYLOADS": "hard_values",
@@ -36,10 +59,22 @@ _HOMES = {
 __all__ = [
     "HARD_IDS",
     "HARD_PAYLOADS",
+    "ChatAnswerConformance",
+    "ChatConformance",
+    "ChatFeature",
+    "ChatHarness",
+    "ChatWire",
+    "ChatWireConformance",
+    "EmbedderConformance",
+    "EmbedderFeature",
+    "EmbedderHarness",
+    "EmbeddingWireConformance",
     "Feature",
     "MemoryStore",
     "Outcome",
+    "RemoteEmbedderHarness",
     "Row",
+    "ScriptedServer",
     "StoreConformance",
     "StoreHarness",
     "batch_from_rows",

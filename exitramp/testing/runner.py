@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from exitramp.testing.conformance import StoreConformance, StoreHarness
+from exitramp.testing.conformance import StoreConformance
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +25,25 @@ class Outcome:
 
 
 def run_suite(
-    make_harness: Callable[[Path], StoreHarness],
+    make_harness: Callable[[Path], Any],
     *,
     suite: type[Any] = StoreConformance,
     only: Callable[[str], bool] = lambda test: True,
+    until_failed: bool = False,
 ) -> list[Outcome]:
-    """Every test of `suite` whose name satisfies `only`, each with a fresh harness in a fresh folder."""
+    """Every test of `suite` whose name satisfies `only`, each with a fresh harness in a fresh folder. With
+    `until_failed`, none after the first that fails."""
     outcomes = []
     for test, arguments in _tests(suite):
         if only(test):
             with tempfile.TemporaryDirectory(prefix="exitramp-suite-") as folder:
                 outcomes.append(_run(suite, test, make_harness(Path(folder)), arguments))
+            if until_failed and outcomes[-1].outcome == "failed":
+                break
     return outcomes
 
 
-def _run(suite: type[Any], test: str, harness: StoreHarness, arguments: dict[str, Any]) -> Outcome:
+def _run(suite: type[Any], test: str, harness: Any, arguments: dict[str, Any]) -> Outcome:
     name = test + (str(list(arguments.values())) if arguments else "")
     try:
         getattr(suite(), test)(harness=harness, **arguments)

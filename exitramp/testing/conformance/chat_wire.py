@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -168,10 +169,11 @@ class ChatWireConformance:
         assert None not in others, "a call without a key of the caller's gets one of its own"
         assert len(set(others)) == 2
 
-    def test_the_api_key_arrives_and_shows_nowhere(self, harness: ChatHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("EXITRAMP_SUITE_KEY", "sesame-0123456789")
-        with ScriptedServer() as server:
-            model = harness.open_at(server.base_url, key="env:EXITRAMP_SUITE_KEY")
+    def test_the_api_key_arrives_and_shows_nowhere(self, harness: ChatHarness) -> None:
+        with tempfile.NamedTemporaryFile("w", prefix="exitramp-suite-") as key, ScriptedServer() as server:
+            key.write("sesame-0123456789")
+            key.flush()
+            model = harness.open_at(server.base_url, key=f"file:{key.name}")
             body = {"error": {"type": "x", "message": "the key sesame-0123456789 is no good"}}
             server.answer(Reply((_dump(body),), status=401))
             with pytest.raises(ModelError) as caught:

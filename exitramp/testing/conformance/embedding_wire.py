@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,12 +124,11 @@ class EmbeddingWireConformance:
         assert None not in others
         assert len(set(others)) == 2
 
-    def test_the_api_key_arrives_and_shows_nowhere(
-        self, harness: RemoteEmbedderHarness, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("EXITRAMP_SUITE_KEY", "sesame-0123456789")
-        with ScriptedServer() as server:
-            embedder = harness.open_at(server.base_url, key="env:EXITRAMP_SUITE_KEY")
+    def test_the_api_key_arrives_and_shows_nowhere(self, harness: RemoteEmbedderHarness) -> None:
+        with tempfile.NamedTemporaryFile("w", prefix="exitramp-suite-") as key, ScriptedServer() as server:
+            key.write("sesame-0123456789")
+            key.flush()
+            embedder = harness.open_at(server.base_url, key=f"file:{key.name}")
             body = {"error": {"type": "x", "message": "the key sesame-0123456789 is no good"}}
             server.answer(Reply((_dump(body),), status=401))
             error = _fails(embedder)
