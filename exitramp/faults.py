@@ -61,6 +61,8 @@ NO_FAULT: Final = Fault("none")
 
 _NUMBERS: Final = ("from_call", "to_call", "from_seconds", "to_seconds", "probability")
 _MOMENTS: Final = {"from_time": "from_seconds", "to_time": "to_seconds"}
+TIMES: Final = ("calls", *_NUMBERS, *_MOMENTS)
+"""The keys that say when a scheduled fault is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class ScheduledFault:
         from_call: 11}` or `{kind: model_gone, from_time: 2026-12-01T00:00:00Z}`; a time is counted from `now`."""
         if not isinstance(data, Mapping):
             raise UsageError("fault: not a mapping such as {kind: hang, calls: [3]}")
-        known = {"kind", "options", "calls", *_NUMBERS, *_MOMENTS}
+        known = {"kind", "options", *TIMES}
         extra = sorted(str(name) for name in set(data) - known)
         if extra or "kind" not in data:
             raise UsageError(

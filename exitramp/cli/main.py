@@ -45,6 +45,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "eval": ("exitramp.cli.eval", "eval_group", "Ask golden sets of a model or an application, and compare runs."),
     "report": ("exitramp.cli.report", "report", "Render a drill's journal again, or verify it."),
     "mock-vendor": ("exitramp.cli.mock_vendor", "mock_vendor", "Run a model vendor that breaks on schedule."),
+    "fault-proxy": ("exitramp.cli.fault_proxy", "fault_proxy", "Stand in front of a store or vendor and spoil it."),
 }
 
 

@@ -43,6 +43,9 @@ from exitramp.errors import ConfigError, ExitCode
 )
 @click.option("--forward", default=None, metavar="URL", help="Let a model on this machine answer, with faults on top.")
 @click.option("--forward-model", default=None, metavar="NAME", help="Its name there.  [default: the first it lists]")
+@click.option(
+    "--listen", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Its port.  [default: a free one]"
+)
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of latency and of scheduled faults.")
 @click.option(
     "--folder",
@@ -65,6 +68,7 @@ def mock_vendor(
     cassette: Path | None,
     forward: str | None,
     forward_model: str | None,
+    listen: int,
     seed: int,
     folder: Path | None,
     for_seconds: float | None,
@@ -92,6 +96,7 @@ def mock_vendor(
         "cassette": None if cassette is None else str(cassette.resolve()),
         "forward": forward,
         "forward_model": forward_model,
+        "listen": listen or None,
         "schedule": None if schedule_path is None else read_faults(schedule_path),
     }
     for name, value in given.items():
@@ -108,7 +113,7 @@ def mock_vendor(
                 output.say(str(address))
                 source = "a cassette" if cassette else "the model it forwards to" if forward else "a rule, not a model"
                 output.note(f"a mock: its answers come from {source}. Ctrl-C stops it.")
-            _wait(for_seconds)
+            wait_for_end(for_seconds)
             counts = dict(service.counters())
         finally:
             service.stop()
@@ -116,7 +121,8 @@ def mock_vendor(
     return int(ExitCode.PASS)
 
 
-def _wait(seconds: float | None) -> None:
+def wait_for_end(seconds: float | None) -> None:
+    """Return after `seconds`, or when somebody wants it to end."""
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

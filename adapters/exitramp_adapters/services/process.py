@@ -8,6 +8,7 @@ itself dies with the one that started it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import signal
@@ -16,12 +17,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Self
 
-from exitramp.errors import RemoteError, RoleUnsupported
+from exitramp.errors import RemoteError, RoleUnsupported, UsageError
 from exitramp.faults import Fault
 from exitramp.secrets import redact
 
@@ -46,6 +47,7 @@ class LoopbackProcess:
     folder: made if missing; holds `NAME.log` with what the server prints. Also its working directory.
     ready_path: the server is ready when GET on it answers 200; without one, when the port accepts a connection.
     environment: set on top of this process's own.
+    port: the one to listen on; 0 takes one that is free. is_ready: asked in the place of its port.
 
     The server must set SO_REUSEADDR before it binds (asyncio, uvicorn, http.server and tokio do): on Linux the port
     is held bound, not listening, for as long as this object lives, so that nobody else gets it while the server is
@@ -60,6 +62,8 @@ class LoopbackProcess:
         folder: str | os.PathLike[str],
         ready_path: str | None = None,
         environment: Mapping[str, str] | None = None,
+        port: int = 0,
+        is_ready: Callable[[], bool] | None = None,
         start_timeout_seconds: float = 30.0,
         grace_seconds: float = 3.0,
     ) -> None:
@@ -73,6 +77,8 @@ class LoopbackProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._reserved: socket.socket | None = None
         self._port: int | None = None
+        self._wanted_port = port
+        self._asked_ready = is_ready
 
     def __enter__(self) -> Self:
         self.start()
@@ -159,12 +165,28 @@ class LoopbackProcess:
     def _reserve_port(self) -> None:
         held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind((HOST, 0))
+        try:
+            held.bind((HOST, self._wanted_port))
+            if self._wanted_port:
+                self._require_free(held)
+        except OSError as error:
+            held.close()
+            raise UsageError(
+                f"port {self._wanted_port} cannot be listened on ({error.strerror})",
+                hint="name another, or none at all",
+            ) from error
         self._port = held.getsockname()[1]
         if sys.platform == "linux":
             self._reserved = held
         else:  # elsewhere a second bind to a bound port fails, so a free port can be chosen but not held
             held.close()
+
+    def _require_free(self, held: socket.socket) -> None:
+        """Raises `OSError` where somebody listens already: with SO_REUSEADDR a bind alone does not tell."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex((HOST, self._wanted_port)) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
     def _popen(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, *(str(self.port) if item == PORT else item for item in self._arguments)]
@@ -194,6 +216,8 @@ class LoopbackProcess:
             time.sleep(_POLL_SECONDS)
 
     def _is_ready(self) -> bool:
+        if self._asked_ready is not None:
+            return self._asked_ready()
         connection = http.client.HTTPConnection(HOST, self.port, timeout=1.0)
         try:
             if self._ready_path is None:

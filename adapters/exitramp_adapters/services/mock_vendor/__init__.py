@@ -5,7 +5,6 @@ In the order of reading:
     adapter     the entry: the mocks as services
     options     what can be set
     server      the process: a port that serves and one that controls
-    wire        one HTTP/1.1 connection
     calls       one call: which fault meets it, and what is answered
     delivery    how an answer leaves, whole or broken
     replies     where the words come from

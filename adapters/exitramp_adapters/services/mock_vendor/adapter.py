@@ -45,7 +45,10 @@ class MockVendor:
         given = json.dumps(given_options, default=str)
         arguments = ("-m", _MODULE, "--shape", shape, "--port", PORT, "--folder", str(self.folder))
         self._process = LoopbackProcess(
-            f"mock-{shape}", (*arguments, "--seed", str(seed), "--options", given), folder=self.folder
+            f"mock-{shape}",
+            (*arguments, "--seed", str(seed), "--options", given),
+            folder=self.folder,
+            port=self.options.listen,
         )
 
     def start(self) -> Address:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from exitramp.faults import Fault, FaultSchedule
 from exitramp_adapters.services import extractive
+from exitramp_adapters.services.loopback_http import Connection, WireRequest
 from exitramp_adapters.services.mock_vendor import embeddings
 from exitramp_adapters.services.mock_vendor.account import Account
 from exitramp_adapters.services.mock_vendor.delivery import Call, Delivery
@@ -20,7 +21,6 @@ from exitramp_adapters.services.mock_vendor.options import VendorOptions
 from exitramp_adapters.services.mock_vendor.replies import Replies, RuleReplies
 from exitramp_adapters.services.mock_vendor.shape import Ask, Refusal, Reply, Shape
 from exitramp_adapters.services.mock_vendor.speaking import Said
-from exitramp_adapters.services.mock_vendor.wire import Connection, WireRequest
 
 _ERROR_FAULTS: Final = frozenset(
     {"rate_limit", "quota", "error_500", "unavailable", "overloaded", "auth", "model_gone"}

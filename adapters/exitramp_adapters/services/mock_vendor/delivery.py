@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from exitramp.clock import iso_utc
 from exitramp.faults import Fault
+from exitramp_adapters.services.loopback_http import Connection
 from exitramp_adapters.services.mock_vendor.account import Account
 from exitramp_adapters.services.mock_vendor.options import VendorOptions
 from exitramp_adapters.services.mock_vendor.shape import Refusal, Shape, StreamPieces
-from exitramp_adapters.services.mock_vendor.wire import Connection
 
 _SLICES: Final = 16
 _JSON: Final = ("content-type", "application/json")

@@ -24,6 +24,7 @@ import h11
 from exitramp.errors import ExitrampError, UsageError
 from exitramp.faults import Fault
 from exitramp.secrets import resolve
+from exitramp_adapters.services.loopback_http import BodyTooLarge, Connection, WireRequest
 from exitramp_adapters.services.mock_vendor.account import Account
 from exitramp_adapters.services.mock_vendor.anthropic import AnthropicShape
 from exitramp_adapters.services.mock_vendor.calls import Calls
@@ -32,7 +33,6 @@ from exitramp_adapters.services.mock_vendor.openai import OpenAIShape
 from exitramp_adapters.services.mock_vendor.options import VendorOptions, check_fault
 from exitramp_adapters.services.mock_vendor.replies import Replies, RuleReplies
 from exitramp_adapters.services.mock_vendor.shape import Shape
-from exitramp_adapters.services.mock_vendor.wire import BodyTooLarge, Connection, WireRequest
 
 HOST: Final = "127.0.0.1"
 SHAPES: Final[dict[str, type[Shape]]] = {"openai": OpenAIShape, "anthropic": AnthropicShape}
