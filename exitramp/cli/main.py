@@ -35,6 +35,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "sync": ("exitramp.cli.data", "sync", "Bring a target up to date: what is missing, changed or deleted."),
     "reindex": ("exitramp.cli.reindex", "reindex", "Embed a collection's documents anew by another model."),
     "search": ("exitramp.cli.search", "search", "Ask a collection by a text, embedded by the model that made it."),
+    "onnx": ("exitramp.cli.onnx", "onnx", "Take an embedding model out as ONNX, where its weights are here."),
     "verify": ("exitramp.cli.data", "verify", "Check a dump from its files alone."),
     "compare": (
         "exitramp.cli.compare",
@@ -44,6 +45,11 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "drill": ("exitramp.cli.drill", "drill", "Rehearse leaving a vendor, for real, and measure it."),
     "eval": ("exitramp.cli.eval", "eval_group", "Ask golden sets of a model or an application, and compare runs."),
     "report": ("exitramp.cli.report", "report", "Render a drill's journal again, or verify it."),
+    "gateway": (
+        "exitramp.cli.gateway",
+        "gateway",
+        "Serve the models of a stack file to applications that speak chat completions.",
+    ),
     "mock-vendor": ("exitramp.cli.mock_vendor", "mock_vendor", "Run a model vendor that breaks on schedule."),
     "fault-proxy": ("exitramp.cli.fault_proxy", "fault_proxy", "Stand in front of a store or vendor and spoil it."),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from exitramp.ports.chat import ModelIdentity
 from exitramp.records import EmbeddingModel, Usage
@@ -83,6 +83,26 @@ class Embedder(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StaticWeights:
+    """An embedder that is nothing but a table: one vector a token, of which a text's is the mean.
+
+    matrix: float32[tokens, dimensions]; an id beyond its end means its last row. tokenizer: the text of a
+    `tokenizer.json`, used without special tokens. unit: whether the mean is divided by its length.
+    """
+
+    matrix: npt.NDArray[np.float32] = field(hash=False, repr=False)
+    tokenizer: str = field(repr=False)
+    unit: bool
+
+
+@runtime_checkable
+class HoldsStaticWeights(Protocol):
+    """An `Embedder` whose weights are here and can be taken elsewhere."""
+
+    def static_weights(self) -> StaticWeights: ...
 
 
 def batches_of(texts: Sequence[str], limits: EmbedderLimits) -> Sequence[Sequence[str]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exitramp.errors import AddressError, DataInvalid, DependencyMissing, UsageError
 from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
+from exitramp.ports.embedding import StaticWeights
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
 from exitramp_adapters.models._local_texts import Deadline, check_texts
@@ -91,6 +92,10 @@ class WordLlamaEmbedder:
 
     def close(self) -> None:
         """The weights stay for the next one."""
+
+    def static_weights(self) -> StaticWeights:
+        """The whole model: there is nothing in it but this table and its tokeniser."""
+        return StaticWeights(self._model.embedding, self._model.tokenizer.to_str(), self._normalise)
 
     def _tokens(self, texts: list[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """int32[n, longest] ids and float32[n, longest] of ones where a text has one."""
