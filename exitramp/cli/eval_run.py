@@ -29,6 +29,8 @@ _UNANSWERED_LIMIT = 0.05
 @click.command("run")
 @click.argument("cases", metavar="SET", type=click.Path(path_type=Path))
 @click.option("--model", default=None, metavar="ADDRESS", help="Ask this chat model.")
+@click.option("--stack", type=click.Path(path_type=Path), default=None, help="Ask what this stack file names.")
+@click.option("--app", type=click.Path(path_type=Path), default=None, help="Ask the application this file describes.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder of the run.  [default: runs/…]")
 @click.option("--from", "form", default=None, metavar="FORM", help="Form of SET, as in `eval sets convert`.")
 @click.option("--prompts", type=click.Path(path_type=Path), default=None, help="Folder of prompts, one per use case.")
@@ -155,11 +157,23 @@ def open_chat(address: str, what: str) -> ChatModel:
 
 
 def _subject(options: dict[str, Any], cases: tuple[Case, ...]) -> Subject:
+    named = [name for name in ("model", "stack", "app") if options[name] is not None]
+    if len(named) != 1:
+        what = "nothing to ask was named" if not named else f"--{named[0]} and --{named[1]} are two to ask"
+        raise UsageError(what, hint="name one: a --model, a --stack or an --app")
+    if options["prompts"] is not None and named != ["model"]:
+        raise UsageError("--prompts are for a --model", hint=f"a {named[0]} has its own")
+    if options["app"] is not None:
+        from exitramp.evals.apps import open_app, read_app
+
+        return open_app(read_app(options["app"]))
+    if options["stack"] is not None:
+        from exitramp.evals.runs.stack_subject import StackSubject
+
+        return StackSubject(options["stack"], maximum_tokens=options["max_tokens"], temperature=options["temperature"])
     from exitramp.evals.runs.prompting import prompts_of
     from exitramp.evals.runs.subject import ModelSubject
 
-    if options["model"] is None:
-        raise UsageError("nothing to ask was named", hint="name a --model")
     render, prompts = prompts_of(options["prompts"]) if options["prompts"] is not None else (None, {})
     if render is not None:
         for case in cases:

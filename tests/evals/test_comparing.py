@@ -225,7 +225,7 @@ def _pairs(lost: int, gained: int, n: int) -> Pairs:
 
 def test_holms_procedure_decides_what_statsmodels_decides_from_the_p_values() -> None:
     rng = random.Random(5)
-    for _ in range(12):
+    for _ in range(6):
         pairs = {f"m{number}": _pairs(rng.randrange(12), rng.randrange(8), 150) for number in range(3)}
         p_values = [exact_p(each.counts(), -0.1) for each in pairs.values()]
         rejected = multipletests(p_values, alpha=0.05, method="holm")[0]

@@ -279,7 +279,7 @@ def test_what_a_set_needs_and_was_not_given_is_said_before_the_first_question(
     before = openai.counters()["requests"]
     words = ["eval", "run", str(tmp_path / "set.jsonl"), "--out", str(tmp_path / "r")]
     assert run(words) == 2
-    assert "name a --model" in capsys.readouterr().err
+    assert "name one" in capsys.readouterr().err
     assert run([*words, "--model", openai.address.text]) == 2
     assert "--embedder" in capsys.readouterr().err
     assert run([*words, "--model", openai.address.text, "--margin", "0"]) == 2

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,7 @@ from exitramp.evals.measuring import Measured, Measurer
 from exitramp.evals.runs.folder import COMPLETE, RUNNING, STOPPED, Place, RunFolder
 from exitramp.evals.runs.replay_cache import ReplayCache
 from exitramp.evals.runs.spending import Allowance
-from exitramp.evals.runs.subject import Prompted, Reply, Subject
+from exitramp.evals.runs.subject import Prompted, Reply, Subject, SubjectFailed
 from exitramp.evals.sets.case import Case
 from exitramp.orchestration.trace import RECORD_VERSION, TraceWriter, read_traces
 from exitramp.ports import ChatAnswer, ModelIdentity
@@ -216,7 +216,8 @@ class _Work:
                 reply = self.subject.ask(case, key=self._key(case, place), timeout_seconds=self._timeout)
             except ModelError as error:
                 milliseconds = (self._clock.monotonic() - started) * 1000.0
-                traces.append(self._trace(case, key, sent, None, error, milliseconds, retry))
+                own = error.traces if isinstance(error, SubjectFailed) else ()
+                traces += self._own(key, own) or [self._trace(case, key, sent, None, error, milliseconds, retry)]
                 retry += 1
                 after = error.retry_after_seconds
                 pause = self.asking.backoff.wait_seconds(retry, rng, retry_after_seconds=after)
@@ -224,11 +225,24 @@ class _Work:
                     return None, error, tuple(traces)
                 self._clock.sleep(pause)
                 continue
-            own = reply.traces
-            found = own if own is not None else (self._trace(case, key, sent, reply, None, reply.latency_ms, retry),)
-            for record in own or ():
-                self._traces.append(record)
-            return reply, None, (*traces, *found)
+            found = self._own(key, reply.traces or ())
+            return (
+                reply,
+                None,
+                (
+                    *traces,
+                    *(found or [self._trace(case, key, sent, reply, None, reply.latency_ms, retry)]),
+                ),
+            )
+
+    def _own(self, key: str, records: Sequence[TraceRecord]) -> list[TraceRecord]:
+        """What a subject traced itself, under the run's id of the question."""
+        written = []
+        for record in records:
+            self._attempts[key] += 1
+            written.append(replace(record, request_id=key, attempt=self._attempts[key], tags=(*record.tags, "golden")))
+            self._traces.append(written[-1])
+        return written
 
     @property
     def _timeout(self) -> float:

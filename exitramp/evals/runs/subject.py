@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from exitramp.errors import MODEL_ERROR_CLASSES, ModelError
 from exitramp.evals.sets.case import Case
 from exitramp.ports import ChatMessage, ChatModel, ChatRequest, ModelIdentity
 from exitramp.records import TraceRecord, Usage
@@ -32,6 +33,18 @@ class Reply:
     time_to_first_token_ms: float | None = None
     prompt: tuple[str, str, str] | None = None
     traces: tuple[TraceRecord, ...] | None = None
+
+
+class SubjectFailed(ModelError):
+    """A subject that writes traces of its own, and tried for itself as often as it will, gave no answer."""
+
+    def __init__(
+        self, message: str, kind: str, traces: tuple[TraceRecord, ...], *, http_status: int | None = None
+    ) -> None:
+        known = kind if kind in MODEL_ERROR_CLASSES else "server_error"
+        super().__init__(message, error_class=known, http_status=http_status)
+        self.retryable = False
+        self.traces = traces
 
 
 class Subject(Protocol):
