@@ -20,7 +20,7 @@ from exitramp.clock import Clock, SystemClock
 from exitramp.errors import UsageError
 from exitramp.orchestration.answered import Answered
 from exitramp.orchestration.asking import Asking, Wishes, new_id
-from exitramp.orchestration.embedding import embed_once
+from exitramp.orchestration.embedding import embed_texts
 from exitramp.orchestration.following import FollowedStack
 from exitramp.orchestration.idempotency import BillingDoubt
 from exitramp.orchestration.opened import Generation, Surroundings
@@ -85,6 +85,17 @@ class Application:
         """Of each model, whether it is asked: closed is yes."""
         newest = self._followed.newest
         return {name: newest.chats.state(name).value for name in newest.models}
+
+    def mocks(self) -> tuple[str, ...]:
+        """The models that are known to be mocks."""
+        newest = self._followed.newest
+        return tuple(name for name, model in newest.models.items() if model.identity().is_mock)
+
+    def embeds_as_mock(self, name: str | None) -> bool:
+        """Whether the embedder `name`, or the first, is known to be a mock."""
+        newest = self._followed.newest
+        found = name or next(iter(newest.file.embedders), None)
+        return found in newest.file.embedders and newest.builder.embedder(str(found)).identity().is_mock
 
     def billing_doubts(self) -> list[BillingDoubt]:
         """Keys under which a vendor may have billed work that brought no answer; needs `idempotency` in the file."""
@@ -177,7 +188,7 @@ class Application:
         use_case: str = "embed",
         tenant: str | None = None,
     ) -> Embedded:
-        """Vectors of at most as many texts as the embedder takes at once; without a name, of the file's first.
+        """Vectors of the texts, in as many calls as the embedder needs; without a name, by the file's first.
 
         Retried, but never by another embedder: another one's vectors mean something else. Raises `ModelError`.
         """
@@ -186,4 +197,4 @@ class Application:
             if name is None or name not in opened.file.embedders:
                 listed = ", ".join(opened.file.embedders) or "none"
                 raise UsageError(f"the stack file names no embedder '{name or ''}'", hint=f"it names: {listed}")
-            return embed_once(opened, name, texts, purpose, self._clock, use_case=use_case, tenant=tenant)
+            return embed_texts(opened, name, texts, purpose, self._clock, use_case=use_case, tenant=tenant)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from exitramp.clock import Clock
-from exitramp.errors import ModelError, UsageError
+from exitramp.errors import ModelError
 from exitramp.orchestration.asking import new_id
 from exitramp.orchestration.deadline import Deadline
 from exitramp.orchestration.opened import Generation, supposed_record
-from exitramp.ports import Embedded, Purpose
-from exitramp.records import TraceRecord
+from exitramp.ports import Embedded, Embedder, Purpose, batches_of
+from exitramp.records import TraceRecord, Usage
 
 
-def embed_once(
+def embed_texts(
     opened: Generation,
     name: str,
     texts: Sequence[str],
@@ -25,22 +26,43 @@ def embed_once(
     use_case: str,
     tenant: str | None,
 ) -> Embedded:
-    """Vectors of `texts` by the embedder `name`. Raises the last try's `ModelError`."""
-    file = opened.file
+    """Vectors of `texts` by the embedder `name`, each call within the file's deadline. Raises `ModelError`."""
+    import numpy as np
+
     embedder = opened.builder.embedder(name)
-    limits = embedder.limits()
-    if len(texts) > limits.batch_texts:
-        raise UsageError(f"{len(texts)} texts at once; '{name}' takes {limits.batch_texts}")
+    labels = {"use_case_id": use_case, "tenant": tenant, "environment": opened.file.environment}
+    found = [_embed_once(opened, embedder, part, purpose, clock, labels)
+             for part in batches_of(texts, embedder.limits()) or [texts]]  # fmt: skip
+    if len(found) == 1:
+        return found[0]
+    sources = {part.usage.source for part in found}
+    return Embedded(
+        np.vstack([part.vectors for part in found]),
+        Usage(sum(part.usage.prompt_tokens for part in found), 0,
+              source="provider" if sources == {"provider"} else "estimated"),
+        sum(part.latency_ms for part in found),
+        found[0].model_id,
+    )  # fmt: skip
+
+
+def _embed_once(
+    opened: Generation,
+    embedder: Embedder,
+    texts: Sequence[str],
+    purpose: Purpose,
+    clock: Clock,
+    labels: Mapping[str, Any],
+) -> Embedded:
+    """Raises the last try's `ModelError`."""
+    file = opened.file
     key, rng = new_id(), random.Random()
     deadline = Deadline(file.deadlines.request_seconds, clock)
     base = replace(
         supposed_record(embedder.identity(), 0, 0),
         operation="embed",
         request_id=key,
-        use_case_id=use_case,
-        tenant=tenant,
-        environment=file.environment,
         deadline_seconds=deadline.seconds,
+        **labels,
     )
     attempt = 0
     while True:

@@ -194,7 +194,7 @@ def test_64_at_once_during_an_outage_none_lost_none_twice_and_the_accounts_add_u
             answer.outcome.duration_seconds,
             LoadEnd.ANSWERED,
             answer.outcome,
-        )  # fmt: skip
+        )
         for number, answer in enumerate(answers)
     ]
     found = reconcile(requests, accounts, slow_seconds=30)

@@ -1,0 +1,274 @@
+"""The gateway's paths: what comes in the chat completions shape goes to the application, and comes back in it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from exitramp.gateway import wire
+from exitramp.gateway.asgi import (
+    BodyTooLong,
+    ClientGone,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    begin,
+    read_body,
+    send_json,
+    send_piece,
+    send_text,
+)
+from exitramp.gateway.failures import Failure, failure_of
+from exitramp.gateway.keys import Keys
+from exitramp.gateway.metrics import CONTENT_TYPE, Metrics
+from exitramp.orchestration import Answered, Application
+from exitramp.orchestration.stack_file import Commit
+from exitramp.ports import ChatDelta, ChatRequest, Purpose
+
+AT_ONCE: Final = 256
+"""Requests that are worked on; more wait their turn. A thread that waits costs some 50 KB."""
+_KEY_LENGTH: Final = 255
+_PATHS: Final = {
+    "/v1/chat/completions": "POST",
+    "/v1/embeddings": "POST",
+    "/v1/models": "GET",
+    "/metrics": "GET",
+    "/healthz": "GET",
+}
+
+
+class Gateway:
+    """An ASGI application. `is_loopback`: it listens on this machine alone, so that it may do without keys."""
+
+    def __init__(self, application: Application, metrics: Metrics, *, is_loopback: bool) -> None:
+        self._application = application
+        self._metrics = metrics
+        self._is_loopback = is_loopback
+        self._keys = Keys()
+        self._keys.fetch(application.file.sha256, application.file.keys)
+        self._workers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="gateway")
+        self.is_ending = False
+
+    @property
+    def has_keys(self) -> bool:
+        return not self._keys.is_empty
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request.of(scope)
+        began, statuses = time.monotonic(), [499]  # what is counted where the client went away first
+
+        async def counted_send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses[0] = message["status"]
+            await send(message)
+
+        self._metrics.began()
+        try:
+            await self._answer(request, receive, counted_send)
+        finally:
+            path = request.path if request.path in _PATHS else "other"
+            self._metrics.ended(path, statuses[0], time.monotonic() - began)
+
+    async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
+        try:
+            failure, tenant = self._admitted(request)
+            if failure is None and request.path.startswith("/v1/") and request.method == "POST":
+                body = json.loads(await read_body(receive))
+                if not isinstance(body, dict):
+                    raise wire.Refused("the body must be a JSON object")
+                if request.path == "/v1/embeddings":
+                    await self._embed(request, body, tenant, send)
+                else:
+                    await self._chat(request, body, tenant, send)
+                return
+        except ClientGone:
+            return
+        except BodyTooLong:
+            failure = Failure(413, "invalid_request", "the body is too long")
+        except (ValueError, RecursionError) as error:
+            failure = (
+                failure_of(error) if isinstance(error, wire.Refused)
+                else Failure(400, "invalid_request", "the body is no JSON that can be read")
+            )  # fmt: skip
+        if failure is not None:
+            await send_json(send, failure.status, failure.body(), failure.headers)
+        elif request.path == "/v1/models":
+            await send_json(send, 200, self._models(), {})
+        elif request.path == "/metrics":
+            await send_text(send, 200, self._metrics.text(self._application.breakers()), CONTENT_TYPE)
+        else:
+            await self._tell_health(send)
+
+    def _admitted(self, request: Request) -> tuple[Failure | None, str | None]:
+        """What keeps the request from being answered, or whose it is."""
+        method = _PATHS.get(request.path)
+        if method is None:
+            return Failure(404, "not_found", f"there is no such path here; there are: {', '.join(_PATHS)}"), None
+        if method != request.method:
+            return Failure(405, "method_not_allowed", f"ask by {method}", headers={"allow": method}), None
+        if request.path == "/healthz":
+            return None, None
+        file = self._application.file
+        try:
+            self._keys.fetch(file.sha256, file.keys)
+        except Exception as error:  # noqa: BLE001  (told to the client, and nobody is let in)
+            return failure_of(error), None
+        if self._keys.is_empty:
+            # Without keys a page in a browser of this machine must not get in: neither under another name for this
+            # address, nor with a body that needs nobody's leave to be sent.
+            host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+            if not self._is_loopback or host not in ("127.0.0.1", "localhost", "::1"):
+                return Failure(421, "no_keys", "without keys in the stack file only 127.0.0.1 is answered"), None
+            tenant = None
+        else:
+            scheme, _, key = request.headers.get("authorization", "").partition(" ")
+            tenant = self._keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
+            if tenant is None:
+                said = "the key is none of this gateway's"
+                return Failure(401, "invalid_api_key", said, headers={"www-authenticate": "Bearer"}), None
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip()
+        if method == "POST" and content_type != "application/json":
+            return Failure(415, "invalid_request", "the body must be application/json"), None
+        return None, tenant
+
+    async def _chat(self, request: Request, body: Mapping[str, Any], tenant: str | None, send: Send) -> None:
+        asked = wire.chat_request(body, key=_key(request, tenant))
+        name = body.get("model")
+        ask = partial(
+            self._application.chat,
+            use_case=request.headers.get("x-exitramp-use-case", "gateway"),
+            tenant=tenant,
+            pii=request.headers.get("x-exitramp-pii") in ("1", "true"),
+            model=name if isinstance(name, str) and name in self._application.file.models else None,
+            use_cache="no-cache" not in request.headers.get("cache-control", ""),
+        )
+        if asked.stream:
+            with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+            await self._stream(ask, asked, send, with_usage=with_usage)
+            return
+        try:
+            answered = await self._in_thread(partial(ask, asked))
+        except Exception as error:  # noqa: BLE001  (every failure is an answer in the shape)
+            failure = failure_of(error)
+            await send_json(send, failure.status, failure.body(), failure.headers)
+            return
+        told = wire.completion(answered.answer, _short(answered.request_id), int(time.time()))
+        await send_json(send, 200, told, _headers(answered))
+
+    async def _stream(self, ask: Callable[..., Answered], asked: ChatRequest, send: Send, *, with_usage: bool) -> None:
+        """Nothing is sent before the first piece is there, so that a failure until then has its own status."""
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[ChatDelta | None] = asyncio.Queue()
+        at_first_token = self._application.file.commit is Commit.FIRST_TOKEN
+
+        def heard(delta: ChatDelta) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, delta)
+
+        work = self._in_thread(partial(ask, asked, on_delta=heard))
+        work.add_done_callback(lambda _: pieces.put_nowait(None))
+        chunks: wire.Chunks | None = None
+        try:
+            if not at_first_token:
+                await asyncio.wait([work])
+                answered = work.result()
+                chunks = wire.Chunks(_short(answered.request_id), int(time.time()), answered.answer.model_id)
+                await begin(send, 200, "text/event-stream", _headers(answered))
+                await send_piece(send, chunks.first())
+            while (delta := await pieces.get()) is not None:
+                if chunks is None:
+                    chunks = wire.Chunks(_short(asked.idempotency_key), int(time.time()), "")
+                    await begin(send, 200, "text/event-stream", {"cache-control": "no-store"})
+                    await send_piece(send, chunks.first())
+                await send_piece(send, chunks.piece(delta))
+            answered = work.result()
+            if chunks is None:  # an answer without a piece: it was told by none
+                chunks = wire.Chunks(_short(answered.request_id), int(time.time()), answered.answer.model_id)
+                await begin(send, 200, "text/event-stream", _headers(answered))
+            await send_piece(send, chunks.last(answered.answer, with_usage=with_usage), is_last=True)
+        except Exception as error:  # noqa: BLE001  (every failure is an answer in the shape)
+            failure = failure_of(error)
+            if chunks is None:
+                await send_json(send, failure.status, failure.body(), failure.headers)
+            else:
+                await send_piece(send, wire.error_event(failure.body()), is_last=True)
+
+    async def _embed(self, request: Request, body: Mapping[str, Any], tenant: str | None, send: Send) -> None:
+        texts = wire.embedding_texts(body)
+        purpose = request.headers.get("x-exitramp-purpose", Purpose.DOCUMENT.value)
+        if purpose not in tuple(Purpose):
+            raise wire.Refused(f"x-exitramp-purpose is {' or '.join(Purpose)}")
+        name = body.get("model")
+        embedder = name if isinstance(name, str) and name in self._application.file.embedders else None
+        ask = partial(
+            self._application.embed, texts, Purpose(purpose), embedder=embedder, tenant=tenant, use_case="gateway"
+        )
+        try:
+            found = await self._in_thread(ask)
+            is_mock = await self._in_thread(partial(self._application.embeds_as_mock, embedder))
+            told = wire.embeddings(found, body)
+        except Exception as error:  # noqa: BLE001  (every failure is an answer in the shape)
+            failure = failure_of(error)
+            await send_json(send, failure.status, failure.body(), failure.headers)
+            return
+        await send_json(send, 200, told, {"x-exitramp-mock": "1" if is_mock else "0"})
+
+    def _in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+    def _models(self) -> dict[str, Any]:
+        file = self._application.file
+        owners = {name: spec.address.scheme for name, spec in file.models.items()}
+        owners |= {name: spec.address.scheme for name, spec in file.embedders.items()}
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": owner} for name, owner in owners.items()]
+        return {"object": "list", "data": data}
+
+    async def _tell_health(self, send: Send) -> None:
+        problem = self._application.problem
+        status = "ending" if self.is_ending else "ok" if problem is None else "edit_refused"
+        body = {
+            "status": status,
+            "stack_sha256": self._application.file.sha256,
+            "problem": problem,
+            "models": dict(self._application.breakers()),
+            "mocks": list(self._application.mocks()),
+        }
+        await send_json(send, 503 if self.is_ending else 200, body, {})
+
+
+def _headers(answered: Answered) -> dict[str, str]:
+    """Who answered, and whether it is a mock: shown wherever an answer of it is."""
+    return {
+        "x-exitramp-model": answered.name,
+        "x-exitramp-mock": "1" if answered.is_mock else "0",
+        "x-exitramp-cache": answered.cache,
+        "x-exitramp-attempts": str(len(answered.outcome.attempts)),
+        "x-request-id": _short(answered.request_id),
+    }
+
+
+def _key(request: Request, tenant: str | None) -> str | None:
+    """The client's idempotency key, which is no other client's."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not key or len(key) > _KEY_LENGTH or not key.isprintable():
+        raise wire.Refused(f"Idempotency-Key must be 1 to {_KEY_LENGTH} characters that can be printed")
+    return key if tenant is None else f"{tenant}/{key}"
+
+
+def _short(request_id: str | None) -> str:
+    return hashlib.sha256((request_id or uuid.uuid4().hex).encode()).hexdigest()[:24]

@@ -1,0 +1,103 @@
+"""What the gateway counts, in the text format of Prometheus (version 0.0.4)."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Final
+
+from exitramp.records import TraceRecord
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_STATES: Final = ("closed", "half_open", "open")
+
+
+class Metrics:
+    """Thread-safe. One call of a vendor is one trace; a request may have several."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: Counter[tuple[str, str, str, str, str]] = Counter()
+        self._tokens: Counter[tuple[str, str, str]] = Counter()
+        self._cache: Counter[str] = Counter()
+        self._cost: dict[tuple[str, str], Decimal] = {}
+        self._answers: Counter[tuple[str, int]] = Counter()
+        self._buckets = [0] * (len(_BUCKETS_SECONDS) + 1)
+        self._seconds = 0.0
+        self._under_way = 0
+
+    def traced(self, record: TraceRecord) -> None:
+        model = (record.provider, record.model_id)
+        with self._lock:
+            if record.cache_hit:
+                self._cache[record.cache_hit_kind] += 1
+                return
+            self._calls[(*model, record.operation, record.status, record.error_class or "")] += 1
+            self._tokens[(*model, "prompt")] += record.prompt_tokens
+            self._tokens[(*model, "gen")] += record.gen_tokens
+            if record.unit_cost_usd is not None:
+                self._cost[model] = self._cost.get(model, Decimal(0)) + record.unit_cost_usd
+
+    def began(self) -> None:
+        with self._lock:
+            self._under_way += 1
+
+    def ended(self, path: str, status: int, seconds: float) -> None:
+        with self._lock:
+            self._under_way -= 1
+            self._answers[(path, status)] += 1
+            self._buckets[bisect_left(_BUCKETS_SECONDS, seconds)] += 1
+            self._seconds += seconds
+
+    def text(self, breakers: Mapping[str, str]) -> str:
+        with self._lock:
+            return "\n".join(self._lines(breakers)) + "\n"
+
+    def _lines(self, breakers: Mapping[str, str]) -> Iterator[str]:
+        yield from _head("exitramp_gateway_responses_total", "counter", "Answers of the gateway, by path and status.")
+        for (path, status), count in sorted(self._answers.items()):
+            yield _line("exitramp_gateway_responses_total", count, path=path, status=str(status))
+        name = "exitramp_gateway_request_seconds"
+        yield from _head(name, "histogram", "How long the gateway's requests took.")
+        total = 0
+        for bound, count in zip((*map(str, _BUCKETS_SECONDS), "+Inf"), self._buckets, strict=True):
+            total += count
+            yield _line(f"{name}_bucket", total, le=bound)
+        yield f"{name}_sum {self._seconds}"
+        yield f"{name}_count {total}"
+        yield from _head("exitramp_gateway_requests_under_way", "gauge", "Requests that have not ended.")
+        yield f"exitramp_gateway_requests_under_way {self._under_way}"
+        yield from _head("exitramp_calls_total", "counter", "Calls of vendors, by what became of them.")
+        for (provider, model, operation, said, error), count in sorted(self._calls.items()):
+            yield _line("exitramp_calls_total", count, provider=provider, model=model, operation=operation,
+                        status=said, error_class=error)  # fmt: skip
+        yield from _head("exitramp_tokens_total", "counter", "Tokens, by vendor, model and kind.")
+        for (provider, model, kind), count in sorted(self._tokens.items()):
+            yield _line("exitramp_tokens_total", count, provider=provider, model=model, kind=kind)
+        yield from _head("exitramp_cost_usd_total", "counter", "Cost at the price book's prices, where there is one.")
+        for (provider, model), cost in sorted(self._cost.items()):
+            yield _line("exitramp_cost_usd_total", float(cost), provider=provider, model=model)
+        yield from _head("exitramp_cache_hits_total", "counter", "Answers that were kept from before.")
+        for kind, count in sorted(self._cache.items()):
+            yield _line("exitramp_cache_hits_total", count, kind=kind)
+        yield from _head("exitramp_breaker_state", "gauge", "0 is closed (asked), 1 half open, 2 open (not asked).")
+        for model, state in sorted(breakers.items()):
+            yield _line("exitramp_breaker_state", _STATES.index(state), model=model)
+
+
+def _head(name: str, kind: str, what: str) -> Iterator[str]:
+    yield f"# HELP {name} {what}"
+    yield f"# TYPE {name} {kind}"
+
+
+def _line(name: str, value: float, **labels: str) -> str:
+    inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+    return f"{name}{{{inner}}} {value}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
