@@ -13,7 +13,7 @@ from exitramp.errors import RemoteError, UsageError
 from exitramp.faults import Fault
 from exitramp.ports import ChatMessage, ChatModel, ChatRequest, Embedder
 from exitramp.registry import open_chat, open_embedder, service_adapter
-from exitramp.testing.conformance.chat import ChatConformance, ChatFeature, ChatHarness
+from exitramp.testing.conformance.chat import ChatAnswerConformance, ChatFeature, ChatHarness
 from exitramp.testing.conformance.embedders import EmbedderConformance, EmbedderFeature, EmbedderHarness
 from exitramp.urls import Address
 from exitramp_adapters.services.llama_server import adapter
@@ -64,7 +64,9 @@ class LocalHarness(ChatHarness):
         self._service.inject(Fault("none"))
 
 
-class TestLocalChat(ChatConformance):
+class TestLocalChat(ChatAnswerConformance):
+    """What bytes mean is put to the same adapter with the scripted server of `test_chat_models`."""
+
     @pytest.fixture(scope="class")
     def harness(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatHarness]:
         service = serve(tmp_path_factory.mktemp("llama"))

@@ -246,5 +246,5 @@ class EmbedderConformance:
             texts = ["a longer text that takes some time to read " * 8] * min(64, embedder.limits().batch_texts)
             embedder.embed(texts[:1], purpose=Purpose.DOCUMENT, timeout_seconds=harness.seconds)
             with pytest.raises(ExitrampError) as caught:
-                embedder.embed(texts, purpose=Purpose.DOCUMENT, timeout_seconds=1e-4)
+                embedder.embed(texts, purpose=Purpose.DOCUMENT, timeout_seconds=1e-6)
         assert getattr(caught.value, "error_class", None) == "timeout"
