@@ -1,0 +1,145 @@
+"""An independent referee of our client: llmock plays the vendors, breaks by its own scripts, and judges what it saw.
+
+Its verdicts (retry_after_ignored, retried_non_retryable, retry_storm, truncated_stream_accepted, no_backoff, gave_up,
+no_read_timeout, malformed_chunk_ignored) stand at the end of the test run, and none of them may be bad: warnings count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+from llmock.pytest_plugin import LLMock
+
+from exitramp.backoff import Backoff
+from exitramp.orchestration import Outcome, Policy, Question, RenderedPrompt, Router, Stack
+from exitramp.ports import ChatMessage, ChatRequest
+from exitramp.registry import open_chat
+
+# Patient enough for the scripts. The seed of the waits is the router's own: with full jitter a wait may by chance be
+# shorter than the one before it, which the referee takes for none in growth.
+POLICY = Policy(
+    deadline_seconds=20.0,
+    attempt_seconds=1.0,
+    backoff=Backoff(tries=3, base_seconds=0.15, cap_seconds=2.0),
+    retry_timeouts=True,
+)
+ADDRESSES = {
+    "openai": "openai:gpt-4o-mini?base_url={}&key=env:OPENAI_API_KEY",
+    "anthropic": "anthropic:claude-sonnet-4-5?base_url={}&key=env:ANTHROPIC_API_KEY",
+}
+
+
+class Refereed:
+    """Our adapters behind our router, with the referee for a vendor."""
+
+    def __init__(self, referee: LLMock, providers: tuple[str, ...], opened: ExitStack) -> None:
+        self.referee = referee
+        self._asked = 0
+        stacks = []
+        for provider in providers:
+            address = ADDRESSES[provider].format(referee.base_url(provider))
+            model = opened.enter_context(closing(open_chat(address)))
+            stacks.append(Stack(provider, lambda text, k: (), lambda q, p: RenderedPrompt(()), model, "none"))
+        self._router = Router(stacks, policy=POLICY, seed=1)
+
+    def ask(self, *, stream: bool = False) -> Outcome:
+        self._asked += 1
+        said = ChatMessage("user", f"Tell me of exit ramps, please, in a sentence or two ({self._asked}).")
+        request = ChatRequest((said,), 200, stream=stream)
+        return self._router.ask(Question(f"q{self._asked}", said.content, "referee", stream=stream, request=request))
+
+
+@pytest.fixture
+def refereed(llmock: LLMock, record_property: Callable[[str, object], None]) -> Iterator[Callable[..., Refereed]]:
+    with ExitStack() as opened:
+        yield lambda *providers: Refereed(llmock, providers, opened)
+        verdict = llmock.verdict()
+        record_property("referee", verdict.render())
+        print(verdict.render())
+        # A slow first token is no fault to the referee; that it was asked again shows that something was broken.
+        assert verdict.faults or verdict.attempts > len(verdict.calls), "nothing was broken, so nothing was judged"
+        verdict.assert_ok(strict=True)
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("retry_after", [0.2, 0.7])
+def test_a_rate_limit_is_waited_for(
+    refereed: Callable[..., Refereed], provider: str, stream: bool, retry_after: float
+) -> None:
+    client = refereed(provider)
+    client.referee.rate_limit(times=2, retry_after=retry_after)
+    assert client.ask(stream=stream).is_answered
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
+def test_a_passing_failure_is_tried_again(refereed: Callable[..., Refereed], provider: str, status: int) -> None:
+    client = refereed(provider)
+    client.referee.fail(status, times=2 if status == 503 else 1)
+    assert client.ask().is_answered
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_what_no_retry_mends_is_not_tried_again(refereed: Callable[..., Refereed], provider: str, status: int) -> None:
+    client = refereed(provider)
+    client.referee.fail(status, times=None)
+    outcome = client.ask()
+    assert not outcome.is_answered
+    assert len(outcome.attempts) == 1
+
+
+def test_an_outage_ends_in_bounded_tries(refereed: Callable[..., Refereed], provider: str) -> None:
+    client = refereed(provider)
+    client.referee.outage()
+    outcome = client.ask()
+    assert not outcome.is_answered
+    assert len(outcome.attempts) == POLICY.backoff.tries
+
+
+BREAKS: dict[str, Callable[[LLMock], Any]] = {
+    "truncate": lambda referee: referee.truncate(after_chunks=3),
+    "truncate at once": lambda referee: referee.truncate(after_chunks=1),
+    "disconnect": lambda referee: referee.disconnect(after_chunks=3),
+    "corrupt": lambda referee: referee.corrupt(after_chunks=3),
+    "stall": lambda referee: referee.stall(after_chunks=2, seconds=8.0),
+    "slow first token": lambda referee: referee.slow_first_token(8.0),
+}
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_broken_stream_is_never_taken_for_an_answer(
+    refereed: Callable[..., Refereed], provider: str, broken: str
+) -> None:
+    client = refereed(provider)
+    client.referee.reply("Leaving was rehearsed, so it was boring, and nobody noticed it at all.", times=None)
+    BREAKS[broken](client.referee)
+    outcome = client.ask(stream=True)
+    assert outcome.answer is not None
+    assert outcome.answer.text == "Leaving was rehearsed, so it was boring, and nobody noticed it at all."
+    assert len(outcome.attempts) == 2
+
+
+@pytest.mark.parametrize("order", [("openai", "anthropic"), ("anthropic", "openai")])
+@pytest.mark.parametrize("broken", ["503", "disconnect"])
+def test_what_gateways_get_wrong_ends_with_the_other_vendor(
+    refereed: Callable[..., Refereed], order: tuple[str, str], broken: str
+) -> None:
+    """The third situation, a truncated stream, is shown on vendors of our own (`test_truncated_streams`): the referee
+    sees that the stream was not asked for again at the same vendor, and takes that alone for acceptance."""
+    client = refereed(*order)
+    client.referee.reply("Whole and sound, from the first word to the last.", times=None)
+    if broken == "503":
+        client.referee.outage(provider=order[0])
+    else:
+        client.referee.disconnect(times=None, after_chunks=2, provider=order[0])
+    outcome = client.ask(stream=True)
+    assert outcome.stack == order[1]
+    assert outcome.answer is not None
+    assert outcome.answer.text == "Whole and sound, from the first word to the last."
