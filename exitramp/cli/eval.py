@@ -36,6 +36,41 @@ eval_group.add_command(run_command)
 eval_group.add_command(compare_command)
 
 
+@eval_group.command()
+@click.argument("logs", metavar="LOGS", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "form",
+    type=click.Choice(["csv", "langfuse", "langsmith"]),
+    required=True,
+    help="Whose export LOGS is.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The set, .jsonl or .parquet.")
+@json_option
+def bootstrap(logs: Path, form: str, out: Path, as_json: bool) -> int:
+    """Make cases of the questions in LOGS. Nobody labelled them: they are judged by retrieval overlap only.
+
+    The set holds the questions in plain text. Equal questions become one case.
+
+    \b
+    Example:
+      exitramp eval bootstrap queries.csv --from csv --out cases.jsonl
+    """
+    from exitramp.evals.logs import cases_of_logs
+    from exitramp.evals.sets import write_set
+
+    found = cases_of_logs(logs, form)
+    losses = [*found.losses, *write_set(found.cases, out)]
+    note = "nobody labelled these cases: they are judged by overlap with what was retrieved then, which is no truth"
+    if as_json:
+        told = {"cases": len(found.cases), "out": str(out), "note": note, "losses": [each.to_json() for each in losses]}
+        output.emit_json(told)
+    else:
+        output.say(f"{len(found.cases):,} cases in {out}\n{note}")
+        say_losses(losses)
+    return int(ExitCode.PASS)
+
+
 @eval_group.group()
 def sets() -> None:
     """Golden sets as files.
