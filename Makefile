@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: drill test lint bench docs stores tour campaigns simulate lock drills clean
+.PHONY: drill test lint bench docs stores tour campaigns simulate lock drills clean embedding-pairs
 
 drill: $(STAMP)            ## run the main drill on real input, to a report
 	$(BIN)/exitramp drill run vendor_outage
@@ -42,6 +42,9 @@ tour: $(STAMP)             ## every pair of the real stores, and one hard collec
 	$(BIN)/python -m tests.tour.ring
 	$(BIN)/python -m tests.tour.matrix --out docs/tour.json
 	$(BIN)/python -m tests.tools.stores_page
+
+embedding-pairs: $(STAMP)  ## what leaving each embedding model for each other one costs in quality (ten minutes)
+	$(BIN)/python -m benchmarks.embedding_pairs
 
 lock:                      ## resolve the dependencies again, with hashes and without any index's address
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -16,6 +16,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +61,7 @@ def main(models: tuple[str, ...]) -> None:
         own = judge_questions("same", grades, scores, scores, pool, margin=MARGIN, seed=SEED)
         print(f"| `{address}` | {two[1].shape[1]} | {seconds:.1f} | {own.ndcg.primary:.3f} |", flush=True)
     print(
-        "\n| from | to | nothing done | documents mapped | questions mapped | re-embedded | fit, seconds | "
+        "\n| from | to | before | documents mapped | questions mapped | re-embedded | fit, seconds | "
         "recommended |\n|---|---|---|---|---|---|---|---|"
     )
     for old in models:
@@ -74,7 +75,7 @@ def _row(
     new: str,
     before: tuple[Vectors, Vectors, Vectors],
     after: tuple[Vectors, Vectors, Vectors],
-    grades: dict[str, object],
+    grades: dict[str, Any],
     pool: list[str],
 ) -> str:
     began = time.monotonic()
@@ -86,12 +87,14 @@ def _row(
         ("documents", scores_of(after[2], forth.apply(before[1]), Metric.COSINE)),
         ("questions", scores_of(back.apply(after[2]), before[1], Metric.COSINE)),
     ):
-        found[way] = judge_questions(way, grades, anew, scores, pool, margin=MARGIN, seed=SEED).ndcg  # type: ignore[arg-type]
+        found[way] = judge_questions(way, grades, anew, scores, pool, margin=MARGIN, seed=SEED).ndcg
     told = ", ".join(way for way, each in found.items() if each.verdict is Verdict.PASS) or "no"
     cells = [f"{each.substitute:.3f} ({forth.kind if way == 'documents' else back.kind}, ≥ {each.lower:+.3f})"
              for way, each in found.items()]  # fmt: skip
     primary = found["documents"].primary
-    return f"| `{old}` | `{new}` | 0 | {cells[0]} | {cells[1]} | {primary:.3f} | {seconds:.1f} | {told} |"
+    own = scores_of(before[2], before[1], Metric.COSINE)
+    was = judge_questions("before", grades, own, own, pool, margin=MARGIN, seed=SEED).ndcg.primary
+    return f"| `{old}` | `{new}` | {was:.3f} | {cells[0]} | {cells[1]} | {primary:.3f} | {seconds:.1f} | {told} |"
 
 
 if __name__ == "__main__":

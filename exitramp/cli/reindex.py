@@ -48,6 +48,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     default=None,
     help="What the new vectors are searched by.  [default: as the old ones]",
 )
+@click.option(
+    "--document-key",
+    default=None,
+    metavar="KEY",
+    help="The texts stand under this key of the payload.  [default: they are the records' documents]",
+)
 @click.option("--skip-missing", is_flag=True, help="Go on although documents are missing or are refused by the model.")
 @click.option("--prices", type=_FILE, default=None, metavar="FILE", help="A price book that has the model.")
 @click.option(
@@ -173,6 +179,7 @@ def reindex(source: str, target: str | None, **options: Any) -> int:
         replaced=own["replace"],
         metric=None if metric is None else parse_metric(metric, where="--metric"),
         skip_missing=own["skip_missing"],
+        document_key=own["document_key"],
         accept_loss=own["accept_loss"],
         book=own["prices"],
         bounds=Bounds(None if usd is None else Decimal(str(usd)), own["max_minutes"]),
@@ -218,7 +225,7 @@ def reindex(source: str, target: str | None, **options: Any) -> int:
 _OWN = (
     "model", "field", "replace", "metric", "skip_missing", "prices", "max_usd", "max_minutes", "parallel",
     "model_timeout", "model_retries", "state", "as_json", "accept_loss", "allow_writes", "dry_run",
-    "by_map", "map_file", "sample", "margin", "golden",
+    "document_key", "by_map", "map_file", "sample", "margin", "golden",
 )  # fmt: skip
 
 

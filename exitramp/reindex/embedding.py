@@ -15,7 +15,7 @@ from exitramp.errors import SpendExceeded
 from exitramp.ports import EmbedderLimits
 from exitramp.reindex.calling import Caller
 from exitramp.reindex.costing import Price
-from exitramp.reindex.looking import IDS_SHOWN, texts_of
+from exitramp.reindex.looking import IDS_SHOWN, Texts, texts_of
 from exitramp.reindex.spool import Received, Spool, text_hash
 
 
@@ -48,11 +48,12 @@ class Embedding:
         bounds: Bounds,
         clock: Clock,
         parallel: int = 1,
+        texts: Texts = texts_of,
         progress: Callable[[int], None] = lambda texts: None,
     ) -> None:
         self._spool, self._caller = spool, caller
         self._price, self._bounds, self._clock = price, bounds, clock
-        self._parallel, self._progress = parallel, progress
+        self._parallel, self._progress, self._texts = parallel, progress, texts
         self._limits: EmbedderLimits = caller.embedder.limits()
         self._began = clock.monotonic()
         self._queue: dict[bytes, str] = {}
@@ -84,7 +85,7 @@ class Embedding:
     def _take(self, batch: pa.RecordBatch, waiting: _Waiting, pool: ThreadPoolExecutor) -> None:
         rows = {
             text_hash(text): (str(key), text)
-            for key, text in zip(record_keys(batch), texts_of(batch), strict=True)
+            for key, text in zip(record_keys(batch), self._texts(batch), strict=True)
             if text is not None
         }
         known = self._spool.known(list(rows))

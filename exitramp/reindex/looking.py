@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from exitramp import canonical
 from exitramp.arrow import dense_matrix, record_keys
 from exitramp.embedding_identity import Comparison, Identified, Sameness, compare
 from exitramp.errors import ModelDiffers, StoreProtocolError
@@ -54,6 +55,23 @@ def texts_of(batch: pa.RecordBatch) -> list[str | None]:
     return [text if text is not None and text.strip() else None for text in batch.column("document").to_pylist()]
 
 
+Texts = Callable[[pa.RecordBatch], list[str | None]]
+"""Where the text of each row is taken from: `texts_of`, or what `texts_under` makes."""
+
+
+def texts_under(key: str | None) -> Texts:
+    """The texts under a top-level key of the payload; `key` None: the documents."""
+    if key is None:
+        return texts_of
+
+    def found(batch: pa.RecordBatch) -> list[str | None]:
+        payloads = (canonical.loads(text) if text else {} for text in batch.column("payload").to_pylist())
+        values = [each.get(key) if isinstance(each, dict) else None for each in payloads]
+        return [value if isinstance(value, str) and value.strip() else None for value in values]
+
+    return found
+
+
 def pages_of(source: VectorSource, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Every batch of a whole scan. Raises `StoreProtocolError` where the scan does not come to its end."""
     for partition in source.partitions(1):
@@ -74,7 +92,10 @@ class Standing:
     Raises `ModelDiffers` with both fingerprints where they are known to be of another model.
     """
 
-    def __init__(self, source: VectorSource, there: VectorField, given: Identified, where: str) -> None:
+    def __init__(
+        self, source: VectorSource, there: VectorField, given: Identified, where: str, texts: Texts = texts_of
+    ) -> None:
+        self._texts = texts
         self._source, self._there, self._where, self._given = source, there, where, given
         self.compared: Comparison = compare(Identified.of(there), given)
         if self.compared.sameness is Sameness.DIFFERENT:
@@ -94,7 +115,7 @@ class Standing:
         column = batch.column(self._there.column)
         matrix, valid = dense_matrix(column), np.asarray(column.is_valid())
         found: dict[bytes, npt.NDArray[np.float32]] = {}
-        for row, (key, text) in enumerate(zip(record_keys(batch), texts_of(batch), strict=True)):
+        for row, (key, text) in enumerate(zip(record_keys(batch), self._texts(batch), strict=True)):
             digest = by_key.get(key)
             if digest is not None and text is not None and bool(valid[row]) and text_hash(text) == digest:
                 found[digest] = matrix[row].astype(np.float32)
@@ -123,11 +144,11 @@ class Standing:
         self.shown = True
 
 
-def standing_of(source: VectorSource, new: VectorField, where: str) -> Standing | None:
+def standing_of(source: VectorSource, new: VectorField, where: str, texts: Texts = texts_of) -> Standing | None:
     """The target's own field of that name, where it has one of dense vectors."""
     for each in source.describe().vectors:
         if each.kind is VectorKind.DENSE and each.name == new.name:
-            return Standing(source, each, Identified.of(new), where)
+            return Standing(source, each, Identified.of(new), where, texts)
     return None
 
 
@@ -139,6 +160,7 @@ def look(
     standing: Standing | None,
     probing: Caller | None,
     batch_rows: int,
+    texts: Texts = texts_of,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Look:
     """Read every document once, count, and take over from `standing` what is there. `probing` None: nothing is sent."""
@@ -147,7 +169,7 @@ def look(
     for batch in pages_of(source, batch_rows):
         found.rows += batch.num_rows
         wanted: dict[bytes, tuple[RecordKey, str]] = {}
-        for key, text in zip(record_keys(batch), texts_of(batch), strict=True):
+        for key, text in zip(record_keys(batch), texts(batch), strict=True):
             if text is None:
                 found.missing += 1
                 if len(found.missing_ids) < IDS_SHOWN:

@@ -25,7 +25,7 @@ from exitramp.reindex.calling import Caller
 from exitramp.reindex.costing import price_of
 from exitramp.reindex.embedding import Embedding
 from exitramp.reindex.judging import Judgement, judge_neighbours, judge_questions, scores_of
-from exitramp.reindex.looking import pages_of, texts_of
+from exitramp.reindex.looking import Texts, pages_of, texts_under
 from exitramp.reindex.mapping import MapKind, SpaceMap, fit
 from exitramp.reindex.moving import BATCH_ROWS, How, spent_json
 from exitramp.reindex.shape import dense_field, require_room, shape_of
@@ -127,7 +127,9 @@ def map_spaces(
     given = Identified(embedder.model(), embedder.dimensions)
     wanted = {name for case in asked.golden for name in case.relevant}
     began = clock.monotonic()
-    drawn, relevant = _draw(pages_of(reader, BATCH_ROWS), old_field.column, asked, wanted)
+    drawn, relevant = _draw(
+        pages_of(reader, BATCH_ROWS), old_field.column, asked, wanted, texts_under(how.document_key)
+    )
     fitting, held = _parted(drawn, asked)
     everything = [*fitting.texts, *held.texts, *relevant.texts]
     seconds = {"read": clock.monotonic() - began}
@@ -231,7 +233,7 @@ def move_mapped(
     found.seconds["move"] = clock.monotonic() - began
 
 
-def _draw(pages: Any, column: str, asked: MapHow, wanted: Collection[str]) -> tuple[_Sample, _Sample]:
+def _draw(pages: Any, column: str, asked: MapHow, wanted: Collection[str], texts: Texts) -> tuple[_Sample, _Sample]:
     """A uniform sample by reservoir (Vitter's algorithm R, 1985) of records with a text and a vector, each text once;
     and of all records those that golden questions ask for."""
     rng = random.Random(asked.seed)
@@ -243,7 +245,7 @@ def _draw(pages: Any, column: str, asked: MapHow, wanted: Collection[str]) -> tu
     for batch in pages:
         old = batch.column(column)
         matrix, valid = dense_matrix(old), np.asarray(old.is_valid())
-        for row, (key, text) in enumerate(zip(record_keys(batch), texts_of(batch), strict=True)):
+        for row, (key, text) in enumerate(zip(record_keys(batch), texts(batch), strict=True)):
             if text is None or not valid[row]:
                 continue
             if str(key) in wanted:

@@ -32,7 +32,7 @@ from exitramp.records import Finding, Metric, Verdict
 from exitramp.reindex.calling import Caller
 from exitramp.reindex.costing import Price, price_of
 from exitramp.reindex.embedding import Bounds, Embedding, Refusals
-from exitramp.reindex.looking import Look, Standing, look, pages_of, standing_of, texts_of
+from exitramp.reindex.looking import Look, Standing, look, pages_of, standing_of, texts_under
 from exitramp.reindex.shape import Shape, require_room, shape_of
 from exitramp.reindex.source import ReindexedSource, Vectors, reindexed_endpoint, require_all, stand_ins
 from exitramp.reindex.spool import Account, Spool, text_hash
@@ -47,12 +47,16 @@ BATCH_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """What was asked for. `beside` is `--field`, `replaced` `--replace`; `book` a price book's file."""
+    """What was asked for. `beside` is `--field`, `replaced` `--replace`; `book` a price book's file.
+
+    document_key: the key of the payload that the texts stand under; None: they are the records' documents.
+    """
 
     beside: str | None = None
     replaced: str | None = None
     metric: Metric | None = None
     skip_missing: bool = False
+    document_key: str | None = None
     accept_loss: Collection[str] = ()
     book: Path | None = None
     bounds: Bounds = Bounds()
@@ -211,6 +215,7 @@ class _Run:
             seed=how.settings.seed,
         )  # fmt: skip
         self._identity = {"model": model, "field": self._shape.new.column}
+        self._texts = texts_under(how.document_key)
         self._spool: Spool | None = None
         self._place: FileCheckpoint | None = None
         self._seconds: dict[str, float] = {}
@@ -274,6 +279,7 @@ class _Run:
             standing=self._standing(),
             probing=probing,
             batch_rows=BATCH_ROWS,
+            texts=self._texts,
             progress=lambda rows: self._progress("look", rows),
         )
         self._seconds["look"] = self._clock.monotonic() - began
@@ -283,7 +289,7 @@ class _Run:
     def _standing(self) -> Standing | None:
         if self._target.address.scheme == "dump" or not count_or_none(self._target):
             return None
-        return standing_of(self._target.source(), self._shape.new, str(self._target.address))
+        return standing_of(self._target.source(), self._shape.new, str(self._target.address), self._texts)
 
     def _missing(self, found: Look, *, stops: bool) -> list[Finding]:
         if not found.missing:
@@ -293,7 +299,8 @@ class _Run:
             shown = ", ".join(found.missing_ids[:5]) + (", …" if found.missing > 5 else "")
             raise DataInvalid(
                 f"{have} {no}, of {found.rows:,} (ids: {shown}); nothing was sent to the model",
-                hint="add --skip-missing to go on without a new vector for them, or bring their documents back first",
+                hint="if the texts stand in the payload, name their key with --document-key; --skip-missing goes on without a "
+                "new vector for these records",
             )
         goes = "kept with the old vector alone" if self._shape.keeps_old else "left out of the new collection"
         verdict = None if self._how.skip_missing else Verdict.INCONCLUSIVE
@@ -309,7 +316,7 @@ class _Run:
         if self._target.raw_sink().limits().verbatim:
             return None
         began = self._clock.monotonic()
-        found = plan_move(self._endpoint(stand_ins(self._shape), left_out=missing), self._target)
+        found = plan_move(self._endpoint(stand_ins(self._shape, self._texts), left_out=missing), self._target)
         self._seconds["plan"] = self._clock.monotonic() - began
         return found
 
@@ -336,6 +343,7 @@ class _Run:
             bounds=self._how.bounds,
             clock=self._clock,
             parallel=self._how.parallel,
+            texts=self._texts,
             progress=lambda texts: self._progress("embed", texts),
         )
         work.run(pages_of(self._reader, BATCH_ROWS))
@@ -396,7 +404,7 @@ class _Run:
 
     def _vectors(self, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         assert self._spool is not None
-        hashes = [None if text is None else text_hash(text) for text in texts_of(batch)]
+        hashes = [None if text is None else text_hash(text) for text in self._texts(batch)]
         wanted = [each for each in dict.fromkeys(hashes) if each is not None]
         have = self._spool.vectors(wanted)
         if len(have) < len(wanted):

@@ -26,7 +26,7 @@ from exitramp.ports import (
     VectorSource,
 )
 from exitramp.records import CollectionSpec, RecordKey
-from exitramp.reindex.looking import texts_of
+from exitramp.reindex.looking import Texts, texts_of
 from exitramp.reindex.shape import Shape
 from exitramp.urls import Address, Network
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint
@@ -141,14 +141,14 @@ def reindexed_endpoint(inner: Endpoint, source: ReindexedSource, settings: OpenS
     return open_endpoint(address, replace(settings, calls_per_second=None), opener=opened)
 
 
-def stand_ins(shape: Shape) -> Vectors:
+def stand_ins(shape: Shape, texts: Texts = texts_of) -> Vectors:
     """A unit vector for every text: enough to plan by before any is paid for."""
     dimensions = shape.new.dimensions or 1
 
     def found(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         matrix = np.zeros((batch.num_rows, dimensions), np.float32)
         matrix[:, 0] = 1.0
-        return matrix, np.array([text is not None for text in texts_of(batch)], np.bool_)
+        return matrix, np.array([text is not None for text in texts(batch)], np.bool_)
 
     return found
 

@@ -97,6 +97,16 @@ def test_missing_documents_stop_it_before_anything_is_sent_and_are_left_out_when
     assert len(read(target)) == 30
 
 
+def test_texts_may_stand_in_the_payload(cli: Cli, name: str, server: Server) -> None:
+    source, target = fill(f"memory:{name}#docs", [None] * 20, keyed="body"), f"memory:{name}#new"
+    ended = cli("reindex", source, target, "--model", server.address(), code=2)
+    assert "--document-key" in ended.err
+    cli("reindex", source, target, "--model", server.address(), "--document-key", "body", code=0)
+    assert read(target)["d00003"][2] == vector_of("body 3")
+    told = cli("reindex", source, target, "--model", server.address(), "--document-key", "body", "--json", code=0).json
+    assert told["estimate"]["texts_unchanged"] == 20
+
+
 def test_two_models_stand_side_by_side_where_the_target_has_named_vectors(cli: Cli, name: str, server: Server) -> None:
     source, target = fill(f"memory:{name}#docs", [*texts_for(40), None]), f"memory:{name}#new"
     cli("reindex", source, target, "--model", server.address(), "--field", "fresh", "--skip-missing", code=0)

@@ -16,12 +16,14 @@ OLD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, 8, Embeddi
 SPEC = CollectionSpec("docs", IdKind.STRING, (OLD,), has_documents=True)
 
 
-def batch_of(texts: Sequence[str | None], spec: CollectionSpec = SPEC, *, first: int = 0) -> pa.RecordBatch:
+def batch_of(
+    texts: Sequence[str | None], spec: CollectionSpec = SPEC, *, first: int = 0, keyed: str | None = None
+) -> pa.RecordBatch:
     rng = np.random.default_rng(first)
     columns = {
         "id": pa.array([f"d{first + row:05d}" for row in range(len(texts))], pa.string()),
         "document": pa.array(texts, pa.string()),
-        "payload": pa.array([f'{{"n":{first + row}}}' for row in range(len(texts))], pa.string()),
+        "payload": pa.array([_payload(first + row, keyed) for row in range(len(texts))], pa.string()),
     }
     for each in spec.vectors:
         matrix = rng.normal(size=(len(texts), each.dimensions or 1)).astype(np.float32)
@@ -30,12 +32,16 @@ def batch_of(texts: Sequence[str | None], spec: CollectionSpec = SPEC, *, first:
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def fill(address: str, texts: Sequence[str | None], spec: CollectionSpec = SPEC) -> str:
+def _payload(number: int, keyed: str | None) -> str:
+    return f'{{"n":{number}}}' if keyed is None else f'{{"{keyed}":"{keyed} {number}","n":{number}}}'
+
+
+def fill(address: str, texts: Sequence[str | None], spec: CollectionSpec = SPEC, *, keyed: str | None = None) -> str:
     with open_endpoint(address) as endpoint:
         sink = endpoint.sink()
         sink.create(spec, Origin(spec, "0"))
         for start in range(0, len(texts), 500):
-            sink.upsert(batch_of(texts[start : start + 500], spec, first=start))
+            sink.upsert(batch_of(texts[start : start + 500], spec, first=start, keyed=keyed))
         sink.flush()
         sink.finish(TransferAccount())
     return address
