@@ -299,8 +299,8 @@ class _Run:
             shown = ", ".join(found.missing_ids[:5]) + (", …" if found.missing > 5 else "")
             raise DataInvalid(
                 f"{have} {no}, of {found.rows:,} (ids: {shown}); nothing was sent to the model",
-                hint="if the texts stand in the payload, name their key with --document-key; --skip-missing goes on without a "
-                "new vector for these records",
+                hint="if the texts stand in the payload, name their key with --document-key; --skip-missing goes on "
+                "without a new vector for these records",
             )
         goes = "kept with the old vector alone" if self._shape.keeps_old else "left out of the new collection"
         verdict = None if self._how.skip_missing else Verdict.INCONCLUSIVE
