@@ -236,8 +236,8 @@ class Asking:
 
     def _reserve(self) -> None:
         """Hold what the dearest of those that may be asked can take."""
-        budget, price = self._opened.budget, self._opened.price
-        if budget is None or price is None:
+        budget, spent = self._opened.budget, self._opened.spent
+        if budget is None or spent is None:
             return
         characters = sum(len(message.content) for message in self._messages())
         request = self._question.request
@@ -245,14 +245,14 @@ class Asking:
         tokens = characters // _CHARACTERS_A_TOKEN + 16
         if request is None:
             tokens += 4096  # the passages, which nobody has seen yet
-        costs = [price(supposed_record(self._identity(name), tokens, most)) for name in self._routed.order]
+        costs = [spent(supposed_record(self._identity(name), tokens, most)) for name in self._routed.order]
         self._estimate = max((cost for cost in costs if cost is not None), default=Decimal(0))
         if self._estimate:
             self._reservation = budget.reserve(self._estimate)
 
     def _settle(self, outcome: Outcome | None) -> None:
-        budget = self._opened.budget
-        if budget is None or self._reservation is None:
+        budget, spent = self._opened.budget, self._opened.spent
+        if budget is None or spent is None or self._reservation is None:
             return
         if outcome is None:  # it ended by an exception, and nobody knows how far it came
             budget.settle(self._reservation, self._estimate)
@@ -263,8 +263,8 @@ class Asking:
                 continue  # counted when it came
             if record.possibly_billed:
                 total += self._estimate
-            elif record.unit_cost_usd is not None:
-                total += record.unit_cost_usd
+            else:
+                total += spent(record) or Decimal(0)
         budget.settle(self._reservation, total)
 
     def _messages(self) -> tuple[ChatMessage, ...]:

@@ -14,7 +14,7 @@ from typing import Final
 from exitramp.clock import Clock
 from exitramp.errors import ConfigError
 from exitramp.finops.prices import load_price_book
-from exitramp.finops.unit_cost import unit_cost
+from exitramp.finops.unit_cost import CostPart, add_usd, unit_cost
 from exitramp.orchestration.breaker import CircuitBreaker
 from exitramp.orchestration.budget import Budget, BudgetNotice
 from exitramp.orchestration.building import Builder
@@ -67,6 +67,8 @@ class Generation:
                 name: self.builder.model(spec) for name, spec in file.models.items()
             }
             self.prompts = self._prompts()
+            self.spent: Price | None = None
+            """What a budget counts of a trace: the parts whose price is known, those of the tokens always."""
             self.price = self._price()
             self._open_files()
             plain = {name: replace(self.builder.plain(name, model), price=self.price)
@@ -118,8 +120,8 @@ class Generation:
         """Write a trace down, and count what came too late for its request to count it."""
         if self.traces is not None:
             self.traces.append(record)
-        if self.budget is not None and record.status == "cancelled" and record.unit_cost_usd is not None:
-            self.budget.spend(record.unit_cost_usd)
+        if self.budget is not None and self.spent is not None and record.status == "cancelled":
+            self.budget.spend(self.spent(record) or Decimal(0))
         if self._around.on_trace is not None:
             self._around.on_trace(record)
 
@@ -176,11 +178,18 @@ class Generation:
         def price(record: TraceRecord) -> Decimal | None:
             return unit_cost(record, book).unit_cost_usd
 
+        def spent(record: TraceRecord) -> Decimal | None:
+            parts = unit_cost(record, book).parts
+            if parts[CostPart.INPUT].usd is None or parts[CostPart.GENERATION].usd is None:
+                return None
+            return add_usd(part.usd for part in parts.values() if part.usd is not None)
+
+        self.spent = spent
         for name, model in self.models.items() if self.file.budget is not None else ():
             identity = model.identity()
-            if price(supposed_record(identity, 1, 1)) is None:
+            if spent(supposed_record(identity, 1, 1)) is None:
                 raise ConfigError(
-                    f"a budget needs prices, and {self.file.prices.name} has none for the model '{name}' "
+                    f"a budget needs prices, and {self.file.prices.name} has none for the tokens of the model '{name}' "
                     f"({identity.provider}/{identity.model})",
                     file=self.file.file,
                     hint="add a row with its source; a price of zero is a row with amount 0",
