@@ -79,7 +79,7 @@ def mock_vendor(
     Its address is printed first. What can fail, and when, stands in docs/mock-vendors.md.
 
     \b
-    Examples:
+    Example:
       exitramp mock-vendor openai --schedule faults.yaml
       exitramp mock-vendor anthropic --cassette recorded.jsonl
       exitramp mock-vendor openai --for-seconds 1 --options '{"latency_ms_median": 40}'
