@@ -142,12 +142,14 @@ def reindexed_endpoint(inner: Endpoint, source: ReindexedSource, settings: OpenS
 
 
 def stand_ins(shape: Shape, texts: Texts = texts_of) -> Vectors:
-    """A unit vector for every text: enough to plan by before any is paid for."""
+    """A vector for every text: enough to plan by before any is paid for. Of length 1, but where the model says that its
+    own are not: what a store does to those has to be agreed to first."""
     dimensions = shape.new.dimensions or 1
+    length = 1.5 if shape.new.model.normalisation == "none" else 1.0
 
     def found(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         matrix = np.zeros((batch.num_rows, dimensions), np.float32)
-        matrix[:, 0] = 1.0
+        matrix[:, 0] = length
         return matrix, np.array([text is not None for text in texts(batch)], np.bool_)
 
     return found

@@ -128,6 +128,16 @@ def test_a_store_without_room_for_two_fields_says_so_before_anything_is_sent(
     assert server.calls == 0
 
 
+def test_what_a_store_does_to_the_lengths_of_vectors_is_agreed_to_before_any_is_made(cli: Cli, name: str) -> None:
+    source, target = fill(f"memory:{name}#docs", texts_for(20)), "qdrant:./q#new"
+    command = ("reindex", source, target, "--model", "wordllama:?normalise=false")
+    ended = cli(*command, code=2)
+    assert "magnitude" in ended.err
+    assert "to embed" not in ended.err  # the estimate, which is said before the first text is sent
+    cli(*command, "--accept-loss", "vector", code=0)
+    assert len(read(target)) == 20
+
+
 def test_unchanged_documents_are_not_embedded_again_and_changed_ones_are(cli: Cli, name: str, server: Server) -> None:
     texts = texts_for(200)
     source, target = fill(f"memory:{name}#docs", texts), f"memory:{name}#new"

@@ -120,11 +120,18 @@ def _embedding(journal: Journal) -> Iterator[Row]:
     known = name is not None and "unknown" not in word(model, "name")
     yield row(
         f"Embedding model: {name}" if known else "Embedding model",
-        "weights pinned by hash" if revision.startswith("sha256:") else "unknown",
+        _weights(revision, known=known),
         NOT_APPLICABLE,
         code(revision.removeprefix("sha256:")) if revision.startswith("sha256:") else None,
         proven if known else None,
     )
+
+
+def _weights(revision: str, *, known: bool) -> str:
+    """In which form the model can be carried out; of one whose weights nobody here has, what the exit is instead."""
+    if revision.startswith("sha256:"):
+        return "weights pinned by hash"
+    return "cannot be exported: weights not at hand; its exit is “exitramp reindex”" if known else "unknown"
 
 
 def _prompts(journal: Journal) -> Iterator[Row]:
