@@ -227,6 +227,8 @@ def _allowance(options: dict[str, Any], folder: Path, subject: Subject) -> Allow
     spent = Decimal(0)
     for result in read_run(folder).results.values():
         spent += Decimal(result.data.get("usd") or 0)
+    if limit is not None and subject.describe()["kind"] == "app":
+        raise UsageError("--max-usd: an application does not tell what it costs", hint="use --max-minutes")
     allowance = Allowance(SystemClock(), book=book, max_usd=limit, max_minutes=options["max_minutes"], spent_usd=spent)
     if subject.describe()["kind"] == "model":
         allowance.check_prices(subject.identity())

@@ -209,6 +209,8 @@ def test_an_application_is_run_and_its_retrieval_measured(
     assert told["means"] == {"ndcg": 1.0, "recall": 1.0, "reciprocal_rank": 1.0}
     assert read_run(tmp_path / "r").plan["subject"]["name"] == "bot"
     assert run([*words, "--model", "openai:x", "--out", str(tmp_path / "r2")]) == 2
+    assert run([*words, "--max-usd", "1", "--out", str(tmp_path / "r3")]) == 2
+    assert "does not tell what it costs" in capsys.readouterr().err
 
 
 def test_a_stack_file_is_asked_and_failed_questions_have_its_traces(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ class Allowance:
             return "--max-minutes is reached"
         if self._max_usd is None or self._book is None:
             return None
+        if not self.is_known:
+            return "--max-usd cannot be held: the price book lacks a price for what answered"
         wanted = max(self._estimate(identity, sent, maximum_tokens), self._dearest)
         if self.spent_usd + sum(self._reserved.values()) + wanted > self._max_usd:
             return f"--max-usd would be exceeded by the next question ({self.spent_usd:.6f} USD are spent)"
