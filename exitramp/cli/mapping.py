@@ -15,7 +15,7 @@ from exitramp.records import Verdict
 from exitramp.registry import open_embedder
 from exitramp.reindex.judging import Judgement
 from exitramp.reindex.mapped import CONSENT, MapHow, MapResult, map_spaces, move_mapped
-from exitramp.reindex.moving import How
+from exitramp.reindex.result import How
 from exitramp.wording import counted
 from exitramp.wrappers import open_endpoint, require_write_allowed
 

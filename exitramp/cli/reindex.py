@@ -24,7 +24,7 @@ from exitramp.errors import UsageError
 from exitramp.records import Metric
 
 if TYPE_CHECKING:
-    from exitramp.reindex.moving import Estimate, ReindexResult
+    from exitramp.reindex.result import Estimate, ReindexResult
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -166,8 +166,8 @@ def reindex(source: str, target: str | None, **options: Any) -> int:
     from exitramp.records import parse_metric
     from exitramp.registry import open_embedder
     from exitramp.reindex.embedding import Bounds
-    from exitramp.reindex.moving import How
     from exitramp.reindex.moving import reindex as run
+    from exitramp.reindex.result import How
     from exitramp.wrappers import open_endpoint, require_write_allowed
 
     choice = choice_of(options)

@@ -27,7 +27,8 @@ from exitramp.reindex.embedding import Embedding
 from exitramp.reindex.judging import Judgement, judge_neighbours, judge_questions, scores_of
 from exitramp.reindex.looking import Texts, pages_of, texts_under
 from exitramp.reindex.mapping import MapKind, SpaceMap, fit
-from exitramp.reindex.moving import BATCH_ROWS, How, spent_json
+from exitramp.reindex.moving import BATCH_ROWS
+from exitramp.reindex.result import How, spent_json
 from exitramp.reindex.shape import dense_field, require_room, shape_of
 from exitramp.reindex.source import ReindexedSource, reindexed_endpoint
 from exitramp.reindex.spool import Account, Spool, text_hash
