@@ -15,6 +15,7 @@ from exitramp.clock import Clock
 from exitramp.errors import ConfigError
 from exitramp.finops.prices import load_price_book
 from exitramp.finops.unit_cost import CostPart, add_usd, unit_cost
+from exitramp.orchestration.bounded import Bounded, InlineCalls, ThreadCalls
 from exitramp.orchestration.breaker import CircuitBreaker
 from exitramp.orchestration.budget import Budget, BudgetNotice
 from exitramp.orchestration.building import Builder
@@ -73,7 +74,11 @@ class Generation:
             self._open_files()
             plain = {name: replace(self.builder.plain(name, model), price=self.price)
                      for name, model in self.models.items()}  # fmt: skip
-            self.chats = self._router(list(plain.values()), None if before is None else before.chats)
+            # A model keeps its deadline by its contract, which a suite tests; a thread more was 0.5 ms a call. The client
+            # library of a store may hang for good, so stacks have threads of their own.
+            self.chats = self._router(
+                list(plain.values()), None if before is None else before.chats, lambda name: InlineCalls()
+            )
             self.stacks = None
             if file.stacks:
                 stacks = [self.builder.stack(name, plain[spec.chat], self.prompts)
@@ -196,7 +201,9 @@ class Generation:
                 )
         return price
 
-    def _router(self, stacks: Sequence[Stack], before: Router | None) -> Router:
+    def _router(
+        self, stacks: Sequence[Stack], before: Router | None, bounded: Callable[[str], Bounded] = ThreadCalls
+    ) -> Router:
         """With the breakers of the router before it, for what is asked in the same place as before."""
         file = self.file
         policy = Policy(
@@ -223,6 +230,7 @@ class Generation:
             traces=self,
             labels=TraceLabels(environment=file.environment),
             breakers=kept,
+            bounded=bounded,
         )
 
 
