@@ -74,8 +74,8 @@ class Generation:
             self._open_files()
             plain = {name: replace(self.builder.plain(name, model), price=self.price)
                      for name, model in self.models.items()}  # fmt: skip
-            # A model keeps its deadline by its contract, which a suite tests; a thread more was 0.5 ms a call. The client
-            # library of a store may hang for good, so stacks have threads of their own.
+            # A model keeps its deadline by its contract, which a suite tests; a thread more was 0.5 ms a call. The
+            # client library of a store may hang for good, so stacks have threads of their own.
             self.chats = self._router(
                 list(plain.values()), None if before is None else before.chats, lambda name: InlineCalls()
             )
