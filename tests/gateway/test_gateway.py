@@ -311,3 +311,21 @@ def test_a_wrong_file_or_address_is_one_message(tmp_path: Path) -> None:
     stack.write_text("version: 1\nmodels:\n  main: {address: 'local:x'}\n")
     with pytest.raises(AssertionError, match="no keys"):
         RunningGateway(stack, "--host", "0.0.0.0")
+
+
+@pytest.mark.parametrize("vendor", ["main", "backup"])
+def test_tools_and_formats_pass_through_to_either_vendor(place: Place, vendor: str) -> None:
+    parameters = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    tools: Any = [{"type": "function", "function": {"name": "lookup", "parameters": parameters}}]
+    create: Any = place.client.chat.completions.create
+    said = create(model=vendor, messages=MESSAGES, tools=tools, tool_choice="required").choices[0]
+    assert said.finish_reason == "tool_calls"
+    assert said.message.tool_calls[0].function.name == "lookup"
+    chunks = list(create(model=vendor, messages=MESSAGES, tools=tools, tool_choice="required", stream=True))
+    calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
+    assert calls[0].function.name == "lookup"
+    arguments = "".join(call.function.arguments for call in calls)
+    assert arguments == said.message.tool_calls[0].function.arguments
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": parameters}}
+    answer = create(model=vendor, messages=MESSAGES, response_format=wanted)
+    assert answer.choices[0].message.content.startswith('{"name":')
