@@ -326,6 +326,7 @@ def test_tools_and_formats_pass_through_to_either_vendor(place: Place, vendor: s
     assert calls[0].function.name == "lookup"
     arguments = "".join(call.function.arguments for call in calls)
     assert arguments == said.message.tool_calls[0].function.arguments
-    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": parameters}}
+    schema = {**parameters, "additionalProperties": False}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     answer = create(model=vendor, messages=MESSAGES, response_format=wanted)
     assert answer.choices[0].message.content.startswith('{"name":')
