@@ -213,13 +213,13 @@ def test_a_hedge_asks_the_next_one_when_the_first_is_silent_and_the_loser_is_cou
     traces = tmp_path / "t.jsonl"
     document = vendors.document(hedge={"after_ms": 100}, trace={"path": str(traces)})
     path = write(tmp_path / "stack.yaml", document)
-    vendors["main"].inject(Fault("slow_first_token", {"delay_seconds": 1.0}))
+    vendors["main"].inject(Fault("slow_first_token", {"delay_seconds": 3.0}))
     with Application.open(path) as application:
         answered = application.chat(request())
         assert (answered.name, answered.text) == ("backup", WHOLE)
-        assert answered.outcome.duration_seconds < 0.9
+        assert answered.outcome.duration_seconds < 2.9
         end = threading.Event()
-        for _ in range(40):
+        for _ in range(200):
             if len(list(read_traces(traces))) == 2:
                 break
             end.wait(0.05)

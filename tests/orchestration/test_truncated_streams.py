@@ -49,4 +49,4 @@ def test_the_other_vendor_answers_whole(
     assert outcome.answer is not None
     assert outcome.answer.text == whole.text
     assert {attempt.stack for attempt in outcome.attempts} == set(order)
-    assert outcome.duration_seconds < 1.0
+    assert outcome.duration_seconds < 5.0  # far below what the attempt that broke off might have taken
