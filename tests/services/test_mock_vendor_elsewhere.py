@@ -242,6 +242,9 @@ def test_embeddings_are_forwarded_too(make: Callable[..., MockVendor]) -> None:
         for vendor in (behind, front)
     ]
     assert found[0].vectors.tolist() == found[1].vectors.tolist()
+    shorter = open_embedder(f"{front.address}&dimensions=8".replace("mock-large", "mock-embed"))
+    with pytest.raises(ModelError, match="dimensions"):  # which the model behind may leave away
+        shorter.embed(["two paths"], purpose=Purpose.QUERY)
 
 
 # -- schedules -----------------------------------------------------------------------------------------------------

@@ -82,6 +82,9 @@ class ForwardReplies:
         return Said(text, calls, finish, None, *counts)
 
     async def embed(self, ask: EmbedAsk) -> dict[str, object]:
+        if ask.dimensions_asked:
+            text = "the model behind this mock may not honour 'dimensions'"
+            raise Refusal("invalid_request", text, field="dimensions")
         encoding = "base64" if ask.base64 else "float"
         body = {"model": await self._behind(), "input": list(ask.texts), "encoding_format": encoding}
         data = await self._post("/embeddings", body)

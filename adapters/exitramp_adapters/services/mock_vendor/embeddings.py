@@ -41,13 +41,14 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class EmbedAsk:
-    """Texts to embed, and how. `tokens` of all texts."""
+    """Texts to embed, and how. `tokens` of all texts; `dimensions_asked` tells whether the request named a number."""
 
     model: str
     texts: tuple[str, ...]
     dimensions: int
     base64: bool
     tokens: int
+    dimensions_asked: bool = False
 
 
 def read(headers: Mapping[str, str], body: bytes) -> EmbedAsk:
@@ -74,7 +75,7 @@ def read(headers: Mapping[str, str], body: bytes) -> EmbedAsk:
         raise Refusal("context_length", text, field="input")
     if sum(counts) > CALL_TOKENS:
         raise Refusal("invalid_request", f"'input' has more than {CALL_TOKENS} tokens", field="input")
-    return EmbedAsk(model, tuple(texts), dimensions, encoding == "base64", sum(counts))
+    return EmbedAsk(model, tuple(texts), dimensions, encoding == "base64", sum(counts), "dimensions" in data)
 
 
 def body_of(ask: EmbedAsk, vectors: npt.NDArray[np.float32]) -> dict[str, object]:
