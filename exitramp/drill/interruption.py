@@ -5,9 +5,9 @@ whatever stands in the middle: an event that is written but not yet counted brea
 is only noted, and raised as `SignalArrived` where that is declared harmless (`interruptible`) and not taken back for
 a moment (`held`).
 
-A handler must not wait for anything that the main thread may hold where it stands, and starting a thread takes such a
-lock. So a thread that stands ready (`_Watch`) hears of every signal from the interpreter's own C handler, even while
-the main thread is deep in a library: it ends the process at a second one, and it rings when the time is up.
+A handler runs only when the main thread comes back to the interpreter, and what the main thread is deep in may take its
+time: a library, or a sync of a busy disk. So a thread that stands ready (`_Watch`) hears of every signal from the
+interpreter's own C handler: it ends the process at a second one, and it rings when the time is up.
 """
 
 from __future__ import annotations
@@ -242,8 +242,7 @@ class _Watch:
             finally:
                 os.write(tell, WAKE)
 
-        # On a thread of its own, since it may wait for what the main one holds; a bare one, since to start one of
-        # `threading`'s takes a lock that the main one may hold.
+        # On a thread of its own, since it may wait for what the main one holds.
         _thread.start_new_thread(end, ())
         select.select([done], [], [], AT_ONCE_SECONDS)
         os._exit(128 + int(number))
