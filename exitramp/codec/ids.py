@@ -10,6 +10,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from exitramp.errors import DataInvalid
 from exitramp.ports import NameRule, SinkLimits
 from exitramp.records import IdKind, RecordKey
@@ -68,6 +71,14 @@ def _taken_as_is(text: str, limits: SinkLimits) -> bool:
         or (IdKind.INT64 in kinds and is_int64(text))
         or (IdKind.UUID in kinds and is_uuid(text))
     )
+
+
+def are_taken_as_is(ids: pa.Array, limits: SinkLimits) -> bool:
+    """Whether a sink that takes texts takes all of these, as far as their lengths tell; False says nothing."""
+    if IdKind.STRING not in limits.id_kinds or limits.id_pattern is not None or not len(ids) or ids.null_count:
+        return False
+    lengths = pc.min_max(pc.binary_length(ids)).as_py()
+    return bool(lengths["min"] > 0 and (limits.id_bytes is None or lengths["max"] <= limits.id_bytes))
 
 
 def fits_text(text: str, limits: SinkLimits) -> bool:
