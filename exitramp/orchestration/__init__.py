@@ -10,8 +10,9 @@ from exitramp.orchestration.handling import Handling, Slots
 from exitramp.orchestration.idempotency import AnswerNotKept, BillingDoubt, IdempotencyJournal, StoredAnswer
 from exitramp.orchestration.load import LoadEnd, LoadReport, LoadRequest, SteadyLoad
 from exitramp.orchestration.outcome import Attempt, Outcome, RouteReason, Step
+from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.reconcile import Reconciliation, reconcile
-from exitramp.orchestration.router import Policy, Router
+from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Renderer, Retriever, Stack
 from exitramp.orchestration.trace import TraceLabels, TraceWriter, read_traces, trace_schema, write_parquet
 

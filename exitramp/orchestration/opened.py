@@ -21,9 +21,10 @@ from exitramp.orchestration.budget import Budget, BudgetNotice
 from exitramp.orchestration.building import Builder
 from exitramp.orchestration.caching import ExactCache, SemanticCache
 from exitramp.orchestration.idempotency import IdempotencyJournal
+from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.pool import Holding, Pool
 from exitramp.orchestration.prompts import PromptSet, load_prompts
-from exitramp.orchestration.router import Policy, Router
+from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Stack
 from exitramp.orchestration.stack_file import StackFile
 from exitramp.orchestration.trace import RECORD_VERSION, TraceLabels

@@ -7,81 +7,26 @@ full jitter and Retry-After, within one deadline; an answer counts only when it 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
-from typing import Final
+from dataclasses import replace
 
-from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
 from exitramp.errors import UsageError
 from exitramp.orchestration.attempts import ENDS_THE_REQUEST, TIMEOUTS, Failure, StackCalls, Try
 from exitramp.orchestration.bounded import Bounded, ThreadCalls
-from exitramp.orchestration.breaker import BreakerChange, BreakerSettings, BreakerState, CircuitBreaker, Permit
+from exitramp.orchestration.breaker import BreakerState, CircuitBreaker, Permit
 from exitramp.orchestration.deadline import Deadline
-from exitramp.orchestration.events import EventKind, Listener, RouterEvent
-from exitramp.orchestration.handling import PLAIN, Ear, Handling
+from exitramp.orchestration.events import EventKind, Listener
+from exitramp.orchestration.handling import PLAIN, Handling
 from exitramp.orchestration.hedging import hedged
 from exitramp.orchestration.idempotency import IdempotencyJournal, StoredAnswer
 from exitramp.orchestration.outcome import Attempt, Outcome, RouteReason
+from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.stack import Question, Stack
+from exitramp.orchestration.switching import Switching
 from exitramp.orchestration.trace import Route, TraceLabels, TraceSink, trace_of
-from exitramp.records import TraceRecord
-
-_KINDS: Final = {
-    BreakerState.OPEN: EventKind.BREAKER_OPENED,
-    BreakerState.HALF_OPEN: EventKind.PROBE,
-    BreakerState.CLOSED: EventKind.BREAKER_CLOSED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How patient the router is.
-
-    deadline_seconds: for a whole request; a stack with others behind it gets at most its share of what is left.
-    attempt_seconds, retrieve_seconds: for one call of a model and one retrieval.
-    backoff: tries on one stack and the waits between them. While another stack is there to be asked, a Retry-After
-        of more than `retry_after_cap_seconds` is not waited for; on the last stack all that remains may be waited.
-    retry_timeouts: whether a call that timed out is tried again on the same stack before the next is asked.
-    """
-
-    deadline_seconds: float = 30.0
-    attempt_seconds: float = 10.0
-    retrieve_seconds: float = 5.0
-    backoff: Backoff = Backoff(tries=2, base_seconds=0.1, cap_seconds=1.0, retry_after_cap_seconds=1.0)
-    retry_timeouts: bool = False
-    breaker: BreakerSettings = BreakerSettings()
-
-
-@dataclass(slots=True)
-class _Run:
-    """What a request has been through so far."""
-
-    question: Question
-    deadline: Deadline
-    began: float
-    asked_at: datetime
-    queue_ms: float
-    handling: Handling
-    stacks: tuple[Stack, ...]
-    attempts: list[Attempt] = field(default_factory=list)
-    traces: list[TraceRecord] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    taken: set[str] = field(default_factory=set)
-    is_answered: bool = False
-    has_broken_off: bool = False
-
-    def take(self, stack: str) -> bool:
-        """Whether nobody asks `stack` for this request yet; from then on somebody does."""
-        with self.lock:
-            is_free = stack not in self.taken
-            self.taken.add(stack)
-            return is_free
+from exitramp.orchestration.under_way import Run, request_sha256
 
 
 class Router:
@@ -95,7 +40,7 @@ class Router:
         self,
         stacks: Sequence[Stack],
         *,
-        policy: Policy = Policy(),
+        policy: Policy = Policy(),  # noqa: B008  (a frozen value)
         clock: Clock | None = None,
         seed: int = 0,
         listener: Listener = lambda event: None,
@@ -110,22 +55,19 @@ class Router:
         self._policy = policy
         self._clock = clock or SystemClock()
         self._rng = random.Random(seed)
-        self._listener = listener
+        self._switching = Switching(self._clock, listener)
         self._journal = journal
         self._traces = traces
         self._labels = labels
         self._stacks = tuple(stacks)
         self._calls = {stack.name: StackCalls(stack, self._clock, bounded(stack.name)) for stack in stacks}
         self._breakers = {
-            stack.name: CircuitBreaker(stack.name, policy.breaker, self._clock, self._breaker_changed)
+            stack.name: CircuitBreaker(stack.name, policy.breaker, self._clock, self._switching.breaker_changed)
             for stack in stacks
         }
         for name, breaker in (breakers or {}).items():
-            breaker.tell(self._breaker_changed)
+            breaker.tell(self._switching.breaker_changed)
             self._breakers[name] = breaker
-        self._lock = threading.Lock()
-        self._failing: set[str] = set()
-        self._answered_elsewhere: set[str] = set()
 
     def find(self, stack: str) -> Stack | None:
         return next((each for each in self._stacks if each.name == stack), None)
@@ -141,13 +83,13 @@ class Router:
         """Let open breakers stay open: nobody goes back until `release`, so that a person decides it."""
         for name, breaker in self._breakers.items():
             breaker.hold()
-            self._emit(EventKind.HELD, name)
+            self._switching.emit(EventKind.HELD, name)
 
     def release(self) -> None:
         """End `hold`: the next request is a probe on each stack that is not asked."""
         for name, breaker in self._breakers.items():
             breaker.release()
-            self._emit(EventKind.RELEASED, name)
+            self._switching.emit(EventKind.RELEASED, name)
 
     def ask(self, question: Question, *, queue_ms: float = 0.0, handling: Handling = PLAIN) -> Outcome:
         """What became of `question`. A failure of every stack is an outcome, not an exception.
@@ -155,8 +97,9 @@ class Router:
         `queue_ms` is how long it waited before it got here, for its trace. Raises what a stack's `render` raises, and
         `UsageError` when the journal knows its id under another question.
         """
-        run = _Run(
+        run = Run(
             question,
+            self._clock,
             Deadline(self._policy.deadline_seconds, self._clock),
             self._clock.monotonic(),
             self._clock.now(),
@@ -168,15 +111,12 @@ class Router:
             return self._route(run)
         try:
             stored = self._journal.claim(
-                question.id, _request_sha256(question), timeout_seconds=run.deadline.remaining_seconds
+                question.id, request_sha256(question), timeout_seconds=run.deadline.remaining_seconds
             )
         except TimeoutError:
-            return self._unanswered(run, "in_flight", "the same request is under way and did not end in time")
+            return run.unanswered("in_flight", "the same request is under way and did not end in time")
         if stored is not None:
-            return Outcome(
-                question.id, stored.stack, stored.answer, stored.retrieved_ids, (), (), run.asked_at,
-                self._clock.monotonic() - run.began, is_mock=stored.is_mock, from_journal=True,
-            )  # fmt: skip
+            return run.known(stored, from_journal=True)
         try:
             outcome = self._route(run)
         except BaseException as error:
@@ -195,21 +135,18 @@ class Router:
         by_name = {stack.name: stack for stack in self._stacks}
         return tuple(by_name[name] for name in names)
 
-    def _route(self, run: _Run) -> Outcome:
+    def _route(self, run: Run) -> Outcome:
         known = run.handling.beforehand() if run.handling.beforehand is not None else None
         if known is not None:
             stored, kind = known
-            return Outcome(
-                run.question.id, stored.stack, stored.answer, stored.retrieved_ids, (), (), run.asked_at,
-                self._clock.monotonic() - run.began, is_mock=stored.is_mock, from_cache=kind,
-            )  # fmt: skip
+            return run.known(stored, from_cache=kind)
         after = run.handling.hedge_after_seconds
         is_shown_at_once = run.handling.on_delta is not None and run.handling.at_first_token
         if after is None or len(run.stacks) < 2 or is_shown_at_once:
             return self._walk(run, 0)
         return hedged(lambda: self._walk(run, 0), lambda: self._walk(run, 1), after_seconds=after)
 
-    def _walk(self, run: _Run, start: int) -> Outcome:
+    def _walk(self, run: Run, start: int) -> Outcome:
         """From the stack at `start` on, until one answers."""
         for place, stack in list(enumerate(run.stacks))[start:]:
             if run.deadline.is_over or run.is_answered:
@@ -221,28 +158,18 @@ class Router:
                 continue
             made = self._try_stack(run, place, permit, is_hedge=place == start > 0)
             if made.answer is not None:
-                return Outcome(
-                    run.question.id, stack.name, made.answer,
-                    tuple(passage.id for passage in made.passages or ()), tuple(run.attempts), tuple(run.traces),
-                    run.asked_at, self._clock.monotonic() - run.began, is_mock=stack.model.identity().is_mock,
-                )  # fmt: skip
+                return run.answered(stack, made)
             if made.failure is not None and made.failure.error_class in ENDS_THE_REQUEST:
                 break
             if run.has_broken_off and run.handling.on_restart is None:
                 break  # what was shown cannot be taken back
         if run.attempts:
-            return self._unanswered(run, run.attempts[-1].error_class, run.attempts[-1].error)
+            return run.unanswered(run.attempts[-1].error_class, run.attempts[-1].error)
         if run.deadline.is_over:
-            return self._unanswered(run, "deadline", "the deadline passed before any stack was asked")
-        return self._unanswered(run, "no_stack", "no stack takes requests: every breaker is open")
+            return run.unanswered("deadline", "the deadline passed before any stack was asked")
+        return run.unanswered("no_stack", "no stack takes requests: every breaker is open")
 
-    def _unanswered(self, run: _Run, error_class: str | None, error: str | None) -> Outcome:
-        return Outcome(
-            run.question.id, None, None, (), tuple(run.attempts), tuple(run.traces), run.asked_at,
-            self._clock.monotonic() - run.began, error_class, error,
-        )  # fmt: skip
-
-    def _try_stack(self, run: _Run, place: int, permit: Permit, *, is_hedge: bool = False) -> Try:
+    def _try_stack(self, run: Run, place: int, permit: Permit, *, is_hedge: bool = False) -> Try:
         """Tries on one stack until one answers or it is no use to go on; what the breaker learns is told at once."""
         stack = run.stacks[place]
         breaker = self._breakers[stack.name]
@@ -251,12 +178,12 @@ class Router:
         waited = 0.0
         retries = 0
         while True:
-            ear = self._ear(run)
+            ear = run.new_ear()
             question = run.question
             if not question.depth_k and stack.depth_k is not None:
                 question = replace(question, depth_k=stack.depth_k)
             try:
-                reason = RouteReason.HEDGED if is_hedge else self._reason(run, place, permit)
+                reason = RouteReason.HEDGED if is_hedge else run.reason(place, permit)
                 made = self._calls[stack.name].attempt(
                     question,
                     passages,
@@ -273,11 +200,11 @@ class Router:
                     ear.close()
             failure = made.failure
             if failure is None:
-                self._succeeded(run, place, permit)
+                self._switching.succeeded(breaker, [each.name for each in run.stacks], place, permit, run.question.id)
                 if ear is not None and not is_late:
                     ear.show()
                 return made
-            self._failed(stack, permit, failure)
+            self._switching.failed(breaker, stack.name, permit, failure)
             if ear is not None and ear.has_shown:
                 run.has_broken_off = True
                 return made
@@ -287,25 +214,8 @@ class Router:
             self._clock.sleep(wait)
             waited, retries, passages = wait, retries + 1, made.passages
 
-    def _ear(self, run: _Run) -> Ear | None:
-        handling = run.handling
-        if handling.on_delta is None:
-            return None
-        if run.has_broken_off and handling.on_restart is not None:
-            handling.on_restart()
-        return Ear(handling.on_delta, at_once=handling.at_first_token)
-
-    def _reason(self, run: _Run, place: int, permit: Permit) -> RouteReason:
-        if run.has_broken_off:
-            return RouteReason.RESUMED
-        if permit.is_probe:
-            return RouteReason.PROBE
-        if place == 0:
-            return RouteReason.FIRST
-        return RouteReason.FAILED_OVER if run.attempts else RouteReason.BREAKER_OPEN
-
     def _wait_seconds(
-        self, run: _Run, failure: Failure, permit: Permit, breaker: CircuitBreaker, parties: int, retry: int
+        self, run: Run, failure: Failure, permit: Permit, breaker: CircuitBreaker, parties: int, retry: int
     ) -> float | None:
         """How long to wait before trying the same stack again; None to leave it."""
         if not failure.retryable or permit.is_probe or breaker.state is not BreakerState.CLOSED or run.is_answered:
@@ -321,7 +231,7 @@ class Router:
 
     def _record(
         self,
-        run: _Run,
+        run: Run,
         question: Question,
         stack: Stack,
         place: int,
@@ -370,57 +280,3 @@ class Router:
             error_class = failure.error_class if failure is not None else "late"
             self._journal.doubt(run.question.id, vendor=identity.provider, error_class=error_class)
         return is_late
-
-    def _failed(self, stack: Stack, permit: Permit, failure: Failure) -> None:
-        breaker = self._breakers[stack.name]
-        if failure.is_of_request:
-            breaker.unused(permit)
-            return
-        # Only what still counts is an event: a call from before the last switch may time out long after it.
-        if breaker.counts(permit):
-            with self._lock:
-                is_first = stack.name not in self._failing
-                self._failing.add(stack.name)
-            if is_first:
-                self._emit(EventKind.FIRST_FAILURE, stack.name, error_class=failure.error_class)
-        breaker.failed(permit, reason=failure.error_class, retry_after_seconds=failure.retry_after_seconds)
-
-    def _succeeded(self, run: _Run, place: int, permit: Permit) -> None:
-        name = run.stacks[place].name
-        breaker = self._breakers[name]
-        with self._lock:
-            if not permit.is_probe and breaker.counts(permit):
-                self._failing.discard(name)
-                self._answered_elsewhere.discard(name)
-            earlier = [stack.name for stack in run.stacks[:place] if stack.name in self._failing]
-            new = [stack for stack in earlier if stack not in self._answered_elsewhere]
-            self._answered_elsewhere.update(new)
-        for instead_of in new:
-            self._emit(EventKind.FIRST_GOOD_ANSWER, name, instead_of=instead_of, request_id=run.question.id)
-        breaker.succeeded(permit)
-
-    def _breaker_changed(self, change: BreakerChange) -> None:
-        if change.after is BreakerState.CLOSED:
-            with self._lock:
-                self._failing.discard(change.name)
-                self._answered_elsewhere.discard(change.name)
-        self._emit(_KINDS[change.after], change.name, before=change.before.value, reason=change.reason)
-
-    def _emit(self, kind: EventKind, stack: str, **detail: str) -> None:
-        self._listener(RouterEvent(kind, stack, self._clock.now(), self._clock.monotonic(), detail))
-
-
-def _request_sha256(question: Question) -> str:
-    """What makes two requests the same: everything but their id and their tags."""
-    parts: list[object] = [
-        question.text,
-        question.use_case_id,
-        question.depth_k,
-        question.maximum_tokens,
-        question.temperature,
-        question.stream,
-    ]
-    if question.request is not None:
-        # However it is delivered, it is the same request; and its key is the id, which was left out on purpose.
-        parts.append(asdict(replace(question.request, idempotency_key=None, stream=False)))
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()

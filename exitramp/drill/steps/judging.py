@@ -23,7 +23,8 @@ from exitramp.evals.verdicts import (
     pair_values,
     summarise_use_cases,
 )
-from exitramp.orchestration.router import Policy, Router
+from exitramp.orchestration.policy import Policy
+from exitramp.orchestration.router import Router
 from exitramp.orchestration.trace import TraceLabels
 from exitramp.records import Finding, Verdict
 from exitramp.wording import counted

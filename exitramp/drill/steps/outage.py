@@ -25,8 +25,9 @@ from exitramp.errors import ConfigError
 from exitramp.faults import NO_FAULT, PROCESS_FAULTS, VENDOR_FAULTS, Fault
 from exitramp.orchestration.breaker import BreakerSettings, BreakerState
 from exitramp.orchestration.load import LoadEnd, LoadReport, SteadyLoad
+from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.reconcile import Reconciliation, reconcile
-from exitramp.orchestration.router import Policy, Router
+from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.trace import TraceLabels
 from exitramp.records import Finding, Verdict
