@@ -6,7 +6,6 @@ writes it, decoding compares with it.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,11 +15,6 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from exitramp import canonical
 from exitramp.codec import marker
@@ -35,9 +29,9 @@ class _Absent:
 
 
 ABSENT: Final = _Absent()
-_JSON_TYPES = frozenset({"null", "bool", "int", "float", "string", "list", "object"})
 FLOAT_TOLERANCE_ULP: Final = 4
-_DEEPEST: Final = 200
+DEEPEST: Final = 200
+"""Nothing deeper is looked into value by value: Python's own stack ends not far behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,77 +42,6 @@ class Projected:
 
     native: Any
     kept: str
-
-
-def keeps_all_json(limits: PayloadLimits) -> bool:
-    """Whether every payload without tags is kept as it is, so that its text need not be looked into."""
-    plain = limits.negative_zero and limits.float_digits is None and limits.depth is None
-    return plain and _keeps_structure(limits)
-
-
-def _keeps_structure(limits: PayloadLimits) -> bool:
-    """Whether whatever it does not keep is a float, stands in a tag or is nested too deep."""
-    return (
-        limits.types >= _JSON_TYPES
-        and limits.item_types >= _JSON_TYPES
-        and limits.nested
-        and limits.mixed_lists
-        and limits.empty_lists
-        and limits.empty_objects
-        and _keeps_untagged_integers(limits)
-        and limits.key_pattern == PayloadLimits.__dataclass_fields__["key_pattern"].default
-        and limits.string_bytes is None
-    )
-
-
-def _keeps_untagged_integers(limits: PayloadLimits) -> bool:
-    """A canonical text tags every integer beyond the limit."""
-    half = 2 ** (limits.integer_bits - 1)
-    top = half - 1 if limits.integer_maximum is None else limits.integer_maximum
-    return half >= canonical.INTEGER_LIMIT and top >= canonical.INTEGER_LIMIT
-
-
-def kept_as_they_stand(texts: pa.Array, limits: PayloadLimits) -> list[bool]:
-    """For each payload text whether the sink keeps all of it for certain, so that it need not be looked into.
-
-    One pattern over a page takes 0.6 us for 450 bytes, taking a payload apart and judging each value 8.
-    """
-    pattern = _odd_pattern(limits)
-    if pattern is None:
-        return [False] * len(texts)
-    found = pc.match_substring_regex(texts, pattern)
-    if limits.depth is not None:
-        # What is nested so deep opens so many brackets at least.
-        found = pc.or_(found, pa.array(_opened_brackets(texts) > limits.depth))
-    odd: list[bool] = pc.fill_null(found, False).to_pylist()
-    return [not each for each in odd]
-
-
-def _opened_brackets(texts: pa.Array) -> npt.NDArray[np.int64]:
-    """How many each text has: 0.15 us for 450 bytes, where counting them as substrings takes 1.4."""
-    if not len(texts):
-        return np.zeros(0, np.int64)
-    _, starts, data = texts.buffers()
-    bounds = np.frombuffer(starts, np.int32, len(texts) + 1, 4 * texts.offset)
-    codes = np.frombuffer(b"" if data is None else data, np.uint8)[: bounds[-1]]
-    [places] = np.nonzero((codes | 0x20) == ord("{"))  # "[" and "{" differ in that bit alone
-    return np.diff(np.searchsorted(places, bounds))
-
-
-@lru_cache(maxsize=64)
-def _odd_pattern(limits: PayloadLimits) -> str | None:
-    """What a text of which something may not be kept holds somewhere; None where any may be such a one."""
-    if not _keeps_structure(limits):
-        return None
-    odd = [re.escape(canonical.TAG_PREFIX), re.escape(json.dumps(marker.MARKER_KEY) + ":")]
-    if not limits.negative_zero:
-        odd.append(r"-0\.0")
-    if limits.float_digits is not None:
-        if limits.float_digits > limits.float_exponent:
-            return None
-        # Without an exponent, digits and point together are one more than the digits: a shorter run is kept.
-        odd += [rf"[0-9.]{{{limits.float_digits + 2}}}", r"[0-9]e[+-]?[0-9]"]
-    return "|".join(odd)
 
 
 def is_deeper(value: Any, depth: int) -> bool:
@@ -134,16 +57,15 @@ def is_deeper(value: Any, depth: int) -> bool:
 
 def project_key(key: str, value: Any, limits: PayloadLimits) -> Projected:
     """What a sink keeps of the top-level `key`."""
-    if not _is_kept_key(key, limits.key_pattern):
+    if not is_kept_key(key, limits.key_pattern):
         return Projected(ABSENT, "reversible")
-    # Nothing deeper than that is looked into value by value: Python's own stack ends not far behind it.
-    if isinstance(value, list | dict) and is_deeper(value, _DEEPEST if limits.depth is None else limits.depth):
+    if isinstance(value, list | dict) and is_deeper(value, DEEPEST if limits.depth is None else limits.depth):
         return Projected(ABSENT, "reversible")
     return project(value, limits)
 
 
 @lru_cache(maxsize=2048)
-def _is_kept_key(key: str, pattern: str) -> bool:
+def is_kept_key(key: str, pattern: str) -> bool:
     """Collections have few keys and ask this for every value: 0.1 us remembered, 1 looked at anew."""
     return key != marker.MARKER_KEY and re.fullmatch(pattern, key) is not None
 
@@ -290,7 +212,7 @@ def encode_keys(payload: Mapping[str, Any], limits: PayloadLimits) -> tuple[dict
     if "string" in limits.types and limits.string_bytes is None:
         plain.add(str)
     for key, value in payload.items():
-        if type(value) in plain and _is_kept_key(key, limits.key_pattern):
+        if type(value) in plain and is_kept_key(key, limits.key_pattern):
             native[key] = value
             continue
         done = project_key(key, value, limits)

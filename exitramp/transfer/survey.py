@@ -16,10 +16,11 @@ from exitramp.arrow import dense_matrix, record_keys
 from exitramp.clock import Clock, SystemClock
 from exitramp.codec import FieldLayout, Layout, ragged
 from exitramp.codec.ids import native_id
+from exitramp.codec.kept import keeps_all_json
 from exitramp.codec.layout import layout_for
 from exitramp.codec.marker import MARKER_KEY
 from exitramp.codec.odd import ABSENT, CLEANED, NEAR, PLACEHOLDER, judge
-from exitramp.codec.payload import keeps_all_json, other_forms, project_key
+from exitramp.codec.payload import other_forms, project_key
 from exitramp.codec.sizes import Excess, rows_over
 from exitramp.errors import DataInvalid, StoreProtocolError
 from exitramp.ports import TAGGED_TYPES, SinkLimits, VectorSource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exitramp import canonical
-from exitramp.codec.payload import encode_keys, kept_as_they_stand
+from exitramp.codec.kept import kept_as_they_stand
+from exitramp.codec.payload import encode_keys
 from exitramp.ports import PayloadLimits
 
 TYPES: Final = frozenset({"null", "bool", "int", "float", "string", "list", "object"})
@@ -25,6 +27,7 @@ ROUNDING: Final = PayloadLimits(
     integer_maximum=2**64 - 1,
     float_digits=15,
 )
+CHOOSY: Final = replace(ROUNDING, key_pattern=r"(?!a|exitramp:)[^\n]+", float_digits=None, negative_zero=True)
 FLAT: Final = PayloadLimits(frozenset({"string", "int", "float"}))
 FLOATS = st.floats(allow_nan=False) | st.decimals(-(10**17), 10**17, places=3, allow_nan=False).map(float)
 SCALARS = st.none() | st.booleans() | st.integers() | FLOATS | st.text(st.characters(codec="utf-8"), max_size=5)
@@ -38,13 +41,13 @@ PAYLOADS = st.dictionaries(KEYS, VALUES, max_size=4)
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.lists(PAYLOADS, max_size=4))
-def test_nothing_that_would_be_encoded_is_passed_over(payloads: list[dict[str, object]]) -> None:
+@given(st.lists(PAYLOADS, max_size=4), st.sampled_from([ROUNDING, CHOOSY]))
+def test_nothing_that_would_be_encoded_is_passed_over(payloads: list[dict[str, object]], limits: PayloadLimits) -> None:
     texts = pa.array([canonical.dumps(payload) for payload in payloads], pa.string())
-    for payload, kept in zip(payloads, kept_as_they_stand(texts, ROUNDING), strict=True):
+    for payload, kept in zip(payloads, kept_as_they_stand(texts, limits), strict=True):
         if kept:
-            assert encode_keys(payload, ROUNDING) == (payload, {})
-            assert canonical.dumps(encode_keys(payload, ROUNDING)[0]) == canonical.dumps(payload)
+            assert encode_keys(payload, limits) == (payload, {})
+            assert canonical.dumps(encode_keys(payload, limits)[0]) == canonical.dumps(payload)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,15 @@ def test_nothing_that_would_be_encoded_is_passed_over(payloads: list[dict[str, o
 )
 def test_ordinary_payloads_need_no_second_look(payload: dict[str, object], kept: bool) -> None:
     assert kept_as_they_stand(pa.array([canonical.dumps(payload)]), ROUNDING) == [kept]
+
+
+def test_a_sink_that_does_not_take_every_key_has_the_keys_looked_at() -> None:
+    deep: object = 1
+    for _ in range(201):
+        deep = [deep]
+    payloads: list[object] = [{"b": {"a": 1}}, {"a": 1}, {"b": 1}, {}, {"exitramp:b": 1}, {"b\n": 1}, {"b": deep}, 7]
+    texts = pa.array([*map(canonical.dumps, payloads), None, r'{"b":"\ud800"}'], pa.string())
+    assert kept_as_they_stand(texts, CHOOSY) == [True, False, True, True, *[False] * 4, True, False]
 
 
 def test_a_sink_that_keeps_no_nesting_has_every_payload_looked_into() -> None:
