@@ -106,21 +106,45 @@ def canonical_faults(payloads: pa.Array) -> list[int]:
     """The numbers of the rows whose payload text is not the canonical text of what it holds; null is in order.
 
     orjson's text is the canonical one but for exponents and floats below 0.0001, tags and long integers: where none of
-    them stands, one that comes out of it as it went in is canonical, at 450 bytes in 0.9 us. All others are looked at
-    by our own rules.
+    them stands, one that comes out of it as it went in is canonical, at 90 bytes in 0.5 us. All others are looked at by
+    our own rules.
     """
     looked = _Looked(payloads)
-    if looked.tags or looked.long_integers or looked.escapes:
-        odd = None
-    else:
-        odd = pc.match_substring_regex(payloads, _OTHER_FLOAT).to_pylist()
-    faults: list[int] = []
-    for row, text in enumerate(looked.texts):
-        if text is None or (odd is not None and not odd[row] and _comes_out_same(text)):
-            continue
-        if not canonical.is_canonical(text.decode("utf-8")):
-            faults.append(row)
-    return faults
+    rows = [row for row, text in enumerate(looked.texts) if text is not None]
+    if not (looked.tags or looked.long_integers or looked.escapes):
+        suspects: list[int] = []
+        if looked.may_have_odd_float():
+            odd = pc.match_substring_regex(payloads, _OTHER_FLOAT).to_pylist()
+            suspects = [row for row in rows if odd[row]]
+            rows = [row for row in rows if not odd[row]]
+        texts = [looked.texts[row] for row in rows]
+        if not _all_come_out_same(texts):
+            suspects += [row for row, text in zip(rows, texts, strict=True) if not _comes_out_same(text)]
+            suspects.sort()
+        rows = suspects
+    return [row for row in rows if not canonical.is_canonical(looked.texts[row].decode("utf-8"))]
+
+
+def _all_come_out_same(texts: Sequence[bytes]) -> bool:
+    """Whether orjson writes the value of each of them as it stands, in one go: 0.4 us at 90 bytes, one by one 0.7.
+
+    What is compared is all of its texts, an end of a line between each two, with all that are given. It writes none of
+    its own, so that both are the same only if each text is the one it writes for some value, whatever it read them as.
+    """
+    if not texts:
+        return True
+    try:
+        values = orjson.loads(b"[" + b",".join(texts) + b"]")
+        whole = orjson.dumps(_with_lines(values), option=orjson.OPT_SORT_KEYS)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        return False
+    return len(values) == len(texts) and whole == b"[" + b",\n,".join(texts) + b"]"
+
+
+def _with_lines(values: Sequence[Any]) -> list[Any]:
+    parts: list[Any] = [_LINE] * (2 * len(values) - 1)
+    parts[::2] = values
+    return parts
 
 
 def _comes_out_same(text: bytes) -> bool:
@@ -169,9 +193,7 @@ def _all_rewritten(texts: Sequence[bytes]) -> Sequence[bytes | None]:
         return []
     try:
         values = [orjson.loads(text) for text in texts]
-        parts: list[Any] = [_LINE] * (2 * len(values) - 1)
-        parts[::2] = values
-        whole = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+        whole = orjson.dumps(_with_lines(values), option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         return [_rewritten(text) for text in texts]
     written = [line[1:-1] for line in whole.split(b"\n")]  # a bracket or a comma stands on either side
@@ -231,8 +253,16 @@ class _Looked:
     """A payload column's texts, and what one look at all their bytes together tells of them."""
 
     def __init__(self, payloads: pa.Array | pa.ChunkedArray) -> None:
-        self.texts: list[bytes | None] = payloads.cast(pa.binary()).to_pylist()
-        joined = b"\n".join([text for text in self.texts if text is not None])
+        self.texts: list[Any] = payloads.cast(pa.binary()).to_pylist()
+        self._joined = joined = b"\n".join([text for text in self.texts if text is not None])
         self.tags = canonical.TAG_PREFIX.encode() in joined
-        self.escapes = b"\\u" in joined
+        # One byte is looked for at once; for two, of which one is common, it takes as long as for all the rest.
+        self.escapes = b"\\" in joined and b"\\u" in joined
         self.long_integers = _has_long_integer(joined)
+
+    def may_have_odd_float(self) -> bool:
+        """Whether `_OTHER_FLOAT` may be found in one of them: 0.03 us for 90 bytes, where RE2 takes 0.13."""
+        codes = np.frombuffer(self._joined, np.uint8)
+        [marks] = np.nonzero((codes | 0x20) == ord("e"))
+        behind_digit = (codes[marks[marks > 0] - 1] - np.uint8(ord("0"))) < 10
+        return bool(behind_digit.any()) or b"0.0000" in self._joined

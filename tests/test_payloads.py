@@ -78,12 +78,22 @@ def test_objects_that_others_wrote_are_rewritten_as_each_would_be_alone(texts: l
             canonical_objects(pa.array(texts, pa.string()), str, tags=True)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.lists(OBJECTS, max_size=4), st.sampled_from(["3e", "0.0000", "\\u", "3e5", "$exitramp:", "1" * 16]))
+def test_what_stands_in_one_text_does_not_hide_the_faults_of_others(texts: list[str | None], odd: str) -> None:
+    texts = [*texts, json.dumps({"odd": odd}, separators=(",", ":"))]
+    expected = [row for row, text in enumerate(texts) if text is not None and not canonical.is_canonical(text)]
+    assert canonical_faults(pa.array(texts, pa.string())) == expected
+
+
 def test_hard_payloads_have_no_faults() -> None:
     texts = [None if payload is None else canonical.dumps(payload) for payload in HARD_PAYLOADS.values()]
     assert canonical_faults(pa.array(texts, pa.string())) == []
 
 
-@pytest.mark.parametrize("texts", [["{},{}", '{"a":"}', '{"}'], ["[1", "2]", "3,4"], ["1,2", ""]])
+@pytest.mark.parametrize(
+    "texts", [["{},{}", '{"a":"}', '{"}'], ["[1", "2]", "3,4"], ["1,2", ""], [""], ["{},\n,{}", ""]]
+)
 def test_texts_that_only_together_are_json_are_faults(texts: list[str]) -> None:
     assert canonical_faults(pa.array(texts)) == list(range(len(texts)))
 

@@ -115,8 +115,8 @@ def encode_batch(batch: pa.RecordBatch, layout: Layout, limits: SinkLimits) -> p
 
 
 def _native_ids(batch: pa.RecordBatch, limits: SinkLimits, marks: Sequence[dict[str, Any]]) -> pa.Array:
-    """The ids under which the sink keeps the rows: mostly their own, which one look at all of them tells in 0.03 us a
-    row where one by one takes 0.6."""
+    """The ids under which the sink keeps the rows: mostly their own, which one look at all their lengths tells in
+    0.005 us a row where one by one takes 0.9."""
     ids = batch.column("id")
     spaced = "namespace" in batch.schema.names and not limits.namespaces
     if are_taken_as_is(ids, limits) and (not spaced or batch.column("namespace").null_count == batch.num_rows):
