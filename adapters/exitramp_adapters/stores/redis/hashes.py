@@ -1,14 +1,14 @@
 """Records as the commands that write them into hashes.
 
 Payloads of a batch have much the same keys: for each combination of keys and types there is one pattern of the whole
-command, with places for the values. So a record of 384 float32 and seven fields takes 7 us, where to put each part of
-the command behind its length took 13.
+command, and the values of the rows that follow it are put into their places a column at a time. So a record of 384
+float32 and seven fields takes 3 us, where row by row it took 7, and to put each part behind its length 13.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,8 +26,15 @@ from exitramp_adapters.stores.redis.index import BATCH_ROWS, MARK, Index, Vector
 
 _MARK: Final = MARK.encode()
 _EMPTY: Final = b"{}"
-_TEXT: Final = b"$%d\r\n%b\r\n"
-"""A part of a command: its length and itself."""
+_END: Final = b"\r\n"
+
+# Hashes in one transaction. It is all there or not at all, after kill -9 too, and the server does nothing else in it.
+# With 25, 50 and 100 of 384 float32 they were written at 30k/s, with 250 at 27k, with 500 and 1000 at 18k.
+TRANSACTION_ROWS: Final = 100
+
+_Blob = bytes | memoryview
+_Shape = tuple[tuple[bool, ...], tuple[str, ...] | None, tuple[type, ...]]
+"""Which vectors are there, the payload's keys (None: no payload at all), and their values' types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ def hash_rows(batch: pa.RecordBatch, index: Index, spec: CollectionSpec, *, wher
     vectors = list(zip(*[_blobs(batch, vector) for vector in index.vectors], strict=True))
     payloads = _payloads(batch)
     if _is_plain(batch, payloads, fields):
-        return HashRows(keys, map(_Packed(fields).row, keys, vectors, payloads))
+        return HashRows(keys, _Packed(fields).all(keys, vectors, payloads))
     found = []
     for id_, key, blobs, payload in zip(ids, keys, vectors, payloads, strict=True):
         try:
@@ -78,12 +85,14 @@ def _payloads(batch: pa.RecordBatch) -> list[Any]:
     return [next(rest) if there else None for there in batch.column("payload").is_valid().to_pylist()]
 
 
-def _blobs(batch: pa.RecordBatch, vector: VectorAttribute) -> list[bytes | None]:
+def _blobs(batch: pa.RecordBatch, vector: VectorAttribute) -> list[_Blob | None]:
+    """Each row's numbers, where they stand: only the command that holds them is a copy."""
     column = batch.column(vector.field.column)
     matrix = dense_matrix(column)
     size = matrix.shape[1] * matrix.dtype.itemsize
-    data = np.ascontiguousarray(matrix.astype(matrix.dtype.newbyteorder("<"), copy=False)).tobytes()
-    found: list[bytes | None] = [data[start : start + size] for start in range(0, len(data), size)]
+    little = np.ascontiguousarray(matrix.astype(matrix.dtype.newbyteorder("<"), copy=False))
+    data = little.view(np.uint8).reshape(-1).data
+    found: list[_Blob | None] = [data[start : start + size] for start in range(0, len(data), size)]
     if column.null_count:
         found = [blob if valid else None for blob, valid in zip(found, column.is_valid().to_pylist(), strict=True)]
     return found
@@ -104,46 +113,96 @@ def _shown(field: bytes) -> str:
     return field.decode("utf-8", "surrogateescape")
 
 
+class _Lengths(dict[int, bytes]):
+    """By its length, what stands before a value: what is always there, and the length."""
+
+    def __init__(self, before: bytes) -> None:
+        self._before = before
+
+    def __missing__(self, length: int) -> bytes:
+        found = self[length] = b"%b$%d\r\n" % (self._before, length)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """Of the commands for rows of one shape: what stands before each value, how the payload's values are written, and
+    what stands behind the last."""
+
+    before: Sequence[_Lengths]
+    written: Sequence[Callable[[Any], bytes]]
+    end: bytes
+
+
 class _Packed:
-    """Packs the rows of a batch with which nothing is wrong."""
+    """Packs the rows of a batch with which nothing is wrong, some at a time, a column of them in one go."""
 
     def __init__(self, fields: Sequence[bytes]) -> None:
         self._fields = fields
-        self._patterns: dict[Any, tuple[bytes, Sequence[Callable[[Any], bytes]]]] = {}
+        self._patterns: dict[_Shape, _Pattern] = {}
 
-    def row(self, key: bytes, blobs: Sequence[bytes | None], payload: Mapping[str, Any] | None) -> bytes:
-        values = () if payload is None else payload.values()
-        sizes = tuple([-1 if blob is None else len(blob) for blob in blobs])
-        shape = (sizes, None if payload is None else tuple(payload), tuple(map(type, values)))
-        found = self._patterns.get(shape)
-        if found is None:
-            if bytes in shape[2]:  # one that is UTF-8 is written otherwise than one that is none
-                return pack((b"HSET", key, *_parts(self._fields, blobs, payload)))
-            found = self._patterns[shape] = self._pattern(sizes, payload)
-        pattern, written = found
-        places: list[Any] = [len(key), key]
-        places += blobs if -1 not in sizes else [blob for blob in blobs if blob is not None]
-        for write, value in zip(written, values, strict=True):
-            text = write(value)
-            places += (len(text), text)
-        return pattern % tuple(places)
+    def all(
+        self, keys: Sequence[bytes], vectors: Sequence[Sequence[_Blob | None]], payloads: Sequence[Any]
+    ) -> Iterator[bytes]:
+        for first in range(0, len(keys), TRANSACTION_ROWS):
+            some = slice(first, first + TRANSACTION_ROWS)
+            yield from self._some(keys[some], vectors[some], payloads[some])
 
-    def _pattern(
-        self, sizes: Sequence[int], payload: Mapping[str, Any] | None
-    ) -> tuple[bytes, Sequence[Callable[[Any], bytes]]]:
-        """Of a whole command, with places for the key, the vectors and the payload's values."""
-        there = [(name, size) for name, size in zip(self._fields, sizes, strict=True) if size >= 0]
-        parts = [_fixed(name) + b"$%d\r\n%%b\r\n" % size for name, size in there]
-        parts += [_fixed(key.encode()) + _TEXT for key in payload or ()]
-        mark = _mark_of(payload)
-        head = b"*%d\r\n" % (2 * len(parts) + 4) + _fixed(b"HSET") + _TEXT
+    def _some(
+        self, keys: Sequence[bytes], vectors: Sequence[Sequence[_Blob | None]], payloads: Sequence[Any]
+    ) -> list[bytes]:
+        shapes: dict[_Shape, list[int]] = {}
+        for row, (blobs, payload) in enumerate(zip(vectors, payloads, strict=True)):
+            there = tuple([blob is not None for blob in blobs])
+            if payload is None:
+                shape: _Shape = (there, None, ())
+            else:
+                shape = (there, tuple(payload), tuple(map(type, payload.values())))
+            shapes.setdefault(shape, []).append(row)
+        found = [b""] * len(keys)
+        for shape, rows in shapes.items():
+            its = [keys[row] for row in rows], [vectors[row] for row in rows], [payloads[row] for row in rows]
+            for row, command in zip(rows, self._alike(shape, *its), strict=True):
+                found[row] = command
+        return found
+
+    def _alike(
+        self,
+        shape: _Shape,
+        keys: Sequence[bytes],
+        vectors: Sequence[Sequence[_Blob | None]],
+        payloads: Sequence[Any],
+    ) -> Iterable[bytes]:
+        """The commands for rows of one shape."""
+        there, names, types = shape
+        if bytes in types:  # one that is UTF-8 is written otherwise than one that is none
+            rows = zip(keys, vectors, payloads, strict=True)
+            return [pack((b"HSET", key, *_parts(self._fields, *row))) for key, *row in rows]
+        pattern = self._patterns.get(shape)
+        if pattern is None:
+            pattern = self._patterns[shape] = self._pattern(there, payloads[0])
+        columns: list[Sequence[Any]] = [keys]
+        columns += [column for column in zip(*vectors, strict=True) if column[0] is not None]
+        values = zip(*[payload.values() for payload in payloads], strict=True) if names else ()
+        columns += [[*map(write, column)] for write, column in zip(pattern.written, values, strict=True)]
+        step = 2 * len(columns) + 1
+        parts: list[_Blob] = [pattern.end] * (step * len(keys))
+        for place, (before, column) in enumerate(zip(pattern.before, columns, strict=True)):
+            parts[2 * place :: step] = map(before.__getitem__, map(len, column))
+            parts[2 * place + 1 :: step] = column
+        return [b"".join(parts[start : start + step]) for start in range(0, len(parts), step)]
+
+    def _pattern(self, there: Sequence[bool], payload: Mapping[str, Any] | None) -> _Pattern:
+        names = [name for name, is_there in zip(self._fields, there, strict=True) if is_there]
+        names += [key.encode() for key in payload or ()]
+        before = [b"*%d\r\n%b" % (2 * len(names) + 4, _part(b"HSET")), *[_END + _part(name) for name in names]]
         written = [_WRITTEN.get(type(value), _json_text) for value in (payload or {}).values()]
-        return b"".join([head, *parts, _fixed(_MARK), _fixed(mark)]), written
+        return _Pattern([*map(_Lengths, before)], written, _END + _part(_MARK) + _part(_mark_of(payload)))
 
 
-def _fixed(part: bytes) -> bytes:
-    """In a pattern, a part that is no place."""
-    return (_TEXT % (len(part), part)).replace(b"%", b"%%")
+def _part(part: bytes) -> bytes:
+    """A part of a command: its length and itself."""
+    return b"$%d\r\n%b\r\n" % (len(part), part)
 
 
 def _mark_of(payload: Mapping[str, Any] | None) -> bytes:
@@ -155,15 +214,15 @@ def _mark_of(payload: Mapping[str, Any] | None) -> bytes:
 
 
 def _parts(
-    fields: Sequence[bytes], blobs: Sequence[bytes | None], payload: Mapping[str, Any] | None
+    fields: Sequence[bytes], blobs: Sequence[_Blob | None], payload: Mapping[str, Any] | None
 ) -> Iterator[bytes]:
     """The names and values of a record's hash. Raises `DataInvalid` for what the hash has no room for."""
-    taken: dict[bytes, bytes] = {}
+    taken: dict[bytes, _Blob] = {}
     for name, blob in zip(fields, blobs, strict=True):
         if blob is not None and taken.setdefault(name, blob) != blob:
             raise DataInvalid(f"two vectors for the field {name!r} of its hash")
     for name, blob in taken.items():
-        yield from (name, blob)
+        yield from (name, bytes(blob))
     reserved = {_MARK, *(fields if taken else ())}
     typed: list[bytes] = []
     for key, value in (payload or {}).items():
