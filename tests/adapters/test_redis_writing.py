@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,13 +16,14 @@ import redis
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, StoreTimeout, UsageError
 from exitramp.faults import Fault
 from exitramp.filters import Eq
-from exitramp.ports import Origin, Partition, Query, Service, Store, TransferAccount
-from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
+from exitramp.ports import Origin, Partition, Query, Service, Store, TransferAccount, VectorSink
+from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp.registry import open_store, service_adapter
 from exitramp.testing import Row, batch_from_rows, rows_from_batch
 from exitramp.urls import Address, Network
 from exitramp.wrappers import Deadline
 from exitramp_adapters.services.process import PORT, LoopbackProcess
+from exitramp_adapters.stores.redis import sink as sink_module
 
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.EUCLIDEAN, 4)
 SPEC = CollectionSpec("own", IdKind.STRING, (FIELD,))
@@ -68,6 +71,11 @@ def put(store: Store, held: Sequence[Row], spec: CollectionSpec = SPEC) -> Any:
     sink.create(spec, Origin(spec, "1"))
     sink.upsert(batch_from_rows(held, spec))
     return sink
+
+
+def _upsert_twice(sink: VectorSink) -> None:
+    for start in (5, 10):
+        sink.upsert(batch_from_rows(rows(5, start), SPEC))
 
 
 def attributes(client: Any, name: str) -> list[dict[str, Any]]:
@@ -293,12 +301,55 @@ class TestDurability:
         service.inject(Fault("sigstop"))
         try:
             with pytest.raises(StoreTimeout):
-                Deadline(0.3).run("upsert", lambda: sink.upsert(batch_from_rows(rows(5, 5), SPEC)))
+                Deadline(0.3).run("upsert", lambda: _upsert_twice(sink))  # the second waits for the first to land
         finally:
             service.inject(Fault("sigcont"))
+        sink.upsert(batch_from_rows(rows(5, 15), SPEC))
+        sink.flush()
+        found = {key.decode() for key in client.scan_iter("own:*")}
+        assert found >= {f"own:r{n}" for n in (*range(10), *range(15, 20))}
+
+    @pytest.mark.parametrize("call", ["flush", "delete", "upsert"])
+    def test_a_batch_is_written_again_where_its_connection_was_lost_before_it_was_known_to_land(
+        self, base: str, client: Any, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        sink = put(opened(base), rows(5))
+        calls: dict[str, Callable[[], None]] = {
+            "flush": sink.flush,
+            "delete": lambda: sink.delete([RecordKey("none")]),
+            "upsert": lambda: sink.upsert(batch_from_rows(rows(1), SPEC)),
+        }
+        deadline = time.monotonic() + 10
+        while len(client.keys("own:*")) < 5 and time.monotonic() < deadline:
+            pass
+        with monkeypatch.context() as patch:
+            patch.setattr(sink_module, "replies", Mock(side_effect=redis.ConnectionError("lost")))
+            with pytest.raises(ConnectionError):
+                calls[call]()
+        client.delete(*client.keys("own:*"))
+        calls[call]()
+        sink.flush()
+        assert opened(base).source().count() == 5
+
+    def test_a_batch_that_is_refused_is_said_by_the_next_call_and_written_by_the_one_that_may(
+        self, base: str, client: Any
+    ) -> None:
+        sink = put(opened(base), rows(5))
+        sink.flush()
+        client.config_set("maxmemory", 1)
+        try:
+            sink.upsert(batch_from_rows(rows(5, 5), SPEC))
+            for _ in range(2):
+                with pytest.raises(StoreRejected, match="maxmemory"):
+                    sink.upsert(batch_from_rows(rows(5, 10), SPEC))
+                with pytest.raises(StoreRejected, match="maxmemory"):
+                    sink.flush()
+        finally:
+            client.config_set("maxmemory", 0)
+        assert opened(base).source().count() == 5
         sink.upsert(batch_from_rows(rows(5, 10), SPEC))
         sink.flush()
-        assert {key.decode() for key in client.scan_iter("own:*")} >= {f"own:r{n}" for n in (*range(5), *range(10, 15))}
+        assert opened(base).source().count() == 15
 
     def test_a_server_without_an_append_only_file_is_not_called_durable(self, base: str, client: Any) -> None:
         client.config_set("appendonly", "no")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from exitramp_adapters.stores.redis.index import (
     own_prefix,
 )
 from exitramp_adapters.stores.redis.records import id_of
+from exitramp_adapters.stores.redis.replies import replies
 
 _MULTI: Final = pack((b"MULTI",))
 _EXEC: Final = pack((b"EXEC",))
@@ -34,13 +36,35 @@ _POLL_SECONDS: Final = 0.05
 _MOST_IDS: Final = 20
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Owed:
+    """A batch that was sent, of which it is not known yet that it has landed."""
+
+    parts: Sequence[bytes]
+    answers: int
+
+
+@dataclass(slots=True)
+class _Line:
+    """A connection, and the batch whose answers were not read from it."""
+
+    wire: Any
+    unread: _Owed | None = None
+
+
 class RedisSink:
-    """Writes on a connection of its own, since WAITAOF waits for what was written on the connection that asks."""
+    """Writes on a connection of its own, since WAITAOF waits for what was written on the connection that asks.
+
+    `upsert` returns when a batch is sent: the server works on it while the next is made, so that 20,000 records of 384
+    float32 are written in 0.38 s instead of 0.55. The next call of any kind waits for the answers. Until they are
+    there, none of them an error, the batch is kept, and written again where the connection was lost meanwhile.
+    """
 
     def __init__(self, store: Collection) -> None:
         self._store = store
         self._limits: SinkLimits | None = None
-        self._wire: Any = None
+        self._line: _Line | None = None
+        self._owed: _Owed | None = None
         self._newest: Any = None
         self._run_id: str | None = None
         self._unsafe = False  # something was written that no flush has vouched for
@@ -59,6 +83,7 @@ class RedisSink:
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
         store = self._store
+        self._settle()
         try:
             index = store.index()
         except CollectionMissing:
@@ -123,13 +148,20 @@ class RedisSink:
     def upsert(self, batch: pa.RecordBatch) -> None:
         index, spec = self._target()
         rows = hash_rows(batch, index, spec, where=str(self._store.address))
-        answers = batch.num_rows + 3 * -(-batch.num_rows // TRANSACTION_ROWS)
+        self._settle()
         self._unlooked = True
-        for answer in self._send(_transactions(rows), answers):
-            self._raise(answer)
+        parts = []
+        with self._connection() as line:
+            self._unsafe = True
+            for part in _transactions(rows):
+                line.wire.send_packed_command([part], check_health=False)
+                parts.append(part)
+            if line.wire is self._newest:
+                line.unread = self._owed = _Owed(parts, len(rows.keys) + 3 * len(parts))
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
         index, _ = self._target()
+        self._settle()
         names = self._store.keys_of([key.id for key in keys if key.namespace is None], index)
         for first in range(0, len(names), TRANSACTION_ROWS):
             for answer in self._send([pack((b"DEL", *names[first : first + TRANSACTION_ROWS]))], 1):
@@ -138,6 +170,7 @@ class RedisSink:
     def flush(self) -> None:
         """Wait until what was written is in the append-only file and that file on the disk: up to a second and more
         where the server syncs once a second. Raises `StoreRejected` where the index refused a record."""
+        self._settle()
         if self._unlooked:
             self._require_taken(self._store.index())
             self._unlooked = False
@@ -173,6 +206,7 @@ class RedisSink:
     def finish(self, account: TransferAccount) -> None:
         """Wait until the index is built; whoever set a deadline ends it. Raises `StoreRejected` naming the records
         that it did not take."""
+        self._settle()
         index = self._store.index()
         while index.building:
             time.sleep(_POLL_SECONDS)
@@ -193,9 +227,9 @@ class RedisSink:
             )
 
     def close(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.disconnect()
+        line, self._line = self._line, None
+        if line is not None:
+            line.wire.disconnect()
 
     def _target(self) -> tuple[Index, CollectionSpec]:
         if self._index is None:
@@ -204,25 +238,49 @@ class RedisSink:
             self._index = (index, spec, self._store.ask("GET", self._store.note_key()) or b"")
         return self._index[0], self._index[1]
 
-    def _send(self, parts: Iterable[bytes], replies: int, *, writes: bool = True) -> list[Any]:
+    def _settle(self) -> None:
+        """Wait until the batch that was sent last has landed. After an error it is still owed, and whoever tries again
+        has it written again."""
+        owed = self._owed
+        if owed is None:
+            return
+        with self._connection() as line:
+            if line.unread is owed:
+                line.unread = None
+                answers = replies(line.wire, owed.answers)
+            else:
+                answers = exchange(line.wire, owed.parts, owed.answers)
+        for answer in answers:
+            self._raise(answer)
+        if self._owed is owed:
+            self._owed = None
+
+    def _send(self, parts: Iterable[bytes], answers: int, *, writes: bool = True) -> list[Any]:
+        with self._connection() as line:
+            self._unsafe = self._unsafe or writes
+            return exchange(line.wire, parts, answers)
+
+    @contextmanager
+    def _connection(self) -> Iterator[_Line]:
         """The connection is nobody else's while it is used: a call that a deadline has given up may still hang on it,
         and another one then takes a new connection."""
-        wire, self._wire = self._wire, None
-        if wire is None:
-            wire = self._connected()
-            self._newest = wire
+        line, self._line = self._line, None
+        if line is not None and line.unread is not None and line.unread is not self._owed:
+            line.wire.disconnect()  # such a call came back after all
+            line = None
+        if line is None:
+            line = _Line(self._connected())
+            self._newest = line.wire
         try:
             with self._store.translated():
-                self._unsafe = self._unsafe or writes
-                answers = exchange(wire, parts, replies)
+                yield line
         except BaseException:
-            wire.disconnect()
+            line.wire.disconnect()
             raise
-        if wire is self._newest:
-            self._wire = wire
+        if line.wire is self._newest:
+            self._line = line
         else:
-            wire.disconnect()  # given up meanwhile, and what was written since went another way
-        return answers
+            line.wire.disconnect()  # given up meanwhile, and what was written since went another way
 
     def _connected(self) -> Any:
         wire = self._store.own_wire()
@@ -248,7 +306,7 @@ class RedisSink:
 
 
 def _transactions(rows: HashRows) -> Iterator[bytes]:
-    """Each is sent while the next is packed: the server works on it meanwhile."""
+    """Each is sent while the next is packed."""
     for first in range(0, len(rows.keys), TRANSACTION_ROWS):
         keys = rows.keys[first : first + TRANSACTION_ROWS]
         yield b"".join((_MULTI, pack((b"DEL", *keys)), *islice(rows.commands, len(keys)), _EXEC))
