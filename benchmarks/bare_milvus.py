@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,12 +56,16 @@ def _milvus(uri: str, path: Path | None) -> Bare:
         client.load_collection(NAME)
 
     def load(block: Block) -> None:
+        load_blocks([block])
+
+    def load_blocks(blocks: Iterable[Block]) -> None:
         client = MilvusClient(uri)
         make(client)
-        for start in range(0, len(block.ids), _BATCH_ROWS):
-            rows = slice(start, start + _BATCH_ROWS)
-            columns = (block.ids[rows], block.documents[rows], block.payloads[rows], block.vectors[rows])
-            client.insert(NAME, [dict(zip(_FIELDS, row, strict=True)) for row in zip(*columns, strict=True)])
+        for block in blocks:
+            for start in range(0, len(block.ids), _BATCH_ROWS):
+                rows = slice(start, start + _BATCH_ROWS)
+                columns = (block.ids[rows], block.documents[rows], block.payloads[rows], block.vectors[rows])
+                client.insert(NAME, [dict(zip(_FIELDS, row, strict=True)) for row in zip(*columns, strict=True)])
         client.flush(NAME)
         index(client)
         _close(client, path)
@@ -80,7 +85,7 @@ def _milvus(uri: str, path: Path | None) -> Bare:
         check(*([each[name] for each in found] for name in _FIELDS[:3]), matrix, rows)
         _close(client, path)
 
-    return Bare(load, read, "document=document&payload=payload")
+    return Bare(load, read, "document=document&payload=payload", load_blocks=load_blocks)
 
 
 def _close(client: Any, path: Path | None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,13 +25,15 @@ _HEAD: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 class Bare:
     """One store. `load` fills an empty one; `read` reads what it filled; `options` lead exitramp to it.
 
-    `index` builds the index that exitramp builds at the end of a load, where it builds one.
+    `index` builds the index that exitramp builds at the end of a load, where it builds one; `load_blocks` is `load` of
+    rows that come a block at a time.
     """
 
     load: Callable[[Block], None]
     read: Callable[[int], None]
     options: str = ""
     index: Callable[[], None] | None = None
+    load_blocks: Callable[[Iterable[Block]], None] | None = None
 
 
 def check(ids: Any, texts: Any, payloads: Any, matrix: Any, rows: int) -> None:
