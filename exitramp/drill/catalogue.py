@@ -8,7 +8,17 @@ from pathlib import Path
 from exitramp.drill.inputs import DRILL_FILE, packaged_drills
 from exitramp.drill.reading import parse_drill
 from exitramp.drill.spec import DrillSpec
-from exitramp.drill.steps import build, costs, judging, late_writes, leaving, outage, returning
+from exitramp.drill.steps import (
+    build,
+    costs,
+    cutting_over,
+    judging,
+    late_writes,
+    leaving,
+    outage,
+    parallel,
+    returning,
+)
 from exitramp.drill.steps.base import Step
 from exitramp.errors import UsageError
 
@@ -34,6 +44,11 @@ STEPS: Mapping[str, Step] = {
         judging.COMPARE,
         costs.COST,
         returning.ROLLBACK,
+        parallel.PARALLEL,
+        parallel.CATCH_UP,
+        cutting_over.CUT_OVER,
+        cutting_over.WAY_BACK,
+        cutting_over.VENDOR_DATA,
     )
 }
 

@@ -68,16 +68,23 @@ def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:
         note = "slowest of all faults, from its injection to the first good answer from the substitute"
         yield _at_most("rto_seconds", "Recovery time (RTO)", "s", wanted.rto_seconds, worst, note)
     if wanted.rpo_records is not None:
-        lost = _worst(results, "measure_loss", "records")
+        lost = _worst(results, ("measure_loss", "cut_over"), "records")
         note = "records the substitute lacked, held in an older state or still held"
         yield _at_most("rpo_records", "Records lost (RPO)", "records", wanted.rpo_records, lost, note)
+    if wanted.rpo_seconds is not None:
+        stale = _worst(results, "measure_loss", "staleness_seconds")
+        note = "age of what was restored: from the beginning of the dump to the loss"
+        yield _at_most("rpo_seconds", "Age of the restored state (RPO)", "s", wanted.rpo_seconds, stale, note)
     if wanted.error_rate is not None:
-        note = "requests without a good answer from anyone, from the first fault on"
-        rate = _worst(results, "outage", "error_rate")
+        moved = any(name == "cut_over" for name, _ in results)
+        since = "while traffic was moved, there and back" if moved else "from the first fault on"
+        note = f"requests without a good answer from anyone, {since}"
+        rate = _worst(results, ("outage", "cut_over", "way_back"), "error_rate")
         yield _at_most("error_rate", "Error rate", "share", wanted.error_rate, rate, note)
     if wanted.p95_latency_ms is not None:
-        p95 = _worst(results, "outage", "latency_ms_on_substitute", "p95")
-        note = "of answers from the substitute during the outage, waiting and retries included"
+        p95 = _worst(results, ("outage", "cut_over"), "latency_ms_on_substitute", "p95")
+        when = "after the cut-over" if any(name == "cut_over" for name, _ in results) else "during the outage"
+        note = f"of answers from the substitute {when}, waiting and retries included"
         yield _at_most("p95_latency_ms", "Latency, 95th percentile", "ms", wanted.p95_latency_ms, p95, note)
     if wanted.quality_margin is not None:
         compared = [data for name, data in results if name == "compare_quality"]
@@ -88,11 +95,11 @@ def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:
         yield _at_most("usd_per_request", "Cost of a request", "USD", wanted.usd_per_request, mean, note)
 
 
-def _worst(results: Results, step: str, *path: str) -> float | None:
-    """The greatest figure that the step gave in any of its runs; None if one of them gave none."""
+def _worst(results: Results, steps: str | tuple[str, ...], *path: str) -> float | None:
+    """The greatest figure that the steps gave in any of their runs; None if one of them gave none."""
     found: list[float | None] = []
     for name, data in results:
-        if name == step:
+        if name in ((steps,) if isinstance(steps, str) else steps):
             value: Any = data
             for key in path:
                 value = value.get(key) if isinstance(value, Mapping) else None

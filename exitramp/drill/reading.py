@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from exitramp.drill.order import require_order
 from exitramp.drill.spec import (
     SHOWABLE,
     VERSION,
@@ -64,6 +65,7 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
     )
     top.finish()
     _require_true_mode(top, spec)
+    require_order(spec)
     if spec.stop.usd is not None and spec.data.prices is None:
         stop = top.block("stop")
         assert stop is not None
@@ -116,6 +118,7 @@ def _objectives(top: Block) -> Objectives:
     found = Objectives(
         rto_seconds=block.number("rto_seconds", None, minimum=0),
         rpo_records=block.integer("rpo_records", None, minimum=0),
+        rpo_seconds=block.number("rpo_seconds", None, minimum=0),
         error_rate=block.number("error_rate", None, minimum=0, maximum=1),
         p95_latency_ms=block.number("p95_latency_ms", None, minimum=0),
         quality_margin=block.number("quality_margin", None, minimum=0, maximum=1),

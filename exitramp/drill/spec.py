@@ -18,6 +18,8 @@ class Objectives:
 
     rto_seconds: from a fault's injection to the first good answer from the substitute, worst fault.
     rpo_records: records that the substitute lacks or holds in an older state when it takes over.
+    rpo_seconds: how old the substitute's state is where the primary was lost for good: from the dump's beginning, since
+    what is written while it runs may be in it or not, to the loss.
     error_rate: share of requests in the outage that got no good answer from anyone.
     p95_latency_ms: of good answers while the substitute serves. quality_margin: how much worse it may be at most.
     usd_per_request: mean cost of a request on the substitute.
@@ -29,6 +31,7 @@ class Objectives:
     p95_latency_ms: float | None = None
     quality_margin: float | None = None
     usd_per_request: float | None = None
+    rpo_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}

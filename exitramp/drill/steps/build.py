@@ -57,7 +57,9 @@ class BuildArguments:
 
 def _start(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     run.start_stacks()
-    if any(step.name == "restore" for step in run.spec.steps):
+    if any(
+        step.name == "restore" or (step.name == "outage" and step.arguments.lost is not None) for step in run.spec.steps
+    ):
         _require_room(run)
     stacks: dict[str, Any] = {}
     for name, stack in run.stacks.items():

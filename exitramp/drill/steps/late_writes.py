@@ -20,13 +20,15 @@ from exitramp.migration.moving import read_digests
 from exitramp.parity.alignment import read_all
 from exitramp.parity.records import compare_records
 from exitramp.ports import Origin, Purpose, VectorSource, embed_all
-from exitramp.records import CollectionSpec, CorpusDocument, Finding, RecordKey
+from exitramp.records import CollectionSpec, CorpusDocument, Finding, RecordKey, Verdict
 from exitramp.urls import path_address
 from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, open_endpoint
 from exitramp.yaml_reader import Block
 
 IDS_SHOWN = 20
+TURN_INSERTS = 100_000
+"""How far apart the numbers of new records stand that two turns of writing make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +53,9 @@ class LateWrites:
 
 def _write(run: DrillRun, arguments: WriteArguments) -> StepOutcome:
     endpoint = run.writable("primary")
-    source = endpoint.source()
-    spec = source.describe()
-    embedder = run.embedder()
-    if embedder is None:
-        raise ConfigError("'late_writes' needs data.embedder", file=run.spec.file)
-    unshown = require_same(
-        Identified.of(spec.vectors[0]),
-        Identified(embedder.model(), embedder.dimensions),
-        doing="late writes",
-        where=str(endpoint.address),
-    )
-    if unshown is not None:
-        run.say(unshown.message)
-    keys = sorted((key for batch in read_all(source, batch_rows=1000) for key in record_keys(batch)), key=str)
-    wanted = arguments.updates + arguments.deletes
-    if len(keys) < wanted:
-        raise DataInvalid(
-            f"the primary holds {counted(len(keys), 'record')}, and {wanted:,} are to be changed or deleted"
-        )
-    rng = random.Random(run.seed)
-    chosen = rng.sample(keys, wanted)
-    documents = [
-        *_changed(source, chosen[: arguments.updates]),
-        *(_new(number, run.seed) for number in range(arguments.inserts)),
-    ]
-    sink = endpoint.sink()
-    sink.create(spec, source.origin() or Origin(spec, __version__))
     # From here to the end nobody knows what the primary holds: a way back that is taken in between compares nothing.
     run.shared["primary_digests"] = None
-    done = LateWrites()
-    if documents:
-        vectors = embed_all(embedder, [each.text for each in documents], purpose=Purpose.DOCUMENT)
-        batch = document_batch(documents, vectors, spec)
-        sink.upsert(batch)
-        done.upserted = _leaves(batch, spec)
-    doomed = chosen[arguments.updates :]
-    if doomed:
-        sink.delete(doomed)
-        done.deleted = [str(key) for key in doomed]
-    sink.flush()
+    done = write_records(run, endpoint, arguments)
     run.shared["late_writes"] = done
     run.shared["primary_digests"] = read_digests(endpoint.source())
     written = counted(len(done.upserted), "record was", "records were")
@@ -103,6 +68,57 @@ def _write(run: DrillRun, arguments: WriteArguments) -> StepOutcome:
         },
         (Finding("late_writes.announced", text, count=len(done.upserted) + len(done.deleted)),),
     )
+
+
+def write_records(run: DrillRun, endpoint: Endpoint, arguments: WriteArguments, *, turn: int = 0) -> LateWrites:
+    """New, changed and deleted records, drawn by the run's seed; each `turn` of a run writes and draws others."""
+    if not (arguments.inserts or arguments.updates or arguments.deletes):
+        return LateWrites()
+    source = endpoint.source()
+    spec = source.describe()
+    embedder = run.embedder()
+    if embedder is None:
+        raise ConfigError("writes of a drill need data.embedder", file=run.spec.file)
+    unshown = require_same(
+        Identified.of(spec.vectors[0]),
+        Identified(embedder.model(), embedder.dimensions),
+        doing="late writes",
+        where=str(endpoint.address),
+    )
+    if unshown is not None:
+        run.say(unshown.message)
+    keys = sorted((key for batch in read_all(source, batch_rows=1000) for key in record_keys(batch)), key=str)
+    wanted = arguments.updates + arguments.deletes
+    if len(keys) < wanted:
+        raise DataInvalid(
+            f"the {_side(run, endpoint)} holds {counted(len(keys), 'record')}, and {wanted:,} are to be changed or "
+            "deleted"
+        )
+    rng = random.Random(run.seed if not turn else f"{run.seed}/{turn}")
+    chosen = rng.sample(keys, wanted)
+    first = turn * TURN_INSERTS
+    documents = [
+        *_changed(source, chosen[: arguments.updates]),
+        *(_new(first + number, run.seed) for number in range(arguments.inserts)),
+    ]
+    sink = endpoint.sink()
+    sink.create(spec, source.origin() or Origin(spec, __version__))
+    done = LateWrites()
+    if documents:
+        vectors = embed_all(embedder, [each.text for each in documents], purpose=Purpose.DOCUMENT)
+        batch = document_batch(documents, vectors, spec)
+        sink.upsert(batch)
+        done.upserted = _leaves(batch, spec)
+    doomed = chosen[arguments.updates :]
+    if doomed:
+        sink.delete(doomed)
+        done.deleted = [str(key) for key in doomed]
+    sink.flush()
+    return done
+
+
+def _side(run: DrillRun, endpoint: Endpoint) -> str:
+    return next((name for name, stack in run.stacks.items() if stack.store.address == endpoint.address), "store")
 
 
 def _changed(source: VectorSource, keys: Sequence[RecordKey]) -> list[CorpusDocument]:
@@ -129,6 +145,9 @@ def _loss(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     """Which records the substitute lacks, holds in an older state, or still holds, now that it serves."""
     late: LateWrites | None = run.shared.get("late_writes")
     substitute = run.endpoint("substitute")
+    destroyed = bool(run.results.get("outage", {}).get("restore", {}).get("destroyed", {}).get("how") == "live")
+    if late is None and destroyed:
+        return _unknown_loss(run)
     if late is None:
         missing, stale, undeleted, how = _by_comparison(run, substitute)
     else:
@@ -148,7 +167,21 @@ def _loss(run: DrillRun, arguments: NoArguments) -> StepOutcome:
             text = f"{counted(len(ids), one, many)} {where}"
             findings.append(Finding(code, text, None, tuple(ids[:IDS_SHOWN]), len(ids)))
     data = {"missing": missing, "stale": stale, "undeleted": undeleted, "records": len(lost), "how": how}
-    return StepOutcome(data, tuple(findings))
+    return StepOutcome(data | _staleness(run), tuple(findings))
+
+
+def _staleness(run: DrillRun) -> dict[str, Any]:
+    """How old the restored state was when the primary was lost for good; nothing where it was not."""
+    lost, began = run.shared.get("lost_at"), run.shared.get("dump_began")
+    return {} if lost is None or began is None else {"staleness_seconds": round(lost - began, 3)}
+
+
+def _unknown_loss(run: DrillRun) -> StepOutcome:
+    """Nobody announced what was written after the dump, and whoever could be asked is gone: so it is not known."""
+    text = "the primary is gone, and what was written to it after the dump was announced nowhere: nobody can count it"
+    finding = Finding("loss.unknown", text, Verdict.INCONCLUSIVE)
+    data = {"records": None, "how": "nothing to hold it against"}
+    return StepOutcome(data | _staleness(run), (finding,), Verdict.INCONCLUSIVE)
 
 
 def _by_announcement(substitute: Endpoint, late: LateWrites) -> tuple[list[str], list[str], list[str]]:
@@ -197,7 +230,7 @@ def _by_comparison(run: DrillRun, substitute: Endpoint) -> tuple[list[str], list
     return found["missing"], found["changed"], found["extra"], "primary and substitute compared record by record"
 
 
-def _parse(block: Block) -> WriteArguments:
+def parse_writes(block: Block) -> WriteArguments:
     return WriteArguments(
         block.integer("inserts", 0, minimum=0),
         block.integer("updates", 0, minimum=0),
@@ -206,7 +239,7 @@ def _parse(block: Block) -> WriteArguments:
 
 
 LATE_WRITES = Step(
-    "late_writes", "write to the primary after the dump", _write, _parse, ("primary.store",), ("primary.store",)
+    "late_writes", "write to the primary after the dump", _write, parse_writes, ("primary.store",), ("primary.store",)
 )
 MEASURE_LOSS = Step(
     "measure_loss", "name the records that the substitute lacks", _loss, reads=("substitute.store", "primary.store")

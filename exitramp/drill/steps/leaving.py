@@ -88,6 +88,8 @@ def _stoppable(run: DrillRun) -> Callable[[str, int], None]:
 
 def _dump(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     source = run.endpoint("primary")
+    # What is written from here on may be in the dump or not: its age counts from its beginning.
+    run.shared["dump_began"] = run.clock.monotonic()
     with open_endpoint(dump_address(run)) as target:
         result = migrate(source, target, progress=_stoppable(run))
     data = result.to_json() | {
@@ -125,7 +127,10 @@ def _plan(run: DrillRun, arguments: NoArguments) -> StepOutcome:
 def _consent(run: DrillRun) -> tuple[bool, set[str]]:
     """Whether the drill restores anything, and which losses its file agrees to."""
     restores = [step.arguments for step in run.spec.steps if step.name == "restore"]
-    return bool(restores), {name for each in restores for name in each.accept_loss}
+    agreed = {name for each in restores for name in each.accept_loss}
+    lost = [step.arguments.lost for step in run.spec.steps if step.name == "outage" and step.arguments.lost is not None]
+    agreed |= {name for phase in lost for name in phase.options.get("accept_loss", ())}
+    return bool(restores or lost), agreed
 
 
 def _wanted_consent(run: DrillRun) -> str:

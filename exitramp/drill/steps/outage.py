@@ -8,8 +8,8 @@ take over for good.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from exitramp.backoff import Backoff
@@ -21,14 +21,16 @@ from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import Step
+from exitramp.drill.steps.losing import LOST, Gate, lose_store, restore_meanwhile
 from exitramp.errors import ConfigError
 from exitramp.faults import NO_FAULT, PROCESS_FAULTS, VENDOR_FAULTS, Fault
 from exitramp.orchestration.breaker import BreakerSettings, BreakerState
+from exitramp.orchestration.events import RouterEvent
 from exitramp.orchestration.load import LoadEnd, LoadReport, SteadyLoad
 from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.reconcile import Reconciliation, reconcile
 from exitramp.orchestration.router import Router
-from exitramp.orchestration.stack import Question
+from exitramp.orchestration.stack import Question, Stack
 from exitramp.orchestration.trace import TraceLabels
 from exitramp.records import Finding, Verdict
 from exitramp.wording import counted
@@ -66,6 +68,11 @@ class OutageArguments:
     after_seconds: float
     slow_seconds: float
 
+    @property
+    def lost(self) -> Phase | None:
+        """The phase in which the primary's store is lost for good and restored from the dump, if there is one."""
+        return next((phase for phase in self.phases if phase.fault == LOST), None)
+
     def to_json(self) -> dict[str, Any]:
         found = {name: getattr(self, name) for name in self.__slots__}
         return {**found, "phases": [phase.to_json() for phase in self.phases]}
@@ -74,9 +81,10 @@ class OutageArguments:
 def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     questions = load_questions(run)
     heard = Heard(run.log)
-    router = _router(run, heard.add)
+    gates: list[Gate] = []
+    router = _router(run, heard.add, gates if arguments.lost is not None else None)
     run.shared["router"], run.shared["heard"] = router, heard
-    accounts = _Accounts(run)
+    accounts = Accounts(run)
     load = SteadyLoad(
         router.ask,
         lambda number: _question(run, questions, number),
@@ -88,6 +96,7 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     began, began_at = clock.monotonic(), clock.now()
     load.start()
     phases: list[tuple[Phase, float, float, str, bool | None]] = []
+    restored: tuple[dict[str, Any], tuple[Finding, ...]] | None = None
     try:
         _watch(run, heard, arguments.warm_up_seconds)
         for number, phase in enumerate(arguments.phases):
@@ -96,8 +105,20 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
             is_last = number == len(arguments.phases) - 1
             run.say(f"    {phase.on}: {phase.fault} for {phase.seconds:g} s")
             injected = clock.monotonic()
-            how = run.inject("primary", phase.on, Fault(phase.fault, phase.options))
-            run.log.append("fault.injected", {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how})
+            if phase.fault == LOST:
+                destroyed = lose_store(run, "primary")
+                how = destroyed.how
+            else:
+                destroyed = None
+                how = run.inject("primary", phase.on, Fault(phase.fault, phase.options))
+            told = {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how}
+            run.log.append("fault.injected", told | ({"destroyed": destroyed.to_json()} if destroyed else {}))
+            if destroyed is not None:
+                agreed = tuple(phase.options.get("accept_loss", ()))
+                restored = restore_meanwhile(
+                    run, router, heard, gates[0], accept_loss=agreed, idle=lambda seconds: _watch(run, heard, seconds)
+                )
+                restored[0]["destroyed"] = destroyed.to_json()
             _watch(run, heard, phase.seconds)
             ended = clock.monotonic()
             back: bool | None = None  # the last fault stays
@@ -118,10 +139,17 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
         measure_phase(phase.to_json(), how, injected - began, ended - began, back, heard.events, report, began)
         for phase, injected, ended, how, back in phases
     ]
-    told = accounts.since()
-    reconciliation = reconcile(report.requests, told, slow_seconds=arguments.slow_seconds)
+    accounted = accounts.since()
+    reconciliation = reconcile(report.requests, accounted, slow_seconds=arguments.slow_seconds)
     _remember(run, report)
-    return _outcome(run, report, measured, reconciliation, told, (began, began_at, ended_at), arguments)
+    outcome = _outcome(run, report, measured, reconciliation, accounted, (began, began_at, ended_at), arguments)
+    return outcome if restored is None else _with_restore(outcome, *restored)
+
+
+def _with_restore(outcome: StepOutcome, data: dict[str, Any], findings: tuple[Finding, ...]) -> StepOutcome:
+    verdicts = [each.verdict for each in findings if each.verdict is not None]
+    worst = Verdict.worst([outcome.verdict or Verdict.PASS, *verdicts])
+    return StepOutcome({**outcome.data, "restore": data}, (*findings, *outcome.findings), worst)
 
 
 def _outcome(
@@ -207,13 +235,23 @@ def _findings(report: LoadReport, measured: Sequence[PhaseMeasure], reconciliati
     return found
 
 
-def _router(run: DrillRun, listener: Any) -> Router:
+def _router(run: DrillRun, listener: Any, gates: list[Gate] | None = None) -> Router:
+    """The primary and, behind it, the substitute; with `gates` a closed one before the substitute, put in there."""
     given = run.spec.orchestration
     vectors, price = query_vectors(run), attempt_price(run)
     stacks = [
         build_stack(run, name, vectors, timeout_seconds=given.attempt_timeout_seconds, price=price)
         for name in ("primary", "substitute")
     ]
+    if gates is not None:
+        gates.append(Gate(stacks[1].retrieve))
+        stacks[1] = replace(stacks[1], retrieve=gates[0])
+    return router_over(run, stacks, listener)
+
+
+def router_over(run: DrillRun, stacks: Sequence[Stack], listener: Callable[[RouterEvent], None]) -> Router:
+    """These stacks in this order, with the patience and the breaker that the drill file gives the application."""
+    given = run.spec.orchestration
     return Router(
         stacks,
         policy=Policy(
@@ -271,7 +309,7 @@ def _remember(run: DrillRun, report: LoadReport) -> None:
     run.traces += [trace for each in report.requests if each.outcome for trace in each.outcome.traces]
 
 
-class _Accounts:
+class Accounts:
     """The vendors' own accounts from the outage's beginning on."""
 
     def __init__(self, run: DrillRun) -> None:
@@ -295,7 +333,7 @@ class _Accounts:
 def _parse(block: Block) -> OutageArguments:
     phases = []
     for item in block.blocks("phases"):
-        known = sorted((VENDOR_FAULTS | PROCESS_FAULTS) - {"none", "sigcont", "restart"})
+        known = sorted((VENDOR_FAULTS | PROCESS_FAULTS | {LOST}) - {"none", "sigcont", "restart"})
         phase = Phase(
             item.choice("fault", known),
             item.choice("on", ("chat", "store")),
@@ -308,6 +346,7 @@ def _parse(block: Block) -> OutageArguments:
         phases.append(phase)
     if not phases:
         raise ConfigError("an outage needs at least one phase", file=block.file, line=block.line)
+    _require_last(block, phases)
     return OutageArguments(
         tuple(phases),
         block.number("rate_per_second", 12.0, minimum=0.1, maximum=1000),
@@ -318,9 +357,32 @@ def _parse(block: Block) -> OutageArguments:
     )
 
 
+def _require_last(block: Block, phases: Sequence[Phase]) -> None:
+    """What is lost for good stays lost: nothing can fail after it, and only a store can be put back from a dump."""
+    for number, phase in enumerate(phases):
+        if phase.fault != LOST:
+            continue
+        if phase.on != "store":
+            raise block.error(f"'{LOST}' is for a store: no dump brings a chat vendor back", "phases")
+        if number != len(phases) - 1:
+            raise block.error(f"'{LOST}' must be the last phase: what is lost for good cannot fail again", "phases")
+        unknown = sorted(set(phase.options) - {"accept_loss"})
+        if unknown:
+            raise block.error(f"'{LOST}' has no option '{unknown[0]}'", "phases", hint="known is: accept_loss")
+        agreed = phase.options.get("accept_loss", [])
+        if not isinstance(agreed, list) or not all(isinstance(each, str) for each in agreed):
+            raise block.error("'accept_loss' must be a list of texts", "phases")
+
+
 def _varied(spec: DrillSpec, arguments: OutageArguments) -> dict[str, Any]:
     broken = list(dict.fromkeys(phase.on for phase in arguments.phases))
     found: dict[str, Any] = {"cuts": tuple(f"primary.{part}" for part in broken)}
+    if arguments.lost is not None:
+        found |= {
+            "writes": ("substitute.store",),
+            "summary": "lose the primary's store for good under load, and restore the dump meanwhile",
+        }
+        return found
     if all(part is not None and part.service is None for part in (getattr(spec.primary, each) for each in broken)):
         found["summary"] = "play the primary's outage under load and see who notices"
     return found

@@ -31,6 +31,7 @@ from exitramp.report.sections.charts import latency_chart
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.promises import unjudged
+from exitramp.report.sections.restoring import restored_meanwhile
 from exitramp.report.sections.words import PARTS, counted, fault_words, listed, not_measured
 from exitramp.report.text import number_text
 
@@ -67,6 +68,7 @@ def results_section(journal: Journal, objectives: Sequence[Objective]) -> Sectio
     blocks += _outage(outage) if outage else [not_measured(journal, "outage")]
     blocks.append(Subheading("Our count and the vendors’ own"))
     blocks += _accounts(part(outage, "reconciliation")) if outage else [not_measured(journal, "outage")]
+    blocks += restored_meanwhile(journal)
     blocks += _lost(journal)
     return Section(9, "Results by objective and fault", tuple(blocks), "results")
 

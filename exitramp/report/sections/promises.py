@@ -16,6 +16,7 @@ from exitramp.report.text import NO_BREAK, number_text, with_unit
 _TITLES: Final = {
     "rto_seconds": ("Recovery time (RTO)", "s"),
     "rpo_records": ("Records lost (RPO)", "records"),
+    "rpo_seconds": ("Age of the restored state (RPO)", "s"),
     "error_rate": ("Error rate", "share"),
     "p95_latency_ms": ("Latency, 95th percentile", "ms"),
     "quality_margin": ("Quality lost at most", "share"),

@@ -33,6 +33,7 @@ _LIVE: Final = {
     "quality_drift": "answers with another model",
     "sigstop": "is stopped (SIGSTOP)",
     "sigkill": "is killed (SIGKILL)",
+    "lost": "is lost for good, its data destroyed",
 }
 _SHORT: Final = {
     "rate_limit": "429",
@@ -45,6 +46,7 @@ _SHORT: Final = {
     "reset": "resets",
     "sigstop": "stopped",
     "sigkill": "killed",
+    "lost": "lost for good",
     "auth": "401",
     "model_gone": "404",
 }

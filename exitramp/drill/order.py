@@ -1,0 +1,66 @@
+"""Which steps can follow which: what a drill file asks for in an order that cannot work is told before it begins."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exitramp.drill.spec import DrillSpec, StepSpec
+from exitramp.errors import ConfigError
+
+_AFTER_THE_LOSS: Final = frozenset({"measure_loss", "replay", "compare_quality", "cost"})
+_AFTER_A_RESTORE: Final = frozenset({"parallel_run", "catch_up", "cut_over"})
+
+
+def require_order(spec: DrillSpec) -> None:
+    """Raises `ConfigError` with file and line."""
+    for number, step in enumerate(spec.steps):
+        if step.name == "outage" and getattr(step.arguments, "lost", None) is not None:
+            _loss(spec, spec.steps[:number], step, spec.steps[number + 1 :])
+        if step.name in _AFTER_A_RESTORE and not any(each.name == "restore" for each in spec.steps[:number]):
+            raise ConfigError(
+                f"'{step.name}' needs a substitute that holds the records",
+                file=spec.file,
+                line=step.line,
+                hint="put the steps 'dump' and 'restore' before it",
+            )
+        if step.name == "vendor_data" and getattr(step.arguments, "delete", None) is not None:
+            _deletion(spec, spec.steps[:number], step, spec.steps[number + 1 :])
+
+
+def _deletion(spec: DrillSpec, before: tuple[StepSpec, ...], step: StepSpec, after: tuple[StepSpec, ...]) -> None:
+    """Deleted is only what traffic was moved away from, and nothing may go back there or look there afterwards."""
+    names = [each.name for each in before]
+    if "cut_over" not in names or "way_back" in names or after:
+        raise ConfigError(
+            "data at the leaving vendor is deleted last of all, after a 'cut_over' that no 'way_back' follows",
+            file=spec.file,
+            line=step.line,
+            hint="leave 'delete' away: the drill then says what would have to be deleted",
+        )
+
+
+def _loss(spec: DrillSpec, before: tuple[StepSpec, ...], step: StepSpec, after: tuple[StepSpec, ...]) -> None:
+    """Restored is the last dump, into a substitute that is empty until then; and what is lost does not come back."""
+    if not any(each.name == "dump" for each in before):
+        raise ConfigError(
+            "the primary's store is lost here, and there is no dump to restore",
+            file=spec.file,
+            line=step.line,
+            hint="put the step 'dump' before it",
+        )
+    restored = [each for each in before if each.name == "restore"]
+    if restored:
+        raise ConfigError(
+            "the dump is restored while the outage runs, so there can be no 'restore' before it",
+            file=spec.file,
+            line=restored[0].line,
+            hint="leave the step away",
+        )
+    strange = [each for each in after if each.name not in _AFTER_THE_LOSS]
+    if strange:
+        raise ConfigError(
+            f"'{strange[0].name}' needs the primary, which is lost for good in line {step.line}",
+            file=spec.file,
+            line=strange[0].line,
+            hint=f"after the loss there can be: {', '.join(sorted(_AFTER_THE_LOSS))}",
+        )
