@@ -36,6 +36,8 @@ from exitramp.ports import ChatDelta, ChatRequest, Purpose
 
 AT_ONCE: Final = 256
 """Requests that are worked on; more wait their turn. A thread that waits costs some 50 KB."""
+STACKS: Final = "stacks"
+"""The model's name by which a question goes to the stacks in the file's order."""
 _KEY_LENGTH: Final = 255
 _PATHS: Final = {
     "/v1/chat/completions": "POST",
@@ -147,13 +149,12 @@ class Gateway:
 
     async def _chat(self, request: Request, body: Mapping[str, Any], tenant: str | None, send: Send) -> None:
         asked = wire.chat_request(body, key=_key(request, tenant))
-        name = body.get("model")
+        ask = self._way(body.get("model"), asked)
         ask = partial(
-            self._application.chat,
+            ask,
             use_case=request.headers.get("x-exitramp-use-case", "gateway"),
             tenant=tenant,
             pii=request.headers.get("x-exitramp-pii") in ("1", "true"),
-            model=name if isinstance(name, str) and name in self._application.file.models else None,
             use_cache="no-cache" not in request.headers.get("cache-control", ""),
         )
         if asked.stream:
@@ -161,13 +162,30 @@ class Gateway:
             await self._stream(ask, asked, send, with_usage=with_usage)
             return
         try:
-            answered = await self._in_thread(partial(ask, asked))
+            answered = await self._in_thread(ask)
         except Exception as error:  # noqa: BLE001  (every failure is an answer in the shape)
             failure = failure_of(error)
             await send_json(send, failure.status, failure.body(), failure.headers)
             return
         told = wire.completion(answered.answer, _short(answered.request_id), int(time.time()))
+        if answered.outcome.retrieved_ids:
+            told["exitramp"] = {"retrieved_ids": list(answered.retrieved_ids)}
         await send_json(send, 200, told, _headers(answered))
+
+    def _way(self, name: object, asked: ChatRequest) -> Callable[..., Answered]:
+        """How a model's name is answered: by that model, by a stack with what its store finds, or by the file's order.
+        Raises `Refused` for what a stack's own prompt has no place for."""
+        application, file = self._application, self._application.file
+        if name in file.models or (name not in file.stacks and (name != STACKS or not file.stacks)):
+            return partial(application.chat, asked, model=str(name) if name in file.models else None)
+        return partial(
+            application.ask,
+            wire.question_of(asked),
+            stack=None if name == STACKS else str(name),
+            key=asked.idempotency_key,
+            maximum_tokens=asked.maximum_tokens if asked.maximum_tokens != wire.DEFAULT_TOKENS else None,
+            temperature=asked.temperature,
+        )
 
     async def _stream(self, ask: Callable[..., Answered], asked: ChatRequest, send: Send, *, with_usage: bool) -> None:
         """Nothing is sent before the first piece is there, so that a failure until then has its own status."""
@@ -178,7 +196,7 @@ class Gateway:
         def heard(delta: ChatDelta) -> None:
             loop.call_soon_threadsafe(pieces.put_nowait, delta)
 
-        work = self._in_thread(partial(ask, asked, on_delta=heard))
+        work = self._in_thread(partial(ask, on_delta=heard))
         work.add_done_callback(lambda _: pieces.put_nowait(None))
         chunks: wire.Chunks | None = None
         try:
@@ -233,6 +251,7 @@ class Gateway:
         file = self._application.file
         owners = {name: spec.address.scheme for name, spec in file.models.items()}
         owners |= {name: spec.address.scheme for name, spec in file.embedders.items()}
+        owners |= {name: "stack" for name in (*file.stacks, *((STACKS,) if file.stacks else ())) if name not in owners}
         data = [{"id": name, "object": "model", "created": 0, "owned_by": owner} for name, owner in owners.items()]
         return {"object": "list", "data": data}
 

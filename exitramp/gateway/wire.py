@@ -77,6 +77,23 @@ def chat_request(body: Mapping[str, Any], *, key: str | None) -> ChatRequest:
     )
 
 
+def question_of(asked: ChatRequest) -> str:
+    """The question of a request to a stack, which writes its own prompt around it. Raises `Refused` for what that
+    prompt has no place for: other messages, tools, formats."""
+    for name, value in (
+        ("tools", asked.tools), ("tool_choice", asked.tool_choice), ("response_format", asked.response_format),
+        ("stop", asked.stop), ("top_p", asked.top_p),
+    ):  # fmt: skip
+        if value:
+            raise Refused(f"a stack puts the question into its own prompt, which has no '{name}'", param=name)
+    if len(asked.messages) != 1 or asked.messages[0].role != "user" or not asked.messages[0].content.strip():
+        raise Refused(
+            "a stack puts the question into its own prompt: send one message of the user, and nothing before it",
+            param="messages",
+        )
+    return asked.messages[0].content
+
+
 def _number(body: Mapping[str, Any], name: str) -> float | None:
     value = body.get(name)
     if value is None:

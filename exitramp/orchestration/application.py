@@ -151,6 +151,9 @@ class Application:
         complexity: float | None = None,
         key: str | None = None,
         depth_k: int | None = None,
+        stack: str | None = None,
+        maximum_tokens: int | None = None,
+        temperature: float | None = None,
         on_delta: Callable[[ChatDelta], None] | None = None,
         on_restart: Callable[[], None] | None = None,
         use_cache: bool = True,
@@ -160,22 +163,27 @@ class Application:
 
         A stack fails over as a whole, so that no answer mixes one side's passages with the other side's model. Raises
         as `chat` does; `UsageError` where the file names no stacks. `key` is the idempotency key.
+
+        stack: ask this one of the file, and no other. maximum_tokens, temperature: None is what the prompt says.
         """
         wishes = Wishes("answer", key is not None, tenant, pii, complexity, use_cache, on_delta, on_restart)
         with self._followed.request() as opened:
             if opened.stacks is None:
                 raise UsageError("the stack file names no stacks", hint="add stacks: {NAME: {chat: …, store: …}}")
+            if stack is not None and stack not in opened.file.stacks:
+                listed = ", ".join(opened.file.stacks)
+                raise UsageError(f"the stack file names no stack '{stack}'", hint=f"it names: {listed}")
             prompt = None if opened.prompts is None else opened.prompts.for_use_case(use_case)
             asked = Question(
                 key or new_id(),
                 question,
                 use_case,
                 depth_k=depth_k or 0,
-                maximum_tokens=512 if prompt is None else prompt.maximum_tokens,
-                temperature=0.0 if prompt is None else prompt.temperature,
+                maximum_tokens=maximum_tokens or (512 if prompt is None else prompt.maximum_tokens),
+                temperature=temperature if temperature is not None else 0.0 if prompt is None else prompt.temperature,
                 tags=tags,
             )
-            names = opened.file.stack_order
+            names = opened.file.stack_order if stack is None else (stack,)
             models = {name: opened.file.stacks[name].chat for name in names}
             return Asking(opened, opened.stacks, asked, names, models, wishes, self._clock).answered()
 

@@ -14,12 +14,13 @@ from exitramp.orchestration.answered import Answered, NotAnswered
 from exitramp.orchestration.caching import KEPT_REASONS, cache_key, unit
 from exitramp.orchestration.handling import Handling
 from exitramp.orchestration.idempotency import StoredAnswer
-from exitramp.orchestration.opened import Generation, supposed_record
+from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.outcome import Outcome
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.routing import Routed, route
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import Action, Commit
+from exitramp.orchestration.trace import supposed_record
 from exitramp.ports import ChatDelta, ChatMessage, ModelIdentity, Purpose
 from exitramp.records import TraceRecord
 
@@ -73,7 +74,7 @@ class Asking:
         self._estimate = Decimal(0)
         self._vector: npt.NDArray[np.float32] | None = None
         self._key = self._group = ""
-        actions = opened.budget.actions() if opened.budget is not None else frozenset()
+        actions = opened.budget.actions(question.use_case_id) if opened.budget is not None else frozenset()
         self._is_cache_only = Action.CACHE_ONLY in actions
         tiers = {name: opened.file.models[models[name]].tier for name in names}
         self._routed = route(
@@ -167,21 +168,32 @@ class Asking:
         if request is not None:
             asked = asdict(replace(request, idempotency_key=None, stream=False, messages=request.messages[:-1]))
         self._group = cache_key(common, asked)
+        if self._is_cache_only and not self._is_free_to_compare():
+            return None
         self._vector = self._embedded(question.text)
         if self._vector is None:
             return None
         stored = opened.semantic.get(self._group, self._vector)
         return None if stored is None else (stored, "semantic")
 
+    def _is_free_to_compare(self) -> bool:
+        """Whether the semantic cache's embedder costs nothing."""
+        spec, pricing = self._opened.file.semantic_cache, self._opened.pricing
+        if spec is None or pricing is None:
+            return True
+        identity = self._opened.builder.embedder(spec.embedder).identity()
+        return pricing.spent(replace(supposed_record(identity, 1000, 0), operation="embed")) == 0
+
     def _setting(self) -> list[object]:
         """What a stack answers from: another store or another prompt is another answer."""
         file = self._opened.file
         if self._question.request is not None:
             return []
-        stores = [(name, spec.store, "" if spec.store is None else file.stores[spec.store].address.text)
+        stores = [(name, "" if spec.store is None else repr(replace(file.stores[spec.store], line=0)))
                   for name, spec in file.stacks.items()]  # fmt: skip
+        embedders = [(name, spec.address.text) for name, spec in file.embedders.items()]
         prompts = self._opened.prompts
-        return [stores, None if prompts is None else prompts.for_use_case(self._question.use_case_id).sha256]
+        return [stores, embedders, None if prompts is None else prompts.for_use_case(self._question.use_case_id).sha256]
 
     def _embedded(self, text: str) -> npt.NDArray[np.float32] | None:
         """None where the embedder fails: then the question is asked, and the failure stands in the traces."""
@@ -209,6 +221,8 @@ class Asking:
             latency_ms=(self._clock.monotonic() - began) * 1000.0,
             usage_source=usage.source if usage else "provider",
         )
+        if self._opened.pricing is not None:
+            record = replace(record, unit_cost_usd=self._opened.pricing.cost(record))
         self._opened.append(record)
         return vector
 
@@ -231,13 +245,13 @@ class Asking:
             tenant=self._wishes.tenant,
             environment=self._opened.file.environment,
             tags=self._question.tags,
-            unit_cost_usd=Decimal(0) if self._opened.price is not None else None,
+            unit_cost_usd=Decimal(0) if self._opened.pricing is not None else None,
         )
 
     def _reserve(self) -> None:
         """Hold what the dearest of those that may be asked can take."""
-        budget, spent = self._opened.budget, self._opened.spent
-        if budget is None or spent is None:
+        budget, pricing = self._opened.budget, self._opened.pricing
+        if budget is None or pricing is None:
             return
         characters = sum(len(message.content) for message in self._messages())
         request = self._question.request
@@ -245,27 +259,37 @@ class Asking:
         tokens = characters // _CHARACTERS_A_TOKEN + 16
         if request is None:
             tokens += 4096  # the passages, which nobody has seen yet
-        costs = [spent(supposed_record(self._identity(name), tokens, most)) for name in self._routed.order]
+        costs = [
+            pricing.spent(
+                replace(supposed_record(self._identity(name), tokens, most), rerank_n=self._candidates(name)), name
+            )
+            for name in self._routed.order
+        ]
         self._estimate = max((cost for cost in costs if cost is not None), default=Decimal(0))
         if self._estimate:
-            self._reservation = budget.reserve(self._estimate)
+            self._reservation = budget.reserve(self._estimate, self._question.use_case_id)
+
+    def _candidates(self, name: str) -> int:
+        """How many passages are reranked for a stack."""
+        stack = self._router.find(name)
+        return stack.rerank.candidates if stack is not None and stack.rerank is not None else 0
 
     def _settle(self, outcome: Outcome | None) -> None:
-        budget, spent = self._opened.budget, self._opened.spent
-        if budget is None or spent is None or self._reservation is None:
+        budget, pricing = self._opened.budget, self._opened.pricing
+        if budget is None or pricing is None or self._reservation is None:
             return
         if outcome is None:  # it ended by an exception, and nobody knows how far it came
-            budget.settle(self._reservation, self._estimate)
+            budget.settle(self._reservation, self._estimate, self._question.use_case_id)
             return
         total = Decimal(0)
-        for record in outcome.traces:
+        for attempt, record in zip(outcome.attempts, outcome.traces, strict=False):
             if record.status == "cancelled":
                 continue  # counted when it came
             if record.possibly_billed:
                 total += self._estimate
             else:
-                total += spent(record) or Decimal(0)
-        budget.settle(self._reservation, total)
+                total += pricing.spent(record, attempt.stack) or Decimal(0)
+        budget.settle(self._reservation, total, self._question.use_case_id)
 
     def _messages(self) -> tuple[ChatMessage, ...]:
         request = self._question.request

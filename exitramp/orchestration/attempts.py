@@ -9,6 +9,8 @@ from typing import Final
 from exitramp.clock import Clock
 from exitramp.errors import (
     CollectionMissing,
+    DataInvalid,
+    ModelDiffers,
     ModelError,
     StoreError,
     StoreProtocolError,
@@ -18,6 +20,8 @@ from exitramp.errors import (
 )
 from exitramp.orchestration.bounded import Bounded, CallOverdue
 from exitramp.orchestration.outcome import Step
+from exitramp.orchestration.reranking import Reranking, why_not
+from exitramp.orchestration.side_calls import Hear, hearing
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Stack
 from exitramp.ports import ChatAnswer, ChatDelta, ChatRequest
 from exitramp.wording import counted
@@ -51,12 +55,18 @@ class Failure:
 
 @dataclass(slots=True)
 class Try:
-    """How a try went. `passages` is None while none were retrieved; exactly one of `answer` and `failure` is set."""
+    """How a try went. `passages` is None while none were retrieved; exactly one of `answer` and `failure` is set.
+
+    fetched: how many passages the store gave. reranked: how many were scored; `not_reranked` is why they were not.
+    """
 
     began: float
     step: Step = Step.RETRIEVE
     passages: tuple[Passage, ...] | None = None
     has_retrieved: bool = False
+    fetched: int = 0
+    reranked: int = 0
+    not_reranked: str | None = None
     prompt: RenderedPrompt | None = None
     answer: ChatAnswer | None = None
     failure: Failure | None = None
@@ -82,16 +92,17 @@ class StackCalls:
         retrieve_seconds: Callable[[], float],
         answer_seconds: Callable[[], float],
         on_delta: Callable[[ChatDelta], None] | None = None,
+        hear: Hear = lambda call: None,
     ) -> Try:
         """One try. With `passages` (of this stack, from a try before) nothing is retrieved again.
 
         Each limit is worked out when its step begins. Raises what `render` raises, and what is no failure of a store
-        or a model.
+        or a model. `hear` is told what was asked of models beside the answer.
         """
         made = Try(self._clock.monotonic(), passages=passages)
         try:
             if made.passages is None and question.request is None:
-                made.passages = self._retrieve(made, question, retrieve_seconds())
+                made.passages = self._retrieve(made, question, retrieve_seconds, hear)
             made.step = Step.ANSWER
             request = question.request
             if request is None:
@@ -101,23 +112,57 @@ class StackCalls:
             made.answer = self._answer(made, request, answer_seconds(), on_delta)
         except _Busy as error:
             made.failure = Failure("busy", str(error), retryable=False)
-        except (ModelError, StoreError, CollectionMissing, ConnectionError, TimeoutError) as error:
+        except (ModelError, ModelDiffers, StoreError, CollectionMissing, ConnectionError, TimeoutError) as error:
             made.failure = _failure(error)
         made.duration_seconds = self._clock.monotonic() - made.began
         return made
 
-    def _retrieve(self, made: Try, question: Question, seconds: float) -> tuple[Passage, ...]:
+    def _retrieve(self, made: Try, question: Question, seconds: Callable[[], float], hear: Hear) -> tuple[Passage, ...]:
         began = self._clock.monotonic()
+        rerank = self._stack.rerank
+        wanted = question.depth_k if rerank is None else max(question.depth_k, rerank.candidates)
+
+        def work() -> tuple[Passage, ...]:
+            with hearing(hear):
+                return tuple(self._stack.retrieve(question.text, wanted))
+
         try:
-            found = self._bounded(
-                lambda: tuple(self._stack.retrieve(question.text, question.depth_k)), timeout_seconds=seconds
-            )
+            found = self._bounded(work, timeout_seconds=seconds())
         except CallOverdue as error:
             raise StoreTimeout(f"{self._stack.store}: the retrieval was {error}") from error
         finally:
             made.retrieve_seconds = self._clock.monotonic() - began
-        made.has_retrieved = True
-        return found
+        made.has_retrieved, made.fetched = True, len(found)
+        if rerank is not None and found:
+            found = self._reranked(made, rerank, question, found, min(rerank.timeout_seconds, seconds()), hear)
+            made.retrieve_seconds = self._clock.monotonic() - began
+        return found[: question.depth_k]
+
+    def _reranked(
+        self,
+        made: Try,
+        rerank: Reranking,
+        question: Question,
+        found: tuple[Passage, ...],
+        seconds: float,
+        hear: Hear,
+    ) -> tuple[Passage, ...]:
+        """In the store's order where they could not be scored, for which the trace has the reason."""
+
+        def work() -> tuple[Passage, ...]:
+            with hearing(hear):
+                return tuple(rerank.reordered(question.text, found, timeout_seconds=seconds))
+
+        try:
+            ordered = self._bounded(work, timeout_seconds=seconds + _GRACE_SECONDS)
+        except CallOverdue:
+            made.not_reranked = "timeout"
+            return found
+        except (ModelError, DataInvalid) as error:
+            made.not_reranked = why_not(error)
+            return found
+        made.reranked = sum(bool(passage.text.strip()) for passage in found)
+        return ordered
 
     def _answer(
         self, made: Try, request: ChatRequest, seconds: float, on_delta: Callable[[ChatDelta], None] | None
@@ -172,6 +217,8 @@ def _request(question: Question, prompt: RenderedPrompt) -> ChatRequest:
 
 
 def _failure(error: Exception) -> Failure:
+    if isinstance(error, ModelDiffers):
+        return Failure("store_model_differs", error.message, retryable=False)
     if isinstance(error, ModelError):
         return Failure(
             error.error_class,

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 
 from exitramp.clock import Clock
@@ -26,7 +27,10 @@ _NANO: Final = Decimal(10**9)
 
 @dataclass(frozen=True, slots=True)
 class BudgetNotice:
-    """A threshold was reached: of the cap of `window` (2026-03-01 or 2026-03), `share` is spent or held."""
+    """A threshold was reached: of the cap of `window`, `share` is spent or held.
+
+    window: 2026-03-01 or 2026-03, and behind it the use case whose own cap it is.
+    """
 
     window: str
     share: float
@@ -34,111 +38,52 @@ class BudgetNotice:
     actions: tuple[Action, ...]
 
 
-class Budget:
-    """Thread-safe; several processes may share its file. Sums are whole billionths of a dollar, and exact.
+class Ledger:
+    """What was spent and what is held, by window, in SQLite. Thread-safe; several processes may share its file.
 
-    `on_notice` is told once for each threshold and window, outside the lock.
+    Every window is written down, whether or not it has a cap now, so that a cap that is set later knows what was spent.
     """
 
-    def __init__(
-        self,
-        spec: BudgetSpec,
-        clock: Clock,
-        on_notice: Callable[[BudgetNotice], None] = lambda notice: None,
-    ) -> None:
-        self._spec = spec
-        self._clock = clock
-        self._on_notice = on_notice
-        self._lock = threading.Lock()
-        self._told: set[tuple[str, float]] = set()
-        if spec.path is not None:
-            spec.path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path | None) -> None:
+        self.lock = threading.RLock()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(
-                spec.path or ":memory:", check_same_thread=False, isolation_level=None, timeout=5.0
-            )
-            if spec.path is not None:
+            self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None, timeout=5.0)
+            if path is not None:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS spent (window TEXT PRIMARY KEY, nano INTEGER NOT NULL)")
             self._db.execute("CREATE TABLE IF NOT EXISTS held (id TEXT, window TEXT, nano INTEGER NOT NULL)")
         except sqlite3.Error as error:
-            raise PathUnusable(f"{spec.path}: is no budget's file ({error})", hint="name another file") from error
+            raise PathUnusable(f"{path}: is no budget's file ({error})", hint="name another file") from error
 
-    def actions(self) -> frozenset[Action]:
-        """What the thresholds reached by now ask for."""
-        now = self._clock.now()
-        with self._lock:
-            shares = [(window, self._used(window) / cap) for window, cap in self._windows(now)]
-        return self._reached(shares)
-
-    def reserve(self, usd: Decimal) -> str:
-        """Hold `usd` of every cap until `release`. Raises `SpendExceeded` where one would be passed, and holds nothing
-        then."""
-        now, wanted = self._clock.now(), _nano(usd)
-        reservation = uuid.uuid4().hex
-        with self._transaction():
-            shares = []
-            for window, cap in self._windows(now):
-                used = self._used(window) + wanted
-                if used > cap:
-                    raise SpendExceeded(
-                        f"the budget of {window} is {cap / 10**9:.2f} USD, and this request may pass it",
-                        hint="wait for the next window, or raise the cap in the stack file",
-                    )
-                shares.append((window, used / cap))
-                self._db.execute("INSERT INTO held VALUES (?, ?, ?)", (reservation, window, wanted))
-        self._reached(shares)
-        return reservation
-
-    def spend(self, usd: Decimal) -> None:
-        """Count what something did cost."""
-        now = self._clock.now()
-        with self._transaction():
-            for window, _ in self._windows(now):
-                self._db.execute(
-                    "INSERT INTO spent VALUES (?, ?) ON CONFLICT (window) DO UPDATE SET nano = nano + excluded.nano",
-                    (window, _nano(usd)),
-                )
-
-    def settle(self, reservation: str, usd: Decimal) -> None:
-        """Let go of what was held and count what it cost, in one step, in the windows in which it was held."""
-        with self._transaction():
-            windows = self._db.execute("SELECT window FROM held WHERE id = ?", (reservation,)).fetchall()
-            self._db.execute("DELETE FROM held WHERE id = ?", (reservation,))
-            for (window,) in windows:
-                self._db.execute(
-                    "INSERT INTO spent VALUES (?, ?) ON CONFLICT (window) DO UPDATE SET nano = nano + excluded.nano",
-                    (window, _nano(usd)),
-                )
-        now = self._clock.now()
-        with self._lock:
-            shares = [(window, self._used(window) / cap) for window, cap in self._windows(now)]
-        self._reached(shares)
-
-    def spent_usd(self) -> dict[str, Decimal]:
-        """What is spent or held, by window."""
-        with self._lock:
-            return {window: Decimal(self._used(window)) / _NANO for window, _ in self._windows(self._clock.now())}
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    def _windows(self, now: datetime) -> Iterator[tuple[str, int]]:
-        day = now.date().isoformat()
-        for window, cap in ((day, self._spec.daily_usd), (day[:7], self._spec.monthly_usd)):
-            if cap is not None:
-                yield window, max(1, _nano(cap))
-
-    def _used(self, window: str) -> int:
-        (spent,) = self._db.execute("SELECT COALESCE(SUM(nano), 0) FROM spent WHERE window = ?", (window,)).fetchone()
-        (held,) = self._db.execute("SELECT COALESCE(SUM(nano), 0) FROM held WHERE window = ?", (window,)).fetchone()
+    def used(self, window: str) -> int:
+        with self.lock:
+            (spent,) = self._db.execute(
+                "SELECT COALESCE(SUM(nano), 0) FROM spent WHERE window = ?", (window,)
+            ).fetchone()
+            (held,) = self._db.execute("SELECT COALESCE(SUM(nano), 0) FROM held WHERE window = ?", (window,)).fetchone()
         return int(spent) + int(held)
 
+    def hold(self, reservation: str, window: str, nano: int) -> None:
+        self._db.execute("INSERT INTO held VALUES (?, ?, ?)", (reservation, window, nano))
+
+    def let_go(self, reservation: str) -> list[str]:
+        """The windows in which it was held."""
+        windows = self._db.execute("SELECT window FROM held WHERE id = ?", (reservation,)).fetchall()
+        self._db.execute("DELETE FROM held WHERE id = ?", (reservation,))
+        return [window for (window,) in windows]
+
+    def spend(self, window: str, nano: int) -> None:
+        self._db.execute(
+            "INSERT INTO spent VALUES (?, ?) ON CONFLICT (window) DO UPDATE SET nano = nano + excluded.nano",
+            (window, nano),
+        )
+
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
+    def transaction(self) -> Iterator[None]:
+        with self.lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -146,6 +91,98 @@ class Budget:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        with self.lock:
+            self._db.close()
+
+
+class Budget:
+    """Caps on a ledger. Thread-safe. Sums are whole billionths of a dollar, and exact.
+
+    `on_notice` is told once for each threshold and window, outside the lock. Without a `ledger` it has one of its own.
+    """
+
+    def __init__(
+        self,
+        spec: BudgetSpec,
+        clock: Clock,
+        on_notice: Callable[[BudgetNotice], None] = lambda notice: None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._spec = spec
+        self._clock = clock
+        self._on_notice = on_notice
+        self._lock = threading.Lock()
+        self._told: set[tuple[str, float]] = set()
+        self._owns_ledger = ledger is None
+        self._ledger = ledger or Ledger(spec.path)
+
+    def actions(self, use_case: str | None = None) -> frozenset[Action]:
+        """What the thresholds reached by now ask for, of a request of that use case."""
+        return self._reached(self._shares(use_case))
+
+    def reserve(self, usd: Decimal, use_case: str | None = None) -> str:
+        """Hold `usd` of every cap until it is settled. Raises `SpendExceeded` where one would be passed, and holds
+        nothing then."""
+        now, wanted = self._clock.now(), _nano(usd)
+        caps = self._caps(now, use_case)
+        reservation = uuid.uuid4().hex
+        with self._ledger.transaction():
+            shares = []
+            for window in _windows(now, use_case):
+                if window in caps:
+                    used = self._ledger.used(window) + wanted
+                    if used > caps[window]:
+                        raise SpendExceeded(
+                            f"the budget of {window} is {caps[window] / 10**9:.2f} USD, and this request may pass it",
+                            hint="wait for the next window, or raise the cap in the stack file",
+                        )
+                    shares.append((window, used / caps[window]))
+                self._ledger.hold(reservation, window, wanted)
+        self._reached(shares)
+        return reservation
+
+    def spend(self, usd: Decimal, use_case: str | None = None) -> None:
+        """Count what something did cost."""
+        now = self._clock.now()
+        with self._ledger.transaction():
+            for window in _windows(now, use_case):
+                self._ledger.spend(window, _nano(usd))
+        self._reached(self._shares(use_case))
+
+    def settle(self, reservation: str, usd: Decimal, use_case: str | None = None) -> None:
+        """Let go of what was held and count what it cost, in one step, in the windows in which it was held."""
+        with self._ledger.transaction():
+            for window in self._ledger.let_go(reservation):
+                self._ledger.spend(window, _nano(usd))
+        self._reached(self._shares(use_case))
+
+    def spent_usd(self) -> dict[str, Decimal]:
+        """What is spent or held, by window that has a cap."""
+        now = self._clock.now()
+        caps = dict(self._caps(now, None))
+        for cap in self._spec.use_cases:
+            caps |= self._caps(now, cap.use_case)
+        return {window: Decimal(self._ledger.used(window)) / _NANO for window in caps}
+
+    def close(self) -> None:
+        if self._owns_ledger:
+            self._ledger.close()
+
+    def _shares(self, use_case: str | None) -> list[tuple[str, float]]:
+        caps = self._caps(self._clock.now(), use_case)
+        return [(window, self._ledger.used(window) / cap) for window, cap in caps.items()]
+
+    def _caps(self, now: datetime, use_case: str | None) -> dict[str, int]:
+        """Of all windows that a request of `use_case` counts in, those that have a cap."""
+        spec = self._spec
+        amounts = [spec.daily_usd, spec.monthly_usd]
+        own = next((each for each in spec.use_cases if each.use_case == use_case), None)
+        if own is not None:
+            amounts += [own.daily_usd, own.monthly_usd]
+        found = zip(_windows(now, use_case), amounts, strict=False)
+        return {window: max(1, _nano(cap)) for window, cap in found if cap is not None}
 
     def _reached(self, shares: list[tuple[str, float]]) -> frozenset[Action]:
         found: set[Action] = set()
@@ -163,6 +200,12 @@ class Budget:
         for notice in notices:
             self._on_notice(notice)
         return frozenset(found)
+
+
+def _windows(now: datetime, use_case: str | None) -> list[str]:
+    """Day and month of everything, then of the use case."""
+    day = now.date().isoformat()
+    return [day, day[:7]] + ([] if use_case is None else [f"{day} {use_case}", f"{day[:7]} {use_case}"])
 
 
 def _nano(usd: Decimal) -> int:

@@ -10,22 +10,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from exitramp.clock import Clock
-from exitramp.errors import ConfigError, ExitrampError
+from exitramp.errors import CollectionMissing, ConfigError, DependencyMissing, ExitrampError, ModelError, StoreError
+from exitramp.orchestration.billed import BilledModel, BilledReranker
+from exitramp.orchestration.bounded import CallOverdue, ThreadCalls
 from exitramp.orchestration.handling import Slots
 from exitramp.orchestration.pool import Holding
 from exitramp.orchestration.prompts import PromptSet
-from exitramp.orchestration.retrieving import StorePassages
+from exitramp.orchestration.reranking import EmbeddingScorer, ModelScorer, Reranking, Scorer, embed_told
+from exitramp.orchestration.retrieving import StorePassages, require_collections_model
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Retriever, Stack
-from exitramp.orchestration.stack_file import ModelSpec, StackFile, StoreSpec
+from exitramp.orchestration.stack_file import ModelSpec, RerankSpec, StackFile, StoreSpec
 from exitramp.ports import (
-    ChatAnswer,
-    ChatDelta,
     ChatMessage,
     ChatModel,
-    ChatRequest,
     Embedder,
     ModelIdentity,
     Purpose,
+    Reranker,
     SearchSettings,
 )
 from exitramp.registry import model_adapter, store_adapter
@@ -39,27 +40,10 @@ if TYPE_CHECKING:
 NO_STORE: Final = "none"
 
 
-class BilledModel:
-    """A model whose bill somebody else sends than the vendor whose shape it speaks."""
-
-    def __init__(self, model: ChatModel, billed_as: str) -> None:
-        self._model = model
-        self._billed_as = billed_as
-
-    def identity(self) -> ModelIdentity:
-        return replace(self._model.identity(), provider=self._billed_as)
-
-    def answer(
-        self,
-        request: ChatRequest,
-        *,
-        timeout_seconds: float,
-        on_delta: Callable[[ChatDelta], None] | None = None,
-    ) -> ChatAnswer:
-        return self._model.answer(request, timeout_seconds=timeout_seconds, on_delta=on_delta)
-
-    def close(self) -> None:
-        self._model.close()
+@dataclass(frozen=True, slots=True)
+class _Told:
+    message: str
+    is_known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +64,8 @@ class Builder:
         for store in self.file.stores.values():
             with self._naming(f"stores.{store.name}", store.line):
                 store_adapter(store.address.scheme)
+            if store.rerank is not None and store.rerank.address is not None:
+                self.reranker(store)
 
     def model(self, spec: ModelSpec) -> ChatModel:
         address = spec.address
@@ -110,6 +96,32 @@ class Builder:
         found: Embedder = self.holding.take(("embedder", spec.address), make)
         return found
 
+    def reranker(self, store: StoreSpec) -> Reranker:
+        spec = store.rerank
+        assert spec is not None
+        address, billed_as = spec.address, spec.billed_as
+        assert address is not None
+        with self._naming(f"stores.{store.name}.rerank", store.line):
+            opener = model_adapter(address.scheme).open_reranker
+            if opener is None:
+                raise ConfigError(f"'{address.scheme}' is no reranker")
+
+            def make() -> Reranker:
+                found = opener(address, self.network)
+                return found if billed_as is None else BilledReranker(found, billed_as)
+
+            made: Reranker = self.holding.take(("reranker", address, billed_as), make)
+            return made
+
+    def rerankers(self) -> dict[str, ModelIdentity]:
+        """Of each stack that a vendor reranks for, who that is."""
+        found = {}
+        for name, stack in self.file.stacks.items():
+            store = None if stack.store is None else self.file.stores[stack.store]
+            if store is not None and store.rerank is not None and store.rerank.address is not None:
+                found[name] = self.reranker(store).identity()
+        return found
+
     def plain(self, name: str, model: ChatModel) -> Stack:
         """A model by itself, for messages that somebody else wrote."""
         spec = self.file.models[name]
@@ -130,12 +142,25 @@ class Builder:
             render=prompts.render,
             store=store.address.scheme,
             depth_k=store.depth_k,
+            rerank=None if store.rerank is None else self._reranking(store, store.rerank),
         )
 
-    def _retriever(self, spec: StoreSpec) -> Retriever:
-        """The store is opened by the first question to it, so that one that is down is a failure to go round."""
-        lock = threading.Lock()
-        opened: list[StorePassages] = []
+    def _reranking(self, store: StoreSpec, spec: RerankSpec) -> Reranking:
+        """An embedder is opened by the first question, as it is for the question itself."""
+        name = spec.embedder
+        if name is None:
+            return Reranking(ModelScorer(self.reranker(store), self.clock), spec.candidates, spec.timeout_seconds)
+
+        def score(question: str, texts: Sequence[str], /, *, timeout_seconds: float) -> Sequence[float]:
+            address = self.file.embedders[name].address
+            scorer: Scorer = self.holding.take(
+                ("scorer", address), lambda: EmbeddingScorer(self.embedder(name), self.clock)
+            )
+            return scorer(question, texts, timeout_seconds=timeout_seconds)
+
+        return Reranking(score, spec.candidates, spec.timeout_seconds)
+
+    def _endpoint(self, spec: StoreSpec) -> Endpoint:
         seconds = self.file.deadlines.retrieve_seconds
 
         def make() -> Endpoint:
@@ -144,17 +169,55 @@ class Builder:
             settings = OpenSettings(timeout_seconds=seconds, backoff=backoff, network=self.network, clock=self.clock)
             return open_endpoint(spec.address, settings)
 
+        found: Endpoint = self.holding.take(("store", spec.address, seconds), make)
+        return found
+
+    def require_models(self, tell: Callable[[str], None]) -> None:
+        """Raises `ConfigError` where a store is asked by another embedder than made its vectors, with both
+        fingerprints. What cannot be known now, as the store does not answer, is told and looked at by the first
+        question. Each pair that was seen to be one is looked at once, however often the file is edited."""
+        for store in self.file.stores.values():
+            pair = ("one model", store.address, store.vector_field, self.file.embedders[store.embedder].address)
+            if not self.holding.knows(pair):
+                with self._naming(f"stores.{store.name}.embedder", store.line):
+                    told = self._model_of(store)
+                if told is not None:
+                    tell(f"stores.{store.name}: {told.message}")
+                if told is None or told.is_known:
+                    self.holding.take(pair, object)
+            else:
+                self.holding.take(pair, object)
+
+    def _model_of(self, store: StoreSpec) -> _Told | None:
+        """What is to be told of whether the store's vectors are the embedder's. Raises `ModelDiffers`."""
+
+        def look() -> str | None:
+            return require_collections_model(self._endpoint(store), store.vector_field, self.embedder(store.embedder))
+
+        try:
+            unshown = ThreadCalls("look")(look, timeout_seconds=2 * self.file.deadlines.retrieve_seconds)
+        except (StoreError, CollectionMissing, ModelError, DependencyMissing, CallOverdue, OSError) as error:
+            said = error.message if isinstance(error, ExitrampError) else str(error) or type(error).__name__
+            whether = f"whether its vectors are of the embedder '{store.embedder}' is not known yet"
+            return _Told(f"{whether}, and the first question looks: {said}", is_known=False)
+        return None if unshown is None else _Told(unshown, is_known=True)
+
+    def _retriever(self, spec: StoreSpec) -> Retriever:
+        """The store is opened by the first question to it, so that one that is down is a failure to go round."""
+        lock = threading.Lock()
+        opened: list[StorePassages] = []
+        seconds = self.file.deadlines.retrieve_seconds
+
         def vector(text: str) -> npt.NDArray[np.float32]:
             embedder = self.embedder(spec.embedder)
-            found: npt.NDArray[np.float32] = embedder.embed(
-                [text], purpose=Purpose.QUERY, timeout_seconds=seconds
-            ).vectors[0]
+            found: npt.NDArray[np.float32] = embed_told(embedder, [text], Purpose.QUERY, seconds, self.clock)[0]
             return found
 
         def retrieve(question_text: str, k: int, /) -> Sequence[Passage]:
             with lock:
                 if not opened:
-                    endpoint = self.holding.take(("store", spec.address, seconds), make)
+                    endpoint = self._endpoint(spec)
+                    require_collections_model(endpoint, spec.vector_field, self.embedder(spec.embedder))
                     settings = SearchSettings(spec.exact, spec.options)
                     opened.append(StorePassages(endpoint, vector, vector_field=spec.vector_field, settings=settings))
             return opened[0](question_text, k)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from exitramp.clock import Clock
-from exitramp.errors import ModelError
+from exitramp.errors import ModelError, SpendExceeded
 from exitramp.orchestration.asking import new_id
 from exitramp.orchestration.deadline import Deadline
-from exitramp.orchestration.opened import Generation, supposed_record
+from exitramp.orchestration.opened import Generation
+from exitramp.orchestration.stack_file import Action
+from exitramp.orchestration.trace import supposed_record
 from exitramp.ports import Embedded, Embedder, Purpose, batches_of
 from exitramp.records import TraceRecord, Usage
 
@@ -55,15 +59,55 @@ def _embed_once(
 ) -> Embedded:
     """Raises the last try's `ModelError`."""
     file = opened.file
-    key, rng = new_id(), random.Random()
     deadline = Deadline(file.deadlines.request_seconds, clock)
     base = replace(
         supposed_record(embedder.identity(), 0, 0),
         operation="embed",
-        request_id=key,
+        request_id=new_id(),
         deadline_seconds=deadline.seconds,
         **labels,
     )
+    with _held(opened, embedder, texts, base) as may_be_billed:
+        return _tried(opened, embedder, texts, purpose, clock, base, deadline, may_be_billed)
+
+
+@contextmanager
+def _held(
+    opened: Generation, embedder: Embedder, texts: Sequence[str], base: TraceRecord
+) -> Iterator[Callable[[], None]]:
+    """What it costs at most is held meanwhile; the block calls what it gets for each try that may have been billed for
+    nothing. What was answered is counted with its trace. Raises `SpendExceeded`."""
+    budget, pricing, use_case = opened.budget, opened.pricing, base.use_case_id
+    estimate = Decimal(0)
+    if budget is not None and pricing is not None:
+        tokens = embedder.count_tokens(texts).prompt_tokens
+        estimate = pricing.spent(replace(base, prompt_tokens=tokens)) or Decimal(0)
+    if budget is None or not estimate:
+        yield lambda: None
+        return
+    if Action.CACHE_ONLY in budget.actions(use_case):
+        raise SpendExceeded(
+            "the budget is spent: nothing is embedded that costs something",
+            hint="wait for the next day or month in UTC, or raise the cap in the stack file",
+        )
+    reservation, doubts = budget.reserve(estimate, use_case), [Decimal(0)]
+    try:
+        yield lambda: doubts.append(estimate)
+    finally:
+        budget.settle(reservation, sum(doubts, Decimal(0)), use_case)
+
+
+def _tried(
+    opened: Generation,
+    embedder: Embedder,
+    texts: Sequence[str],
+    purpose: Purpose,
+    clock: Clock,
+    base: TraceRecord,
+    deadline: Deadline,
+    may_be_billed: Callable[[], None],
+) -> Embedded:
+    file, key, rng = opened.file, base.request_id, random.Random()
     attempt = 0
     while True:
         attempt += 1
@@ -73,6 +117,8 @@ def _embed_once(
             found = embedder.embed(texts, purpose=purpose, timeout_seconds=seconds, idempotency_key=key)
         except ModelError as error:
             _write(opened, _failed(base, error), attempt, clock, began)
+            if error.maybe_billed:
+                may_be_billed()
             wait = file.retry.wait_seconds(attempt, rng, retry_after_seconds=error.retry_after_seconds)
             if not error.retryable or wait is None or wait >= deadline.remaining_seconds:
                 raise
@@ -101,6 +147,6 @@ def _failed(base: TraceRecord, error: ModelError) -> TraceRecord:
 def _write(opened: Generation, record: TraceRecord, attempt: int, clock: Clock, began: float) -> None:
     latency_ms = (clock.monotonic() - began) * 1000.0
     record = replace(record, attempt=attempt, retries=attempt - 1, ts=clock.now(), latency_ms=latency_ms)
-    if opened.price is not None:
-        record = replace(record, unit_cost_usd=opened.price(record))
+    if opened.pricing is not None:
+        record = replace(record, unit_cost_usd=opened.pricing.cost(record))
     opened.append(record)

@@ -6,35 +6,34 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from importlib.resources import files
 from typing import Final
 
 from exitramp.clock import Clock
 from exitramp.errors import ConfigError
 from exitramp.finops.prices import load_price_book
-from exitramp.finops.unit_cost import CostPart, add_usd, unit_cost
 from exitramp.orchestration.bounded import Bounded, InlineCalls, ThreadCalls
 from exitramp.orchestration.breaker import CircuitBreaker
-from exitramp.orchestration.budget import Budget, BudgetNotice
+from exitramp.orchestration.budget import Budget, BudgetNotice, Ledger
 from exitramp.orchestration.building import Builder
 from exitramp.orchestration.caching import ExactCache, SemanticCache
 from exitramp.orchestration.idempotency import IdempotencyJournal
 from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.pool import Holding, Pool
+from exitramp.orchestration.pricing import Pricing
 from exitramp.orchestration.prompts import PromptSet, load_prompts
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Stack
-from exitramp.orchestration.stack_file import StackFile
-from exitramp.orchestration.trace import RECORD_VERSION, TraceLabels
+from exitramp.orchestration.stack_file import BudgetSpec, StackFile
+from exitramp.orchestration.trace import TraceLabels, supposed_record
 from exitramp.orchestration.trace_files import PromptLog, TraceFile, open_traces
 from exitramp.ports import ChatModel, ModelIdentity
 from exitramp.records import TraceRecord
 from exitramp.urls import Network
 
 _FIXTURES: Final = "exitramp_fixtures"
-Price = Callable[[TraceRecord], Decimal | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +68,10 @@ class Generation:
                 name: self.builder.model(spec) for name, spec in file.models.items()
             }
             self.prompts = self._prompts()
-            self.spent: Price | None = None
-            """What a budget counts of a trace: the parts whose price is known, those of the tokens always."""
-            self.price = self._price()
+            self.pricing = self._pricing()
             self._open_files()
-            plain = {name: replace(self.builder.plain(name, model), price=self.price)
+            pricing = self.pricing
+            plain = {name: replace(self.builder.plain(name, model), price=None if pricing is None else pricing.cost)
                      for name, model in self.models.items()}  # fmt: skip
             # A model keeps its deadline by its contract, which a suite tests; a thread more was 0.5 ms a call. The
             # client library of a store may hang for good, so stacks have threads of their own.
@@ -84,6 +82,9 @@ class Generation:
             if file.stacks:
                 stacks = [self.builder.stack(name, plain[spec.chat], self.prompts)
                           for name, spec in file.stacks.items()]  # fmt: skip
+                if pricing is not None:
+                    stacks = [replace(each, price=partial(pricing.cost, stack=each.name)) for each in stacks]
+                self.builder.require_models(around.on_notice)
                 self.stacks = self._router(stacks, None if before is None else before.stacks)
         except BaseException:
             self._holding.release()
@@ -126,8 +127,9 @@ class Generation:
         """Write a trace down, and count what came too late for its request to count it."""
         if self.traces is not None:
             self.traces.append(record)
-        if self.budget is not None and self.spent is not None and record.status == "cancelled":
-            self.budget.spend(self.spent(record) or Decimal(0))
+        is_beside = record.operation in ("embed", "rerank") and record.status == "ok"
+        if self.budget is not None and self.pricing is not None and (is_beside or record.status == "cancelled"):
+            self.budget.spend(self.pricing.spent(record) or Decimal(0), record.use_case_id)
         if self._around.on_trace is not None:
             self._around.on_trace(record)
 
@@ -159,7 +161,14 @@ class Generation:
             address = file.embedders[semantic.embedder].address
             self.semantic = take(("semantic", semantic, address), lambda: SemanticCache(semantic, clock))
         if (budget := file.budget) is not None:
-            self.budget = take(("budget", budget), lambda: Budget(budget, clock, self._tell_budget))
+            self.budget = take(
+                ("budget", budget), lambda: Budget(budget, clock, self._tell_budget, self._ledger(budget))
+            )
+
+    def _ledger(self, budget: BudgetSpec) -> Ledger:
+        """The same for every version that names the same file, or none: a cap that is edited forgets nothing."""
+        found: Ledger = self._holding.take(("ledger", budget.path), lambda: Ledger(budget.path))
+        return found
 
     def _tell_budget(self, notice: BudgetNotice) -> None:
         actions = ", ".join(notice.actions)
@@ -176,31 +185,34 @@ class Generation:
             raise ConfigError(f"'prompts': there is no folder {self.file.prompts}", file=self.file.file)
         return load_prompts(self.file.prompts)
 
-    def _price(self) -> Price | None:
-        if self.file.prices is None:
+    def _pricing(self) -> Pricing | None:
+        """Raises `ConfigError` where there is a budget and no price for something that it would have to count."""
+        file = self.file
+        if file.prices is None:
             return None
-        book = load_price_book(self.file.prices)
+        rerankers = self.builder.rerankers()
+        found = Pricing(load_price_book(file.prices), rerankers)
+        if file.budget is None:
+            return found
+        chats = [(f"model '{name}'", model.identity(), "chat") for name, model in self.models.items()]
+        embedders = [(f"embedder '{name}'", self.builder.embedder(name).identity(), "embed") for name in file.embedders]
+        for what, identity, operation in [*chats, *embedders]:
+            record = replace(supposed_record(identity, 1, int(operation == "chat")), operation=operation)
+            if found.spent(record) is None:
+                raise self._without_price(f"the tokens of the {what}", identity)
+        for name, identity in rerankers.items():
+            if not found.counts_reranking(identity):
+                raise self._without_price(f"what reranks for the stack '{name}', by candidates or by tokens", identity)
+        return found
 
-        def price(record: TraceRecord) -> Decimal | None:
-            return unit_cost(record, book).unit_cost_usd
-
-        def spent(record: TraceRecord) -> Decimal | None:
-            parts = unit_cost(record, book).parts
-            if parts[CostPart.INPUT].usd is None or parts[CostPart.GENERATION].usd is None:
-                return None
-            return add_usd(part.usd for part in parts.values() if part.usd is not None)
-
-        self.spent = spent
-        for name, model in self.models.items() if self.file.budget is not None else ():
-            identity = model.identity()
-            if spent(supposed_record(identity, 1, 1)) is None:
-                raise ConfigError(
-                    f"a budget needs prices, and {self.file.prices.name} has none for the tokens of the model '{name}' "
-                    f"({identity.provider}/{identity.model})",
-                    file=self.file.file,
-                    hint="add a row with its source; a price of zero is a row with amount 0",
-                )
-        return price
+    def _without_price(self, what: str, identity: ModelIdentity) -> ConfigError:
+        assert self.file.prices is not None
+        return ConfigError(
+            f"a budget needs prices, and {self.file.prices.name} has none for {what} "
+            f"({identity.provider}/{identity.model})",
+            file=self.file.file,
+            hint="add a row with its source; a price of zero is a row with amount 0",
+        )
 
     def _router(
         self, stacks: Sequence[Stack], before: Router | None, bounded: Callable[[str], Bounded] = ThreadCalls
@@ -233,23 +245,3 @@ class Generation:
             breakers=kept,
             bounded=bounded,
         )
-
-
-def supposed_record(identity: ModelIdentity, prompt_tokens: int, gen_tokens: int) -> TraceRecord:
-    """A call of that many tokens, to ask a price for."""
-    return TraceRecord(
-        record_version=RECORD_VERSION,
-        request_id="estimate",
-        attempt=1,
-        ts=datetime.now(UTC),
-        use_case_id="estimate",
-        operation="chat",
-        provider=identity.provider,
-        model_id_requested=identity.model,
-        model_id=identity.model,
-        status="ok",
-        latency_ms=0.0,
-        prompt_tokens=prompt_tokens,
-        gen_tokens=gen_tokens,
-        usage_source="estimated",
-    )

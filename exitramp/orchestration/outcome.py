@@ -30,7 +30,15 @@ class RouteReason(StrEnum):
 
 # The error classes of what is not a model; those of models are `exitramp.errors.MODEL_ERROR_CLASSES`.
 STORE_ERROR_CLASSES = frozenset(
-    {"store_unavailable", "store_timeout", "store_rejected", "store_protocol", "store_missing", "store_error"}
+    {
+        "store_unavailable",
+        "store_timeout",
+        "store_rejected",
+        "store_protocol",
+        "store_missing",
+        "store_error",
+        "store_model_differs",
+    }
 )
 ROUTER_ERROR_CLASSES = frozenset({"deadline", "no_stack", "in_flight", "busy"})
 

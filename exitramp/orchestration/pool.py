@@ -20,6 +20,10 @@ class Pool:
             self._open[key] = (found, holders + 1)
             return found
 
+    def holds(self, key: object) -> bool:
+        with self._lock:
+            return key in self._open
+
     def release(self, key: object) -> None:
         with self._lock:
             found, holders = self._open[key]
@@ -45,6 +49,10 @@ class Holding:
             if key not in self._held:
                 self._held[key] = self._pool.take(key, make)
             return self._held[key]
+
+    def knows(self, key: object) -> bool:
+        """Whether somebody has made it, this version or another."""
+        return self._pool.holds(key)
 
     def release(self) -> None:
         """Give everything back, the newest first; calling it again does nothing."""

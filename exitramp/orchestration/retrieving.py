@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from exitramp.embedding_identity import Identified, require_same
 from exitramp.errors import ConfigError
 from exitramp.orchestration.stack import Passage
-from exitramp.ports import Query, SearchSettings, VectorSearch
+from exitramp.ports import Embedder, Query, SearchSettings, VectorSearch
 from exitramp.records import VectorKind
 from exitramp.wrappers import Endpoint
 
@@ -58,6 +59,18 @@ class StorePassages:
             if self._search is None:
                 self._search = self._endpoint.search()
             return self._search, self._field
+
+
+def require_collections_model(endpoint: Endpoint, vector_field: str | None, embedder: Embedder) -> str | None:
+    """Raises `ModelDiffers` with both fingerprints where the vectors that would be searched are of another embedding
+    model than `embedder`; returns a sentence where that cannot be shown, and None where they are of the same."""
+    dense = [each for each in endpoint.source().describe().vectors if each.kind is VectorKind.DENSE]
+    field = next((each for each in dense if vector_field in (None, each.name)), None)
+    if field is None:
+        return None  # which the first question tells
+    given = Identified(embedder.model(), embedder.dimensions)
+    unshown = require_same(Identified.of(field), given, doing="the questions", where=str(endpoint.address))
+    return None if unshown is None else unshown.message
 
 
 def _documents(batch: Any) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from exitramp.clock import Clock, SystemClock
 from exitramp.errors import UsageError
@@ -23,9 +24,10 @@ from exitramp.orchestration.hedging import hedged
 from exitramp.orchestration.idempotency import IdempotencyJournal, StoredAnswer
 from exitramp.orchestration.outcome import Attempt, Outcome, RouteReason
 from exitramp.orchestration.policy import Policy
+from exitramp.orchestration.side_calls import SideCall
 from exitramp.orchestration.stack import Question, Stack
 from exitramp.orchestration.switching import Switching
-from exitramp.orchestration.trace import Route, TraceLabels, TraceSink, trace_of
+from exitramp.orchestration.trace import Route, TraceLabels, TraceSink, side_trace_of, trace_of
 from exitramp.orchestration.under_way import Run, request_sha256
 
 
@@ -190,6 +192,7 @@ class Router:
                     retrieve_seconds=lambda: run.deadline.share_seconds(self._policy.retrieve_seconds, parties=parties),
                     answer_seconds=lambda: run.deadline.share_seconds(self._policy.attempt_seconds, parties=parties),
                     on_delta=ear,
+                    hear=partial(self._heard, run, stack),
                 )
                 is_late = self._record(run, question, stack, place, made, reason, waited, retries)
             except BaseException:
@@ -228,6 +231,17 @@ class Router:
             backoff = replace(backoff, retry_after_cap_seconds=remaining)
         wait = backoff.wait_seconds(retry, self._rng, retry_after_seconds=failure.retry_after_seconds)
         return None if wait is None or wait >= remaining / parties else wait
+
+    def _heard(self, run: Run, stack: Stack, call: SideCall) -> None:
+        """Write down what was asked of a model beside the answer, as it happens."""
+        with run.lock:
+            run.side_calls += 1
+            number = run.side_calls
+        record = side_trace_of(run.question, call, number, self._labels, ended=self._clock.now(), handling=run.handling)
+        if stack.price is not None:
+            record = replace(record, unit_cost_usd=stack.price(record))
+        if self._traces is not None:
+            self._traces.append(record)
 
     def _record(
         self,

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from exitramp.errors import UsageError
 from exitramp.orchestration.stack_file.values import RoutingSpec, Tier
 from exitramp.ports import ChatRequest
 
@@ -90,8 +91,15 @@ def route(
     small_only: bool = False,
 ) -> Routed:
     """The tier of a question, and those of `order` that may answer it: its own tier first, then larger ones, then
-    smaller ones. What is personal goes to its tier alone; `small_only` (a budget's wish) yields to that.
+    smaller ones. What is personal goes to its tier alone; `small_only` (a budget's wish) yields to that. Raises
+    `UsageError` for
+    what is personal where no tier is named for it.
     """
+    if spec is None and pii:
+        raise UsageError(
+            "the stack file names no tier for what is personal, so it goes to nobody",
+            hint="write routing: {pii: TIER}, and a tier under each model",
+        )
     if spec is not None and pii:
         return Routed(tuple(name for name in order if tiers[name] is spec.pii), spec.pii.value, "pii")
     if small_only:

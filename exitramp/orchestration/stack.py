@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from exitramp.orchestration.handling import Slots
 from exitramp.ports import ChatMessage, ChatModel, ChatRequest
 from exitramp.records import TraceRecord
+
+if TYPE_CHECKING:
+    from exitramp.orchestration.reranking import Reranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Stack:
     price: what an attempt cost, from its trace; None leaves the cost to the cost commands.
     slots: how many calls of its model may be under way; None is any number.
     depth_k: how many passages are retrieved for a question that leaves it to the stack, by 0.
+    rerank: puts more passages than that in a better order; None leaves them in the store's.
     """
 
     name: str
@@ -81,3 +85,4 @@ class Stack:
     price: Callable[[TraceRecord], Decimal | None] | None = None
     slots: Slots | None = None
     depth_k: int | None = None
+    rerank: Reranking | None = None

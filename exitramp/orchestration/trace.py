@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +18,7 @@ from exitramp.errors import JournalCorrupt, UsageError
 from exitramp.orchestration.attempts import Try
 from exitramp.orchestration.handling import PLAIN, Handling
 from exitramp.orchestration.outcome import RouteReason
+from exitramp.orchestration.side_calls import SideCall
 from exitramp.orchestration.stack import Question
 from exitramp.ports import ModelIdentity
 from exitramp.records import TraceRecord
@@ -89,7 +90,8 @@ def trace_of(
         usage_source=usage.source if usage else "provider",
         queries=1 if made.has_retrieved else 0,
         depth_k=question.depth_k if question.request is None else 0,
-        vector_reads=len(made.passages or ()) if made.has_retrieved else 0,
+        vector_reads=made.fetched if made.has_retrieved else 0,
+        rerank_n=made.reranked,
         time_to_first_token_ms=answer.time_to_first_token_ms if answer else None,
         queue_ms=route.queue_ms + made.queued_seconds * 1000.0,
         error_class=failure.error_class if failure else None,
@@ -101,7 +103,7 @@ def trace_of(
         possibly_billed=failure.maybe_billed if failure else route.is_late,
         store=route.store,
         route_tier=handling.tier,
-        route_reason=route.reason.value if handling.reason is None else f"{route.reason.value}; {handling.reason}",
+        route_reason="; ".join(_reasons(made, route, handling)),
         fallback_from=route.fallback_from,
         prompt_name=prompt.name if prompt else None,
         prompt_version=prompt.version if prompt else None,
@@ -111,6 +113,69 @@ def trace_of(
         tags=(*labels.tags, *question.tags),
         drill_id=labels.drill_id,
         synthetic=labels.synthetic,
+    )
+
+
+def _reasons(made: Try, route: Route, handling: Handling) -> list[str]:
+    found = [route.reason.value]
+    if handling.reason is not None:
+        found.append(handling.reason)
+    if made.not_reranked is not None:
+        found.append(f"not reranked: {made.not_reranked}")
+    return found
+
+
+def side_trace_of(
+    question: Question,
+    call: SideCall,
+    number: int,
+    labels: TraceLabels,
+    *,
+    ended: datetime,
+    handling: Handling = PLAIN,
+) -> TraceRecord:
+    """The record of what was asked of a model beside the answer, the `number`th of its request: a request of its own,
+    named after the other, so that the answer's attempts stay what they are."""
+    usage, error = call.usage, call.error
+    return replace(
+        supposed_record(call.identity, usage.prompt_tokens if usage else 0, 0),
+        request_id=f"{question.id}:{call.operation}",
+        attempt=number,
+        ts=ended,
+        use_case_id=question.use_case_id,
+        operation=call.operation,
+        model_id=call.model_id,
+        latency_ms=call.latency_ms,
+        usage_source=usage.source if usage else "provider",
+        status="ok" if error is None else "error",
+        error_class=None if error is None else error.error_class,
+        http_status=None if error is None else error.http_status,
+        possibly_billed=error is not None and error.maybe_billed,
+        tenant=handling.tenant or labels.tenant,
+        environment=labels.environment,
+        tags=(*labels.tags, *question.tags),
+        drill_id=labels.drill_id,
+        synthetic=labels.synthetic,
+    )
+
+
+def supposed_record(identity: ModelIdentity, prompt_tokens: int, gen_tokens: int) -> TraceRecord:
+    """A call of that many tokens, to ask a price for."""
+    return TraceRecord(
+        record_version=RECORD_VERSION,
+        request_id="estimate",
+        attempt=1,
+        ts=datetime.now(UTC),
+        use_case_id="estimate",
+        operation="chat",
+        provider=identity.provider,
+        model_id_requested=identity.model,
+        model_id=identity.model,
+        status="ok",
+        latency_ms=0.0,
+        prompt_tokens=prompt_tokens,
+        gen_tokens=gen_tokens,
+        usage_source="estimated",
     )
 
 

@@ -37,6 +37,7 @@ class Run:
     taken: set[str] = field(default_factory=set)
     is_answered: bool = False
     has_broken_off: bool = False
+    side_calls: int = 0
 
     def take(self, stack: str) -> bool:
         """Whether nobody asks `stack` for this request yet; from then on somebody does."""

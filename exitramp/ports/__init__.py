@@ -29,6 +29,7 @@ from exitramp.ports.reading import (
     make_cursor,
     read_cursor,
 )
+from exitramp.ports.reranking import Reranked, Reranker
 from exitramp.ports.searching import (
     DEFAULT_SETTINGS,
     Hits,
@@ -81,6 +82,8 @@ __all__ = [
     "PayloadLimits",
     "Purpose",
     "Query",
+    "Reranked",
+    "Reranker",
     "ResponseFormat",
     "SearchSettings",
     "Service",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from exitramp.ports.chat import ChatModel
 from exitramp.ports.embedding import Embedder
+from exitramp.ports.reranking import Reranker
 from exitramp.urls import Address, Network
 
 
@@ -23,3 +24,4 @@ class ModelAdapter:
     extra: str | None = None
     requires: tuple[str, ...] = ()
     evidence: str = "real"
+    open_reranker: Callable[[Address, Network], Reranker] | None = None

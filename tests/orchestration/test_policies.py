@@ -83,7 +83,9 @@ def test_the_tier_and_its_reason_stand_in_the_trace(vendors: Vendors, tmp_path: 
 
 def test_an_equal_request_is_answered_from_before_unless_something_differs(vendors: Vendors, tmp_path: Path) -> None:
     traces = tmp_path / "t.jsonl"
-    document = vendors.document("main", cache={"exact": {"path": "cache.sqlite"}}, trace={"path": str(traces)})
+    document = vendors.document(
+        "main", cache={"exact": {"path": "cache.sqlite"}}, trace={"path": str(traces)}, routing={"pii": "large"}
+    )
     path = write(tmp_path / "stack.yaml", document)
     before = vendors["main"].counters()["requests"]
     with Application.open(path) as application:

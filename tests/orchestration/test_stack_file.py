@@ -14,8 +14,10 @@ from exitramp.errors import ConfigError
 from exitramp.orchestration.stack_file import (
     Action,
     Commit,
+    RerankSpec,
     StackFile,
     Tier,
+    UseCaseCap,
     parse_stack_file,
     read_stack_file,
     stack_schema,
@@ -37,6 +39,7 @@ stores:
     field: dense
     depth_k: 4
     search: {exact: false, options: {ef: 64}}
+    rerank: {embedder: words, candidates: 20, timeout_seconds: 1.5}
 prompts: packaged
 prices: prices.yaml
 stacks:
@@ -56,6 +59,7 @@ budget:
   daily_usd: "5.50"
   monthly_usd: 90
   path: budget.sqlite
+  use_cases: {docs_qa: {daily_usd: "1.25", monthly_usd: 9}}
   thresholds: [{at: 1.0, actions: [cache_only]}, {at: 0.75, actions: [notify, degrade_to_small]}]
 trace: {path: traces.jsonl, format: jsonl, prompts: false}
 idempotency: {path: answers.jsonl, spool: answers, sync: true}
@@ -82,6 +86,7 @@ def test_everything_that_a_stack_file_says_is_read(tmp_path: Path) -> None:
     assert found.models["main"].concurrency == 8
     assert found.models["backup"].billed_as == "mock-anthropic"
     assert (found.stores["docs"].depth_k, found.stores["docs"].options) == (4, {"ef": 64})
+    assert found.stores["docs"].rerank == RerankSpec(20, 1.5, "words")
     assert found.stores["docs"].address.location == str(tmp_path.resolve() / "db")
     assert found.model_order == ("main", "backup")
     assert found.stack_order == ("primary", "plain")
@@ -99,6 +104,7 @@ def test_everything_that_a_stack_file_says_is_read(tmp_path: Path) -> None:
     assert found.semantic_cache.threshold == 0.93
     assert found.budget is not None
     assert found.budget.daily_usd == Decimal("5.50")
+    assert found.budget.use_cases == (UseCaseCap("docs_qa", Decimal("1.25"), Decimal(9)),)
     assert [each.at for each in found.budget.thresholds] == [0.75, 1.0]
     assert found.budget.thresholds[0].actions == (Action.NOTIFY, Action.DEGRADE_TO_SMALL)
     assert found.commit is Commit.FIRST_TOKEN
@@ -125,32 +131,35 @@ WRONG: list[tuple[str, str, str, int]] = [
     ("#docs", "", "'stores.docs.address' names no collection", 11),
     ("embedder: words\n    field", "embedder: wurds\n    field", "'stores.docs.embedder' is 'wurds'", 12),
     ("depth_k: 4", "depth_k: 0", "'stores.docs.depth_k' must be at least 1", 14),
-    ("{ef: 64}", "{ef: [1]}", "'stores.docs.search.options.ef' must be a text", 15),
-    ("prompts: packaged\n", "", "'prompts' is missing", 17),
-    ("prices: prices.yaml\n", "", "a budget needs to know what things cost", 30),
-    ("chat: main,", "chat: mian,", "'stacks.primary.chat' is 'mian'", 19),
-    ("models: [main, backup]", "models: [main, other]", "'failover.models' names 'other'", 21),
-    ("models: [main, backup]", "models: [main, main]", "'failover.models' must name each once", 21),
-    ("models: [main, backup]", "models: []", "'failover.models' must name each once", 21),
-    ("tries: 3", "tries: 21", "'retry.tries' must be at most 20", 22),
-    ("request_seconds: 20", "request_seconds: 0", "'deadlines.request_seconds' must be at least 0.001", 23),
-    ("failures: 3", "failures: 7", "it never opens", 24),
-    ("after_ms: 800", "after: 800", "unknown key 'hedge.after'", 26),
-    ("after_ms: 800", "", "'hedge.after_ms' is missing", 26),
-    ("small_below: 0.3", "small_below: 0.7", "'routing.small_below' is above", 27),
-    ("small_below: 0.3", "small_below: 3", "'routing.small_below' must be at most 1", 27),
-    ("pii: medium", "pii: private", "'routing.pii' is 'private'", 27),
-    (", tier: medium,", ",", "the model 'backup' has none", 27),
-    ("{words: 0.93}", "{other: 0.93}", "which is no embedder of this file", 30),
-    ("{words: 0.93}", "{}", "has none for the embedder 'words'", 30),
-    ('daily_usd: "5.50"', "daily_usd: -1", "'budget.daily_usd' must be an amount", 32),
-    ("degrade_to_small]", "shout]", "holds 'shout'", 35),
-    (", tier: small}", ", tier: medium}", "goes to the small models, and there is none", 35),
-    ("format: jsonl", "format: csv", "'trace.format' is 'csv'", 36),
-    ("prompts: false}", "prompts: 0}", "'trace.prompts' must be true or false", 36),
-    ("commit: first_token", "commit: never", "'stream.commit' is 'never'", 38),
-    ("env:GATEWAY_KEY", "hunter2", "'keys.ops' must be given by reference", 39),
-    ("stream:", "streams:", "unknown key 'streams'", 38),
+    ("{ef: 64}", "{ef: [1]}", "'stores.docs.search.options.ef' must be a text", 16),
+    ("candidates: 20", "candidates: 3", "'stores.docs.rerank.candidates' is 3, fewer than the depth_k of 4", 16),
+    ("{embedder: words, candidates", "{candidates", "'stores.docs.rerank' names an embedder or an address", 16),
+    ('{daily_usd: "1.25", monthly_usd: 9}', "{}", "'budget.use_cases.docs_qa' names no cap", 36),
+    ("prompts: packaged\n", "", "'prompts' is missing", 18),
+    ("prices: prices.yaml\n", "", "a budget needs to know what things cost", 31),
+    ("chat: main,", "chat: mian,", "'stacks.primary.chat' is 'mian'", 20),
+    ("models: [main, backup]", "models: [main, other]", "'failover.models' names 'other'", 22),
+    ("models: [main, backup]", "models: [main, main]", "'failover.models' must name each once", 22),
+    ("models: [main, backup]", "models: []", "'failover.models' must name each once", 22),
+    ("tries: 3", "tries: 21", "'retry.tries' must be at most 20", 23),
+    ("request_seconds: 20", "request_seconds: 0", "'deadlines.request_seconds' must be at least 0.001", 24),
+    ("failures: 3", "failures: 7", "it never opens", 25),
+    ("after_ms: 800", "after: 800", "unknown key 'hedge.after'", 27),
+    ("after_ms: 800", "", "'hedge.after_ms' is missing", 27),
+    ("small_below: 0.3", "small_below: 0.7", "'routing.small_below' is above", 28),
+    ("small_below: 0.3", "small_below: 3", "'routing.small_below' must be at most 1", 28),
+    ("pii: medium", "pii: private", "'routing.pii' is 'private'", 28),
+    (", tier: medium,", ",", "the model 'backup' has none", 28),
+    ("{words: 0.93}", "{other: 0.93}", "which is no embedder of this file", 31),
+    ("{words: 0.93}", "{}", "has none for the embedder 'words'", 31),
+    ('daily_usd: "5.50"', "daily_usd: -1", "'budget.daily_usd' must be an amount", 33),
+    ("degrade_to_small]", "shout]", "holds 'shout'", 37),
+    (", tier: small}", ", tier: medium}", "goes to the small models, and there is none", 37),
+    ("format: jsonl", "format: csv", "'trace.format' is 'csv'", 38),
+    ("prompts: false}", "prompts: 0}", "'trace.prompts' must be true or false", 38),
+    ("commit: first_token", "commit: never", "'stream.commit' is 'never'", 40),
+    ("env:GATEWAY_KEY", "hunter2", "'keys.ops' must be given by reference", 41),
+    ("stream:", "streams:", "unknown key 'streams'", 40),
 ]
 # Of these only the reader knows: a schema sees no names in other places, and does not compare numbers.
 ONLY_THE_READER = {
@@ -161,6 +170,8 @@ ONLY_THE_READER = {
     "'stacks.primary.chat' is 'mian'",
     "'failover.models' names 'other'",
     "it never opens",
+    "'stores.docs.rerank.candidates' is 3, fewer than the depth_k of 4",
+    "'budget.use_cases.docs_qa' names no cap",
     "'routing.small_below' is above",
     "the model 'backup' has none",
     "which is no embedder of this file",

@@ -12,6 +12,7 @@ from exitramp.orchestration.stack_file.values import (
     ExactCacheSpec,
     JournalSpec,
     ModelSpec,
+    RerankSpec,
     RoutingSpec,
     SemanticCacheSpec,
     StackFile,
@@ -19,6 +20,7 @@ from exitramp.orchestration.stack_file.values import (
     StoreSpec,
     Tier,
     TraceSpec,
+    UseCaseCap,
 )
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "ExactCacheSpec",
     "JournalSpec",
     "ModelSpec",
+    "RerankSpec",
     "RoutingSpec",
     "SemanticCacheSpec",
     "StackFile",
@@ -41,6 +44,7 @@ __all__ = [
     "StoreSpec",
     "Tier",
     "TraceSpec",
+    "UseCaseCap",
     "parse_stack_file",
     "read_stack_file",
     "stack_schema",

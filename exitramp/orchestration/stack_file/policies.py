@@ -16,6 +16,7 @@ from exitramp.orchestration.stack_file.values import (
     ModelSpec,
     SemanticCacheSpec,
     Tier,
+    UseCaseCap,
 )
 from exitramp.yaml_reader import Block
 
@@ -74,8 +75,8 @@ def read_budget(top: Block, folder: Path, models: Mapping[str, ModelSpec]) -> Bu
     if block is None:
         return None
     daily, monthly = _usd(block, "daily_usd"), _usd(block, "monthly_usd")
-    if daily is None and monthly is None:
-        raise block.error("'budget' names no cap", hint="write daily_usd or monthly_usd")
+    if daily is None and monthly is None and not block.has("use_cases"):
+        raise block.error("'budget' names no cap", hint="write daily_usd, monthly_usd or use_cases")
     thresholds = []
     for item in block.blocks("thresholds", ()):
         at = item.number("at", minimum=0, maximum=1)
@@ -89,10 +90,30 @@ def read_budget(top: Block, folder: Path, models: Mapping[str, ModelSpec]) -> Bu
         item.finish()
         thresholds.append(BudgetThreshold(at, tuple(Action(name) for name in names)))
     path = block.text("path", None)
+    use_cases = _use_case_caps(block)
     block.finish()
     return BudgetSpec(
-        daily, monthly, tuple(sorted(thresholds, key=lambda each: each.at)), None if path is None else folder / path
+        daily,
+        monthly,
+        tuple(sorted(thresholds, key=lambda each: each.at)),
+        None if path is None else folder / path,
+        use_cases,
     )
+
+
+def _use_case_caps(budget: Block) -> tuple[UseCaseCap, ...]:
+    block = budget.block("use_cases", required=False)
+    found = []
+    for name in block.keys() if block is not None else ():
+        assert block is not None
+        inner = block.block(name)
+        assert inner is not None
+        cap = UseCaseCap(name, _usd(inner, "daily_usd"), _usd(inner, "monthly_usd"))
+        if cap.daily_usd is None and cap.monthly_usd is None:
+            raise inner.error(f"'{inner.path}' names no cap", hint="write daily_usd or monthly_usd")
+        inner.finish()
+        found.append(cap)
+    return tuple(found)
 
 
 def _usd(block: Block, key: str) -> Decimal | None:

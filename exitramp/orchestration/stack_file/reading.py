@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from exitramp.backoff import Backoff
-from exitramp.errors import AddressError, ConfigError
+from exitramp.errors import ConfigError
 from exitramp.orchestration.breaker import BreakerSettings
+from exitramp.orchestration.stack_file.places import LONGEST_SECONDS, address, one_of, read_store, seconds, whole
 from exitramp.orchestration.stack_file.policies import read_budget, read_exact_cache, read_semantic_cache
 from exitramp.orchestration.stack_file.values import (
     Commit,
@@ -22,16 +22,14 @@ from exitramp.orchestration.stack_file.values import (
     RoutingSpec,
     StackFile,
     StackSpec,
-    StoreSpec,
     Tier,
     TraceSpec,
 )
-from exitramp.urls import REFERENCE_KINDS, Address
+from exitramp.urls import REFERENCE_KINDS
 from exitramp.yaml_reader import Block, read_block
 
 VERSION: Final = 1
 PACKAGED: Final = "packaged"
-LONGEST_SECONDS: Final = 86_400.0
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 T = TypeVar("T")
@@ -62,7 +60,7 @@ def parse_stack_file(data: bytes, *, file: str, folder: Path) -> StackFile:
     if not models:
         raise top.error("'models' names no model", "models")
     embedders = _named(top, "embedders", lambda name, block: _embedder(name, block, folder))
-    stores = _named(top, "stores", lambda name, block: _store(name, block, folder, embedders))
+    stores = _named(top, "stores", lambda name, block: read_store(name, block, folder, embedders))
     stacks = _named(top, "stacks", lambda name, block: _stack(name, block, models, stores))
     failover = top.block("failover", required=False)
     model_order = _order(failover, "models", models)
@@ -130,68 +128,21 @@ def _model(name: str, block: Block, folder: Path) -> ModelSpec:
     tier = block.choice("tier", tuple(Tier), None)
     return ModelSpec(
         name,
-        _address(block, folder),
+        address(block, folder),
         None if tier is None else Tier(tier),
-        _whole(block, "concurrency", 64, 1, 10_000),
+        whole(block, "concurrency", 64, 1, 10_000),
         block.text("billed_as", None),
         block.line,
     )
 
 
 def _embedder(name: str, block: Block, folder: Path) -> EmbedderSpec:
-    return EmbedderSpec(name, _address(block, folder), block.line)
-
-
-def _store(name: str, block: Block, folder: Path, embedders: Mapping[str, object]) -> StoreSpec:
-    address = _address(block, folder)
-    if address.collection is None:
-        raise block.error(f"'{block.path}.address' names no collection", "address", hint="write …#COLLECTION")
-    search = block.block("search", required=False)
-    exact = search.flag("exact", False) if search is not None else False
-    options: dict[str, Any] = {}
-    settings = search.block("options", required=False) if search is not None else None
-    for key in settings.keys() if settings is not None else ():
-        assert settings is not None
-        options[key] = settings.anything(key)
-        if not isinstance(options[key], str | int | float | bool):
-            raise settings.error(f"'{settings.path}.{key}' must be a text, a number, true or false", key)
-    if search is not None:
-        search.finish()
-    return StoreSpec(
-        name,
-        address,
-        _one_of(block, "embedder", embedders),
-        block.text("field", None),
-        _whole(block, "depth_k", 5, 1, 10_000),
-        exact,
-        options,
-        block.line,
-    )
+    return EmbedderSpec(name, address(block, folder), block.line)
 
 
 def _stack(name: str, block: Block, models: Mapping[str, object], stores: Mapping[str, object]) -> StackSpec:
-    store = _one_of(block, "store", stores) if block.has("store") else None
-    return StackSpec(name, _one_of(block, "chat", models), store, block.line)
-
-
-def _address(block: Block, folder: Path) -> Address:
-    """A path that begins with ./ or ../ is the file's own, wherever the program was started."""
-    try:
-        address = Address.parse(block.text("address"))
-    except AddressError as error:
-        raise block.error(f"'{block.path}.address': {error.message}", "address", hint=error.hint) from error
-    if address.location.startswith(("./", "../")):
-        return replace(address, location=str((folder / address.location).resolve()))
-    return address
-
-
-def _one_of(block: Block, key: str, known: Iterable[str]) -> str:
-    name: str = block.text(key)
-    if name not in known:
-        listed = ", ".join(known) or "none"
-        raise block.error(f"'{block.path}.{key}' is '{name}', which this file does not name", key,
-                          hint=f"it names: {listed}")  # fmt: skip
-    return name
+    store = one_of(block, "store", stores) if block.has("store") else None
+    return StackSpec(name, one_of(block, "chat", models), store, block.line)
 
 
 def _order(failover: Block | None, key: str, known: Mapping[str, object]) -> tuple[str, ...]:
@@ -213,10 +164,10 @@ def _retry(top: Block) -> tuple[Backoff, bool]:
     if block is None:
         return standing, False
     found = Backoff(
-        tries=_whole(block, "tries", standing.tries, 1, 20),
-        base_seconds=_seconds(block, "base_seconds", standing.base_seconds),
-        cap_seconds=_seconds(block, "cap_seconds", standing.cap_seconds),
-        retry_after_cap_seconds=_seconds(block, "retry_after_cap_seconds", standing.retry_after_cap_seconds),
+        tries=whole(block, "tries", standing.tries, 1, 20),
+        base_seconds=seconds(block, "base_seconds", standing.base_seconds),
+        cap_seconds=seconds(block, "cap_seconds", standing.cap_seconds),
+        retry_after_cap_seconds=seconds(block, "retry_after_cap_seconds", standing.retry_after_cap_seconds),
     )
     timeouts: bool = block.flag("timeouts", False)
     block.finish()
@@ -230,10 +181,10 @@ def _deadlines(top: Block) -> Deadlines:
         return standing
     least = 0.001
     found = Deadlines(
-        request_seconds=_seconds(block, "request_seconds", standing.request_seconds, least),
-        attempt_seconds=_seconds(block, "attempt_seconds", standing.attempt_seconds, least),
-        first_token_seconds=_seconds(block, "first_token_seconds", None, least),
-        retrieve_seconds=_seconds(block, "retrieve_seconds", standing.retrieve_seconds, least),
+        request_seconds=seconds(block, "request_seconds", standing.request_seconds, least),
+        attempt_seconds=seconds(block, "attempt_seconds", standing.attempt_seconds, least),
+        first_token_seconds=seconds(block, "first_token_seconds", None, least),
+        retrieve_seconds=seconds(block, "retrieve_seconds", standing.retrieve_seconds, least),
     )
     block.finish()
     return found
@@ -245,12 +196,12 @@ def _breaker(top: Block) -> BreakerSettings:
     if block is None:
         return standing
     found = BreakerSettings(
-        failures=_whole(block, "failures", standing.failures, 1, 1000),
-        sample=_whole(block, "sample", standing.sample, 1, 1000),
-        window_seconds=_seconds(block, "window_seconds", standing.window_seconds),
-        cool_down_seconds=_seconds(block, "cool_down_seconds", standing.cool_down_seconds),
-        longest_cool_down_seconds=_seconds(block, "longest_cool_down_seconds", standing.longest_cool_down_seconds),
-        probe_successes=_whole(block, "probe_successes", standing.probe_successes, 1, 100),
+        failures=whole(block, "failures", standing.failures, 1, 1000),
+        sample=whole(block, "sample", standing.sample, 1, 1000),
+        window_seconds=seconds(block, "window_seconds", standing.window_seconds),
+        cool_down_seconds=seconds(block, "cool_down_seconds", standing.cool_down_seconds),
+        longest_cool_down_seconds=seconds(block, "longest_cool_down_seconds", standing.longest_cool_down_seconds),
+        probe_successes=whole(block, "probe_successes", standing.probe_successes, 1, 100),
     )
     if found.failures > found.sample:
         raise block.error(f"'breaker.failures' is {found.failures} of a sample of {found.sample}: it never opens",
@@ -337,14 +288,3 @@ def _keys(top: Block) -> dict[str, str]:
 def _path(block: Block, key: str, folder: Path) -> Path | None:
     name = block.text(key, None)
     return None if name is None else folder / name
-
-
-def _seconds(block: Block, key: str, default: Any, minimum: float = 0.0) -> Any:
-    return block.number(key, default, minimum=minimum, maximum=LONGEST_SECONDS)
-
-
-def _whole(block: Block, key: str, default: int, minimum: int, maximum: int) -> int:
-    value: int = block.integer(key, default, minimum=minimum)
-    if value > maximum:
-        raise block.error(f"'{block.path}.{key}' must be at most {maximum}", key)
-    return value

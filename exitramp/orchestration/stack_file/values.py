@@ -58,6 +58,21 @@ class EmbedderSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RerankSpec:
+    """More passages are fetched than a question gets, and put in order by an embedder of the file or by a reranker.
+
+    Exactly one of `embedder` and `address` is set. `timeout_seconds` is for scoring all `candidates`. `billed_as` is
+    who sends the reranker's bill.
+    """
+
+    candidates: int = 50
+    timeout_seconds: float = 2.0
+    embedder: str | None = None
+    address: Address | None = None
+    billed_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSpec:
     """A collection, and the embedder that makes vectors of questions to it.
 
@@ -72,6 +87,7 @@ class StoreSpec:
     depth_k: int = 5
     exact: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    rerank: RerankSpec | None = None
     line: int = field(default=0, compare=False)
 
 
@@ -133,13 +149,24 @@ class BudgetThreshold:
 
 
 @dataclass(frozen=True, slots=True)
+class UseCaseCap:
+    """What one use case may take of the whole, by day and month in UTC."""
+
+    use_case: str
+    daily_usd: Decimal | None
+    monthly_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetSpec:
-    """Caps by day and month in UTC; what the cap is beyond is refused unless it costs nothing."""
+    """Caps by day and month in UTC, of everything and of single use cases; what the cap is beyond is refused unless it
+    costs nothing."""
 
     daily_usd: Decimal | None
     monthly_usd: Decimal | None
     thresholds: tuple[BudgetThreshold, ...] = ()
     path: Path | None = None
+    use_cases: tuple[UseCaseCap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,81 @@
+"""What a call of an opened stack file costs, by its price book, and what of that a budget counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Final
+
+from exitramp.finops.prices import PriceBook, Unit
+from exitramp.finops.unit_cost import Billed, Billing, CostPart, add_usd, unit_cost
+from exitramp.orchestration.trace import supposed_record
+from exitramp.ports import ModelIdentity
+from exitramp.records import TraceRecord
+
+IN_PROCESS: Final = frozenset({"local", "wordllama", "onnx", "minilm", "use"})
+"""Providers of embedders on one's own machine: without a price of their own they cost nothing."""
+
+
+class Pricing:
+    """`rerankers`: of each stack whose store is reranked by a vendor, who that is.
+
+    A vendor that bills rerankings by candidates is charged on the answer's record, one that bills by tokens on the
+    record of the reranking itself; the book has a price for the one or the other.
+    """
+
+    def __init__(self, book: PriceBook, rerankers: Mapping[str, ModelIdentity]) -> None:
+        self._book = book
+        self._rerankers = rerankers
+
+    def cost(self, record: TraceRecord, stack: str | None = None) -> Decimal | None:
+        """All parts; None where the price of one is not known."""
+        if self._is_free(record):
+            return Decimal(0)
+        record, billing = self._billed(record, stack)
+        return unit_cost(record, self._book, billing).unit_cost_usd
+
+    def spent(self, record: TraceRecord, stack: str | None = None) -> Decimal | None:
+        """What a budget counts: the parts whose price is known, those of the tokens always; else None."""
+        if self._is_free(record):
+            return Decimal(0)
+        record, billing = self._billed(record, stack)
+        parts = unit_cost(record, self._book, billing).parts
+        if parts[CostPart.INPUT].usd is None or parts[CostPart.GENERATION].usd is None:
+            return None
+        return add_usd(part.usd for part in parts.values() if part.usd is not None)
+
+    def counts_reranking(self, reranker: ModelIdentity) -> bool:
+        """Whether the book has a price for its candidates or for its tokens."""
+        record = replace(supposed_record(reranker, 0, 0), operation="rerank")
+        return self._has(record, Unit.RERANK_CANDIDATE) or self._has(record, Unit.INPUT_TOKENS)
+
+    def _is_free(self, record: TraceRecord) -> bool:
+        if record.operation == "embed":
+            return record.provider in IN_PROCESS and not self._has(record, Unit.INPUT_TOKENS)
+        # Billed by candidates, which stand on the answer's record.
+        return (
+            record.operation == "rerank"
+            and not self._has(record, Unit.INPUT_TOKENS)
+            and self._has(record, Unit.RERANK_CANDIDATE)
+        )
+
+    def _billed(self, record: TraceRecord, stack: str | None) -> tuple[TraceRecord, Billing]:
+        """The record without candidates that nobody bills."""
+        if not record.rerank_n:
+            return record, Billing()
+        reranker = self._rerankers.get(stack or "")
+        if reranker is None:
+            return replace(record, rerank_n=0), Billing()
+        named = replace(record, provider=reranker.provider, model_id=reranker.model, model_id_requested=reranker.model)
+        if not self._has(named, Unit.RERANK_CANDIDATE) and self._has(named, Unit.INPUT_TOKENS):
+            return replace(record, rerank_n=0), Billing()
+        return record, Billing(reranker=Billed(reranker.provider, reranker.model))
+
+    def _has(self, record: TraceRecord, unit: Unit) -> bool:
+        day = record.ts.date()
+        return any(
+            self._book.find(record.provider, model, unit, day=day) is not None
+            for model in (record.model_id, record.model_id_requested)
+            if model
+        )
