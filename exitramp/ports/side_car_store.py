@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from exitramp.durable import storage_errors, sync_folder
 from exitramp.errors import CollectionMissing, StoreUnavailable, UsageError
+from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.places import cursor_behind, parts_of, require_page_rows, span
 from exitramp.ports.reading import Cursor, Origin, Page, Partition, StoreIdentity
 from exitramp.ports.searching import IndexCoverage, SearchSettings
@@ -40,8 +41,13 @@ class IndexEngine(Protocol):
 
     def version(self) -> str: ...
 
-    def read(self, path: Path, told: VectorField | None) -> IndexContent:
-        """What the file holds. `told` is what its side-car says that its vectors are, None where there is none.
+    def vectors_at(self, head: bytes) -> int | None:
+        """Where vectors begin in a file that begins like this, if all its bytes are wanted; see `hash_file`."""
+        ...
+
+    def read(self, path: Path, told: VectorField | None, data: Bytes | None) -> IndexContent:
+        """What the file holds. `told` is what its side-car says that its vectors are, None where there is none; `data`
+        are its bytes where they were wanted and have the side-car's hash.
 
         Raises `DataInvalid` naming what it cannot read; `IntegrityError` for a file that is damaged or no index, and
         for an index of something else than what was told.

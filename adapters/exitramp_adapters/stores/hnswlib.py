@@ -30,6 +30,7 @@ import numpy.typing as npt
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
+from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.index_settings import graph_settings
 from exitramp.ports.side_car import side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
@@ -41,6 +42,8 @@ from exitramp.urls import Address, Network
 SPACES: Final[Mapping[Metric, str]] = {Metric.COSINE: "cosine", Metric.DOT: "ip", Metric.EUCLIDEAN: "l2"}
 LARGEST: Final = 1e15
 """The greatest number that is taken: its square, summed, stays within the float32 that hnswlib compares by."""
+ADDED_ROWS: Final = 4096
+"""So many are copied for hnswlib at once."""
 _HEAD: Final = struct.Struct("<6QiI3QdQ")
 _SETTINGS: Final = {"M": 16, "ef_construction": 200}  # hnswlib's own
 _EF: Final = 64
@@ -115,9 +118,13 @@ class HnswlibEngine:
     def version(self) -> str:
         return version("hnswlib")
 
-    def read(self, path: Path, told: VectorField | None) -> IndexContent:
-        with storage_errors(path, READ):
-            data = np.fromfile(path, np.uint8)  # never mapped: hnswlib writes over a file in place
+    def vectors_at(self, head: bytes) -> int | None:
+        return 0  # all of the file is read here
+
+    def read(self, path: Path, told: VectorField | None, data: Bytes | None) -> IndexContent:
+        if data is None:
+            with storage_errors(path, READ):
+                data = np.fromfile(path, np.uint8)  # never mapped: hnswlib writes over a file in place
         head = Head.read(path, data)
         metric = self._checked(path, head, told)
         elements = np.frombuffer(data, _element(head), head.elements, _HEAD.size)
@@ -132,12 +139,13 @@ class HnswlibEngine:
         return IndexContent(
             Lazy(path, head, metric),
             np.ascontiguousarray(elements["label"]),
-            np.ascontiguousarray(elements["vector"]),
+            elements["vector"],  # where they lie: what lies between them is less than a second copy
             field,
             IdKind.UINT64,
             {self.scheme: about},
             f"ids are the index's labels, and the metric is {metric} because the address says so",
             _findings(path, metric, deleted) if told is None else (),
+            stays=True,
         )
 
     def _checked(self, path: Path, head: Head, told: VectorField | None) -> Metric:
@@ -236,10 +244,11 @@ def _made(field: VectorField, room: int, settings: Mapping[str, int]) -> Any:
 
 def _added(index: Any, held: Held, rows: npt.NDArray[np.int64]) -> Any:
     """A label that is there already, deleted or not, then stands for the new vector."""
-    if len(rows):
-        vectors = held.matrix[rows]
+    for start in range(0, len(rows), ADDED_ROWS):
+        some = rows[start : start + ADDED_ROWS]
+        vectors = held.matrix[some]
         # Scaled here, in float64: hnswlib's own scaling makes nothing of vectors that are shorter than 1e-19.
-        index.add_items(unit_rows(vectors) if held.field.metric is Metric.COSINE else vectors, held.labels[rows])
+        index.add_items(unit_rows(vectors) if held.field.metric is Metric.COSINE else vectors, held.labels[some])
     return index
 
 

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from exitramp.errors import IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
+from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.side_car import side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
 from exitramp.ports.side_car_search import compare_all, unit_rows
@@ -40,6 +41,8 @@ from exitramp_adapters.stores.faiss.index import (
     ask,
     build_index,
     faiss_metric,
+    flat_in,
+    index_in,
     innermost,
     lists_of,
     metric_of,
@@ -47,6 +50,7 @@ from exitramp_adapters.stores.faiss.index import (
     read_rows,
     sdk,
     search_options,
+    vectors_at,
 )
 
 _FLAT: Final = frozenset({"IndexFlat", "IndexFlatIP", "IndexFlatL2"})
@@ -80,9 +84,13 @@ class FaissEngine:
     def version(self) -> str:
         return str(sdk().__version__)
 
-    def read(self, path: Path, told: VectorField | None) -> IndexContent:
-        index = read_index(path)
+    def vectors_at(self, head: bytes) -> int | None:
+        return vectors_at(head)
+
+    def read(self, path: Path, told: VectorField | None, data: Bytes | None) -> IndexContent:
+        index = read_index(path) if data is None else index_in(path, data)
         read = read_rows(path, index, reconstructs=self._reconstructs and told is None)
+        own = None if data is None else flat_in(data, read.matrix)
         if told is not None and (told.dimensions, faiss_metric(told.metric)) != (index.d, index.metric_type):
             what = f"{side_car_path(path)} describes: {told.metric}, {told.dimensions}"
             raise IntegrityError(f"{path} is not an index of what {what}")
@@ -93,13 +101,14 @@ class FaissEngine:
         return IndexContent(
             index,
             read.labels,
-            read.matrix,
+            read.matrix if own is None else own,
             field,
             IdKind.INT64,
             about_index(index),
             f"ids are {ids}, the metric is the index's own (FAISS has no cosine)",
             () if read.rough is None else (_approximate(path, index, read.rough),),
             read.ids if mapped else None,
+            stays=own is not None,
         )
 
     def limits(self, limits: SinkLimits) -> SinkLimits:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import SearchSettings
+from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.side_car_search import effort_of, unit_rows
 from exitramp.records import Metric
 
@@ -28,6 +29,10 @@ _CHUNK_ROWS: Final = 65_536
 _UNIT_ROWS: Final = 512
 """So many in float64 stay in the processor's cache."""
 _UNIT_SQUARE: Final = 2.0**-21
+_METRIC_AT: Final = 33
+_FLAT_HEAD: Final = 45
+"""What stands before the vectors: type, dimensions, count, two numbers without a meaning, whether it is trained, the
+metric, and how many numbers follow. A metric that may have an argument has it behind, four bytes."""
 LARGEST: Final = 1e15
 """The greatest number that an index other than a flat one is built over: its square, summed, stays within float32."""
 _REFUSED: Final[Mapping[str, str]] = {
@@ -62,6 +67,36 @@ def read_index(path: Path) -> Any:
         return faiss.read_index(str(path))
     except RuntimeError as error:
         raise IntegrityError(f"{path} cannot be read as a FAISS index; it begins with {four!r}") from error
+
+
+def vectors_at(head: bytes) -> int | None:
+    """Where the vectors of a flat index begin in its file; those of other types do not all lie there in one piece.
+    FAISS before 1.11 cannot read bytes without copying them."""
+    if head[:4] not in (b"IxFI", b"IxF2", b"IxFl") or len(head) < _FLAT_HEAD or not hasattr(sdk(), "ZeroCopyIOReader"):
+        return None
+    return _FLAT_HEAD + (0 if int.from_bytes(head[_METRIC_AT : _METRIC_AT + 4], "little") in (0, 1) else 4)
+
+
+def index_in(path: Path, data: Bytes) -> Any:
+    """The index in the bytes of a file that are known to be whole. Its vectors are not copied, which with the read of
+    the file took two thirds of the 29 ms of 20,000 x 384."""
+    faiss = sdk()
+    try:
+        index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(data), data.nbytes))
+    except RuntimeError as error:
+        begins = data[:4].tobytes()
+        raise IntegrityError(f"{path} cannot be read as a FAISS index; it begins with {begins!r}") from error
+    index.referenced_objects = [data]  # under that name FAISS itself keeps what an index needs
+    return index
+
+
+def flat_in(data: Bytes, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+    """The same numbers as a part of `data`, which then stays as long as anybody has them; None if they lie elsewhere
+    or not as numbers have to."""
+    at = matrix.ctypes.data - data.ctypes.data
+    if not 0 <= at <= data.nbytes - matrix.nbytes or matrix.ctypes.data % 4:
+        return None
+    return data[at : at + matrix.nbytes].view(np.float32).reshape(matrix.shape)
 
 
 def innermost(index: Any) -> Any:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ from exitramp.arrow import dense_array
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
+from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.index_settings import graph_settings
 from exitramp.ports.side_car import side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
@@ -36,38 +38,25 @@ from exitramp.ports.side_car_search import compare_all, effort_of
 from exitramp.ports.side_car_store import SideCarStore, number_option
 from exitramp.records import DType, Finding, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address, Network
+from exitramp_adapters.stores.usearch.graph import (
+    EXPANSION_SEARCH,
+    METRICS,
+    SCALARS,
+    SETTINGS,
+    added,
+    made,
+    numpy_type,
+    sdk,
+    settings_in,
+    unreached,
+)
+from exitramp_adapters.stores.usearch.in_bytes import VECTORS_AT, Lazy, parsed
 
-METRICS: Final[Mapping[Metric, str]] = {
-    Metric.COSINE: "Cos",
-    Metric.DOT: "IP",
-    Metric.EUCLIDEAN: "L2sq",
-    Metric.HAMMING: "Hamming",
-}
-SCALARS: Final[Mapping[DType, str]] = {
-    DType.FLOAT32: "F32",
-    DType.FLOAT16: "F16",
-    DType.FLOAT64: "F64",
-    DType.INT8: "I8",
-    DType.BINARY: "B1",
-}
 _WIDENED: Final = ("BF16", "E5M2", "E4M3", "E3M2", "E2M3", "U8")
 LARGEST: Final = 1e15
 """The greatest number that is taken: its square, summed, stays within the float32 that distances are given in."""
-_SETTINGS: Final = {"connectivity": 16, "expansion_add": 128}  # usearch's own
-_EXPANSION_SEARCH: Final = 64  # usearch's own
 _FETCHED_ROWS: Final = 1024
 _MENDED_TIMES: Final = 4
-
-
-def _sdk() -> Any:
-    """The module usearch.index. It brings a C++ runtime of its own, which every library that is loaded after it takes
-    for its own too: Arrow then writes no number any more, and takes vectors of 16 dimensions for those of 24 (seen
-    with usearch 2.26 and pyarrow 26). Loaded after Arrow it harms nothing, and Arrow is imported above."""
-    from usearch import index
-
-    if pa.list_(pa.float32(), 16) == pa.list_(pa.float32(), 24):
-        raise UsageError("usearch was imported before pyarrow, which no longer tells one type from another since")
-    return index
 
 
 class UsearchEngine:
@@ -77,17 +66,52 @@ class UsearchEngine:
     labelled = True
 
     def __init__(self, address: Address) -> None:
-        address.only_options("metric", *_SETTINGS)
+        address.only_options("metric", *SETTINGS)
         metric = address.option("metric")
         self._address = address
         self._metric = None if metric is None else parse_metric(metric, where=str(address))
-        numbers = {name: number_option(address, name) for name in _SETTINGS}
+        numbers = {name: number_option(address, name) for name in SETTINGS}
         self._settings = {name: number for name, number in numbers.items() if number is not None}
 
     def version(self) -> str:
         return version("usearch")
 
-    def read(self, path: Path, told: VectorField | None) -> IndexContent:
+    def vectors_at(self, head: bytes) -> int | None:
+        return VECTORS_AT
+
+    def read(self, path: Path, told: VectorField | None, data: Bytes | None) -> IndexContent:
+        found = None if told is None or data is None else self._in_bytes(path, told, data)
+        return found or self._by_usearch(path, told)
+
+    def _in_bytes(self, path: Path, told: VectorField, data: Bytes) -> IndexContent | None:
+        """Without usearch, where its file is the usual one and is an index of what was told."""
+        found = parsed(data)
+        if found is None:
+            return None
+        engine, kinds = sdk(), (SCALARS[told.dtype], METRICS.get(told.metric), told.dimensions)
+        try:
+            metric, scalar = engine.MetricKind(found.metric), engine.ScalarKind(found.scalar)
+        except ValueError:
+            return None
+        kind, items = numpy_type(told.dtype), told.item_count
+        wide = items * np.dtype(kind).itemsize
+        if (scalar.name, metric.name, found.dimensions) != kinds or found.vectors.shape[1] != wide:
+            return None
+        about = {"metric": metric.name, "scalar": scalar.name, "version": found.version, "multi": False}
+        about |= {"present": len(found.keys), "deleted": found.deleted, "connectivity": found.connectivity}
+        self._metric_of(path, about, told.dtype, told)
+        return IndexContent(
+            Lazy(partial(engine.Index, ndim=told.dimensions, dtype=scalar, metric=metric), data),
+            found.keys,
+            found.vectors.reshape(-1).view(kind).reshape(-1, items),
+            told,
+            IdKind.UINT64,
+            {self.scheme: about},
+            "",
+            stays=True,
+        )
+
+    def _by_usearch(self, path: Path, told: VectorField | None) -> IndexContent:
         index, about = self._loaded(path)
         scalar = about["scalar"]
         dtype = next((dtype for dtype, name in SCALARS.items() if name == scalar), DType.FLOAT32)
@@ -100,7 +124,9 @@ class UsearchEngine:
         keys = np.unique(keys) if index.multi else np.sort(keys)
         # Exactly the bits that are kept: `get` without a dtype gives every kind but the widened ones as it is.
         wide = None if scalar in SCALARS.values() or scalar == "U8" else "f32"
-        matrix, counts = _vectors(index, keys, wide, np.uint8 if scalar == "U8" else _numpy(dtype), field.item_count)
+        matrix, counts = _vectors(
+            index, keys, wide, np.uint8 if scalar == "U8" else numpy_type(dtype), field.item_count
+        )
         matrix = matrix.astype(np.float32) if scalar == "U8" else matrix
         lists = None
         if len(matrix) != len(keys):
@@ -118,15 +144,16 @@ class UsearchEngine:
             "ids are the index's own keys, and the metric is " + _told_by(about, metric),
             _findings(path, about, len(lists.values) if lists is not None else len(keys)) if told is None else (),
             lists=lists,
+            stays=True,
         )
 
     def _loaded(self, path: Path) -> tuple[Any, dict[str, Any]]:
-        made = _sdk().Index
+        index_type = sdk().Index
         with storage_errors(path, READ), path.open("rb") as file:
             begins = file.read(8)
         damaged = IntegrityError(f"{path} cannot be read as an index of usearch; it begins with {begins!r}")
         try:
-            head: dict[str, Any] = made.metadata(path) or {}
+            head: dict[str, Any] = index_type.metadata(path) or {}
             kind = {name: head[f"kind_{name}"].name for name in ("metric", "scalar", "key")}
         except (RuntimeError, ValueError, KeyError) as error:
             raise damaged from error
@@ -134,7 +161,7 @@ class UsearchEngine:
             raise DataInvalid(f"{path} has keys of {kind['key']} and vectors of {kind['scalar']}, which are not read")
         if not head["matrix_included"]:
             raise DataInvalid(f"{path} was saved without its vectors, and there is nothing to read")
-        index = made(ndim=head["dimensions"], dtype=head["kind_scalar"], metric=head["kind_metric"])
+        index = index_type(ndim=head["dimensions"], dtype=head["kind_scalar"], metric=head["kind_metric"])
         try:
             index.load(path)  # never as a view: the file may be replaced while it is read
         except RuntimeError as error:
@@ -173,52 +200,52 @@ class UsearchEngine:
         return True
 
     def empty(self, field: VectorField, told: Mapping[str, Any]) -> tuple[Any, str]:
-        own = {name: int(value) for name, value in (told.get(self.scheme) or {}).items() if name in _SETTINGS}
-        settings = _SETTINGS | graph_settings(told, *_SETTINGS) | own | self._settings
-        return _made(field, settings), ",".join(f"{name}={value}" for name, value in settings.items())
+        own = {name: int(value) for name, value in (told.get(self.scheme) or {}).items() if name in SETTINGS}
+        settings = SETTINGS | graph_settings(told, *SETTINGS) | own | self._settings
+        return made(field, settings), ",".join(f"{name}={value}" for name, value in settings.items())
 
     def follow(self, path: Path, change: Change) -> Any:
         before, after = change.before, change.after
-        settings = _settings_in(before.factory)
+        settings = settings_in(before.factory)
         if not len(before.labels):  # usearch does not take the settings of an empty index out of its file
-            return _added(_made(after.field, settings), after, change.fresh)
+            return added(made(after.field, settings), after, change.fresh)
         index, _ = self._loaded(path)
         index.expansion_add = settings["expansion_add"]
         for labels in (change.gone, np.intersect1d(after.labels[change.fresh], before.labels)):
             if len(labels):
                 index.remove(labels.astype(np.uint64))
-        return _added(index, after, change.fresh)
+        return added(index, after, change.fresh)
 
     def finished(self, path: Path, held: Held) -> tuple[Any, str] | None:
         """A graph that drags more deleted than a fourth of its records along is built anew. One in which a walk does
         not come to every record is mended: no search would find those, however long it looks. Of 3,000 x 64 of which
         half had been replaced, four times, it came to some 2,080; of 20,000 x 384 just put in, to all
         but 3."""
-        settings, everything = _settings_in(held.factory), np.arange(len(held.labels))
-        if _sdk().Index.metadata(path)["count_deleted"] * 4 > len(held.labels):
-            index = _added(_made(held.field, settings), held, everything)
+        settings, everything = settings_in(held.factory), np.arange(len(held.labels))
+        if sdk().Index.metadata(path)["count_deleted"] * 4 > len(held.labels):
+            index = added(made(held.field, settings), held, everything)
             return self._mended(index, held, settings)[0], held.factory
         if not len(held.labels):
             return None
         index, _ = self._loaded(path)
         index, changed = self._mended(index, held, settings)
-        if len(_unreached(index, held)):
-            index = self._mended(_added(_made(held.field, settings), held, everything), held, settings)[0]
+        if len(unreached(index, held)):
+            index = self._mended(added(made(held.field, settings), held, everything), held, settings)[0]
         return (index, held.factory) if changed else None
 
     def _mended(self, index: Any, held: Held, settings: Mapping[str, int]) -> tuple[Any, bool]:
         """What a walk does not come to is put in again, and gets other neighbours by that."""
         index.expansion_add = settings["expansion_add"]
         for again in range(_MENDED_TIMES + 1):
-            lost = _unreached(index, held)
+            lost = unreached(index, held)
             if not len(lost) or again == _MENDED_TIMES:
                 break
             index.remove(held.labels[lost].astype(np.uint64))
-            _added(index, held, lost)
+            added(index, held, lost)
         return index, again > 0
 
     def write(self, index: Any, path: Path) -> None:
-        index.save(path)
+        (index.index if isinstance(index, Lazy) else index).save(path)
 
     def ask(
         self,
@@ -228,10 +255,11 @@ class UsearchEngine:
         rows: npt.NDArray[np.int64] | None,
         settings: SearchSettings,
     ) -> tuple[Sequence[float], npt.NDArray[Any]]:
-        effort = effort_of(settings, "expansion_search", _EXPANSION_SEARCH, "usearch")
+        effort = effort_of(settings, "expansion_search", EXPANSION_SEARCH, "usearch")
         if settings.exact or rows is not None or not self._answers(held):
             return compare_all(held, vector, k, rows)
         index = held.content.index
+        index = index.index if isinstance(index, Lazy) else index
         index.expansion_search = max(k, effort)
         found = index.search(vector, k, dtype=SCALARS[held.field.dtype].lower())
         if len(found) < k:  # its walk ended before k were found
@@ -244,7 +272,7 @@ class UsearchEngine:
         return bool(about["metric"] == METRICS[held.field.metric] and about["scalar"] != "U8")
 
     def search_options(self, held: Held) -> Mapping[str, Any]:
-        return {"expansion_search": _EXPANSION_SEARCH}
+        return {"expansion_search": EXPANSION_SEARCH}
 
     def coverage(self, held: Held) -> IndexCoverage:
         count = len(held.labels)
@@ -268,37 +296,6 @@ def _vectors(
         parts.append(np.concatenate(found, axis=None).reshape(-1, items))
         counts += [each.size // items for each in found]
     return (np.concatenate(parts), counts) if index.multi else (matrix, [1] * len(keys))
-
-
-def _numpy(dtype: DType) -> npt.DTypeLike:
-    return np.uint8 if dtype is DType.BINARY else np.dtype(dtype.value)
-
-
-def _made(field: VectorField, settings: Mapping[str, int]) -> Any:
-    sdk = _sdk()
-    dtype, metric = getattr(sdk.ScalarKind, SCALARS[field.dtype]), getattr(sdk.MetricKind, METRICS[field.metric])
-    return sdk.Index(ndim=field.dimensions, dtype=dtype, metric=metric, **settings)
-
-
-def _settings_in(factory: str) -> dict[str, int]:
-    """The settings that `empty` gave; the file holds the connectivity alone."""
-    return _SETTINGS | {name: int(value) for name, value in (part.split("=") for part in factory.split(",") if part)}
-
-
-def _added(index: Any, held: Held, rows: npt.NDArray[np.int64]) -> Any:
-    if len(rows):
-        index.add(held.labels[rows].astype(np.uint64), held.matrix[rows], dtype=SCALARS[held.field.dtype].lower())
-    return index
-
-
-def _unreached(index: Any, held: Held) -> npt.NDArray[np.int64]:
-    """The rows that a walk through the whole graph does not come to: 0.04 s for 20,000 x 384."""
-    if not len(held.labels):
-        return np.zeros(0, np.int64)
-    index.expansion_search = len(held.labels)
-    found = index.search(held.matrix[0], len(held.labels), dtype=SCALARS[held.field.dtype].lower())
-    index.expansion_search = _EXPANSION_SEARCH
-    return np.flatnonzero(~np.isin(held.labels.astype(np.uint64), found.keys)).astype(np.int64)
 
 
 def _told_by(about: Mapping[str, Any], metric: Metric) -> str:
