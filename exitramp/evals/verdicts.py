@@ -23,7 +23,6 @@ from exitramp.evals.paired import (
     bootstrap_bounds,
     count_pairs,
     mcnemar_exact,
-    tango_bounds,
     wilson_interval,
 )
 from exitramp.evals.scorers import Outcome, Score
@@ -162,13 +161,12 @@ def non_inferiority(
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = BOOTSTRAP_RESAMPLES,
-    exact: bool = False,
 ) -> NonInferiority:
     """Judge whether the substitute is worse than the primary by no more than `margin` (0 to 1).
 
-    Binary pairs get Tango's interval (with `exact`, the one of `exact_pairs`, which keeps its promise for few cases
-    too), graded ones the guarded bootstrap under `seed`. Raises `DataInvalid` for a
-    margin that is not between 0 and 1, `DependencyMissing` without scipy (binary) or numpy (graded).
+    Binary pairs get Tango's interval as `exact_pairs` makes it, which keeps its promise for few cases too; graded ones
+    the guarded bootstrap under `seed`. Raises `DataInvalid` for a margin that is not between 0 and 1,
+    `DependencyMissing` without scipy (binary) or numpy (graded).
     """
     needed = cases_needed(margin, confidence=confidence)
     lost: dict[str, Any] = {"unmeasured": pairs.unmeasured, "substitute_missing": pairs.substitute_missing}
@@ -179,10 +177,7 @@ def non_inferiority(
     shown: dict[str, Any] = {}
     if pairs.binary:
         counts = pairs.counts()
-        if exact:
-            bounds = exact_bounds(counts, confidence=confidence, margin=margin)
-        else:
-            bounds = tango_bounds(counts, confidence=confidence)
+        bounds = exact_bounds(counts, confidence=confidence, margin=margin)
         shown = {
             "counts": counts,
             "primary_wilson": wilson_interval(counts.both + counts.primary_only, pairs.n, confidence=confidence),

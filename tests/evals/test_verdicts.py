@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exitramp.errors import DataInvalid
+from exitramp.evals.exact_pairs import EXACT
 from exitramp.evals.scorers import Outcome, Score
 from exitramp.evals.verdicts import (
     Pairs,
@@ -101,15 +102,17 @@ def test_nothing_measured_is_inconclusive() -> None:
     assert "nothing was measured" in result.reason
 
 
-@pytest.mark.parametrize("n", [30, 96])
-def test_a_true_loss_of_the_margin_passes_at_most_one_time_in_twenty(n: int) -> None:
-    # 1,500 runs: 5 % and three standard errors are 6.7 %.
+def test_a_true_loss_of_the_margin_passes_at_most_one_time_in_twenty() -> None:
+    # 1,500 runs: 5 % and three standard errors are 6.7 %. `test_exact_pairs` enumerates what is only drawn here.
     draw = random.Random(7)
+    verdicts: dict[tuple[int, ...], Verdict] = {}
     passed = 0
     for _ in range(1_500):
-        outcomes = draw.choices(["both", "lost", "gained", "neither"], [0.68, 0.14, 0.04, 0.14], k=n)
-        pairs = binary(*[outcomes.count(cell) for cell in ("both", "lost", "gained", "neither")])
-        passed += judge(pairs) is Verdict.PASS
+        outcomes = draw.choices(["both", "lost", "gained", "neither"], [0.68, 0.14, 0.04, 0.14], k=30)
+        both, lost, gained, neither = (outcomes.count(cell) for cell in ("both", "lost", "gained", "neither"))
+        if (lost, gained) not in verdicts:  # concordant pairs are alike to the method
+            verdicts[lost, gained] = judge(binary(both, lost, gained, neither))
+        passed += verdicts[lost, gained] is Verdict.PASS
     assert passed / 1_500 <= 0.067
 
 
@@ -227,7 +230,7 @@ def test_use_cases_are_described_without_a_verdict() -> None:
 def test_a_result_turns_into_json_with_everything_that_led_to_it() -> None:
     data = json.loads(json.dumps(non_inferiority(binary(80, 4, 3, 9), metric="a", margin=0.10).to_json()))
     assert data["verdict"] == "pass"
-    assert data["method"] == "Tango score interval"
+    assert data["method"] == EXACT
     assert data["counts"] == {"both": 80, "primary_only": 4, "substitute_only": 3, "neither": 9}
     assert len(data["primary_wilson"]) == 2
     seeded = non_inferiority(graded([0.5] * 40, [0.5] * 40), metric="ndcg", margin=0.1, seed=9).to_json()

@@ -129,7 +129,7 @@ def compare_runs(
     metrics = [_result(judged[metric], pairs[metric], decides=True) for metric in deciding]
     for metric in available:
         if metric not in deciding:
-            shown = non_inferiority(pairs[metric], metric=metric, margin=_SHOWN_MARGIN, seed=seed, exact=True)
+            shown = non_inferiority(pairs[metric], metric=metric, margin=_SHOWN_MARGIN, seed=seed)
             metrics.append(_result(shown, pairs[metric], decides=False))
     verdict, reason = _overall(first, second, [judged[metric] for metric in deciding])
     return Comparison(
@@ -152,9 +152,7 @@ def holm(pairs: Mapping[str, Pairs], margins: Mapping[str, float], *, seed: int 
     @cache
     def at(metric: str, confidence: float) -> NonInferiority:
         margin = margins[metric]
-        return non_inferiority(
-            pairs[metric], metric=metric, margin=margin, confidence=confidence, seed=seed, exact=True
-        )
+        return non_inferiority(pairs[metric], metric=metric, margin=margin, confidence=confidence, seed=seed)
 
     for wanted in (Verdict.PASS, Verdict.FAIL):
         left = [metric for metric in pairs if metric not in decided]
