@@ -67,10 +67,10 @@ STORES: Final = {
     "npy": Case(10_000, 100_000),
 }
 FILES: Final = {
-    "parquet": (10_000, 100_000),
+    # Records that take at most 64 MiB are held from the first look on, which 10,000 here would and 100,000 hardly do.
+    "parquet": (100_000, 200_000),
     "csv": (10_000, 30_000),  # each number is a text, and parsed one by one
     "jsonl": (10_000, 30_000),
-    # Records that take at most 64 MiB are held from the first look on, which 10,000 here would and 100,000 hardly do.
     "npy": (100_000, 200_000),
     "hdf5": (10_000, 100_000),
     "vdf": (50_000, 150_000),
