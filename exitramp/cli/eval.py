@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exitramp.cli import output
+from exitramp.cli.eval_cache import cache_command
 from exitramp.cli.eval_compare import compare_command
 from exitramp.cli.eval_run import run_command
 from exitramp.cli.options import json_option
@@ -34,6 +35,7 @@ def eval_group() -> None:
 
 eval_group.add_command(run_command)
 eval_group.add_command(compare_command)
+eval_group.add_command(cache_command)
 
 
 @eval_group.command()
