@@ -56,6 +56,8 @@ class DuckStore:
         self.address = address
         self.index = index
         self.file = acquire(address.path)
+        self.ordered: tuple[int, bool] | None = None
+        """Of which opening of the file it is known whether the rows stand in the order of their keys, and whether."""
         self._closed = False
         self._found: tuple[int, Table] | None = None
 
