@@ -156,6 +156,9 @@ def _judge_cast(matrix: _Numbers, written: _Numbers, original: VectorField, foun
 
 
 def _judge_numbers(written: _Numbers, native: VectorField, limits: SinkLimits, found: _Found) -> None:
+    unbound = limits.vector_magnitude is None and limits.vector_magnitude_least is None
+    if unbound and limits.subnormal_vectors and limits.negative_zero_vectors and limits.nonfinite_vectors:
+        return  # a look at every number of 20,000 x 384 takes 4 ms
     magnitudes = np.abs(written)
     if not limits.subnormal_vectors:
         tiny = float(np.finfo(written.dtype).tiny)

@@ -21,6 +21,7 @@ In the order of reading:
     matrix        collections whose vectors are the rows of one matrix
     search        exact search
     sink          writing: rows are made durable beside a file, and `finish` writes it anew
+    syncing       files that go to the disk while they are being written
     staging       the segments in which written rows wait for that
     vdf_form      what exitramp writes into a dump in VDF
     vdf_part      one namespace of it as it is written

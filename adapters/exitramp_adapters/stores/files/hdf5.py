@@ -39,8 +39,9 @@ from exitramp_adapters.stores.files.matrix import RowNumbers, Rows, WithMatrix, 
 from exitramp_adapters.stores.files.number_forms import NUMPY
 from exitramp_adapters.stores.files.options import dtype_said, metric_said
 from exitramp_adapters.stores.files.search import FilesSearch
-from exitramp_adapters.stores.files.sink import ALL_TYPES, BATCH_ROWS, StagedStore, sync_file
+from exitramp_adapters.stores.files.sink import ALL_TYPES, BATCH_ROWS, StagedStore
 from exitramp_adapters.stores.files.store import Snapshot
+from exitramp_adapters.stores.files.syncing import Syncing
 
 _DISTANCES: Final = {"angular": Metric.COSINE, "euclidean": Metric.EUCLIDEAN, "hamming": Metric.HAMMING}
 _DTYPES: Final = frozenset(DType)
@@ -189,7 +190,8 @@ class Hdf5Store(StagedStore):
         bits = field.dtype is DType.BINARY
         with storage_errors(new):
             new.unlink(missing_ok=True)
-        with open_file(new, "w") as file:
+            new.touch()
+        with storage_errors(new), Syncing(new) as syncing, open_file(new, "w") as file:
             file.attrs["type"] = "dense"
             file.attrs["distance"] = next(name for name, metric in _DISTANCES.items() if metric is field.metric)
             file.attrs["dimension"] = field.dimensions
@@ -203,14 +205,16 @@ class Hdf5Store(StagedStore):
                 matrix = dense_matrix(batch.column(field.column))
                 train[at : at + batch.num_rows] = np.unpackbits(matrix.astype(np.uint8), axis=1) if bits else matrix
                 for each in texts:
-                    each.add(batch, at)
+                    each.add(batch)
+                syncing.wrote(batch.nbytes)  # the library hands rows of the matrix on at once
                 at += batch.num_rows
+            for each in texts:
+                each.write()
             origin = None if held.origin is None else held.origin.to_json()
             told = {"format": FORMAT, "spec": held.spec.to_json(), "origin": origin}
             group["about"] = np.frombuffer(json.dumps(told, ensure_ascii=False).encode(), np.uint8)
             if self._queries:
                 write_queries(file, train, field, min(self._queries, held.rows))
-        sync_file(new)
         return {new: self.path}, []
 
 

@@ -25,6 +25,8 @@ from exitramp_adapters.stores.files.store import hashes_of
 FORMAT: Final = 1
 TEXTS: Final = ("id", "namespace", "document", "payload")
 _NEIGHBOURS: Final = 100
+_TOGETHER_BYTES: Final = 4 * 2**20
+_TOGETHER: Final = 64  # batches, of which a row of one without texts takes nine bytes
 
 
 class open_file:
@@ -131,16 +133,18 @@ class Ids(RowNumbers):
 
 
 class TextsWriter:
-    """A column of texts on its way into the group."""
+    """A column of texts on its way into the group. Some MiB of it are gathered and written at once: batch by batch the
+    library's own work was more than the writing, 14 ms of 20,000 rows in four columns and not 6."""
 
     def __init__(self, group: Any, name: str, rows: int) -> None:
         self._name = name
         self._ends = group.create_dataset(f"{name}.ends", (rows,), np.int64)
         self._absent = group.create_dataset(f"{name}.absent", (rows,), bool)
         self._bytes = group.create_dataset(f"{name}.bytes", (0,), np.uint8, maxshape=(None,), chunks=(1 << 18,))
-        self._size = 0
+        self._at = self._written = self._size = 0
+        self._gathered: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
 
-    def add(self, batch: pa.RecordBatch, at: int) -> None:
+    def add(self, batch: pa.RecordBatch) -> None:
         rows = batch.num_rows
         column = batch.column(self._name) if self._name in batch.schema.names else pa.nulls(rows, pa.string())
         absent = column.is_null().to_numpy(zero_copy_only=False)
@@ -148,12 +152,23 @@ class TextsWriter:
         _, places, data = texts.buffers()
         offsets = np.frombuffer(places, np.int64, rows + 1, 8 * texts.offset)
         content = np.frombuffer(b"" if data is None else data, np.uint8)[offsets[0] : offsets[-1]]
-        self._bytes.resize((self._size + len(content),))
-        if len(content):
-            self._bytes[self._size :] = content
-        self._ends[at : at + rows] = self._size + offsets[1:] - offsets[0]
-        self._absent[at : at + rows] = absent
+        self._gathered.append((content, self._size + offsets[1:] - offsets[0], absent))
         self._size += len(content)
+        if self._size - self._written > _TOGETHER_BYTES or len(self._gathered) == _TOGETHER:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is gathered."""
+        if not self._gathered:
+            return
+        content, ends, absent = map(np.concatenate, zip(*self._gathered, strict=True))
+        self._gathered.clear()
+        if len(content):
+            self._bytes.resize((self._size,))
+            self._bytes[self._written :] = content
+        rows = slice(self._at, self._at + len(ends))
+        self._ends[rows], self._absent[rows] = ends, absent
+        self._at, self._written = rows.stop, self._size
 
 
 def write_queries(file: Any, train: Any, field: VectorField, count: int) -> None:

@@ -13,6 +13,7 @@ files are written anew: 100,000 x 384 took 0.3 s, and 0.5 s before that.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +53,7 @@ from exitramp_adapters.stores.files.rows import TableSnapshot
 from exitramp_adapters.stores.files.search import FilesSearch
 from exitramp_adapters.stores.files.sink import ALL_TYPES, BATCH_ROWS, StagedStore, sync_file
 from exitramp_adapters.stores.files.store import FilesStore, Snapshot, stamp_of
+from exitramp_adapters.stores.files.syncing import Syncing
 
 _VECS: Mapping[str, np.dtype[Any]] = {".fvecs": np.dtype("<f4"), ".ivecs": np.dtype("<i4"), ".bvecs": np.dtype("u1")}
 
@@ -150,14 +152,16 @@ class NpyStore(StagedStore):
         [field] = held.spec.vectors
         with storage_errors(self.path):
             records = RecordsWriter(beside, held.spec, held.origin)
-            with new.open("wb") as file:
+            with new.open("wb") as file, Syncing(new) as syncing:
                 shape = (held.rows, field.item_count)
                 head = {"descr": NUMPY[field.dtype].str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, head)
                 for batch in held.read(0, held.rows):
-                    file.write(np.ascontiguousarray(dense_matrix(batch.column(field.column))).data)
-                    records.write(batch)
-            sync_file(new)
+                    matrix = np.ascontiguousarray(dense_matrix(batch.column(field.column)))
+                    syncing.write_soon(partial(file.write, matrix.data), matrix.nbytes)
+                    records.write(batch)  # 23 ms of 20,000, as the matrix takes with its sync beside it
+                syncing.settle()
+                file.flush()
             records.close({"matrix": ends_of(new)})
             sync_file(beside)
         return {new: self.path, beside: self._sidecar}, []

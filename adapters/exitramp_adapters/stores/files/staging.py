@@ -29,6 +29,7 @@ from exitramp.ports import Origin
 from exitramp.ports.gathered import plain_keys
 from exitramp.records import CollectionSpec, Finding, RecordKey
 from exitramp_adapters.stores.files.store import Snapshot, hashes_in, hashes_of, key_hash
+from exitramp_adapters.stores.files.syncing import Syncing
 
 FORMAT: Final = 1
 _HEAD, _COMMIT, _LOCK = "collection.json", "commit.json", "lock"
@@ -82,12 +83,14 @@ class Staging:
         told = json.dumps([[key.id, key.namespace] for key in gone], ensure_ascii=False)
         new = path.with_suffix(".tmp")
         with storage_errors(path):
-            with new.open("wb") as file:
-                with pa.ipc.new_file(file, schema.with_metadata({b"gone": told.encode()})) as writer:
-                    for batch in batches:
-                        writer.write_batch(batch.replace_schema_metadata({b"gone": told.encode()}))
-                file.flush()
-                os.fsync(file.fileno())
+            with (
+                new.open("wb", buffering=0) as file,
+                Syncing(new) as syncing,
+                pa.ipc.new_file(file, schema.with_metadata({b"gone": told.encode()})) as writer,
+            ):
+                for batch in batches:
+                    writer.write_batch(batch.replace_schema_metadata({b"gone": told.encode()}))
+                    syncing.wrote(batch.nbytes)
             new.rename(path)
         sync_folder(self.folder)
 
