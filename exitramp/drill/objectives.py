@@ -57,7 +57,7 @@ def judge_objectives(spec: DrillSpec, results: Results) -> tuple[ObjectiveResult
 def unpromised(spec: DrillSpec, results: Results) -> tuple[Unpromised, ...]:
     """The measured figures of every objective that the drill file leaves open."""
     # Promised anything, so that each is looked for; whatever comes of the verdicts is not used.
-    anything: dict[str, Any] = {name: 0.5 for name, number in spec.objectives.to_json().items() if number is None}
+    anything: dict[str, Any] = {name: 0.5 for name in Objectives.__slots__ if getattr(spec.objectives, name) is None}
     found = [each for each in _judged(replace(Objectives(), **anything), results) if each.measured is not None]
     return tuple(Unpromised(each.name, each.title, each.unit, float(each.measured or 0.0)) for each in found)
 

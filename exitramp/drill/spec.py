@@ -34,7 +34,10 @@ class Objectives:
     rpo_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        found = {name: getattr(self, name) for name in self.__slots__}
+        if self.rpo_seconds is None:
+            del found["rpo_seconds"]  # objectives that were hashed before there was one keep their hash
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class StackSpec:
-    """A store and, where the application has one, a chat model; they switch as one."""
+    """A store and, where the application has them, a chat model and the embedding model that its questions go through;
+    they switch as one."""
 
     name: str
     store: Part
     chat: Part | None
+    embedding: Part | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"store": self.store.to_json(), "chat": self.chat.to_json() if self.chat else None}
+        found: dict[str, Any] = {"store": self.store.to_json(), "chat": self.chat.to_json() if self.chat else None}
+        return found if self.embedding is None else found | {"embedding": self.embedding.to_json()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from exitramp.arrow import record_keys
+from exitramp.clock import iso_utc
 from exitramp.drill.measuring import is_good, latency_figures, timeline
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import Step
@@ -41,8 +43,8 @@ SLOW_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class CutOverArguments:
-    """agreed_after_seconds: the moment of the cut-over, after the stream's beginning. writes: to the primary before it,
-    and to the substitute after it."""
+    """agreed_after_seconds: the moment of the cut-over, after the writes to the primary that come before it. writes: to
+    the primary before it, and to the substitute after it."""
 
     rate_per_second: float
     agreed_after_seconds: float
@@ -92,12 +94,20 @@ def _cut_over(run: DrillRun, arguments: CutOverArguments) -> StepOutcome:
     accounts = Accounts(run)
     load = stream(run, switch.ask, "cut_over", arguments.rate_per_second)
     began = run.clock.monotonic()
-    data: dict[str, Any] = {"agreed_after_seconds": arguments.agreed_after_seconds}
+    data: dict[str, Any] = {}
     load.start()
     try:
         write_records(run, primary, arguments.writes, turn=1001)
-        watch(run, began + arguments.agreed_after_seconds - run.clock.monotonic())
+        agreed = run.clock.monotonic() + arguments.agreed_after_seconds
+        agreed_at = iso_utc(run.clock.now() + timedelta(seconds=arguments.agreed_after_seconds))
+        run.log.append("cut_over.agreed", {"at": agreed_at})
+        watch(run, arguments.agreed_after_seconds)
         held = run.clock.monotonic()
+        data |= {
+            "agreed_at": agreed_at,
+            "agreed_after_seconds": agreed - began,
+            "begun_late_seconds": max(0.0, held - agreed),
+        }
         run.log.append("cut_over.writes_held", {"after_seconds": held - began})
         findings = _last_catch_up(run, primary, substitute, data)
         if not findings:
@@ -129,7 +139,8 @@ def _last_catch_up(run: DrillRun, source: Any, target: Any, data: dict[str, Any]
     data["last_catch_up"] = done
     result = compare_endpoints(source, target, given=announced(run), progress=lambda rows: run.check_stop())
     data["parity"] = result.records.to_json()
-    data["records"] = sum(int(data["parity"].get(name) or 0) for name in ("missing", "extra", "changed"))
+    counts = data["parity"]["counts"]
+    data["records"] = sum(counts[kind] for kind in ("missing", "extra", "document", "payload", "vector"))
     if result.records.verdict is not Verdict.PASS or findings:
         text = "the two sides differ at the agreed moment, so traffic stays where it is"
         findings = [Finding("cut_over.no_go", text, Verdict.FAIL), *findings, *result.records.findings]
@@ -222,12 +233,10 @@ def _vendor_data(run: DrillRun, arguments: VendorDataArguments) -> StepOutcome:
     chat = run.stack("primary").chat
     held = endpoint.source().count()
     collection = part.address.collection or ""
-    asked = [trace for trace in run.traces if chat is not None and trace.provider and not trace.error_class]
     data: dict[str, Any] = {
         "collection": collection,
         "records": held,
         "chat": chat is not None,
-        "requests_traced": len(asked) if chat is not None else None,
         "asked_to_delete": arguments.delete is not None,
         "deleted": None,
     }

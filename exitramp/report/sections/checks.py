@@ -200,6 +200,30 @@ def _rollback(data: Data) -> str:
     return ", ".join(told) or (_NOTHING_BACK if data else "")
 
 
+def _parallel(data: Data) -> str:
+    asked, failed = count(data, "sides", "substitute", "requests"), count(data, "sides", "substitute", "failed")
+    if asked is None or failed is None:
+        return ""
+    followed = counted(len(objects(data, "rounds")), "time")
+    return (
+        f"{counted(asked, 'request')} to each side, {number_text(failed)} failed on the substitute; followed {followed}"
+    )
+
+
+def _moved(data: Data) -> str:
+    asked, failed = count(data, "requests"), count(data, "failed")
+    if asked is None or failed is None:
+        return ""
+    compared = count(data, "parity", "rows", "compared")
+    told = f"{counted(asked, 'request')} meanwhile, {number_text(failed)} failed"
+    return told + (f"; {counted(compared, 'record')} compared" if compared is not None else "")
+
+
+def _caught_up(data: Data) -> str:
+    compared = count(data, "parity", "rows", "compared")
+    return "" if compared is None else f"{counted(compared, 'record')} compared, one by one"
+
+
 _LINES: Final[Mapping[str, Callable[[Data], str]]] = {
     "start": _start,
     "build_primary": _build,
@@ -217,4 +241,8 @@ _LINES: Final[Mapping[str, Callable[[Data], str]]] = {
     "compare_quality": _quality,
     "cost": _cost,
     "rollback": _rollback,
+    "parallel_run": _parallel,
+    "catch_up": _caught_up,
+    "cut_over": _moved,
+    "way_back": _moved,
 }

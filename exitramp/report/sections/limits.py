@@ -166,13 +166,23 @@ def _left_out(journal: Journal) -> Iterator[Line]:
         return
     if journal.aborted is not None:
         yield _line(f"It was stopped {journal.stopped_where}.", lead="The drill did not come to its end.")
-    missing = [name for name in _USUAL_STEPS if journal.step(name) is None]
+    missing = [name for name in _usual(journal) if journal.step(name) is None]
     begun = [name for name in missing if any(step.name == name for step in journal.steps)]
     if begun:
         yield _line(f"Begun and broken off, and so not measured: {listed([_named(name) for name in begun])}.")
     left = [name for name in missing if name not in begun]
     if left:
         yield _line(f"Not done in this run, and so not shown: {listed([_named(name) for name in left])}.")
+
+
+def _usual(journal: Journal) -> tuple[str, ...]:
+    """The steps that one looks for; what an exit in good order, or a store lost for good, does otherwise is no gap."""
+    done = set()
+    if journal.wanted("cut_over"):
+        done |= {"outage", "measure_loss", "rollback"} | ({"parity"} if journal.wanted("catch_up") else set())
+    if "restore" in journal.data("outage"):
+        done.add("restore")
+    return tuple(name for name in _USUAL_STEPS if name not in done)
 
 
 def _named(step: str) -> str:

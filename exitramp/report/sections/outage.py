@@ -30,6 +30,7 @@ from exitramp.report.model import (
 from exitramp.report.sections.charts import latency_chart
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
 from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.planned import planned_results
 from exitramp.report.sections.promises import unjudged
 from exitramp.report.sections.restoring import restored_meanwhile
 from exitramp.report.sections.words import PARTS, counted, fault_words, listed, not_measured
@@ -63,13 +64,17 @@ def results_section(journal: Journal, objectives: Sequence[Objective]) -> Sectio
     ]
     if not objectives and unjudged(journal):
         blocks.append(VerdictTable("What was measured, though no number was promised", (), unjudged(journal)))
-    blocks.append(Subheading("By fault"))
     outage = journal.data("outage")
-    blocks += _outage(outage) if outage else [not_measured(journal, "outage")]
-    blocks.append(Subheading("Our count and the vendors’ own"))
-    blocks += _accounts(part(outage, "reconciliation")) if outage else [not_measured(journal, "outage")]
+    is_planned = journal.wanted("cut_over") or journal.wanted("parallel_run")
+    if not is_planned or journal.wanted("outage"):
+        blocks.append(Subheading("By fault"))
+        blocks += _outage(outage) if outage else [not_measured(journal, "outage")]
+        blocks.append(Subheading("Our count and the vendors’ own"))
+        blocks += _accounts(part(outage, "reconciliation")) if outage else [not_measured(journal, "outage")]
+    blocks += planned_results(journal)
     blocks += restored_meanwhile(journal)
-    blocks += _lost(journal)
+    if not is_planned or journal.wanted("measure_loss"):
+        blocks += _lost(journal)
     return Section(9, "Results by objective and fault", tuple(blocks), "results")
 
 

@@ -37,6 +37,9 @@ _SHOWN = 16
 
 def rollback_section(journal: Journal) -> Section:
     found = journal.data("rollback")
+    if not found and journal.wanted("way_back"):
+        told = prose("The way back of an exit in good order stands in section 9, beside the cut-over.")
+        return Section(14, "Rollback", (told,), "rollback")
     if not found:
         return Section(14, "Rollback", (not_measured(journal, "rollback"),), "rollback")
     return Section(14, "Rollback", (*_traffic(found), *_sync(journal, found), *_digests(journal, found)), "rollback")

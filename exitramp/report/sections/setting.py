@@ -160,6 +160,19 @@ def _mode_words(name: str, injected: Sequence[Data]) -> str:
     return MODES.get(name, name)
 
 
+def how_held(journal: Journal) -> str:
+    """Table-top, simulated or live, by what happened: no drill file can claim it."""
+    injected, played = faults(journal), simulated_faults(journal)
+    if injected and len(played) == len(injected):
+        return "simulated: data was truly moved and questions truly asked, and every fault was played"
+    stand_ins = ", against mock vendors" if mocks(journal) else ""
+    if played:
+        return f"live in part, in part simulated{stand_ins}: see the faults"
+    if journal.step("dump") is None and journal.step("baseline") is None and not injected:
+        return "nothing was done before the run ended"
+    return f"live{stand_ins}: what is shown was done, neither played nor talked through"
+
+
 def mode(journal: Journal) -> Section:
     mode_name = word(journal.drill, "mode")
     injected, played = faults(journal), simulated_faults(journal)
@@ -177,14 +190,15 @@ def mode(journal: Journal) -> Section:
             (
                 ("Mode", _mode_words(mode_name, injected)),
                 ("Faults", kind),
-                ("Table-top", "no: what is shown was done, not talked through"),
+                ("How it was held", how_held(journal)),
                 ("Load during the outage", _load(journal, rate)),
                 ("Who was told", "nobody: the orchestration layer had to find out" if injected else NOT_APPLICABLE),
                 ("Drill ends early at", _stops(part(journal.drill, "stop"))),
             )
         )
     ]
-    blocks.append(_scenario(journal) if injected else not_measured(journal, "outage"))
+    if injected or journal.wanted("outage") or not journal.wanted("cut_over"):
+        blocks.append(_scenario(journal) if injected else not_measured(journal, "outage"))
     if mocks(journal):
         blocks += _mock_settings(journal)
     return Section(4, "Mode and scenario", tuple(blocks), "mode")

@@ -80,6 +80,11 @@ STEPS: Final = {
     "compare_quality": "Quality compared",
     "cost": "Cost compared",
     "rollback": "Rolled back",
+    "parallel_run": "Both sides run in parallel",
+    "catch_up": "Late writes brought over and compared",
+    "cut_over": "Traffic moved to the substitute",
+    "way_back": "The way back walked",
+    "vendor_data": "What the vendor still holds",
 }
 """What a step did, for the report's reader; the drill file's own names stand in the annex."""
 
