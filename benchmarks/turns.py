@@ -22,22 +22,26 @@ def against_bare(
     target: float,
     floor: float,
     rounds: int = ROUNDS,
+    before: Callable[[], object] = lambda: None,
 ) -> float:
     """How fast `ours` is as a fraction of the fastest of `bare`: the ratio of the medians of `rounds` each.
 
     In each round every variant of the bare loop runs once and then ours, so that whatever else the machine does meets
-    them alike; a first round of all of them is not counted. The ratios of single rounds show how noisy it was.
-    `cpu_ratio` is that of the processor time of this process, in which other load on the machine hardly shows. Below
-    `floor` the benchmark fails: that is no noise any more, something became slow. Below `target` it says so.
+    them alike; a first round of all of them is not counted, nor is `before`, which is called before each. The ratios
+    of single rounds show how noisy it was. `cpu_ratio` is that of the processor time of this process, in which other
+    load on the machine hardly shows. Below `floor` the benchmark fails: that is no noise any more, something became
+    slow. Below `target` it says so.
     """
     seconds: dict[str, list[float]] = {name: [] for name in bare}
     busy: dict[str, list[float]] = {name: [] for name in ("", *bare)}
 
     def run_bare() -> None:
         for name, call in bare.items():
+            before()
             elapsed, processor = _timed(call)
             seconds[name].append(elapsed)
             busy[name].append(processor)
+        before()
         gc.collect()
 
     def run_ours() -> None:
