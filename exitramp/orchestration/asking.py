@@ -77,15 +77,23 @@ class Asking:
         actions = opened.budget.actions(question.use_case_id) if opened.budget is not None else frozenset()
         self._is_cache_only = Action.CACHE_ONLY in actions
         tiers = {name: opened.file.models[models[name]].tier for name in names}
-        self._routed = route(
-            opened.file.routing,
-            names,
-            tiers,
-            text=question.text,
-            complexity=wishes.complexity,
-            pii=wishes.pii,
-            small_only=Action.DEGRADE_TO_SMALL in actions,
-        )
+        is_degraded = Action.DEGRADE_TO_SMALL in actions
+
+        def routed(*, small_only: bool) -> Routed:
+            return route(
+                opened.file.routing,
+                names,
+                tiers,
+                text=question.text,
+                complexity=wishes.complexity,
+                pii=wishes.pii,
+                small_only=small_only,
+            )
+
+        self._routed = routed(small_only=is_degraded)
+        # What was kept while there was money is given too; what a small model said since is kept as what it is.
+        self._tiers = dict.fromkeys((routed(small_only=False).tier, self._routed.tier) if is_degraded else ())
+        self._tiers[self._routed.tier] = None
         if self._is_cache_only:
             free = tuple(name for name in self._routed.order if self._identity(name).provider == FREE)
             self._routed = Routed(free, self._routed.tier, "budget")
@@ -156,25 +164,34 @@ class Asking:
         request = question.request
         asked = None if request is None else asdict(replace(request, idempotency_key=None, stream=False))
         places = [(name, opened.file.models[self._models[name]].address.text) for name in self._models]
-        common = (
-            self._wishes.operation, self._wishes.tenant, question.use_case_id, question.depth_k,
-            question.maximum_tokens, question.temperature, self._routed.tier, places, self._setting(),
-        )  # fmt: skip
-        self._key = cache_key(common, question.text, asked)
-        if opened.exact is not None and (stored := opened.exact.get(self._key)) is not None:
-            return stored, "exact"
+        common = [
+            (
+                self._wishes.operation, self._wishes.tenant, question.use_case_id, question.depth_k,
+                question.maximum_tokens, question.temperature, tier, places, self._setting(),
+            )
+            for tier in self._tiers
+        ]  # fmt: skip
+        keys = [cache_key(each, question.text, asked) for each in common]
+        self._key = keys[-1]
+        if opened.exact is not None:
+            for key in keys:
+                if (stored := opened.exact.get(key)) is not None:
+                    return stored, "exact"
         if opened.semantic is None or (request is not None and request.messages[-1].role != "user"):
             return None
         if request is not None:
             asked = asdict(replace(request, idempotency_key=None, stream=False, messages=request.messages[:-1]))
-        self._group = cache_key(common, asked)
+        groups = [cache_key(each, asked) for each in common]
+        self._group = groups[-1]
         if self._is_cache_only and not self._is_free_to_compare():
             return None
         self._vector = self._embedded(question.text)
         if self._vector is None:
             return None
-        stored = opened.semantic.get(self._group, self._vector)
-        return None if stored is None else (stored, "semantic")
+        for group in groups:
+            if (stored := opened.semantic.get(group, self._vector)) is not None:
+                return stored, "semantic"
+        return None
 
     def _is_free_to_compare(self) -> bool:
         """Whether the semantic cache's embedder costs nothing."""
