@@ -103,6 +103,7 @@ def test_the_public_names_are_these() -> None:
         "Corpus", "Cursor", "DocumentRoom", "DropsCollection", "Embedded", "Embedder", "EmbedderLimits", "Hits",
         "IndexCoverage", "IndexState",
         "ModelAdapter", "ModelIdentity", "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Purpose", "Query",
+        "Reranked", "Reranker",
         "ResponseFormat", "SearchSettings", "Service", "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter",
         "StoreIdentity", "TAGGED_TYPES", "TellsCoverage", "TellsOptions", "ToolCall", "ToolSpec", "TransferAccount",
         "VectorSearch", "VectorSink", "VectorSource", "batches_of", "difference_of", "embed_all",
