@@ -21,7 +21,7 @@ from exitramp.codec.odd import judge
 from exitramp.errors import DataInvalid
 from exitramp.ports import Origin, SinkLimits, TransferAccount, VectorSink
 from exitramp.ports.collection_metadata import own_metadata, with_metadata
-from exitramp.records import CollectionSpec, Metric, RecordKey, VectorKind
+from exitramp.records import CollectionSpec, Finding, Metric, RecordKey, VectorKind
 
 
 def _quoted(text: str) -> str:
@@ -85,8 +85,8 @@ class EncodingSink:
     def flush(self) -> None:
         self._sink.flush()
 
-    def finish(self, account: TransferAccount) -> None:
-        self._sink.finish(account)
+    def finish(self, account: TransferAccount) -> Sequence[Finding] | None:
+        return self._sink.finish(account)
 
     def close(self) -> None:
         self._sink.close()

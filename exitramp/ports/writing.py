@@ -11,6 +11,7 @@ from exitramp.ports.reading import Origin, StoreIdentity
 from exitramp.records import (
     CollectionSpec,
     DType,
+    Finding,
     IdKind,
     Metric,
     RecordKey,
@@ -248,8 +249,12 @@ class VectorSink(Protocol):
         """Return when all written before survives process and machine; checkpoints advance only here."""
         ...
 
-    def finish(self, account: TransferAccount) -> None:
-        """Called once after the last flush of a complete transfer: build indexes, write what closes the collection."""
+    def finish(self, account: TransferAccount) -> Sequence[Finding] | None:
+        """Called once after the last flush of a complete transfer: build indexes, write what closes the collection.
+
+        What the user must know of how that went stands in the transfer's result, such as what is still to be done by
+        somebody: nothing, or None, where all is as it should be. What is wrong is raised.
+        """
         ...
 
     def close(self) -> None:

@@ -110,12 +110,12 @@ def copy_records(
         _check(loop, checkpoint, check)
         several_runs = bool(done.partitions) and not read_again
         # What was counted before the first run is not known here: the state is unknown, not unchanged.
-        sink.finish(replace(account, source_count_before=None) if several_runs else account)
+        told = sink.finish(replace(account, source_count_before=None) if several_runs else account) or ()
         account = replace(account, rows_landed=landed() if landed is not None else None)
     except BaseException:
         checkpoint.close(complete=False)
         raise
-    findings = tuple(_findings(account, into_existing and target_rows_before > 0))
+    findings = (*_findings(account, into_existing and target_rows_before > 0), *told)
     if several_runs:
         findings += (SEVERAL_RUNS,)
     return CopyResult(spec, account, loop.rows_read, loop.rows_total, not done.is_fresh, loop.digests, findings)

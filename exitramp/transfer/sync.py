@@ -128,8 +128,9 @@ def synchronise(
         result.deleted = len(doomed)
         result.deleted_ids = [str(key) for key in doomed[:IDS_SHOWN]]
     sink.flush()
-    sink.finish(TransferAccount(rows_read=found.source.rows, rows_written=result.upserted, source=source.identity()))
-    result.findings += _findings(result, delete)
+    account = TransferAccount(rows_read=found.source.rows, rows_written=result.upserted, source=source.identity())
+    told = sink.finish(account) or ()
+    result.findings += [*_findings(result, delete), *told]
     return result
 
 

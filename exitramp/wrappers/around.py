@@ -26,7 +26,7 @@ from exitramp.ports import (
     VectorSink,
     VectorSource,
 )
-from exitramp.records import CollectionSpec, RecordKey
+from exitramp.records import CollectionSpec, Finding, RecordKey
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,8 +133,8 @@ class SinkAround:
     def flush(self) -> None:
         self._policy.run("flush", self._sink.flush)
 
-    def finish(self, account: TransferAccount) -> None:
-        self._policy.run("finish", lambda: self._sink.finish(account))
+    def finish(self, account: TransferAccount) -> Sequence[Finding] | None:
+        return self._policy.run("finish", lambda: self._sink.finish(account))
 
     def close(self) -> None:
         self._policy.run("close", self._sink.close)

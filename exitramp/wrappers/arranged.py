@@ -19,7 +19,7 @@ from exitramp.ports import (
     VectorSink,
     VectorSource,
 )
-from exitramp.records import CollectionSpec, RecordKey
+from exitramp.records import CollectionSpec, Finding, RecordKey
 
 
 class ArrangedSink:
@@ -44,8 +44,8 @@ class ArrangedSink:
     def flush(self) -> None:
         self._sink.flush()
 
-    def finish(self, account: TransferAccount) -> None:
-        self._sink.finish(account)
+    def finish(self, account: TransferAccount) -> Sequence[Finding] | None:
+        return self._sink.finish(account)
 
     def close(self) -> None:
         self._sink.close()

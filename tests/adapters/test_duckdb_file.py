@@ -398,3 +398,23 @@ def test_fields_in_another_order_are_the_same_collection(tmp_path: Path) -> None
         found = connection.execute("SELECT * FROM articles").to_arrow_table()
     assert isinstance(found, pa.Table)
     assert found.column_names == ["id", "payload", "_exitramp", "Id_2", "id_3"]
+
+
+def test_a_log_that_is_not_folded_into_the_file_is_told_of(tmp_path: Path) -> None:
+    store = open_store(filled(tmp_path / "x.duckdb"))
+    sink = store.sink()
+    sink.create(SPEC, Origin(SPEC, "0"))
+    sink.upsert(batch_from_rows(rows(5, seed=2), SPEC))
+    sink.flush()
+    assert not sink.finish(TransferAccount()), "nothing is to be told where all of it stands in the file"
+    reader, writer = (store.cursor(write=True) for _ in range(2))  # type: ignore[attr-defined]
+    reader.execute("BEGIN").execute("SELECT count(*) FROM articles").fetchall()
+    writer.execute("UPDATE articles SET payload = NULL WHERE id > 'r00250'")
+    [told] = sink.finish(TransferAccount()) or ()
+    assert (told.code, told.verdict, told.detail) == ("target.log", None, {"file": "x.duckdb.wal"})
+    assert "x.duckdb.wal" in told.message
+    assert (tmp_path / "x.duckdb.wal").exists()
+    reader.execute("ROLLBACK")
+    assert not sink.finish(TransferAccount())
+    assert not (tmp_path / "x.duckdb.wal").exists()
+    store.close()

@@ -7,6 +7,7 @@ In the order of reading:
     catalog       what DuckDB's catalogue tells of a file
     file          one file as this process has it open
     scan          reading a table by its keys
+    ahead         its next pages fetched on a thread of their own
     keys          places of records as SQL compares them
     spool         rows in the order of their keys where a table does not hold them so
     records       rows as batches of a stream, and back

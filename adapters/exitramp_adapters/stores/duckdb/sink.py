@@ -19,7 +19,7 @@ from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, St
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.ports.index_settings import hnsw_of
 from exitramp.ports.tables import Roles
-from exitramp.records import CollectionSpec, DType, IdKind, Metric, RecordKey, VectorField, VectorKind
+from exitramp.records import CollectionSpec, DType, Finding, IdKind, Metric, RecordKey, VectorField, VectorKind
 from exitramp_adapters.stores.duckdb.catalog import HNSW_METRICS, INDEX_KEY, names_in, relation_in, relation_of
 from exitramp_adapters.stores.duckdb.column_types import can_be_written
 from exitramp_adapters.stores.duckdb.file import close_quietly, load_vss, quoted, sdk, translated
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from exitramp_adapters.stores.duckdb.adapter import DuckStore
 
 _SETTINGS: Final = {"m": "M", "ef_construction": "ef_construction", "ef_search": "ef_search"}
+_LOG_LEFT: Final = (
+    "what was written last stands in '{log}' beside the file, since somebody in this process still reads what was "
+    "there before; DuckDB folds it in when the file is closed, and until then whoever copies the file has to copy both"
+)
 _ID_FORMS: Final = {
     IdKind.UINT64: r"^(0|[1-9][0-9]{0,19})$",
     IdKind.INT64: r"^(0|-?[1-9][0-9]{0,18})$",
@@ -183,7 +187,7 @@ class DuckSink:
                 hint="run the same command again: it goes on where it was acknowledged",
             )
 
-    def finish(self, account: TransferAccount) -> None:
+    def finish(self, account: TransferAccount) -> Sequence[Finding]:
         """Build the indexes that `?index=hnsw` asks for, and fold the log into the file."""
         self.flush()
         table, cursor, where = self._own(), self._writing(), str(self._store.address)
@@ -194,8 +198,12 @@ class DuckSink:
                     cursor.execute("SET hnsw_enable_experimental_persistence = true")
                     cursor.execute(statement)
                 self._table = None
-            with suppress(sdk().TransactionException):  # somebody reads: the log is folded in when the file is closed
+            try:
                 cursor.execute("CHECKPOINT")
+            except sdk().TransactionException:
+                log = f"{self._store.file.path.name}.wal"
+                return [Finding("target.log", _LOG_LEFT.format(log=log), detail={"file": log})]
+        return []
 
     def close(self) -> None:
         """What was not flushed is lost."""
