@@ -38,8 +38,9 @@ METADATA_KEY: Final = b"exitramp"
 LABEL: Final = "label"
 VECTOR: Final = "vector"
 _GROUP_ROWS: Final = 4096
-"""So many rows are encoded and decoded at once. Arrow takes 4 bytes for each number of a vector to say where it belongs,
-and more for what it reads ahead: of 25,000 x 384 in one group, which are 37 MiB, 290 were in memory for a moment."""
+"""So many rows are encoded and decoded at once. Arrow takes 4 bytes for each number of a vector to say where it
+belongs, and more for what it reads ahead: of 25,000 x 384 in one group, which are 37 MiB, 290 were in memory for a
+moment."""
 
 Signature = tuple[tuple[int, int, int] | None, ...]
 
@@ -156,7 +157,8 @@ def _table(side_car: Path) -> pa.Table:
                 at += batch.num_rows
                 batch = batch.drop_columns([VECTOR])
                 del found
-                pa.default_memory_pool().release_unused()  # what Arrow's allocator keeps for itself: 65 MiB of 25,000 rows
+                # What Arrow's allocator keeps for itself: 65 MiB of 25,000 rows.
+                pa.default_memory_pool().release_unused()
             parts.append(batch)
     names = [name for name in schema.names if name != VECTOR]
     table = pa.Table.from_batches(parts, pa.schema([schema.field(name) for name in names]))

@@ -277,7 +277,8 @@ def changed(opened: Opened, gathered: Gathered, *, labelled: bool) -> Change:
         matrices.append(np.asarray(dense_matrix(batch.column(held.field.column)), held.matrix.dtype))
     matrix = np.concatenate(matrices)
     # What was there stays where it is: joining all of it would hold all texts twice.
-    table = pa.concat_tables([tables[0], pa.concat_tables([table_schema().empty_table(), *tables[1:]]).combine_chunks()])
+    fresh = pa.concat_tables([table_schema().empty_table(), *tables[1:]]).combine_chunks()
+    table = pa.concat_tables([tables[0], fresh])
     first = int(stays.sum())
     labels: Labels = np.arange(len(matrix), dtype=np.int64)
     gone: Labels = held.labels[~stays]
