@@ -14,7 +14,7 @@ import click
 
 from exitramp.cli import output
 from exitramp.cli.options import json_option, open_settings, store_options
-from exitramp.errors import ExitCode
+from exitramp.errors import ExitCode, UsageError
 from exitramp.wording import counted
 
 if TYPE_CHECKING:
@@ -45,16 +45,18 @@ def list_drills(as_json: bool) -> int:
     Example:
       exitramp drill list
     """
-    from exitramp.drill.catalogue import find_drill
+    from exitramp.drill.catalogue import find_any, how_held
     from exitramp.drill.inputs import packaged_drills
 
-    found = [find_drill(name) for name in packaged_drills()]
+    found = [find_any(name) for name in packaged_drills()]
     if as_json:
-        output.emit_json(
-            {"drills": [{"name": each.name, "title": each.title, "expected": each.expected} for each in found]}
-        )
+        told = [
+            {"name": each.name, "title": each.title, "expected": each.expected, "how": how_held(each)} for each in found
+        ]
+        output.emit_json({"drills": told})
     else:
-        output.say(output.table([(each.name, each.expected, each.title) for each in found], ("drill", "ends", "title")))
+        rows = [(each.name, how_held(each), each.expected, each.title) for each in found]
+        output.say(output.table(rows, ("drill", "how", "ends", "title")))
     return int(ExitCode.PASS)
 
 
@@ -70,17 +72,23 @@ def show(name: str, as_json: bool) -> int:
     Example:
       exitramp drill show vendor_outage
     """
-    from exitramp.drill.catalogue import STEPS, find_drill
+    from exitramp.cli.tabletop import show_tabletop
+    from exitramp.drill.catalogue import STEPS, find_any, how_held
+    from exitramp.drill.tabletop.spec import TabletopSpec
     from exitramp.drill.touching import touches
 
-    spec = find_drill(name)
+    spec = find_any(name)
+    if isinstance(spec, TabletopSpec):
+        return show_tabletop(spec, as_json)
     touched = [touches(STEPS[step.name], step, spec) for step in spec.steps]
     if as_json:
         output.emit_json(spec.to_json() | {"touches": [each.to_json() for each in touched]})
         return int(ExitCode.PASS)
     # Only the packaged drills come with a verdict that they have to end with.
     expected = f"; expected to end: {spec.expected}" if spec.folder is None else ""
-    output.say(f"{spec.title}  ({spec.mode}{expected})\n\n{textwrap.fill(spec.description.strip(), 100)}\n")
+    output.say(
+        f"{spec.title}  ({spec.mode}, {how_held(spec)}{expected})\n\n{textwrap.fill(spec.description.strip(), 100)}\n"
+    )
     _say_steps(spec, touched)
     promised = {key: value for key, value in spec.objectives.to_json().items() if value is not None}
     told = ", ".join(f"{key} {value:g}" for key, value in promised.items())
@@ -128,8 +136,22 @@ def _in_short(names: tuple[str, ...], parts: list[str]) -> str:
     metavar="ADDRESS",
     help="Allow writing to or cutting ADDRESS although it is not on this machine.",
 )
+@click.option(
+    "--decisions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Table-top drills: take the decisions from this YAML file instead of asking for them.",
+)
 @json_option
-def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tuple[str, ...], as_json: bool) -> int:
+def run(
+    name: str,
+    out: Path | None,
+    seed: int,
+    operator: str,
+    allow_writes: tuple[str, ...],
+    decisions: Path | None,
+    as_json: bool,
+) -> int:
     """Run a drill and write its journal and report.
 
     DRILL is a packaged drill's name or a path to a drill file. The exit code is the verdict: 0 pass, 1 fail,
@@ -138,20 +160,30 @@ def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tup
     Ctrl-C, or SIGTERM, ends it: no further step runs, the way back does (25 s at most), the report is written, and
     the exit code is 130 (143). A second signal ends it at once.
 
+    A table-top drill is held at the prompt, and Ctrl-C keeps what was recorded: 'exitramp drill resume' goes on.
+
     \b
     Example:
       exitramp drill run vendor_outage --out runs/first
+      exitramp drill run table_top_vendor_exit
     """
-    from exitramp.drill.catalogue import find_drill
+    from exitramp.cli.tabletop import run_tabletop
+    from exitramp.drill.catalogue import find_any
     from exitramp.drill.engine import run_drill
     from exitramp.drill.interruption import Interruption
+    from exitramp.drill.tabletop.spec import TabletopSpec
     from exitramp.report.writing import write_reports
 
     # Embedders that use several threads for a matrix of one row slow everything else down.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    spec = find_drill(name)
+    spec = find_any(name)
     folder = out or Path("runs") / f"{spec.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     output.note(f"{spec.title}")
+    command = shlex.join(["exitramp", *sys.argv[1:]])
+    if isinstance(spec, TabletopSpec):
+        return run_tabletop(spec, folder, decisions=decisions, operator=operator, command=command, as_json=as_json)
+    if decisions is not None:
+        raise UsageError(f"'{spec.name}' is no table-top drill, and takes no --decisions")
     with Interruption() as interruption:
         result = run_drill(
             spec,
@@ -159,7 +191,7 @@ def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tup
             seed=seed,
             allow_writes=allow_writes,
             operator=operator,
-            command=shlex.join(["exitramp", *sys.argv[1:]]),
+            command=command,
             say=lambda text: output.note(output.visible(text)),
             interruption=interruption,
         )
@@ -169,6 +201,29 @@ def run(name: str, out: Path | None, seed: int, operator: str, allow_writes: tup
         else:
             _say_result(result, reports)
     return interruption.exit_code or output.exit_code(result.verdict)
+
+
+@drill.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--decisions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Take the decisions that are not recorded yet from this YAML file instead of asking for them.",
+)
+@json_option
+def resume(folder: Path, decisions: Path | None, as_json: bool) -> int:
+    """Go on with a table-top drill that was interrupted.
+
+    FOLDER is that of the run. What is recorded stays as it is; a question without an answer is asked again.
+
+    \b
+    Example:
+      exitramp drill resume runs/table_top_vendor_exit-20300131T101500
+    """
+    from exitramp.cli.tabletop import resume_tabletop
+
+    return resume_tabletop(folder, decisions=decisions, as_json=as_json)
 
 
 def _say_result(result: Any, reports: dict[str, Path]) -> None:

@@ -20,7 +20,11 @@ from exitramp.drill.steps import (
     returning,
 )
 from exitramp.drill.steps.base import Step
+from exitramp.drill.tabletop.reading import is_tabletop, parse_tabletop
+from exitramp.drill.tabletop.spec import TabletopSpec
+from exitramp.drill.touching import parts_of, touches
 from exitramp.errors import UsageError
+from exitramp.registry import service_adapter
 
 STEPS: Mapping[str, Step] = {
     step.name: step
@@ -59,18 +63,42 @@ def read_drill(text: str, file: str, folder: Path | None) -> DrillSpec:
 
 
 def find_drill(name_or_path: str) -> DrillSpec:
+    """`find_any` for drills that do something. Raises `UsageError` for one that is talked through at a table."""
+    found = find_any(name_or_path)
+    if isinstance(found, TabletopSpec):
+        raise UsageError(f"'{found.name}' is a table-top drill: it has no steps that a program could run")
+    return found
+
+
+def find_any(name_or_path: str) -> DrillSpec | TabletopSpec:
     """The drill file at a path, or the packaged drill of that name. Raises `UsageError` naming the packaged ones."""
     path = Path(name_or_path)
     packaged = packaged_drills()
     if path.suffix in {".yaml", ".yml"} or path.is_file():
-        return read_drill(_text(path), str(path), path.resolve().parent)
+        return _read_any(_text(path), str(path), path.resolve().parent)
     if name_or_path in packaged:
-        return read_drill(packaged[name_or_path], f"{name_or_path}.yaml", None)
+        return _read_any(packaged[name_or_path], f"{name_or_path}.yaml", None)
     if path.is_dir():
         inside = path / DRILL_FILE
         hint = f"its drill is {inside}" if inside.is_file() else f"it holds no {DRILL_FILE}; name the drill file"
         raise UsageError(f"no drill '{name_or_path}': it is a folder", hint=hint)
     raise UsageError(f"no drill '{name_or_path}'", hint=f"packaged are: {', '.join(packaged) or 'none'}")
+
+
+def how_held(spec: DrillSpec | TabletopSpec) -> str:
+    """`table-top`, `simulated`, `live` or `live in part`, and whether vendors are mocks: by what the drill would do,
+    whatever its file says of it."""
+    if isinstance(spec, TabletopSpec):
+        return "table-top"
+    touched = [touches(STEPS[step.name], step, spec) for step in spec.steps]
+    cuts, played = any(each.cuts for each in touched), any(each.simulates for each in touched)
+    services = [part.service for part in parts_of(spec).values() if part.service is not None]
+    stand_ins = ", mock vendors" if any(service_adapter(each).is_mock for each in services) else ""
+    return ("live in part" if cuts and played else "simulated" if played else "live") + stand_ins
+
+
+def _read_any(text: str, file: str, folder: Path | None) -> DrillSpec | TabletopSpec:
+    return parse_tabletop(text, file, folder=folder) if is_tabletop(text, file) else read_drill(text, file, folder)
 
 
 def _text(path: Path) -> str:

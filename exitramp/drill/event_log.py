@@ -18,6 +18,7 @@ written down was true when it was written.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -99,7 +100,39 @@ class EventLog:
             os.fsync(folder)  # without it the file's name itself may be gone after a power loss
         finally:
             os.close(folder)
+        _lock(path, descriptor)
         return cls(path, clock, descriptor)
+
+    @classmethod
+    def resume(cls, path: Path | str, clock: Clock) -> tuple[Self, LogReading]:
+        """The unfinished log at `path`, open to be continued, and what it held; only for runs that can be interrupted.
+
+        Its chain is verified first. A torn last line is cut off: it was never an event. `elapsed_seconds` goes on from
+        the last event, so the pause is not in it. Raises `DataInvalid` for a log that is finished or that another
+        process has open, `JournalCorrupt` for a broken chain.
+        """
+        path = Path(path)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+        except OSError as error:
+            raise DataInvalid(f"{path}: cannot be opened ({error.strerror})") from error
+        try:
+            _lock(path, descriptor)
+            reading = read_log(path)
+            if reading.finished:
+                raise DataInvalid(f"{path}: this run has ended", hint="begin a new one; a log is never reopened")
+            if not reading.events:
+                raise DataInvalid(f"{path}: holds no event", hint="begin a new run")
+            if reading.torn_bytes:
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - reading.torn_bytes)
+                os.fsync(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        log = cls(path, clock, descriptor)
+        log._seq, log._head = len(reading.events), reading.head
+        log._start_seconds = clock.monotonic() - reading.events[-1].elapsed_seconds
+        return log, reading
 
     @property
     def head(self) -> str:
@@ -177,6 +210,14 @@ class EventLog:
             raise JournalCorrupt(
                 f"{self.path}: event {self._seq + 1} could not be written: {error.strerror}"
             ) from error
+
+
+def _lock(path: Path, descriptor: int) -> None:
+    """Two writers would both be right by their own count, and the chain would break: the second one is refused."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise DataInvalid(f"{path}: another process is writing it", hint="end that one first") from error
 
 
 def read_log(path: Path | str) -> LogReading:

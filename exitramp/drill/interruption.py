@@ -52,8 +52,13 @@ class Interruption:
     it gets `AT_ONCE_SECONDS`. Not entered, or in another thread, it does nothing.
     """
 
-    def __init__(self, *, way_back_seconds: float = WAY_BACK_SECONDS) -> None:
+    def __init__(self, *, way_back_seconds: float = WAY_BACK_SECONDS, tells: str | None = None) -> None:
+        """`tells`: said at the first signal, after its name, where it is not about steps and a way back."""
         self.way_back_seconds = way_back_seconds
+        self._tells = tells or (
+            f"no more steps; bringing things back takes at most {way_back_seconds:g} s, and a second signal ends at "
+            "once"
+        )
         self.arrived: signal.Signals | None = None
         self.at_once: Callable[[], None] = lambda: None
         self._before: dict[signal.Signals, Any] = {}
@@ -140,10 +145,7 @@ class Interruption:
         elif self.arrived is None:
             self.arrived = signal.Signals(number)
             self._ends = time.monotonic() + self.way_back_seconds
-            _tell(
-                f"\n{self.arrived.name}: no more steps; bringing things back takes at most "
-                f"{self.way_back_seconds:g} s, and a second signal ends at once\n"
-            )
+            _tell(f"\n{self.arrived.name}: {self._tells}\n")
             self._set_deadline()
         else:
             # The watch ends the process; nothing more is to be written here meanwhile.

@@ -40,6 +40,9 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
     Raises `ConfigError` with file and line for anything that is not known.
     """
     top = read_block(text, file)
+    if "how" in top.keys():  # noqa: SIM118
+        hint = "leave it away: the report says table-top, simulated or live by what was done"
+        raise top.error("'how' is not for a drill file to say", "how", hint=hint)
     top.expect(*_KEYS)
     version = top.integer("version")
     if version != VERSION:

@@ -26,6 +26,7 @@ from exitramp.report.sections import Journal, build_document
 from exitramp.report.sections.fields import count, part
 from exitramp.report.sections.flips import without_texts
 from exitramp.report.sections.outcome import all_findings
+from exitramp.report.sections.tabletop import gap_findings, is_tabletop
 from exitramp.secrets import redacted
 
 KINDS: Final = ("html", "md", "json", "junit")
@@ -69,7 +70,11 @@ def summary(journal: Journal) -> dict[str, Any]:
     found = {
         "rows": count(taken, "rows"),
         "digests": part(taken, "digests") or None,
-        "findings": [{"step": step or None, **each} for step, each in all_findings(journal)],
+        "findings": (
+            [{"step": None, **each} for each in gap_findings(journal)]
+            if is_tabletop(journal)
+            else [{"step": step or None, **each} for step, each in all_findings(journal)]
+        ),
     }
     # The journal masked secrets when it was written; one that is known only since then is masked now.
     whole: dict[str, Any] = json.loads(canonical.dumps(redacted(found)))

@@ -17,7 +17,17 @@ from exitramp import registry
 from tests.cli.conftest import Cli
 from tests.drill.small_stacks import drill_text, fill, write_drill
 
-PACKAGED = ["chat_vendor_down", "five_questions", "rate_limit_squeeze", "silent_loss", "vendor_outage", "wrong_metric"]
+PACKAGED = [
+    "chat_vendor_down",
+    "five_questions",
+    "planned_exit",
+    "rate_limit_squeeze",
+    "silent_loss",
+    "table_top_vendor_exit",
+    "vector_store_lost",
+    "vendor_outage",
+    "wrong_metric",
+]
 STEPS = "  - start: {}\n  - dump: {}\n  - verify_dump: {}\n  - plan: {}\n  - restore: {}\n  - measure_loss: {}\n"
 
 

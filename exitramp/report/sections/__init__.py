@@ -14,6 +14,7 @@ from exitramp.report.sections import (
     quality,
     rollback,
     setting,
+    tabletop,
     verdict_page,
 )
 from exitramp.report.sections.fields import word
@@ -31,6 +32,8 @@ def build_document(journal: Journal) -> Document:
     A run that was stopped, killed or made of other steps gives a whole document too: what is not in the journal reads
     "not measured" with the reason why.
     """
+    if tabletop.is_tabletop(journal):
+        return tabletop.tabletop_document(journal, _meta(journal))
     objectives = judged(journal)
     found = overall(journal, objectives)
     name = word(journal.drill, "name")

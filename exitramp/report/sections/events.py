@@ -34,6 +34,12 @@ from exitramp.report.text import seconds_text
 
 _UNTIMED: Final = frozenset({"load_golden", "check_hypothesis", "plan", "outage", "compare_quality", "cost"})
 """Steps whose end is no event of the story: the outage's story are its faults."""
+TABLETOP_MOMENTS: Final = {
+    "tabletop.inject": "Inject read out",
+    "tabletop.decision": "Decision recorded",
+    "tabletop.paused": "The sitting is interrupted",
+    "run.resumed": "The sitting goes on",
+}
 _SHOWN: Final = 12
 _EDGE_EVENTS: Final = 150
 """Of a longer log the first and last so many are shown; the journal itself holds them all."""
@@ -118,6 +124,8 @@ def _moments(journal: Journal) -> Iterator[Placed]:
             told = in_words(event.data)
             where = journal.stopped_where if told == journal.aborted else f"in “{word(event.data, 'step')}”"
             yield _at(event, f"Stopped {where}", word(told, "reason"), True)
+        elif event.kind in TABLETOP_MOMENTS:
+            yield _at(event, TABLETOP_MOMENTS[event.kind], _at_the_table(event.data))
         elif event.kind == "run.judged":
             yield _at(event, f"Judged: {word(event.data, 'verdict')}", milestone=True)
         elif event.kind == "router" and word(event.data, "kind") == "breaker_closed":
@@ -177,6 +185,12 @@ def _happened(journal: Journal, event: Event) -> float | None:
     return at + journal.events[0].elapsed_seconds
 
 
+def _at_the_table(data: Data) -> str:
+    """`price_increase, respond: by service_owner`: what was decided stands in its own section."""
+    where = ", ".join(filter(None, (word(data, "inject"), word(data, "question"))))
+    return where + (f": by {word(data, 'role')}" if word(data, "role") else "")
+
+
 def _at(event: Event, title: str, detail: str = "", milestone: bool = False) -> Placed:
     at = event.elapsed_seconds
     one = Moment(at, title, (detail,) if detail else (), f"#{event.seq}", milestone)
@@ -223,6 +237,8 @@ def _what(event: Event) -> str:
         at = figure(data, "elapsed_seconds")
         when = "" if at is None else f", at {seconds_text(at, 3)}"
         return f"{word(data, 'stack')}: {ROUTER.get(kind, kind)}" + (f" ({told})" if told else "") + when
+    if event.kind.startswith("tabletop."):
+        return _at_the_table(data)
     if event.kind in {"run.judged", FINISHED}:
         return word(data, "verdict")
     if event.kind == "run.started":

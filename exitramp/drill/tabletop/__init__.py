@@ -1,0 +1,1 @@
+"""Table-top drills: injects are read out, people decide, and what they decided is written down. Nothing is switched."""
