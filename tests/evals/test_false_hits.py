@@ -25,7 +25,7 @@ def test_a_hit_is_right_only_where_both_have_a_best_document_in_common() -> None
     one, same = case(1, {"a": 3, "b": 1}), case(2, {"a": 2})
     assert have_one_answer(one, same)
     assert not have_one_answer(one, case(3, {"b": 3})), "what helps one is not the answer to it"
-    check = {"checks": [{"kind": "contains", "text": "x"}]}
+    check: dict[str, Any] = {"checks": [{"kind": "contains", "text": "x"}]}
     assert have_one_answer(case(4, **check), case(5, **check))
     assert not have_one_answer(case(4, **check), case(6, checks=[{"kind": "contains", "text": "y"}]))
     assert not have_one_answer(one, case(4, **check))

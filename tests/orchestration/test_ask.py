@@ -15,20 +15,27 @@ from exitramp.faults import Fault
 from exitramp.orchestration import Answered, Application, NotAnswered, read_traces
 from exitramp.orchestration.following import LOOKS_SECONDS
 from exitramp.records import TraceRecord
+from exitramp.registry import service_adapter
 from tests.gateway.running import RunningGateway
 from tests.orchestration.libraries import NEAREST, QUESTION, RerankServer, fill
 from tests.orchestration.vendors import Vendors, write
 
-STORES = ("chroma", "qdrant")
+STORES = ("chroma", "qdrant", "pgvector")
 
 
 class Library:
-    """Two vendors, the same passages in two stores, and stack files over them."""
+    """Two vendors, the same passages in three stores, and stack files over them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.vendors = Vendors(folder)
-        self.stores = {kind: fill(f"{kind}:{folder}/{kind}-db#docs") for kind in STORES}
+        self.postgres = service_adapter("postgres").make(str(folder / "postgres"), 5, {})
+        places = {kind: f"{kind}:{folder}/{kind}-db" for kind in STORES} | {"pgvector": self.postgres.start().text}
+        self.stores = {kind: fill(f"{place}#docs") for kind, place in places.items()}
+
+    def end(self) -> None:
+        self.postgres.stop()
+        self.vendors.stop()
 
     def document(self, *stacks: tuple[str, str], store: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         """Stacks of a model and a store each, in this order; `store` is said of each store."""
@@ -49,7 +56,7 @@ class Library:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     made = Library(tmp_path_factory.mktemp("library"))
     yield made
-    made.vendors.stop()
+    made.end()
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +108,7 @@ def test_the_same_application_is_answered_by_either_vendor_out_of_either_store_b
     vendors = {"main": "openai", "backup": "anthropic"}
     assert told == [(vendors[model], kind, 3, 3) for model, kind in ways]
     embedded = [record for record in read_traces(traces) if record.operation == "embed"]
-    assert [(record.provider, record.status) for record in embedded] == [("wordllama", "ok")] * 4
+    assert [(record.provider, record.status) for record in embedded] == [("wordllama", "ok")] * 6
     assert all(record.prompt_tokens > 0 and record.use_case_id == "docs_qa" for record in embedded)
 
 
@@ -205,7 +212,10 @@ def test_a_reranker_over_http_orders_the_passages_and_its_failure_keeps_the_stor
             assert (asked["path"], asked["query"], asked["top_n"]) == ("/v1/rerank", QUESTION, 6)
             lengths = sorted((len(text) for text in asked["documents"]), reverse=True)
             assert [len(text) for text in asked["documents"]] != lengths
-            for broken in ((503, {"error": "down"}), (200, {"results": []}), (200, {"results": [{"index": 0}] * 6})):
+            breakages: list[tuple[int, Any]] = [
+                (503, {"error": "down"}), (200, {"results": []}), (200, {"results": [{"index": 0}] * 6}),
+            ]  # fmt: skip
+            for broken in breakages:
                 server.broken = broken
                 kept = the_application(application)
                 assert kept.retrieved_ids[0] == NEAREST
