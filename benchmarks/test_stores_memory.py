@@ -51,7 +51,7 @@ STORES: Final = {
     # From where the engine's own cache is full, which is as large as it is for any number of rows.
     "duckdb": Case(100_000, 200_000),
     "sqlite-vec": Case(100_000, 300_000),
-    "lancedb": Case(100_000, 300_000),
+    "lancedb": Case(100_000, 300_000, read_fails_above_mb=100),
     "redis": Case(10_000, 100_000),
     "qdrant": Case(5_000, 20_000),
     "qdrant+http": Case(5_000, 20_000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,9 @@ from exitramp.ports.side_car import read_side_car, side_car_path
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind
 from exitramp.registry import open_store
 from exitramp.testing import Row, batch_from_rows
-from exitramp_adapters.stores import hnswlib, usearch
+from exitramp_adapters.stores import hnswlib
 from exitramp_adapters.stores.files.formats import CsvRows
+from exitramp_adapters.stores.usearch import graph
 
 FIELD = VectorField("", VectorKind.DENSE, DType.FLOAT32, Metric.COSINE, 8)
 SPEC = CollectionSpec("x", IdKind.STRING, (FIELD,))
@@ -84,8 +86,8 @@ def test_lancedb_is_told_how_much_to_read_ahead_before_it_is_loaded(tmp_path: Pa
         assert int(done.stdout) == wanted
 
 
-@pytest.mark.parametrize("engine", [hnswlib, usearch])
-def test_vectors_are_put_into_a_graph_some_at_a_time(engine: Any) -> None:
+@pytest.mark.parametrize("add", [hnswlib._added, graph.added])
+def test_vectors_are_put_into_a_graph_some_at_a_time(add: Callable[..., Any]) -> None:
     """What is put in is copied for the library: all of a collection at once would be there twice."""
     counts: list[int] = []
     labels: list[int] = []
@@ -96,7 +98,7 @@ def test_vectors_are_put_into_a_graph_some_at_a_time(engine: Any) -> None:
         labels.extend(some.tolist())
 
     held: Any = SimpleNamespace(matrix=np.ones((9000, 8), np.float32), labels=np.arange(9000), field=FIELD)
-    engine._added(SimpleNamespace(add=added, add_items=added), held, np.arange(9000))
+    add(SimpleNamespace(add=added, add_items=added), held, np.arange(9000))
     assert labels == list(range(9000))
     assert max(counts) <= 4096
 
