@@ -204,7 +204,7 @@ def run(
 
 
 @drill.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--decisions",
     type=click.Path(dir_okay=False, path_type=Path),

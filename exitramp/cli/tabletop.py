@@ -116,11 +116,16 @@ def _say(text: str) -> None:
 
 
 def _ask(prompt: str) -> str | None:
-    """One line from the standard input. Prompts go where progress goes: with --json the output is JSON alone."""
+    """One line from the standard input, None where it is a file that ended.
+
+    Prompts go where progress goes: with --json the output is JSON alone.
+    """
     sys.stderr.write(output.visible(prompt))
     sys.stderr.flush()
     line = sys.stdin.readline()
     if not line:
         sys.stderr.write("\n")
+        if sys.stdin.isatty():
+            raise KeyboardInterrupt  # Ctrl-D slips easily, and a sitting that has ended cannot go on
         return None
     return line.rstrip("\r\n")

@@ -57,7 +57,7 @@ def _question(inject: Inject, asked: Asked, made: Decision | None) -> Iterator[E
         )
     if asked.evidence:
         verdict = Verdict.PASS if shown else Verdict.INCONCLUSIVE
-        gap = "" if shown or made is None else "no evidence was named"
+        gap = "" if shown or made is None or made.undecided else "no evidence was named"
         told = "named" if shown else None
         yield found(".evidence", f"{inject.name}, {asked.name}: evidence", "evidence named", told, verdict, gap)
 
@@ -83,7 +83,7 @@ def _decided(asked: Asked, made: Decision | None) -> tuple[str | None, Verdict, 
 
 
 def _runbook(wanted: str, made: Decision | None, named: str | None) -> tuple[str | None, Verdict, str]:
-    if made is None:
+    if made is None or made.undecided:
         return None, Verdict.INCONCLUSIVE, ""  # the missing decision is the gap
     if named is None:
         return "no step named", Verdict.FAIL, f"nobody named the runbook step “{wanted}”"

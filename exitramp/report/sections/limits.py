@@ -11,6 +11,7 @@ from exitramp.report.sections.fields import Data, count, figure, flag, word, wor
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.stacks import (
     STACKS,
+    embeds_for_real,
     faults,
     has_chat,
     latency_words,
@@ -71,6 +72,13 @@ def _mocks(journal: Journal) -> Iterator[Line]:
 
 
 def _not_real(journal: Journal) -> Iterator[Line]:
+    for each in stack_parts(journal):
+        if embeds_for_real(each):
+            yield _line(
+                f"{each.service} ({each.stack}) is a mock in front of a real model on this machine: the vectors are"
+                " that model’s, and its price, speed and way to fail are no real vendor’s.",
+                lead="The embedding vendor is a mock.",
+            )
     played = simulated_faults(journal)
     live = len(faults(journal)) - len(played)
     if played:
@@ -139,6 +147,13 @@ def _too_little(journal: Journal) -> Iterator[Line]:
     if asked is not None:
         at = f" at {number_text(rate)} a second" if rate is not None else ""
         yield _line(f"It was one run of {counted(asked, 'request')}{at}: neither every way to fail nor real load.")
+    parallel = figure(journal.data("parallel_run"), "seconds")
+    if parallel is not None:
+        yield _line(
+            f"It lasted {number_text(parallel, 0)} s: what shows only after days, such as month ends, batch jobs and"
+            " bills, was not seen.",
+            lead="The parallel run was short.",
+        )
     yield from _lost(journal)
     if not has_chat(journal):
         stood = ": what was retrieved stood for the answer" if asked or count(journal.data("baseline"), "asked") else ""

@@ -126,6 +126,12 @@ def _worked(journal: Journal, objectives: Sequence[Objective]) -> list[str]:
     outages, injected = journal.every("outage"), faults(journal)
     recovered = [figure(each, "rto_seconds") for each in outages]
     known = [each for each in recovered if each is not None]
+    moved = journal.data("cut_over")
+    if not injected and (asked := count(moved, "requests")) and count(moved, "failed") == 0:
+        told = [f"Traffic moved to the substitute with none of {counted(asked, 'request')} failing."]
+        compared = count(moved, "parity", "rows", "compared")
+        told += [f"{counted(compared, 'record')} were compared before it did."] if compared is not None else []
+        return told
     if not injected or not known or len(known) < len(recovered):
         return [f"{counted(len(objectives), 'objective')} set before the run, all measured and met."]
     played = len(simulated_faults(journal))

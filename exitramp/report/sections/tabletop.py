@@ -71,9 +71,9 @@ def tabletop_document(journal: Journal, meta: Meta) -> Document:
             _injects(sitting),
             _decisions(sitting),
             _times(sitting),
+            event_section(journal),
             _gaps(sitting, found),
             _actions(sitting, found),
-            replace(event_section(journal), number=10),
             _lessons(),
             replace(sign_off_section(), number=12),
         ),
@@ -301,7 +301,7 @@ def _source(text: str | None) -> Cell:
 def _gaps(sitting: Sitting, found: tuple[Expectation, ...]) -> Section:
     gaps = [each for each in found if each.gap]
     if not gaps:
-        return Section(8, "Gaps", (prose("None: every expectation was met."),), "gaps")
+        return Section(9, "Gaps", (prose("None: every expectation was met."),), "gaps")
     rows = tuple(row(each.title, each.target, each.gap.partition(" – ")[2], verdict=each.verdict) for each in gaps)
     named = sorted({asked.runbook for _, asked in sitting.spec.questions() if asked.runbook})
     used = {made.runbook for made in sitting.decisions.values()}
@@ -311,7 +311,7 @@ def _gaps(sitting: Sitting, found: tuple[Expectation, ...]) -> Section:
     ]
     if unused:
         blocks.append(prose(f"Steps of the runbook that were expected and that nobody named: {listed(unused)}."))
-    return Section(8, "Gaps", tuple(blocks), "gaps")
+    return Section(9, "Gaps", tuple(blocks), "gaps")
 
 
 def _actions(sitting: Sitting, found: tuple[Expectation, ...]) -> Section:
@@ -328,7 +328,7 @@ def _actions(sitting: Sitting, found: tuple[Expectation, ...]) -> Section:
         rows.append(row(Blank("Action"), "from the lessons", Blank("Owner"), Blank("Due date")))
     columns = tuple(map(Column, ("Action", "Because of", "Owner", "Due date")))
     told = prose("What was recorded at the table, and a line for every gap. What nobody said is left open.")
-    return Section(9, "Action items", (told, Table("Actions", columns, tuple(rows))), "actions")
+    return Section(10, "Action items", (told, Table("Actions", columns, tuple(rows))), "actions")
 
 
 def _lessons() -> Section:
