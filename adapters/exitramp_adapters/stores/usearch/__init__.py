@@ -6,7 +6,3 @@ In the order of reading:
     in_bytes  keys and vectors straight out of a file's bytes
     graph     usearch's graph as such: made, filled and walked through
 """
-
-from exitramp_adapters.stores.usearch.adapter import ADAPTER
-
-__all__ = ["ADAPTER"]
