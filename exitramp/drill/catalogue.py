@@ -12,6 +12,7 @@ from exitramp.drill.steps import (
     build,
     costs,
     cutting_over,
+    embedding,
     judging,
     late_writes,
     leaving,
@@ -53,6 +54,9 @@ STEPS: Mapping[str, Step] = {
         cutting_over.CUT_OVER,
         cutting_over.WAY_BACK,
         cutting_over.VENDOR_DATA,
+        embedding.GONE,
+        embedding.MAP,
+        embedding.REEMBED,
     )
 }
 

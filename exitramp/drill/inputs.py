@@ -61,7 +61,9 @@ def check_inputs(spec: DrillSpec) -> None:
                     file=spec.file,
                     hint="write 'prompts: packaged' under data, or name a folder of .mustache files",
                 )
-    if spec.data.embedder is not None:
+    if spec.primary.embedding is not None:
+        _require_embedding(spec)
+    elif spec.data.embedder is not None:
         scheme = Address.parse(spec.data.embedder).scheme
         if model_adapter(scheme).open_embedder is None:
             raise ConfigError(
@@ -78,9 +80,24 @@ def check_inputs(spec: DrillSpec) -> None:
         )
 
 
+def _require_embedding(spec: DrillSpec) -> None:
+    for stack in (spec.primary, spec.substitute):
+        part = stack.embedding
+        if part is None or part.address is None:
+            continue
+        scheme = Address.parse(part.address).scheme
+        if model_adapter(scheme).open_embedder is None:
+            raise ConfigError(
+                f"{stack.name}.embedding: '{scheme}' is no embedding model",
+                file=spec.file,
+                hint="'exitramp models' lists them",
+            )
+
+
 def _require_installed(spec: DrillSpec, *, asks: bool) -> None:
     for stack in (spec.primary, spec.substitute):
-        for part, adapter in ((stack.store, store_adapter), (stack.chat, model_adapter)):
+        parts = ((stack.store, store_adapter), (stack.chat, model_adapter), (stack.embedding, model_adapter))
+        for part, adapter in parts:
             if part is not None and part.service is not None:
                 service_adapter(part.service)
             elif part is not None and part.address is not None:

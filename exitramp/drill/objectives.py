@@ -64,7 +64,7 @@ def unpromised(spec: DrillSpec, results: Results) -> tuple[Unpromised, ...]:
 
 def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:
     if wanted.rto_seconds is not None:
-        worst = _worst(results, "outage", "rto_seconds")
+        worst = _worst(results, ("outage", "reembed"), "rto_seconds")
         note = "slowest of all faults, from its injection to the first good answer from the substitute"
         yield _at_most("rto_seconds", "Recovery time (RTO)", "s", wanted.rto_seconds, worst, note)
     if wanted.rpo_records is not None:

@@ -8,6 +8,7 @@ from exitramp.drill.spec import DrillSpec, StepSpec
 from exitramp.errors import ConfigError
 
 _AFTER_THE_LOSS: Final = frozenset({"measure_loss", "replay", "compare_quality", "cost"})
+_EMBEDDING: Final = frozenset({"embedding_gone", "map_embeddings", "reembed"})
 _AFTER_A_RESTORE: Final = frozenset({"parallel_run", "catch_up", "cut_over"})
 
 
@@ -23,8 +24,26 @@ def require_order(spec: DrillSpec) -> None:
                 line=step.line,
                 hint="put the steps 'dump' and 'restore' before it",
             )
+        if step.name in _EMBEDDING:
+            _embedding(spec, spec.steps[:number], step)
         if step.name == "vendor_data" and getattr(step.arguments, "delete", None) is not None:
             _deletion(spec, spec.steps[:number], step, spec.steps[number + 1 :])
+
+
+def _embedding(spec: DrillSpec, before: tuple[StepSpec, ...], step: StepSpec) -> None:
+    """Who embeds has to be known of both sides; and what is a way out has to come after what it leads out of."""
+    for stack in (spec.primary, spec.substitute):
+        if stack.embedding is None:
+            raise ConfigError(
+                f"'{step.name}' needs an embedding model on both sides, and {stack.name}.embedding names none",
+                file=spec.file,
+                line=step.line,
+            )
+    names = [each.name for each in before]
+    wanted = ("load_golden", "baseline") if step.name == "embedding_gone" else ("embedding_gone",)
+    for name in wanted:
+        if name not in names:
+            raise ConfigError(f"'{step.name}' needs the step '{name}' before it", file=spec.file, line=step.line)
 
 
 def _deletion(spec: DrillSpec, before: tuple[StepSpec, ...], step: StepSpec, after: tuple[StepSpec, ...]) -> None:

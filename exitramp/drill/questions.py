@@ -19,8 +19,12 @@ from exitramp.records import DType, VectorKind
 RECORD_QUESTIONS = 200
 
 
-def query_vectors(run: DrillRun) -> QueryVectors:
-    """The vectors of all questions of this run; embedded once, before anything is cut."""
+def query_vectors(run: DrillRun, stack: str = "primary") -> QueryVectors:
+    """The vectors of all questions of this run; embedded once, before anything is cut. A stack that was embedded anew
+    by a model of its own is asked by that one's."""
+    if f"vectors:{stack}" in run.shared:
+        own: QueryVectors = run.shared[f"vectors:{stack}"]
+        return own
     if "vectors" not in run.shared:
         run.shared["vectors"] = QueryVectors({})
         _embed_golden(run, run.shared["vectors"])

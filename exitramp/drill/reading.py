@@ -69,6 +69,11 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
     top.finish()
     _require_true_mode(top, spec)
     require_order(spec)
+    data = top.block("data", required=False)
+    if spec.primary.embedding is not None and data is not None and data.has("embedder"):
+        raise data.error(
+            "the primary's 'embedding' is the model that embeds here, so there can be no other", "embedder"
+        )
     if spec.stop.usd is not None and spec.data.prices is None:
         stop = top.block("stop")
         assert stop is not None
@@ -167,11 +172,17 @@ def _data(top: Block) -> DataSpec:
 def _stack(top: Block, name: str) -> StackSpec:
     block = top.block(name)
     assert block is not None
-    block.expect("store", "chat")
+    block.expect("store", "chat", "embedding")
     store = block.block("store")
     assert store is not None
     chat = block.block("chat", required=False)
-    found = StackSpec(name, _part(store, STORES), _part(chat, MODELS) if chat else None)
+    embedding = block.block("embedding", required=False)
+    found = StackSpec(
+        name,
+        _part(store, STORES),
+        _part(chat, MODELS) if chat else None,
+        _part(embedding, MODELS) if embedding else None,
+    )
     block.finish()
     return found
 

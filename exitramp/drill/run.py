@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
+from exitramp.drill.embedder import DrilledEmbedder, embedding_address
 from exitramp.drill.event_log import EventLog
 from exitramp.drill.spec import DrillSpec, Part, StackSpec
 from exitramp.errors import ConfigError, ExitrampError, SpendExceeded
@@ -63,6 +64,7 @@ class RunningStack:
     spec: StackSpec
     store: RunningPart
     chat: RunningPart | None
+    embedding: RunningPart | None = None
 
 
 class DrillRun:
@@ -113,7 +115,10 @@ class DrillRun:
             if spec.store.collection and store.address.collection is None:
                 store.address = store.address.with_collection(spec.store.collection)
             chat = self._start(spec.chat, f"{spec.name}-chat") if spec.chat else None
-            self.stacks[spec.name] = RunningStack(spec, store, chat)
+            embedding = self._start(spec.embedding, f"{spec.name}-embedding") if spec.embedding else None
+            if embedding is not None and embedding.service is not None:
+                embedding.address = embedding_address(embedding.service, self.spec.file)
+            self.stacks[spec.name] = RunningStack(spec, store, chat, embedding)
         if same_place(self.stacks["primary"].store.address, self.stacks["substitute"].store.address):
             raise ConfigError("primary and substitute are one and the same collection", file=self.spec.file)
 
@@ -172,9 +177,9 @@ class DrillRun:
         return part.address.host is None and part.address.path.resolve().is_relative_to(self.folder.resolve())
 
     def inject(self, stack: str, target: str, fault: Fault) -> str:
-        """Break `target` (store or chat) of a stack, for real where possible; returns `live` or `simulated`."""
+        """Break `target` (store, chat, embedding) of a stack, for real if possible; returns `live` or `simulated`."""
         running = self.stack(stack)
-        part = running.store if target == "store" else running.chat
+        part = {"store": running.store, "chat": running.chat, "embedding": running.embedding}[target]
         if part is None:
             raise ConfigError(f"the stack '{stack}' has no {target} to break", file=self.spec.file)
         if part.service is not None:
@@ -186,7 +191,9 @@ class DrillRun:
     # ------------------------------------------------------------------ models
 
     def embedder(self) -> Embedder | None:
-        """The embedding model of the drill file, opened once; None where it names none."""
+        """The embedding model of the drill file or of the primary, opened once; None where there is none."""
+        if self.spec.primary.embedding is not None:
+            return self.embedding_of("primary")
         if self.spec.data.embedder is None:
             return None
         if "embedder" not in self.shared:
@@ -196,6 +203,23 @@ class DrillRun:
                 raise ConfigError(f"'{address.scheme}' is no embedding model", file=self.spec.file)
             self.shared["embedder"] = adapter.open_embedder(address, self.network)
         embedder: Embedder = self.shared["embedder"]
+        return embedder
+
+    def embedding_of(self, stack: str) -> DrilledEmbedder:
+        """The embedding model that is part of a stack, opened once; its calls first meet what is simulated."""
+        part = self.stack(stack).embedding
+        if part is None:
+            raise ConfigError(f"the stack '{stack}' has no embedding model", file=self.spec.file)
+        name = f"embedder:{stack}"
+        if name not in self.shared:
+            opens = model_adapter(part.address.scheme).open_embedder
+            if opens is None:
+                raise ConfigError(f"'{part.address.scheme}' is no embedding model", file=self.spec.file)
+            billed_as = part.adapter.name if part.adapter is not None and part.is_mock else None
+            opened = opens(part.address, self.network)
+            self.shared[name] = DrilledEmbedder(opened, part.simulated, self.clock, billed_as=billed_as)
+            self.on_close(opened.close)
+        embedder: DrilledEmbedder = self.shared[name]
         return embedder
 
     def identities(self) -> dict[str, ModelIdentity]:

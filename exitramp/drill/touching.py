@@ -33,6 +33,8 @@ def parts_of(spec: DrillSpec) -> dict[str, Part]:
         found[f"{stack.name}.store"] = stack.store
         if stack.chat is not None:
             found[f"{stack.name}.chat"] = stack.chat
+        if stack.embedding is not None:
+            found[f"{stack.name}.embedding"] = stack.embedding
     return found
 
 

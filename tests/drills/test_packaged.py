@@ -66,10 +66,33 @@ def test_a_packaged_drill_ends_as_it_announces(name: str, tmp_path: Path) -> Non
         measured = {each["name"]: each["measured"] for each in result["objectives"]}
         assert (measured["rpo_records"], measured["error_rate"]) == (0, 0)
         assert codes["vendor_data.kept"]["count"] > 8000
+    if name == "embedding_vendor_gone":
+        _require_ways_out(tmp_path / "run")
     if name == "vendor_outage":
         lost = sum(codes[each]["count"] for each in ("loss.missing", "loss.stale", "loss.undeleted"))
         assert lost == 40
         assert result["seconds"] > 25, "five faults of five seconds each"
+
+
+def _require_ways_out(run: Path) -> None:
+    """Nobody can embed, a mapping is worse by more than the margin, and what was embedded anew is as good."""
+    finished = [event.data for event in read_events(run / "journal.jsonl") if event.kind == "step.finished"]
+    steps = {each["step"]: each["data"] for each in finished}
+    gone, mapped, anew = steps["embedding_gone"], steps["map_embeddings"], steps["reembed"]
+    assert gone["how"] == "live"
+    assert gone["before"]["embedded"] == gone["gone"]["asked"] == 119
+    assert gone["gone"]["errors"] == {"connection": 119}
+    assert gone["gone"]["ndcg"]["substitute"] == 0
+    assert gone["as_it_is"]["refused"], "512 dimensions are not 256"
+    assert gone["account"]["ours"] == gone["account"]["vendors"] > 0
+    found = [mapped["questions_mapped"], mapped["documents_mapped"], anew["reembedded"]]
+    values = [each["ndcg"]["substitute"] for each in found]
+    assert 0 < values[0] < values[1] < values[2], values
+    assert [each["recommended"] for each in found] == [False, False, True]
+    assert 0 < found[0]["recovered_seconds"] < found[1]["recovered_seconds"] < anew["rto_seconds"]
+    report = (run / "report.md").read_text("utf-8")
+    assert "Without the embedding vendor" in report
+    assert "Against embedding everything anew it cost" in report
 
 
 @pytest.mark.parametrize("name", packaged_drills())

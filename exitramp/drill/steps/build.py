@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,21 +51,25 @@ IDENTITY_SECONDS = 10.0
 class BuildArguments:
     metric: Metric
     limit: int | None
+    keep_golden: bool = False
+    """Whether the documents that golden questions ask for are among the `limit`."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"metric": self.metric.value, "limit": self.limit}
+        found: dict[str, Any] = {"metric": self.metric.value, "limit": self.limit}
+        return found | {"keep_golden": True} if self.keep_golden else found
 
 
 def _start(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     run.start_stacks()
     if any(
-        step.name == "restore" or (step.name == "outage" and step.arguments.lost is not None) for step in run.spec.steps
+        step.name in {"restore", "reembed"} or (step.name == "outage" and step.arguments.lost is not None)
+        for step in run.spec.steps
     ):
         _require_room(run)
     stacks: dict[str, Any] = {}
     for name, stack in run.stacks.items():
         parts: dict[str, Any] = {}
-        for kind, part in (("store", stack.store), ("chat", stack.chat)):
+        for kind, part in (("store", stack.store), ("chat", stack.chat), ("embedding", stack.embedding)):
             if part is None:
                 continue
             describe = getattr(part.service, "describe", None)
@@ -130,9 +135,11 @@ def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
     name = run.spec.data.corpus
     embedder = run.embedder()
     if name is None or embedder is None:
-        raise ConfigError("'build_primary' needs data.corpus and data.embedder", file=run.spec.file)
+        raise ConfigError(
+            "'build_primary' needs data.corpus, and data.embedder or an 'embedding' of the primary", file=run.spec.file
+        )
     source = corpus(name)
-    documents = list(source.documents())[: arguments.limit]
+    documents = _chosen(run, list(source.documents()), arguments)
     started = run.clock.monotonic()
     endpoint = run.writable("primary")
     spec = _spec(run, embedder, arguments.metric)
@@ -178,6 +185,26 @@ def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
         },
         tuple(findings),
     )
+
+
+def _chosen(run: DrillRun, documents: list[CorpusDocument], arguments: BuildArguments) -> list[CorpusDocument]:
+    """The first `limit`, or with `keep_golden` what golden questions ask for and others drawn at random by the seed."""
+    limit = arguments.limit
+    if limit is None or limit >= len(documents):
+        return documents
+    if not arguments.keep_golden:
+        return documents[:limit]
+    wanted = {id_ for case in load_cases(run.spec) for id_ in case.relevant}
+    others = [row for row, each in enumerate(documents) if each.id not in wanted]
+    room = limit - (len(documents) - len(others))
+    if room < 0:
+        raise ConfigError(
+            f"build_primary.limit: {limit} documents are fewer than the golden questions ask for",
+            file=run.spec.file,
+            hint=f"they ask for {len(documents) - len(others)}",
+        )
+    left_out = set(others) - set(random.Random(run.seed).sample(others, room))
+    return [each for row, each in enumerate(documents) if row not in left_out]
 
 
 def _spec(run: DrillRun, embedder: Embedder, metric: Metric) -> CollectionSpec:
@@ -273,11 +300,12 @@ def _parse_build(block: Block) -> BuildArguments:
     return BuildArguments(
         parse_metric(block.text("metric", "cosine"), where="build_primary.metric"),
         block.integer("limit", None, minimum=1),
+        block.flag("keep_golden", False),
     )
 
 
 def _varied(spec: DrillSpec, arguments: NoArguments) -> dict[str, Any]:
-    parts = [part for stack in (spec.primary, spec.substitute) for part in (stack.store, stack.chat)]
+    parts = [part for stack in (spec.primary, spec.substitute) for part in (stack.store, stack.chat, stack.embedding)]
     return {} if any(part and part.service for part in parts) else {"summary": "see that the two sides can be used"}
 
 

@@ -46,7 +46,8 @@ class CompareArguments:
 
 def ask_golden(run: DrillRun, stack: str, label: str) -> Replay:
     """Every usable golden question, asked of one stack alone."""
-    built = build_stack(run, stack, query_vectors(run), timeout_seconds=PATIENT_SECONDS, price=attempt_price(run))
+    vectors = query_vectors(run, stack)
+    built = build_stack(run, stack, vectors, timeout_seconds=PATIENT_SECONDS, price=attempt_price(run))
     router = Router(
         [built],
         policy=Policy(

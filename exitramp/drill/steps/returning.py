@@ -21,7 +21,7 @@ from exitramp.migration.moving import read_digests
 from exitramp.orchestration.load import LoadEnd, SteadyLoad
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Question
-from exitramp.ports import ChatMessage, ChatRequest
+from exitramp.ports import ChatMessage, ChatRequest, Purpose
 from exitramp.records import Finding, Verdict
 from exitramp.yaml_reader import Block
 
@@ -55,6 +55,8 @@ def _hypothesis(run: DrillRun, arguments: HypothesisArguments) -> StepOutcome:
         checks.append({"stack": name, "part": "store", **_ask_store(run, name)})
         if stack.chat is not None:
             checks.append({"stack": name, "part": "chat", **_ask_chat(run, name)})
+        if stack.embedding is not None:
+            checks.append({"stack": name, "part": "embedding", **_ask_embedding(run, name)})
     broken = [check for check in checks if not check["answers"]]
     findings = tuple(
         Finding(
@@ -88,6 +90,14 @@ def _ask_chat(run: DrillRun, name: str) -> dict[str, Any]:
     except ExitrampError as error:
         return {"answers": False, "error": error_words(error)}
     return {"answers": True, "finish_reason": answer.finish_reason, "model": answer.model_id, "error": None}
+
+
+def _ask_embedding(run: DrillRun, name: str) -> dict[str, Any]:
+    try:
+        found = run.embedding_of(name).embed([PROBE], purpose=Purpose.QUERY, timeout_seconds=30.0)
+    except ExitrampError as error:
+        return {"answers": False, "error": error_words(error)}
+    return {"answers": True, "model": found.model_id, "dimensions": found.vectors.shape[1], "error": None}
 
 
 def _rollback(run: DrillRun, arguments: RollbackArguments) -> StepOutcome:
@@ -207,7 +217,9 @@ def _parse_rollback(block: Block) -> RollbackArguments:
     return RollbackArguments(block.flag("sync", True), block.number("seconds", 3.0, minimum=0))
 
 
-EVERYTHING = ("primary.store", "primary.chat", "substitute.store", "substitute.chat")
+EVERYTHING = (
+    "primary.store", "primary.chat", "primary.embedding", "substitute.store", "substitute.chat", "substitute.embedding"
+)  # fmt: skip
 HYPOTHESIS = Step("check_hypothesis", "does everything answer?", _hypothesis, _parse_hypothesis, reads=EVERYTHING)
 
 

@@ -11,6 +11,7 @@ from exitramp.report.sections.fields import Data, count, figure, flag, word, wor
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.stacks import (
     STACKS,
+    embeds_for_real,
     faults,
     has_chat,
     latency_words,
@@ -71,6 +72,13 @@ def _mocks(journal: Journal) -> Iterator[Line]:
 
 
 def _not_real(journal: Journal) -> Iterator[Line]:
+    for each in stack_parts(journal):
+        if embeds_for_real(each):
+            yield _line(
+                f"{each.service} ({each.stack}) is a mock in front of a real model on this machine: the vectors are"
+                " that model’s, and its price, speed and way to fail are no real vendor’s.",
+                lead="The embedding vendor is a mock.",
+            )
     played = simulated_faults(journal)
     live = len(faults(journal)) - len(played)
     if played:

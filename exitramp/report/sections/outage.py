@@ -33,6 +33,7 @@ from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.planned import planned_results
 from exitramp.report.sections.promises import unjudged
 from exitramp.report.sections.restoring import restored_meanwhile
+from exitramp.report.sections.ways_out import ways_out
 from exitramp.report.sections.words import PARTS, counted, fault_words, listed, not_measured
 from exitramp.report.text import number_text
 
@@ -66,14 +67,16 @@ def results_section(journal: Journal, objectives: Sequence[Objective]) -> Sectio
         blocks.append(VerdictTable("What was measured, though no number was promised", (), unjudged(journal)))
     outage = journal.data("outage")
     is_planned = journal.wanted("cut_over") or journal.wanted("parallel_run")
-    if not is_planned or journal.wanted("outage"):
+    is_load = not is_planned and not journal.wanted("embedding_gone")
+    if is_load or journal.wanted("outage"):
         blocks.append(Subheading("By fault"))
         blocks += _outage(outage) if outage else [not_measured(journal, "outage")]
         blocks.append(Subheading("Our count and the vendors’ own"))
         blocks += _accounts(part(outage, "reconciliation")) if outage else [not_measured(journal, "outage")]
     blocks += planned_results(journal)
     blocks += restored_meanwhile(journal)
-    if not is_planned or journal.wanted("measure_loss"):
+    blocks += ways_out(journal)
+    if is_load or journal.wanted("measure_loss"):
         blocks += _lost(journal)
     return Section(9, "Results by objective and fault", tuple(blocks), "results")
 

@@ -86,7 +86,12 @@ def one_part(journal: Journal, stack: str, kind: str) -> StackPart | None:
 
 
 def mocks(journal: Journal) -> tuple[StackPart, ...]:
-    return tuple(each for each in stack_parts(journal) if each.is_mock)
+    """Vendors whose answers are a rule's; of one that embeds by a real model the vectors are none."""
+    return tuple(each for each in stack_parts(journal) if each.is_mock and not embeds_for_real(each))
+
+
+def embeds_for_real(each: StackPart) -> bool:
+    return each.kind == "embedding" and bool(word(each.described, "embedder"))
 
 
 def mocks_answered(journal: Journal) -> bool:

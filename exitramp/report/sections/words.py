@@ -13,7 +13,7 @@ from exitramp.report.sections.fields import Data, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.text import MINUS, NO_BREAK, number_text, seconds_text
 
-PARTS: Final = {"store": "vector store", "chat": "chat vendor"}
+PARTS: Final = {"store": "vector store", "chat": "chat vendor", "embedding": "embedding model"}
 
 _LIVE: Final = {
     "rate_limit": "answers 429, too many requests",
@@ -85,6 +85,9 @@ STEPS: Final = {
     "cut_over": "Traffic moved to the substitute",
     "way_back": "The way back walked",
     "vendor_data": "What the vendor still holds",
+    "embedding_gone": "The embedding vendor cut off",
+    "map_embeddings": "Asked through a mapping",
+    "reembed": "Everything embedded anew",
 }
 """What a step did, for the report's reader; the drill file's own names stand in the annex."""
 

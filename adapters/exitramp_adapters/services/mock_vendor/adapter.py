@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from exitramp.ports import ServiceAdapter
 from exitramp.urls import Address
 from exitramp_adapters.services.mock_vendor.elsewhere import CassetteReplies, check_forward
 from exitramp_adapters.services.mock_vendor.options import VendorOptions, check_fault
+from exitramp_adapters.services.mock_vendor.real_vectors import embedder_adapter
 from exitramp_adapters.services.process import HOST, PORT, LoopbackProcess
 
 CONTROL_FILE: Final = "control.json"  # as in the server, which this side does not import: it loads h11 and asyncio
@@ -42,6 +44,11 @@ class MockVendor:
             given_options["cassette"] = str(path)
         if self.options.forward is not None:
             check_forward(self.options.forward)
+        if self.options.embedder is not None:
+            self._require_embeddings(self.options.embedder)
+            named = Address.parse(self.options.embedder)
+            if named.location and Path(named.location).exists():  # its process has another working folder
+                given_options["embedder"] = str(replace(named, location=str(Path(named.location).resolve())))
         given = json.dumps(given_options, default=str)
         arguments = ("-m", _MODULE, "--shape", shape, "--port", PORT, "--folder", str(self.folder))
         self._process = LoopbackProcess(
@@ -63,6 +70,19 @@ class MockVendor:
         if self.options.key is not None:
             options["key"] = self.options.key
         return Address(self.shape, self._model, None, options)
+
+    @property
+    def embedding_address(self) -> Address:
+        """The address of its embedding model, once it runs."""
+        models = self.describe()["embedding_models"]
+        if not models:
+            raise UsageError(f"the {self.shape} shape has no embeddings", hint="take the service mock-openai")
+        return Address(self.shape, models[0], None, self.address.options)
+
+    def _require_embeddings(self, embedder: str) -> None:
+        if self.shape != "openai":
+            raise UsageError(f"the {self.shape} shape has no embeddings, so 'embedder' says nothing there")
+        embedder_adapter(embedder)
 
     def inject(self, fault: Fault) -> None:
         """A vendor's fault, or one of its process (`sigstop`, `sigcont`, `sigkill`, `restart`). A restarted process

@@ -62,7 +62,7 @@ class Calls:
     def models(self) -> tuple[str, ...]:
         """The names of the models that it has."""
         chat = self._replies.models or (self.options.model,)
-        return (*chat, embeddings.MODEL) if self.shape.embeddings_path else chat
+        return (*chat, *self._replies.embedding_models) if self.shape.embeddings_path else chat
 
     def refuses_now(self) -> bool:
         """Whether the port has to be closed: a window of the schedule comes before what was injected by hand."""
@@ -81,6 +81,7 @@ class Calls:
             "shape": self.shape.name,
             "replies": self._replies.name,
             "models": list(self.models),
+            "embedding_models": list(self._replies.embedding_models) if self.shape.embeddings_path else [],
             "injected": self.schedule.injected.kind,
             "calls": self._calls,
             "own_overhead_ms_median": self._delivery.own_overhead_ms_median,
@@ -151,7 +152,7 @@ class Calls:
             return _Listing(name if name is None else self._known(name, self.models))
         if request.path == self.shape.embeddings_path:
             texts = embeddings.read(request.headers, request.body)
-            self._known(texts.model, (embeddings.MODEL,))
+            self._known(texts.model, self._replies.embedding_models)
             return texts
         ask = self.shape.read(request.headers, request.body)
         self._known(ask.model, self._replies.models or (self.options.model,))

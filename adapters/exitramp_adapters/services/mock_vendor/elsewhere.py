@@ -28,6 +28,7 @@ class CassetteReplies:
     embedded by the mock's own rule."""
 
     name = "cassette"
+    embedding_models: tuple[str, ...] = (embeddings.MODEL,)
 
     def __init__(self, path: Path) -> None:
         self._cassette = Cassette.read(path)
@@ -53,6 +54,7 @@ class ForwardReplies:
 
     name = "forward"
     models: tuple[str, ...] = ()
+    embedding_models: tuple[str, ...] = (embeddings.MODEL,)
 
     def __init__(self, base_url: str, model: str | None) -> None:
         self._base_url = check_forward(base_url)

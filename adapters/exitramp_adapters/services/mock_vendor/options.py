@@ -53,6 +53,7 @@ class VendorOptions:
     key: reference (`env:NAME`, `file:PATH`) to the one key that is accepted; None accepts any key that is not empty.
     cassette: file of recorded exchanges to answer from, in place of the rule. forward: base URL of a real model's
         server on this machine, asked in place of the rule, and forward_model its name there; None takes the first.
+    embedder: address of an embedding model on this machine, whose vectors its embeddings are in place of the rule's.
     listen: the port to serve on; 0 takes one that is free.
     schedule: faults by call number, window of seconds since the process started, or probability.
     """
@@ -67,6 +68,7 @@ class VendorOptions:
     cassette: str | None = None
     forward: str | None = None
     forward_model: str | None = None
+    embedder: str | None = None
     listen: int = 0
     schedule: tuple[ScheduledFault, ...] = ()
     seed: int = 0
@@ -100,13 +102,15 @@ class VendorOptions:
                 raise UsageError(f"a mock vendor's option {name!r} must be a number of at least 0")
         if not isinstance(self.prompt_cache, bool):
             raise UsageError("a mock vendor's option 'prompt_cache' must be true or false")
-        for name in ("key", "cassette", "forward", "forward_model"):
+        for name in ("key", "cassette", "forward", "forward_model", "embedder"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"a mock vendor's option {name!r} must be a text")
         if not isinstance(self.listen, int) or isinstance(self.listen, bool) or not 0 <= self.listen < 65536:
             raise UsageError("a mock vendor's option 'listen' is a port, or 0 for a free one")
         if self.cassette is not None and self.forward is not None:
             raise UsageError("a mock vendor answers from a cassette or by forwarding, not both")
+        if self.embedder is not None and self.forward is not None:
+            raise UsageError("a mock vendor embeds by the model that it forwards to, or by 'embedder', not both")
         if self.forward_model is not None and self.forward is None:
             raise UsageError("a mock vendor's option 'forward_model' needs 'forward'")
         for item in self.schedule:

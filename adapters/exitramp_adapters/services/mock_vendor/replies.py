@@ -20,6 +20,9 @@ class Replies(Protocol):
     models: tuple[str, ...]
     """The chat models that it speaks for; with none of its own the mock's name stands for it."""
 
+    embedding_models: tuple[str, ...]
+    """The embedding models that it makes vectors of."""
+
     async def say(self, ask: Ask) -> Said: ...
 
     async def embed(self, ask: EmbedAsk) -> dict[str, object]:
@@ -32,6 +35,7 @@ class RuleReplies:
 
     name = "rule"
     models: tuple[str, ...] = ()
+    embedding_models: tuple[str, ...] = (embeddings.MODEL,)
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule

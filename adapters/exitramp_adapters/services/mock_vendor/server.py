@@ -31,6 +31,7 @@ from exitramp_adapters.services.mock_vendor.calls import Calls
 from exitramp_adapters.services.mock_vendor.elsewhere import CassetteReplies, ForwardReplies
 from exitramp_adapters.services.mock_vendor.openai import OpenAIShape
 from exitramp_adapters.services.mock_vendor.options import VendorOptions, check_fault
+from exitramp_adapters.services.mock_vendor.real_vectors import RealVectors
 from exitramp_adapters.services.mock_vendor.replies import Replies, RuleReplies
 from exitramp_adapters.services.mock_vendor.shape import Shape
 
@@ -145,7 +146,12 @@ class VendorServer:
 
 
 def _replies(options: VendorOptions) -> Replies:
-    """Who speaks. Raises `ExitrampError` for a cassette that cannot be read."""
+    """Who speaks. Raises `ExitrampError` for a cassette that cannot be read, or a model that cannot be loaded."""
+    speaks = _speaks(options)
+    return speaks if options.embedder is None else RealVectors(options.embedder, speaks)
+
+
+def _speaks(options: VendorOptions) -> Replies:
     if options.cassette is not None:
         return CassetteReplies(Path(options.cassette))
     if options.forward is not None:
