@@ -21,8 +21,8 @@ lint: $(STAMP)             ## style, types and floors
 bench: $(STAMP)            ## ratios against bare clients in one run; see docs/benchmarks.md
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest benchmarks -q --benchmark-only $(PYTEST_ARGS)
 
-drills: $(STAMP)           ## every packaged drill, each held to its announced verdict
-	$(BIN)/python -m pytest -q tests/drills
+drills: $(STAMP)           ## every packaged drill, the long ones too, each held to its announced verdict
+	EXITRAMP_DRILLS=1 $(BIN)/python -m pytest -q tests/drills $(PYTEST_ARGS)
 
 docs: $(STAMP)             ## write the generated pages again
 	$(BIN)/python -m tests.tools.cli_page > docs/cli.md
