@@ -1,14 +1,17 @@
 """What leaving an embedding model costs in quality: every ordered pair of the packaged models, on the corpus `pydocs`.
 
-    python -m benchmarks.embedding_pairs [MODEL …]
+    python -m benchmarks.embedding_pairs [--keep FOLDER] [MODEL …]
 
-Prints the table of docs/embedding-models.md. For each pair the documents were embedded by the old model. Three ways out
-answer the same golden questions over the same documents: embedding everything anew, mapping the documents into the new
-space, and mapping the new model's questions into the old one. The mapping is fitted on documents that are not searched.
+With --keep vectors and times are kept by the model's weights, and a second run embeds nothing anew. Prints the table of
+docs/embedding-models.md. For each pair the documents were embedded by the old model. Three ways out answer the same
+golden questions over the same documents: embedding everything anew, mapping the documents into the new space, and mapping
+the new model's questions into the old one. The mapping is fitted on documents that are not searched.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import random
@@ -16,24 +19,25 @@ import sys
 import time
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from exitramp.evals.golden import load_golden
-from exitramp.ports import Purpose, embed_all
+from exitramp.ports import Embedder, Purpose, embed_all
 from exitramp.records import Metric, Verdict
 from exitramp.registry import corpus, open_embedder
 from exitramp.reindex.judging import judge_questions, scores_of
 from exitramp.reindex.mapping import fit
 
-MODELS = ("wordllama:", "minilm:", "use:")
+MODELS = ("wordllama:", "minilm:", "use:", "glove:")
 FITTED, OTHERS, MARGIN, SEED = 1500, 1500, 0.05, 0
 Vectors = npt.NDArray[np.float32]
 
 
-def main(models: tuple[str, ...]) -> None:
+def main(models: tuple[str, ...], keep: Path | None = None) -> None:
     cases = load_golden(files("exitramp_fixtures.golden") / "pydocs.jsonl")
     documents = {document.id: document.text for document in corpus("pydocs").documents()}
     wanted = {name for case in cases for name in case.relevant if name in documents}
@@ -49,13 +53,9 @@ def main(models: tuple[str, ...]) -> None:
     print("| model | dimensions | seconds for 1,000 documents | nDCG@10 |\n|---|---|---|---|")
     for address in models:
         embedder = open_embedder(address)
-        began = time.monotonic()
-        two = [
-            embed_all(embedder, [documents[name] for name in names], purpose=Purpose.DOCUMENT)
-            for names in (fitting, pool)
-        ]
-        seconds = (time.monotonic() - began) / (len(fitting) + len(pool)) * 1000
-        questions = embed_all(embedder, [case.question for case in cases], purpose=Purpose.QUERY)
+        texts = [[documents[name] for name in names] for names in (fitting, pool)]
+        made = _embedded(embedder, *texts, [case.question for case in cases], keep)
+        two, questions, seconds = made[:2], made[2], made[3]
         embedded[address] = (two[0], two[1], questions)
         scores = scores_of(questions, two[1], Metric.COSINE)
         own = judge_questions("same", grades, scores, scores, pool, margin=MARGIN, seed=SEED)
@@ -68,6 +68,25 @@ def main(models: tuple[str, ...]) -> None:
         for new in models:
             if old != new:
                 print(_row(old, new, embedded[old], embedded[new], grades, pool), flush=True)
+
+
+def _embedded(
+    embedder: Embedder, fitting: list[str], pool: list[str], questions: list[str], keep: Path | None
+) -> tuple[Vectors, Vectors, Vectors, float]:
+    """Vectors of the three, and seconds for a thousand documents."""
+    told = json.dumps([embedder.model().to_json(), fitting, pool, questions])
+    kept = None if keep is None else keep / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"
+    if kept is not None and kept.exists():
+        with np.load(kept) as held:
+            return held["fitting"], held["pool"], held["questions"], float(held["seconds"])
+    began = time.monotonic()
+    one, other = (embed_all(embedder, texts, purpose=Purpose.DOCUMENT) for texts in (fitting, pool))
+    seconds = (time.monotonic() - began) / (len(fitting) + len(pool)) * 1000
+    asked = embed_all(embedder, questions, purpose=Purpose.QUERY)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, fitting=one, pool=other, questions=asked, seconds=seconds)
+    return one, other, asked, seconds
 
 
 def _row(
@@ -98,4 +117,6 @@ def _row(
 
 
 if __name__ == "__main__":
-    main(tuple(sys.argv[1:]) or MODELS)
+    given = sys.argv[1:]
+    folder = Path(given[1]) if given[:1] == ["--keep"] else None
+    main(tuple(given[2:] if folder is not None else given) or MODELS, folder)

