@@ -57,7 +57,7 @@ STORES: Final = {
     "qdrant+http": Case(5_000, 20_000),
     "chroma": Case(5_000, 20_000),
     "chroma+http": Case(5_000, 20_000),
-    "milvus": Case(3_000, 15_000, 150),
+    "milvus": Case(15_000, 30_000, 200, 100),  # from where a page is as large as it may be
     "milvus+http": Case(3_000, 15_000),
     "faiss": Case(10_000, 100_000, 400, 150),
     "usearch": Case(5_000, 20_000, 150, 100),
