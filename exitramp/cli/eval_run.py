@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from exitramp.ports import ChatModel
 
 _UNANSWERED_LIMIT = 0.05
+_SHOWN = 10
+_WHY = {
+    "too_slow": "too_slow: a check's pattern took more than 2 s of computing; write it without repeats in repeats",
+    "malformed": "malformed: the judge said neither pass nor fail",
+}
 
 
 @click.command("run")
@@ -65,7 +70,8 @@ def run_command(cases: Path, out: Path | None, as_json: bool, **options: Any) ->
 
     A run that was interrupted, killed or stopped by a limit is gone on with by the same command with the same --out:
     nothing that has a result is asked again. The exit code is 0 when every case was asked, 3 when more than 5 % got no
-    complete answer or a limit stopped the run, 5 when none was answered. A run has no verdict: `eval compare` has.
+    complete answer or one that nobody could judge, or a limit stopped the run, 5 when none was answered. A run has no
+    verdict: `eval compare` has.
 
     \b
     Example:
@@ -75,8 +81,9 @@ def run_command(cases: Path, out: Path | None, as_json: bool, **options: Any) ->
     from exitramp.clock import SystemClock
     from exitramp.evals.comparing.margins import parse_margins
     from exitramp.evals.runs.folder import RunFolder
+    from exitramp.evals.runs.questioning import Asking
     from exitramp.evals.runs.replay_cache import ReplayCache
-    from exitramp.evals.runs.running import Asking, run_set
+    from exitramp.evals.runs.running import run_set
     from exitramp.evals.sets import read_set, set_sha256
 
     read = read_set(cases, options["form"])
@@ -250,7 +257,8 @@ def _about(options: dict[str, Any]) -> dict[str, Any]:
 
 def _code(finished: Finished) -> int:
     outcomes, results = finished.totals["outcomes"], finished.totals["results"]
-    unanswered = sum(finished.totals["error_classes"].values()) + outcomes.get("truncated", 0)
+    unanswered = sum(finished.totals["error_classes"].values())
+    unanswered += outcomes.get("truncated", 0) + outcomes.get("unscored", 0)
     if results and sum(finished.totals["error_classes"].values()) == results:
         return int(ExitCode.REMOTE)
     if finished.state != "complete" or unanswered > _UNANSWERED_LIMIT * results:
@@ -265,6 +273,9 @@ def _tell(folder: Path, finished: Finished, subject: Subject, margins: dict[str,
     shown = [(name, count) for name, count in totals["outcomes"].items()]
     shown += [(f"  {name}", count) for name, count in totals["error_classes"].items()]
     output.say(output.table(shown, ("outcome", "results")))
+    for why, ids in totals["unscored"].items():
+        shown_ids = ", ".join(output.visible(each, 60) for each in ids[:_SHOWN]) + (" …" if len(ids) > _SHOWN else "")
+        output.say(f"not judged ({_WHY.get(why, why)}): {shown_ids}")
     for name, mean in totals["means"].items():
         output.say(f"{name}: {mean:.3f} over {totals['measured'][name]} results")
     if totals["usd"] is not None:

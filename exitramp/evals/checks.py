@@ -9,7 +9,7 @@ measured in `exitramp.evals.measuring`; the others are decided here, from the an
 | `starts_with` | `text` or `texts` | it begins so |
 | `contains` | `text` | it holds the text |
 | `contains_any`, `contains_all` | `phrases` | it holds one of them, all of them |
-| `regex` | `pattern` | `re.search` finds it in the answer as it came |
+| `regex` | `pattern` | `re.search` finds it in the answer as it came, within `bounded.SECONDS` |
 | `json_schema` | `schema`, `within` | the answer is JSON that fits; with `within`, some JSON value in it is |
 | `number` | `value`, `tolerance`, `relative`, `take` | its last (`take: first`, `only`) number is as near as that |
 | `choice` | `text` or `texts` | the letter it chooses is that one |
@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exitramp.errors import DataInvalid, DependencyMissing
+from exitramp.evals import bounded
 
 _TEXTS: Final = frozenset({"text", "texts"})
 _PLAIN: Final = frozenset({"not", "as_written"})
@@ -48,6 +49,7 @@ _KEYS: Final[Mapping[str, frozenset[str]]] = {
     "judge": frozenset({"criterion"}),
 }
 KINDS: Final = tuple(_KEYS)
+_PATTERNS: Final = frozenset({"pattern", "patternProperties"})
 ASKS_A_MODEL: Final = frozenset({"similarity", "judge"})
 _NUMBER: Final = re.compile(
     r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d+|\.\d+)?(?<=\d)(?:[eE][-+]?\d+)?"
@@ -69,12 +71,20 @@ class Check:
         return (self.data["text"],) if "text" in self.data else tuple(self.data.get("texts", ()))
 
     def holds(self, answer: str) -> bool:
-        """Whether `answer` satisfies it. Raises `DataInvalid` for a kind that needs a model."""
+        """Whether `answer` satisfies it. Raises `DataInvalid` for a kind that needs a model, `bounded.TooSlow` for a
+        pattern that takes too long."""
         if self.kind in ASKS_A_MODEL:
             raise DataInvalid(f"a check of kind {self.kind} asks a model")
-        return self._decided(answer) is not bool(self.data.get("not", False))
+        held = bounded.decide(self.data, answer) if self._has_pattern else self.decided_here(answer)
+        return held is not bool(self.data.get("not", False))
 
-    def _decided(self, answer: str) -> bool:
+    @property
+    def _has_pattern(self) -> bool:
+        """Whether somebody's regular expression decides, which may never come to an end."""
+        return self.kind == "regex" or (self.kind == "json_schema" and _names(self.data["schema"], _PATTERNS))
+
+    def decided_here(self, answer: str) -> bool:
+        """The same without `not` and without a bound on the time that it takes."""
         fold = _as_written if self.data.get("as_written") else folded
         match self.kind:
             case "exact":
@@ -246,6 +256,12 @@ def _references(schema: Any) -> Iterator[str]:
     elif isinstance(schema, list):
         for each in schema:
             yield from _references(each)
+
+
+def _names(schema: Any, keys: frozenset[str]) -> bool:
+    if isinstance(schema, Mapping):
+        return not keys.isdisjoint(schema) or any(_names(value, keys) for value in schema.values())
+    return isinstance(schema, list) and any(_names(each, keys) for each in schema)
 
 
 def _check_number(kind: str, data: Mapping[str, Any]) -> None:

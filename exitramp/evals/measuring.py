@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exitramp.errors import ConfigError, DependencyMissing, ModelError
+from exitramp.evals.bounded import TooSlow
 from exitramp.evals.checks import Check
 from exitramp.evals.retrieval import score_retrieval
 from exitramp.evals.scorers import CUT_FINISH_REASONS, Outcome
@@ -197,9 +198,11 @@ class Measurer:
                 held, spoken = self._judge.ask(check.data["criterion"], case.question, answer, key=key)
                 said.append(spoken)
                 return CheckResult(check.kind, held, error_class=None if held is not None else "malformed")
+            return CheckResult(check.kind, check.holds(answer))
         except ModelError as error:
             return CheckResult(check.kind, None, error_class=error.error_class)
-        return CheckResult(check.kind, check.holds(answer))
+        except TooSlow:
+            return CheckResult(check.kind, None, error_class="too_slow")
 
     def _cosine(self, expected: str, answer: str) -> float:
         if self._embedder is None:
@@ -223,7 +226,7 @@ class Measurer:
         if case.relevant:
             ranked = [(id_, -float(rank)) for rank, id_ in enumerate(ids)]
             score = score_retrieval({case.id: case.relevant}, {case.id: ranked}, k=self.k)[case.id]
-            found = {"ndcg": score.ndcg, "recall": score.recall, "reciprocal_rank": score.reciprocal_rank}
+            found = {"ndcg": score.ndcg, "recall": score.recall, "mrr": score.reciprocal_rank}
             values |= {name: value for name, value in found.items() if value is not None}
         return values
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from exitramp.errors import DataInvalid
+from exitramp.evals.bounded import TooSlow, decide
 
 # What the two vendor shapes say when they stopped for a limit and not because the answer was complete.
 CUT_FINISH_REASONS: Final = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
@@ -33,7 +34,8 @@ class AssertionKind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of one answer. Only `pass` counts as passed; `unscored` is one that no judge could be had for."""
+    """What became of one answer. Only `pass` counts as passed; `unscored` is one that no judge could be had for, or
+    whose pattern took too long."""
 
     PASS = "pass"
     WRONG = "wrong"
@@ -51,9 +53,9 @@ class Assertion:
     pattern: str | None = None
 
     def holds(self, answer: str) -> bool:
-        """Whether `answer` satisfies it."""
+        """Whether `answer` satisfies it. Raises `TooSlow` for a pattern that takes too long."""
         if self.kind is AssertionKind.REGEX:
-            return re.search(self.pattern or "", answer) is not None
+            return decide({"kind": "regex", "pattern": self.pattern}, answer)
         text = _folded(answer)
         wanted = [_folded(phrase) for phrase in self.phrases]
         if self.kind is AssertionKind.EXACT:
@@ -77,6 +79,11 @@ class Score:
     def answered(self) -> bool:
         """Whether a complete answer arrived, right or wrong."""
         return self.outcome in (Outcome.PASS, Outcome.WRONG)
+
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether an answer arrived and nobody could tell what it is worth."""
+        return self.outcome is Outcome.UNSCORED
 
 
 def parse_assertion(data: object) -> Assertion:
@@ -125,7 +132,10 @@ def score_answer(
         return Score(case_id, Outcome.TRUNCATED)
     if error_class is not None or answer is None:
         return Score(case_id, Outcome.PROVIDER_ERROR)
-    return Score(case_id, Outcome.PASS if assertion.holds(answer) else Outcome.WRONG)
+    try:
+        return Score(case_id, Outcome.PASS if assertion.holds(answer) else Outcome.WRONG)
+    except TooSlow:
+        return Score(case_id, Outcome.UNSCORED)
 
 
 def _compilable(pattern: object) -> str:

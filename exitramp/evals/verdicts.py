@@ -130,10 +130,15 @@ def pair_answers(primary: Mapping[str, Score], substitute: Mapping[str, Score]) 
     """Pair judged answers by case id.
 
     A case to which the primary gave no complete answer (provider error, truncated) is unmeasured: counted as a
-    failure it would flatter the substitute. One to which the substitute gave none counts as failed.
+    failure it would flatter the substitute. One to which the substitute gave none counts as failed. One that could
+    not be judged on either side is unmeasured.
     """
+    unjudged = {case for each in (primary, substitute) for case, score in each.items() if score.is_unjudged}
     return _pair(
-        {case: float(score.passed) if score.answered else None for case, score in primary.items()},
+        {
+            case: float(score.passed) if score.answered and case not in unjudged else None
+            for case, score in primary.items()
+        },
         {case: float(score.passed) if score.answered else None for case, score in substitute.items()},
         binary=True,
     )

@@ -206,7 +206,7 @@ def test_an_application_is_run_and_its_retrieval_measured(
     words = ["eval", "run", str(tmp_path / "set.jsonl"), "--app", str(http_file(tmp_path, address))]
     assert run([*words, "--out", str(tmp_path / "r"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["means"] == {"ndcg": 1.0, "recall": 1.0, "reciprocal_rank": 1.0}
+    assert told["means"] == {"ndcg": 1.0, "recall": 1.0, "mrr": 1.0}
     assert read_run(tmp_path / "r").plan["subject"]["name"] == "bot"
     assert run([*words, "--model", "openai:x", "--out", str(tmp_path / "r2")]) == 2
     assert run([*words, "--max-usd", "1", "--out", str(tmp_path / "r3")]) == 2

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from exitramp.errors import DataInvalid
+from exitramp.evals import bounded
+from exitramp.evals.bounded import TooSlow
 from exitramp.evals.checks import KINDS, chosen_letter, numbers_in, parse_check
 
 SCHEMA = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
@@ -89,3 +91,29 @@ def test_every_kind_says_what_it_lacks() -> None:
     for kind in KINDS:
         with pytest.raises(DataInvalid):
             parse_check({"kind": kind})
+
+
+def test_a_pattern_that_never_ends_leaves_its_check_undecided_and_the_next_ones_are_decided() -> None:
+    endless = parse_check({"kind": "regex", "pattern": "(a+)+$"})
+    with pytest.raises(TooSlow, match="2 s of computing"):
+        endless.holds("a" * 60 + "!")
+    assert endless.holds("a" * 60)
+    assert not endless.holds("a" * 20 + "!")
+    inside = parse_check({"kind": "json_schema", "schema": {"properties": {"n": {"pattern": "^[0-9]+$"}}}})
+    assert inside.holds('{"n": "12"}')
+    assert not inside.holds('{"n": "x"}')
+    turned = parse_check({"kind": "regex", "pattern": "(?i)IBAN", "not": True})
+    assert turned.holds("nothing of that sort \ud800 é")
+    assert not turned.holds("an iban")
+
+
+def test_a_process_that_decides_patterns_and_is_killed_is_replaced() -> None:
+    check = parse_check({"kind": "regex", "pattern": "b"})
+    assert check.holds("abc")
+    child = bounded._DECIDER._child
+    assert child is not None
+    child.kill()
+    child.wait()
+    with pytest.raises(TooSlow, match="had to be stopped"):
+        check.holds("abc")
+    assert check.holds("abc")

@@ -14,10 +14,12 @@ import pytest
 
 from exitramp.cli.main import run
 from exitramp.errors import DumpCorrupt, ModelError
+from exitramp.evals.comparing.margins import fixed_margins, parse_margins
 from exitramp.evals.measuring import Judge, Measurer
 from exitramp.evals.runs.folder import RunFolder, read_run
+from exitramp.evals.runs.questioning import Asking
 from exitramp.evals.runs.replay_cache import ReplayCache
-from exitramp.evals.runs.running import Asking, run_set
+from exitramp.evals.runs.running import run_set
 from exitramp.evals.runs.subject import ModelSubject
 from exitramp.evals.sets import Case
 from exitramp.evals.sets.case import parse_case
@@ -288,3 +290,24 @@ def test_what_a_set_needs_and_was_not_given_is_said_before_the_first_question(
     assert run([*words, "--model", openai.address.text, "--embedder", "wordllama:"]) == 0
     measured = read_run(tmp_path / "r").plan["measured_by"]["embedder"]
     assert measured["dimensions"] > 0
+
+
+def test_a_pattern_that_takes_too_long_leaves_its_case_unscored_and_the_run_goes_on(tmp_path: Path) -> None:
+    cases = [
+        case("endless", "a" * 60 + "!", checks=[{"kind": "regex", "pattern": "(a+)+$"}]),
+        case("fine", "yes", checks=[{"kind": "regex", "pattern": "^y"}]),
+    ]
+    found = asked(cases, Scripted(lambda question: question), tmp_path / "r")
+    assert [found[name].outcome for name in ("endless#1", "fine#1")] == ["unscored", "pass"]
+    assert read_run(tmp_path / "r").manifest["totals"]["unscored"] == {"too_slow": ["endless"]}
+
+
+def test_a_run_made_when_mrr_had_another_name_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    old = {"set": {"cases": 1}, "repeats": 1, "margins": {"reciprocal_rank": 0.1}}
+    with RunFolder(tmp_path / "r", old, {}) as opened:
+        opened.record(("q", 1), {"outcome": None, "values": {"reciprocal_rank": 0.5}})
+    with RunFolder(tmp_path / "r", old | {"margins": parse_margins(["mrr=0.1"])}, {}) as opened:
+        assert opened.is_resumed
+    run = read_run(tmp_path / "r")
+    assert run.results["q", 1].values == {"mrr": 0.5}
+    assert fixed_margins(run.plan["margins"], {"mrr": 0.1}, parse_margins(["reciprocal_rank=0.1"]))[0] == {"mrr": 0.1}

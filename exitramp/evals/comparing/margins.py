@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from exitramp.errors import UsageError
+from exitramp.evals.runs.folder import renamed
 
-METRICS: Final = ("pass", "ndcg", "recall", "reciprocal_rank", "overlap", "similarity")
+METRICS: Final = ("pass", "ndcg", "recall", "mrr", "overlap", "similarity")
 """What can decide: shares of cases that pass, and values from 0 to 1."""
 EVERY: Final = "*"
 """A margin for every metric that has none of its own."""
@@ -19,7 +20,7 @@ def parse_margins(texts: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for text in texts:
         name, equals, share = text.rpartition("=")
-        metric = name if equals else EVERY
+        metric = renamed(name) if equals else EVERY
         if metric != EVERY and metric not in METRICS:
             raise UsageError(f"--margin: no metric {metric!r} is known", hint=f"known are: {', '.join(METRICS)}")
         try:
@@ -41,6 +42,7 @@ def fixed_margins(
 
     first, second: those in the runs' manifests. given: those named now.
     """
+    first, second = ({renamed(name): share for name, share in each.items()} for each in (first, second))
     recorded = dict(first or second)
     if first and second and dict(first) != dict(second):
         raise UsageError("the two runs were made with different margins", hint="make one of them again")

@@ -50,7 +50,7 @@ def metrics_in(both: Together) -> tuple[str, ...]:
             if result.outcome is not None and _is_labelled(result):
                 found[PASS] = None
             found |= dict.fromkeys(result.values)
-    order = (PASS, "ndcg", "recall", "reciprocal_rank", "overlap", "similarity")
+    order = (PASS, "ndcg", "recall", "mrr", "overlap", "similarity")
     return tuple(name for name in order if name in found)
 
 

@@ -37,6 +37,11 @@ Place = tuple[str, int]
 """A case's id and the number of the repeat, from 1."""
 
 
+def renamed(metric: str) -> str:
+    """A metric's name of today: runs that were made before it was called `mrr` have another one."""
+    return {"reciprocal_rank": "mrr"}.get(metric, metric)
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One asked question as the run keeps it; see `to_json` for the fields."""
@@ -52,8 +57,14 @@ class Result:
 
     @property
     def values(self) -> Mapping[str, float]:
-        found: Mapping[str, float] = self.data.get("values") or {}
-        return found
+        return {renamed(name): value for name, value in (self.data.get("values") or {}).items()}
+
+    @property
+    def unscored_for(self) -> tuple[str, ...]:
+        """Why checks of an answer could not be decided: `too_slow`, or a judging model's error class."""
+        if self.outcome != "unscored":
+            return ()
+        return tuple(each.get("error_class") or "unknown" for each in self.data["checks"] if each["held"] is None)
 
     @property
     def error_class(self) -> str | None:
@@ -142,8 +153,8 @@ class RunFolder:
         digest = hashlib.sha256(canonical(self.plan).encode()).hexdigest()
         if path.exists():
             manifest = dict(read_manifest(self.folder))
-            if manifest["plan_sha256"] != digest:
-                differing = ", ".join(_differences(manifest["plan"], self.plan)) or "all of it"
+            differing = ", ".join(_differences(_of_today(manifest["plan"]), _of_today(self.plan)))
+            if differing:
                 raise UsageError(
                     f"{self.folder}: holds a run of another plan (what differs: {differing})",
                     hint="name another folder with --out, or give the same options again to go on with that run",
@@ -217,6 +228,11 @@ def _results(entries: Iterable[Entry]) -> tuple[dict[Place, Result], tuple[Place
             results[place] = Result(*place, entry.data)
             asked[place] = asked.get(place, 0) - 1
     return results, tuple(sorted(place for place, times in asked.items() if times > 0))
+
+
+def _of_today(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    margins = {renamed(name): share for name, share in (plan.get("margins") or {}).items()}
+    return {**plan, "margins": margins}
 
 
 def _differences(one: Any, other: Any, path: str = "") -> Iterator[str]:

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
-from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
-from exitramp.errors import ModelError
-from exitramp.evals.measuring import Measured, Measurer
+from exitramp.evals.measuring import Measurer
 from exitramp.evals.runs.folder import COMPLETE, RUNNING, STOPPED, Place, RunFolder
+from exitramp.evals.runs.questioning import Answered, Asking, Questions, request_id
 from exitramp.evals.runs.replay_cache import ReplayCache
 from exitramp.evals.runs.spending import Allowance
-from exitramp.evals.runs.subject import Prompted, Reply, Subject, SubjectFailed
+from exitramp.evals.runs.subject import Subject
 from exitramp.evals.sets.case import Case
-from exitramp.orchestration.trace import RECORD_VERSION, TraceWriter, read_traces
-from exitramp.ports import ChatAnswer, ModelIdentity
-from exitramp.records import TraceRecord
+from exitramp.orchestration.trace import TraceWriter, read_traces
 
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How cases are asked. `maximum_tokens` is for cost estimates."""
-
-    repeats: int = 1
-    concurrency: int = 4
-    timeout_seconds: float = 60.0
-    backoff: Backoff = Backoff()
-    keep_answers: bool = False
-    retry_errors: bool = False
-    maximum_tokens: int = 512
+_USUAL: Final = Asking()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +32,13 @@ class Finished:
     stopped_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    place: Place
-    data: dict[str, Any]
-    traces: tuple[TraceRecord, ...]
-
-
 def run_set(
     cases: Sequence[Case],
     subject: Subject,
     folder: RunFolder,
     measurer: Measurer,
     *,
-    asking: Asking = Asking(),
+    asking: Asking = _USUAL,
     allowance: Allowance | None = None,
     cache: ReplayCache | None = None,
     clock: Clock | None = None,
@@ -72,7 +49,7 @@ def run_set(
     allowance = allowance or Allowance(clock)
     measurer.require(cases)
     with TraceWriter(folder.traces) as traces:
-        work = _Work(subject, measurer, traces, asking, cache, clock, _attempts(folder), folder.run_id)
+        work = Questions(subject, measurer, traces, asking, cache, clock, _attempts(folder), folder.run_id)
         places = list(_left(cases, folder, asking))
         total = len(cases) * asking.repeats
         stopped = _ask_all(places, work, folder, allowance, lambda: progress(len(folder.results), total))
@@ -99,6 +76,10 @@ def totals_of(folder: RunFolder, allowance: Allowance) -> dict[str, Any]:
         "results": len(results),
         "outcomes": dict(sorted(outcomes.items())),
         "error_classes": dict(sorted(Counter(each.error_class for each in results if each.error_class).items())),
+        "unscored": {
+            why: sorted({each.case_id for each in results if why in each.unscored_for})
+            for why in sorted({why for each in results for why in each.unscored_for})
+        },
         "means": {name: sum(found) / len(found) for name, found in sorted(values.items())},
         "measured": {name: len(found) for name, found in sorted(values.items())},
         "prompt_tokens": sum(result.data["prompt_tokens"] for result in results),
@@ -121,14 +102,14 @@ def _left(cases: Sequence[Case], folder: RunFolder, asking: Asking) -> Iterator[
 
 def _ask_all(
     places: Sequence[tuple[Case, Place]],
-    work: _Work,
+    work: Questions,
     folder: RunFolder,
     allowance: Allowance,
     told: Callable[[], None],
 ) -> str | None:
     """Ask with a bounded number of threads; results are recorded by this one. Returns why it stopped early."""
     identity, queue = work.subject.identity(), iter(places)
-    running: set[Future[_Answered]] = set()
+    running: set[Future[Answered]] = set()
     stopped: str | None = None
     executor = ThreadPoolExecutor(work.asking.concurrency, "asking")
     try:
@@ -161,243 +142,6 @@ def _ask_all(
         raise
     executor.shutdown()
     return stopped
-
-
-class _Work:
-    """What a thread does with one question."""
-
-    def __init__(
-        self,
-        subject: Subject,
-        measurer: Measurer,
-        traces: TraceWriter,
-        asking: Asking,
-        cache: ReplayCache | None,
-        clock: Clock,
-        attempts: Counter[str],
-        run_id: str,
-    ) -> None:
-        self.subject = subject
-        self.asking = asking
-        self.asked = 0
-        self._measurer = measurer
-        self._traces = traces
-        self._cache = cache
-        self._clock = clock
-        self._attempts = attempts
-        self._run_id = run_id
-        self._described = dict(subject.describe())
-
-    def ask(self, case: Case, place: Place) -> _Answered:
-        self.asked += 1
-        sent = self.subject.sent(case)
-        cached = self._cache.key(self._described, case, sent, place[1]) if self._cache is not None else None
-        found = self._cache.get(cached) if self._cache is not None and cached is not None else None
-        if found is not None:
-            return self._measured(case, place, found, None, (), replayed=True)
-        reply, error, traces = self._asked(case, place, sent)
-        answered = self._measured(case, place, reply, error, traces, replayed=False)
-        is_whole = reply is not None and answered.data["outcome"] != "truncated"
-        if reply is not None and is_whole and self._cache is not None and cached is not None:
-            self._cache.put(cached, reply)
-        return answered
-
-    def _asked(
-        self, case: Case, place: Place, sent: Prompted
-    ) -> tuple[Reply | None, ModelError | None, tuple[TraceRecord, ...]]:
-        """One answer, after as many tries as may help. Every try has its trace."""
-        key = request_id(place)
-        rng = random.Random(key)
-        traces: list[TraceRecord] = []
-        retry = 0
-        while True:
-            started = self._clock.monotonic()
-            try:
-                reply = self.subject.ask(case, key=self._key(case, place), timeout_seconds=self._timeout)
-            except ModelError as error:
-                milliseconds = (self._clock.monotonic() - started) * 1000.0
-                own = error.traces if isinstance(error, SubjectFailed) else ()
-                traces += self._own(key, own) or [self._trace(case, key, sent, None, error, milliseconds, retry)]
-                retry += 1
-                after = error.retry_after_seconds
-                pause = self.asking.backoff.wait_seconds(retry, rng, retry_after_seconds=after)
-                if not error.retryable or pause is None:
-                    return None, error, tuple(traces)
-                self._clock.sleep(pause)
-                continue
-            found = self._own(key, reply.traces or ())
-            return (
-                reply,
-                None,
-                (
-                    *traces,
-                    *(found or [self._trace(case, key, sent, reply, None, reply.latency_ms, retry)]),
-                ),
-            )
-
-    def _own(self, key: str, records: Sequence[TraceRecord]) -> list[TraceRecord]:
-        """What a subject traced itself, under the run's id of the question."""
-        written = []
-        for record in records:
-            self._attempts[key] += 1
-            written.append(replace(record, request_id=key, attempt=self._attempts[key], tags=(*record.tags, "golden")))
-            self._traces.append(written[-1])
-        return written
-
-    @property
-    def _timeout(self) -> float:
-        return self.asking.timeout_seconds
-
-    def _key(self, case: Case, place: Place) -> str:
-        """Stable over retries and over starts of the same run, and another one in another run."""
-        return hashlib.sha256(f"{self._run_id}/{case.sha256}/{place[1]}".encode()).hexdigest()
-
-    def _trace(
-        self,
-        case: Case,
-        key: str,
-        sent: Prompted,
-        reply: Reply | None,
-        error: ModelError | None,
-        latency_ms: float,
-        retries: int,
-    ) -> TraceRecord:
-        self._attempts[key] += 1
-        identity = self.subject.identity()
-        usage = reply.usage if reply else None
-        prompt = (reply.prompt if reply else None) or sent.prompt or (None, None, None)
-        record = TraceRecord(
-            record_version=RECORD_VERSION,
-            request_id=key,
-            attempt=self._attempts[key],
-            ts=self._clock.now(),
-            use_case_id=case.use_case,
-            operation="answer",
-            provider=identity.provider,
-            model_id_requested=identity.model,
-            model_id=reply.model_id if reply else identity.model,
-            status="ok" if reply else "error",
-            latency_ms=latency_ms,
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            gen_tokens=usage.gen_tokens if usage else 0,
-            cache_read_tokens=usage.cache_read_tokens if usage else 0,
-            cache_write_tokens=usage.cache_write_tokens if usage else 0,
-            reasoning_tokens=usage.reasoning_tokens if usage else 0,
-            usage_source=usage.source if usage else "provider",
-            time_to_first_token_ms=reply.time_to_first_token_ms if reply else None,
-            error_class=error.error_class if error else None,
-            http_status=error.http_status if error else None,
-            finish_reason=reply.finish_reason if reply else None,
-            retries=retries,
-            deadline_seconds=self._timeout,
-            idempotency_key_sha256=hashlib.sha256(key.encode()).hexdigest(),
-            possibly_billed=error.maybe_billed if error else False,
-            prompt_name=prompt[0],
-            prompt_version=prompt[1],
-            prompt_sha256=prompt[2],
-            tags=("golden",),
-            synthetic=identity.is_mock,
-        )
-        self._traces.append(record)
-        return record
-
-    def _measured(
-        self,
-        case: Case,
-        place: Place,
-        reply: Reply | None,
-        error: ModelError | None,
-        traces: tuple[TraceRecord, ...],
-        *,
-        replayed: bool,
-    ) -> _Answered:
-        error_class = error.error_class if error else None
-        measured = self._measurer.measure(
-            case,
-            reply.text if reply else None,
-            finish_reason=reply.finish_reason if reply else None,
-            error_class=error_class,
-            retrieved_ids=reply.retrieved_ids if reply else None,
-            key=self._key(case, place),
-        )
-        judged = tuple(self._judged(case, place, number, said) for number, said in enumerate(measured.judgements))
-        data = self._result(case, reply, error_class, measured, traces, replayed)
-        return _Answered(place, data, (*traces, *judged))
-
-    def _judged(self, case: Case, place: Place, number: int, said: ChatAnswer) -> TraceRecord:
-        """A judgement costs too, as a request of its own."""
-        key = f"{request_id(place)}/judge/{number}"
-        self._attempts[key] += 1
-        identity = self._measurer.judge_identity()
-        record = TraceRecord(
-            record_version=RECORD_VERSION,
-            request_id=key,
-            attempt=self._attempts[key],
-            ts=self._clock.now(),
-            use_case_id=case.use_case,
-            operation="judge",
-            provider=identity.provider,
-            model_id_requested=identity.model,
-            model_id=said.model_id,
-            status="ok",
-            latency_ms=said.latency_ms,
-            prompt_tokens=said.usage.prompt_tokens,
-            gen_tokens=said.usage.gen_tokens,
-            cache_read_tokens=said.usage.cache_read_tokens,
-            cache_write_tokens=said.usage.cache_write_tokens,
-            reasoning_tokens=said.usage.reasoning_tokens,
-            usage_source=said.usage.source,
-            finish_reason=said.finish_reason,
-            tags=("golden", "judge"),
-            synthetic=identity.is_mock,
-        )
-        self._traces.append(record)
-        return record
-
-    def _result(
-        self,
-        case: Case,
-        reply: Reply | None,
-        error_class: str | None,
-        measured: Measured,
-        traces: tuple[TraceRecord, ...],
-        replayed: bool,
-    ) -> dict[str, Any]:
-        usage = reply.usage if reply else None
-        identity: ModelIdentity = self.subject.identity()
-        judged = [said.usage for said in measured.judgements]
-        data: dict[str, Any] = {
-            "case_sha256": case.sha256,
-            "use_case": case.use_case,
-            "labelled": bool(case.checks),
-            "outcome": measured.outcome.value if measured.outcome else None,
-            "checks": [check.to_json() for check in measured.checks],
-            "values": dict(measured.values),
-            "error_class": error_class,
-            "finish_reason": reply.finish_reason if reply else None,
-            "model_id": reply.model_id if reply else None,
-            "mock": identity.is_mock,
-            "latency_ms": round(reply.latency_ms, 3) if reply else None,
-            "attempts": len(traces),
-            "replayed": replayed,
-            "retrieved_ids": list(reply.retrieved_ids) if reply and reply.retrieved_ids is not None else None,
-            "answer_sha256": _sha256(reply.text) if reply else None,
-            "prompt_tokens": usage.prompt_tokens if usage else 0,
-            "gen_tokens": usage.gen_tokens if usage else 0,
-            "judge_tokens": [sum(each.prompt_tokens for each in judged), sum(each.gen_tokens for each in judged)],
-        }
-        if self.asking.keep_answers:
-            data["answer"] = reply.text if reply else None
-        return data
-
-
-def request_id(place: Place) -> str:
-    """A question's id in the traces."""
-    return f"{place[0]}/{place[1]}"
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _attempts(folder: RunFolder) -> Counter[str]:
