@@ -161,12 +161,11 @@ def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
     for batch in _batches(documents, spec, embedder, norms):
         sink.upsert(batch)
     sink.flush()
-    sink.finish(TransferAccount(rows_read=len(documents), rows_written=len(documents)))
+    findings = [*(sink.finish(TransferAccount(rows_read=len(documents), rows_written=len(documents))) or ())]
     landed = endpoint.source().count()
     digests = read_digests(endpoint.source())
     every_norm = np.concatenate(norms) if norms else np.zeros(0)
     run.shared["primary_digests"] = digests
-    findings = []
     if landed != len(documents):
         text = f"{counted(len(documents), 'document was', 'documents were')} written and {landed:,} landed"
         findings.append(Finding("build.count", text, Verdict.FAIL))
