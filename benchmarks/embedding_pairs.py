@@ -4,8 +4,8 @@
 
 With --keep vectors and times are kept by the model's weights, and a second run embeds nothing anew. Prints the table of
 docs/embedding-models.md. For each pair the documents were embedded by the old model. Three ways out answer the same
-golden questions over the same documents: embedding everything anew, mapping the documents into the new space, and mapping
-the new model's questions into the old one. The mapping is fitted on documents that are not searched.
+golden questions over the same documents: embedding everything anew, mapping the documents into the new space, and
+mapping the new questions into the old one. The mapping is fitted on documents that are not searched.
 """
 
 from __future__ import annotations

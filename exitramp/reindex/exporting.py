@@ -145,7 +145,7 @@ def graph_of(weights: StaticWeights) -> bytes:
     """The numeric graph, from `input_ids` and `attention_mask` (int64[texts, tokens]) to `embedding`
     (float32[texts, dimensions]). Checked in full before it is given back.
     """
-    onnx = _needed("onnx")
+    onnx = needed("onnx")
     helper, numbers = import_module("onnx.helper"), import_module("onnx.numpy_helper")
     kinds, last = onnx.TensorProto, len(weights.matrix) - 1
     constants = {
@@ -207,7 +207,8 @@ def _vectors(embedder: Embedder) -> npt.NDArray[np.float64]:
     return np.vstack([np.stack(alone), together]).astype(np.float64)
 
 
-def _needed(module: str) -> Any:
+def needed(module: str) -> Any:
+    """The module, or `DependencyMissing` with the extra that brings it."""
     try:
         return import_module(module)
     except ImportError:

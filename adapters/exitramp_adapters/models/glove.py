@@ -2,8 +2,9 @@
 
 A text is NFKC and lower case. Its words are runs of letters, digits and marks within them (`utf-8`, `c++`, `don't`);
 one that the table lacks is taken apart into its runs of letters and digits, and what it lacks then is left out. A
-text's vector is the mean of its words' vectors, each weighed by ln(1 + rank), the table being in order of frequency, at
-unit length: words that stand in every text say little. A text of which the table knows no word has no vector.
+text's vector is the sum of its words' vectors at unit length, each weighed by its smooth inverse frequency a / (a + p),
+a = 0.0001 (Arora, Liang and Ma 2017): words that stand in every text say little. The table is in order of frequency and
+does not tell it, so p is taken as Zipf's, 1 / (13.48 rank). A text of which the table knows no word has no vector.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ _NAME: Final = "glove-6b-50d"
 _WEIGHTS: Final = "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15"
 _WORDS: Final = "02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39"
 _BATCH_TEXTS: Final = 1024
+_SMOOTHING: Final = 1e-4
+_HARMONIC: Final = 13.48  # 1 + 1/2 + … + 1/400,000
 _WHOLE: Final = re.compile(r"\w+(?:[-.'/+]+\w+)*\+*")
 _PART: Final = re.compile(r"[^\W_]+")
 _loading = threading.Lock()
 
 
 class GloveEmbedder:
-    """A weighted mean of word vectors. Thread-safe."""
+    """A weighted sum of word vectors. Thread-safe."""
 
     def __init__(self, vectors: npt.NDArray[np.float32], ranks: Mapping[str, int], address: Address) -> None:
         self._vectors = vectors
@@ -54,7 +57,7 @@ class GloveEmbedder:
             revision=f"sha256:{_WEIGHTS}",
             query_prefix="",
             passage_prefix="",
-            pooling="mean weighed by ln(1 + rank)",
+            pooling="sum weighed by smooth inverse frequency, a 0.0001",
             normalisation="l2",
             maximum_tokens="unlimited",
         )
@@ -91,9 +94,9 @@ class GloveEmbedder:
             rows = self._rows(text)
             if not rows:
                 raise DataInvalid(f"text {place} of {len(texts)} has no word that {_NAME} knows, and so no vector")
-            weights = np.log1p(np.asarray(rows, np.float64) + 1.0)
-            mean = weights @ self._vectors[rows].astype(np.float64)
-            found[place] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+            frequency = 1.0 / (_HARMONIC * (np.asarray(rows, np.float64) + 1.0))
+            summed = (_SMOOTHING / (_SMOOTHING + frequency)) @ self._vectors[rows].astype(np.float64)
+            found[place] = summed / max(float(np.linalg.norm(summed)), 1e-12)
             tokens += len(rows)
         deadline.check()
         return Embedded(found, Usage(tokens, 0), deadline.latency_ms, _NAME, cut_texts=0)
@@ -137,7 +140,7 @@ def _open(address: Address, network: Network) -> Embedder:
 
 ADAPTER = ModelAdapter(
     scheme="glove",
-    summary="GloVe word vectors of 50 dimensions, weighted mean, weights in an installed package",
+    summary="GloVe word vectors of 50 dimensions, weighted by frequency, weights in an installed package",
     address_form="glove:",
     roles=("embedder",),
     open_embedder=_open,
