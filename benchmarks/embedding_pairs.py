@@ -61,8 +61,8 @@ def main(models: tuple[str, ...], keep: Path | None = None) -> None:
         own = judge_questions("same", grades, scores, scores, pool, margin=MARGIN, seed=SEED)
         print(f"| `{address}` | {two[1].shape[1]} | {seconds:.1f} | {own.ndcg.primary:.3f} |", flush=True)
     print(
-        "\n| from | to | before | documents mapped | questions mapped | re-embedded | fit, seconds | "
-        "recommended |\n|---|---|---|---|---|---|---|---|"
+        "\n| from | to | before | re-embedded | documents mapped | questions mapped | fit, seconds | kind | "
+        "recommended |\n|---|---|---|---|---|---|---|---|---|"
     )
     for old in models:
         for new in models:
@@ -108,12 +108,19 @@ def _row(
     ):
         found[way] = judge_questions(way, grades, anew, scores, pool, margin=MARGIN, seed=SEED).ndcg
     told = ", ".join(way for way, each in found.items() if each.verdict is Verdict.PASS) or "no"
-    cells = [f"{each.substitute:.3f} ({forth.kind if way == 'documents' else back.kind}, ≥ {each.lower:+.3f})"
-             for way, each in found.items()]  # fmt: skip
-    primary = found["documents"].primary
+    kinds = {forth.kind.value, back.kind.value}
     own = scores_of(before[2], before[1], Metric.COSINE)
-    was = judge_questions("before", grades, own, own, pool, margin=MARGIN, seed=SEED).ndcg.primary
-    return f"| `{old}` | `{new}` | {was:.3f} | {cells[0]} | {cells[1]} | {primary:.3f} | {seconds:.1f} | {told} |"
+    left = judge_questions("left", grades, own, anew, pool, margin=MARGIN, seed=SEED).ndcg
+    cells = [f"{each.substitute:.3f} ({_signed(each.lower)} … {_signed(each.upper)})" for each in
+             (left, found["documents"], found["questions"])]  # fmt: skip
+    return (
+        f"| `{old}` | `{new}` | {left.primary:.3f} | {cells[0]} | {cells[1]} | {cells[2]} | "
+        f"{seconds:.1f} | {', '.join(sorted(kinds))} | {told} |"
+    )
+
+
+def _signed(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+.3f}".replace("-", "−")
 
 
 if __name__ == "__main__":
