@@ -12,6 +12,7 @@ import click
 from exitramp.cli import output
 from exitramp.cli.eval_cache import cache_command
 from exitramp.cli.eval_compare import compare_command
+from exitramp.cli.eval_record import record_command
 from exitramp.cli.eval_run import run_command
 from exitramp.cli.options import json_option
 from exitramp.errors import ExitCode
@@ -34,6 +35,7 @@ def eval_group() -> None:
 
 
 eval_group.add_command(run_command)
+eval_group.add_command(record_command)
 eval_group.add_command(compare_command)
 eval_group.add_command(cache_command)
 

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from exitramp.cli import output
-from exitramp.cli.options import NumberRange, json_option
-from exitramp.errors import ExitCode, RoleUnsupported, UsageError
+from exitramp.cli.eval_asking import ask_set, asking_options, model_subject, only_one, open_chat, tell
+from exitramp.cli.options import json_option
 
 if TYPE_CHECKING:
-    from exitramp.evals.measuring import Measurer
-    from exitramp.evals.runs.running import Finished
-    from exitramp.evals.runs.spending import Allowance
     from exitramp.evals.runs.subject import Subject
     from exitramp.evals.sets import Case
-    from exitramp.ports import ChatModel
-
-_UNANSWERED_LIMIT = 0.05
-_SHOWN = 10
-_WHY = {
-    "too_slow": "too_slow: a check's pattern took more than 2 s of computing; write it without repeats in repeats",
-    "malformed": "malformed: the judge said neither pass nor fail",
-}
 
 
 @click.command("run")
@@ -37,35 +24,10 @@ _WHY = {
 @click.option("--stack", type=click.Path(path_type=Path), default=None, help="Ask what this stack file names.")
 @click.option("--app", type=click.Path(path_type=Path), default=None, help="Ask the application this file describes.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder of the run.  [default: runs/…]")
-@click.option("--from", "form", default=None, metavar="FORM", help="Form of SET, as in `eval sets convert`.")
-@click.option("--prompts", type=click.Path(path_type=Path), default=None, help="Folder of prompts, one per use case.")
-@click.option("--repeats", type=click.IntRange(1, 100), default=1, show_default=True, help="Ask each case so often.")
-@click.option(
-    "--margin",
-    "margins",
-    multiple=True,
-    metavar="[METRIC=]SHARE",
-    help="Fix now by how much a later run may be worse, e.g. 0.05 or ndcg=0.1. May be repeated.",
-)
-@click.option("--embedder", default=None, metavar="ADDRESS", help="Embedding model for checks by similarity.")
-@click.option("--judge", default=None, metavar="ADDRESS", help="Chat model for checks by a judge.")
-@click.option("--judge-prompt", type=click.Path(path_type=Path), default=None, help="Its prompt, a mustache template.")
-@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True, help="Of an answer.")
-@click.option("--temperature", type=NumberRange(0, 2), default=0.0, show_default=True, help="Of the model.")
-@click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True, help="How deep retrieval is judged.")
-@click.option("--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Questions at a time.")
-@click.option(
-    "--timeout", type=NumberRange(min=0.1), default=60.0, show_default=True, metavar="SECONDS", help="Of a question."
-)
-@click.option("--retries", type=click.IntRange(0, 20), default=2, show_default=True, help="Of a failed question.")
-@click.option("--max-usd", default=None, metavar="USD", help="Stop before the models cost more. Needs --prices.")
-@click.option("--max-minutes", type=NumberRange(min=0), default=None, metavar="N", help="Ask nothing after that long.")
-@click.option("--prices", type=click.Path(path_type=Path), default=None, help="Price book, a YAML file.")
+@asking_options
 @click.option("--replay-cache", type=click.Path(path_type=Path), default=None, help="Folder of answers given before.")
-@click.option("--keep-answers", is_flag=True, help="Keep the answers' texts in the run's folder.")
-@click.option("--retry-errors", is_flag=True, help="Ask again what ended in a provider's error when this run last ran.")
 @json_option
-def run_command(cases: Path, out: Path | None, as_json: bool, **options: Any) -> int:
+def run_command(cases: Path, out: Path | None, replay_cache: Path | None, as_json: bool, **options: Any) -> int:
     """Ask every case of SET, measure the answers, and keep the measurements in a folder.
 
     A run that was interrupted, killed or stopped by a limit is gone on with by the same command with the same --out:
@@ -77,217 +39,26 @@ def run_command(cases: Path, out: Path | None, as_json: bool, **options: Any) ->
     Example:
       exitramp eval run cases.jsonl --model 'openai:gpt-x?base_url=http://127.0.0.1:8080/v1' --out runs/before
     """
-    from exitramp.backoff import Backoff
-    from exitramp.clock import SystemClock
-    from exitramp.evals.comparing.margins import parse_margins
-    from exitramp.evals.runs.folder import RunFolder
-    from exitramp.evals.runs.questioning import Asking
     from exitramp.evals.runs.replay_cache import ReplayCache
-    from exitramp.evals.runs.running import run_set
-    from exitramp.evals.sets import read_set, set_sha256
 
-    read = read_set(cases, options["form"])
-    for loss in read.losses:
-        output.note(f"not carried over: {loss.what}" + (f" [{loss.case_id}]" if loss.case_id else ""))
-    margins = parse_margins(options["margins"])
-    clock = SystemClock()
+    kind = only_one(options, "model", "stack", "app")
     folder = out or Path("runs") / f"eval-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    subject = _subject(options, read.cases)
-    measurer = None
-    try:
-        measurer = _measurer(options, read.cases)
-        plan = {
-            "set": {"name": cases.name, "cases": len(read.cases), "sha256": set_sha256(read.cases)},
-            "subject": dict(subject.describe()),
-            "measured_by": measurer.describe(),
-            "repeats": options["repeats"],
-            "margins": margins,
-            "keeps_answers": options["keep_answers"],
-        }
-        with RunFolder(folder, plan, _about(options)) as opened:
-            allowance = _allowance(options, opened.folder, subject)
-            if opened.is_resumed:
-                output.note(f"going on with {folder}: {len(opened.results)} results are there")
-            bar = output.Progress("asked", len(read.cases) * options["repeats"])
-            finished = run_set(
-                read.cases,
-                subject,
-                opened,
-                measurer,
-                asking=Asking(
-                    repeats=options["repeats"],
-                    concurrency=options["concurrency"],
-                    timeout_seconds=options["timeout"],
-                    backoff=Backoff(tries=options["retries"] + 1),
-                    keep_answers=options["keep_answers"],
-                    retry_errors=options["retry_errors"],
-                    maximum_tokens=options["max_tokens"],
-                ),
-                allowance=allowance,
-                cache=ReplayCache(options["replay_cache"]) if options["replay_cache"] is not None else None,
-                clock=clock,
-                progress=lambda done, total: bar.at(done),
-            )
-            bar.end()
-    finally:
-        subject.close()
-        if measurer is not None:
-            measurer.close()
-    code = _code(finished)
+    cache = None if replay_cache is None else ReplayCache(replay_cache)
+    ended = ask_set(cases, folder, options, lambda read: _subject(kind, options, read), cache)
     if as_json:
-        output.emit_json(
-            {
-                "run": str(folder),
-                "state": finished.state,
-                "asked_now": finished.asked_now,
-                "mock": subject.identity().is_mock,
-                "margins": margins,
-                **finished.totals,
-                "exit_code": code,
-            }
-        )
+        output.emit_json(ended.to_json())
     else:
-        _tell(folder, finished, subject, margins)
-    return code
+        tell(ended)
+    return ended.code
 
 
-def open_chat(address: str, what: str) -> ChatModel:
-    """The chat model at `address`. Raises `RoleUnsupported` for what is none."""
-    from exitramp.registry import model_adapter
-    from exitramp.urls import Address, Network
-
-    parsed = Address.parse(address)
-    adapter = model_adapter(parsed.scheme)
-    if adapter.open_chat is None:
-        raise RoleUnsupported(f"{what}: '{parsed.scheme}' is no chat model", hint="`exitramp models` lists them")
-    return adapter.open_chat(parsed, Network())
-
-
-def _subject(options: dict[str, Any], cases: tuple[Case, ...]) -> Subject:
-    named = [name for name in ("model", "stack", "app") if options[name] is not None]
-    if len(named) != 1:
-        what = "nothing to ask was named" if not named else f"--{named[0]} and --{named[1]} are two to ask"
-        raise UsageError(what, hint="name one: a --model, a --stack or an --app")
-    if options["prompts"] is not None and named != ["model"]:
-        raise UsageError("--prompts are for a --model", hint=f"a {named[0]} has its own")
-    if options["app"] is not None:
+def _subject(kind: str, options: Mapping[str, Any], cases: tuple[Case, ...]) -> Subject:
+    if kind == "app":
         from exitramp.evals.apps import open_app, read_app
 
         return open_app(read_app(options["app"]))
-    if options["stack"] is not None:
+    if kind == "stack":
         from exitramp.evals.runs.stack_subject import StackSubject
 
         return StackSubject(options["stack"], maximum_tokens=options["max_tokens"], temperature=options["temperature"])
-    from exitramp.evals.runs.prompting import prompts_of
-    from exitramp.evals.runs.subject import ModelSubject
-
-    render, prompts = prompts_of(options["prompts"]) if options["prompts"] is not None else (None, {})
-    if render is not None:
-        for case in cases:
-            render(case)  # a use case without a prompt is found now, not after half of the questions
-    return ModelSubject(
-        open_chat(options["model"], "--model"),
-        maximum_tokens=options["max_tokens"],
-        temperature=options["temperature"],
-        render=render,
-        prompts=prompts,
-    )
-
-
-def _measurer(options: dict[str, Any], cases: tuple[Case, ...]) -> Measurer:
-    from exitramp.evals.measuring import Judge, Measurer
-    from exitramp.evals.sets.own import read_text
-    from exitramp.registry import model_adapter
-    from exitramp.urls import Address, Network
-
-    embedder = judge = None
-    if options["embedder"] is not None:
-        parsed = Address.parse(options["embedder"])
-        adapter = model_adapter(parsed.scheme)
-        if adapter.open_embedder is None:
-            raise RoleUnsupported(f"--embedder: '{parsed.scheme}' is no embedding model")
-        embedder = adapter.open_embedder(parsed, Network())
-    if options["judge"] is not None:
-        model = open_chat(options["judge"], "--judge")
-        path = options["judge_prompt"]
-        judge = Judge(model) if path is None else Judge(model, read_text(path))
-    elif options["judge_prompt"] is not None:
-        raise UsageError("--judge-prompt is for a judge", hint="name a --judge")
-    measurer = Measurer(k=options["k"], embedder=embedder, judge=judge)
-    measurer.require(cases)
-    return measurer
-
-
-def _allowance(options: dict[str, Any], folder: Path, subject: Subject) -> Allowance:
-    from exitramp.clock import SystemClock
-    from exitramp.evals.runs.folder import read_run
-    from exitramp.evals.runs.spending import Allowance
-    from exitramp.finops.prices import load_price_book
-
-    book = load_price_book(options["prices"]) if options["prices"] is not None else None
-    try:
-        limit = None if options["max_usd"] is None else Decimal(options["max_usd"])
-        if limit is not None and not (limit.is_finite() and limit >= 0):
-            raise ArithmeticError
-    except ArithmeticError:
-        raise UsageError(f"--max-usd: {options['max_usd']} is no amount of money", hint="write e.g. 0.50") from None
-    spent = Decimal(0)
-    for result in read_run(folder).results.values():
-        spent += Decimal(result.data.get("usd") or 0)
-    if limit is not None and subject.describe()["kind"] == "app":
-        raise UsageError("--max-usd: an application does not tell what it costs", hint="use --max-minutes")
-    allowance = Allowance(SystemClock(), book=book, max_usd=limit, max_minutes=options["max_minutes"], spent_usd=spent)
-    if subject.describe()["kind"] == "model":
-        allowance.check_prices(subject.identity())
-    return allowance
-
-
-def _about(options: dict[str, Any]) -> dict[str, Any]:
-    from exitramp import __version__
-
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "exitramp": __version__,
-        "command": shlex.join(["exitramp", *sys.argv[1:]]),
-        "replay_cache": options["replay_cache"] is not None,
-        "max_usd": options["max_usd"],
-        "max_minutes": options["max_minutes"],
-    }
-
-
-def _code(finished: Finished) -> int:
-    outcomes, results = finished.totals["outcomes"], finished.totals["results"]
-    unanswered = sum(finished.totals["error_classes"].values())
-    unanswered += outcomes.get("truncated", 0) + outcomes.get("unscored", 0)
-    if results and sum(finished.totals["error_classes"].values()) == results:
-        return int(ExitCode.REMOTE)
-    if finished.state != "complete" or unanswered > _UNANSWERED_LIMIT * results:
-        return int(ExitCode.INCONCLUSIVE)
-    return int(ExitCode.PASS)
-
-
-def _tell(folder: Path, finished: Finished, subject: Subject, margins: dict[str, float]) -> None:
-    totals, identity = finished.totals, subject.identity()
-    mock = "  (a mock: its answers come from a rule)" if identity.is_mock else ""
-    output.say(f"{identity.provider} {output.visible(identity.model)}{mock}")
-    shown = [(name, count) for name, count in totals["outcomes"].items()]
-    shown += [(f"  {name}", count) for name, count in totals["error_classes"].items()]
-    output.say(output.table(shown, ("outcome", "results")))
-    for why, ids in totals["unscored"].items():
-        shown_ids = ", ".join(output.visible(each, 60) for each in ids[:_SHOWN]) + (" …" if len(ids) > _SHOWN else "")
-        output.say(f"not judged ({_WHY.get(why, why)}): {shown_ids}")
-    for name, mean in totals["means"].items():
-        output.say(f"{name}: {mean:.3f} over {totals['measured'][name]} results")
-    if totals["usd"] is not None:
-        more = f", and {totals['unpriced_results']} results without a price" if totals["unpriced_results"] else ""
-        output.say(f"models' tokens: {totals['usd']} USD{more}")
-    if totals["replayed"]:
-        output.say(f"{totals['replayed']} results came from the replay cache")
-    if totals["possibly_billed_twice"]:
-        places = ", ".join(output.visible(f"{case}#{repeat}") for case, repeat in totals["possibly_billed_twice"])
-        output.say(f"possibly billed twice, since the process ended while they were being asked: {places}")
-    if margins:
-        output.say("margins fixed before: " + ", ".join(f"{name} {value:g}" for name, value in margins.items()))
-    if finished.state != "complete":
-        output.say(f"not finished: {finished.stopped_by}; the same command goes on")
-    output.say(f"{finished.state}: {folder}")
+    return model_subject(options, cases, open_chat(options["model"], "--model"))

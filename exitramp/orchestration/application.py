@@ -28,7 +28,7 @@ from exitramp.orchestration.pool import Pool
 from exitramp.orchestration.routing import asked_text
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import StackFile
-from exitramp.ports import ChatDelta, ChatRequest, Embedded, Purpose
+from exitramp.ports import ChatDelta, ChatModel, ChatRequest, Embedded, Purpose
 from exitramp.records import TraceRecord
 from exitramp.urls import Network
 
@@ -41,6 +41,7 @@ class Application:
     on_notice: told of edits, of budgets and of what else a person should know, a sentence each; by default a warning in
         the log `exitramp.application`, which Python writes to stderr.
     on_trace: told every trace record, whether or not the file has a place for them.
+    around_chat: what to put around each chat model that is opened, such as what records it.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class Application:
         seed: int | None = None,
         on_notice: Callable[[str], None] = _LOG.warning,
         on_trace: Callable[[TraceRecord], None] | None = None,
+        around_chat: Callable[[ChatModel], ChatModel] | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         chosen = random.getrandbits(32) if seed is None else seed
-        around = Surroundings(Pool(), self._clock, network or Network(), chosen, on_notice, on_trace)
+        around = Surroundings(Pool(), self._clock, network or Network(), chosen, on_notice, on_trace, around_chat)
         self._followed = FollowedStack(
             path, self._clock, lambda file, before: Generation(file, around, before), on_notice
         )

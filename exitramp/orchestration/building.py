@@ -54,6 +54,7 @@ class Builder:
     holding: Holding
     network: Network
     clock: Clock
+    around_chat: Callable[[ChatModel], ChatModel] | None = None
 
     def check(self) -> None:
         """What is not installed is told now, and not by the first question."""
@@ -79,7 +80,8 @@ class Builder:
 
             def make() -> ChatModel:
                 model = open_chat(address, self.network)
-                return model if spec.billed_as is None else BilledModel(model, spec.billed_as)
+                model = model if spec.billed_as is None else BilledModel(model, spec.billed_as)
+                return model if self.around_chat is None else self.around_chat(model)
 
             found: ChatModel = self.holding.take(("model", address, spec.billed_as), make)
             return found

@@ -46,6 +46,7 @@ class Surroundings:
     seed: int
     on_notice: Callable[[str], None]
     on_trace: Callable[[TraceRecord], None] | None
+    around_chat: Callable[[ChatModel], ChatModel] | None = None
 
 
 class Generation:
@@ -62,7 +63,7 @@ class Generation:
         self._is_retired = False
         self._idle = threading.Condition()
         try:
-            self.builder = Builder(file, self._holding, around.network, around.clock)
+            self.builder = Builder(file, self._holding, around.network, around.clock, around.around_chat)
             self.builder.check()
             self.models: Mapping[str, ChatModel] = {
                 name: self.builder.model(spec) for name, spec in file.models.items()

@@ -1,154 +1,53 @@
-"""A cassette: answers of a chat model kept in a file, found again by what was asked.
+"""A cassette: answers and failures of a chat model kept in a file, found again by what was asked.
 
 JSON Lines, one exchange each:
 
-    {"cassette": 1, "key": "<SHA-256>", "model": "gpt-x", "provider": "openai", "recorded_at": "…", "mock": false,
-     "answer": {"text": …, "finish_reason": …, "model_id": …, "tool_calls": […], "usage": {…}, "latency_ms": …}}
+    {"cassette": 2, "key": "<SHA-256>", "model": "gpt-x", "provider": "openai", "recorded_at": "…", "mock": false,
+     "answer": {"text": …, "finish_reason": …, "model_id": …, "tool_calls": […], "usage": {…}, "latency_ms": …},
+     "masked": false, "streamed": {"pieces": [4, 7, …], "first_token_ms": …}, "asked_by": "<SHA-256>"}
 
+or, in place of `answer`, `"error": {"error_class": …, "http_status": …, "retry_after_seconds": …, "maybe_billed": …}`.
 The key is the SHA-256 over the canonical JSON of the request as `normalised` makes it: what both vendors' shapes can
 say, so a cassette recorded from one shape answers in the other. Texts are scrubbed of secrets before they are written;
 the key is made of the unscrubbed request, and the request itself is kept only if that is asked for. A key recorded
-more than once has its answers played in the order they were recorded, and the last of them from then on.
+more than once is played in the order of recording, and the last of its exchanges from then on; one with `replaces`
+makes the failures before it void that the same asker got.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
-from exitramp.canonical import dumps
 from exitramp.clock import iso_utc
 from exitramp.durable import READ, storage_errors
-from exitramp.errors import DataInvalid
-from exitramp.ports.chat import ChatAnswer, ChatMessage, ChatRequest, ModelIdentity, ToolCall
-from exitramp.records import Usage
-from exitramp.secrets import redact, redacted
+from exitramp.errors import DataInvalid, ModelError, PathUnusable
+from exitramp.ports.chat import ChatAnswer, ChatRequest, ModelIdentity
+from exitramp.ports.exchange import Exchange, RecordedError, Streamed, is_masked, normalised, request_key
 
-VERSION: Final = 1
-
-
-def normalised(model: str, request: ChatRequest, other: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What of `request` decides about its answer, in one form for every shape.
-
-    System messages are joined; a tool call's id is replaced by its place; a temperature of 0 and none are the same, as
-    are a tool choice of `auto` and none; the format's name, streaming and the idempotency key do not count.
-    `other` is what a shape knows beyond a `ChatRequest`.
-    """
-    places = {call.id: place for place, call in enumerate(c for m in request.messages for c in m.tool_calls)}
-    wanted = request.response_format
-    return {
-        "model": model,
-        "system": "\n\n".join(message.content for message in request.messages if message.role == "system"),
-        "messages": [_message(message, places) for message in request.messages if message.role != "system"],
-        "maximum_tokens": request.maximum_tokens,
-        "temperature": float(request.temperature) if request.temperature else None,
-        "top_p": None if request.top_p is None else float(request.top_p),
-        "stop": list(request.stop),
-        "tools": [[tool.name, tool.description, dict(tool.parameters)] for tool in request.tools],
-        "tool_choice": None if request.tool_choice == "auto" else request.tool_choice,
-        "response_format": None if wanted is None else [wanted.kind, dict(wanted.schema)],
-        "other": dict(other or {}),
-    }
-
-
-def request_key(model: str, request: ChatRequest, other: Mapping[str, Any] | None = None) -> str:
-    """The SHA-256, in hex, under which the answer to `request` is kept."""
-    return hashlib.sha256(dumps(normalised(model, request, other)).encode()).hexdigest()
-
-
-def _message(message: ChatMessage, places: Mapping[str, int]) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        said["calls"] = [[call.name, _parsed(call.arguments)] for call in message.tool_calls]
-    if message.tool_call_id is not None:
-        said["answers"] = places.get(message.tool_call_id, -1)
-    return said
-
-
-def _parsed(arguments: str) -> Any:
-    """The value of a call's arguments, so that blanks between its parts do not count; the text if it is no JSON."""
-    try:
-        return json.loads(arguments or "{}")
-    except ValueError:
-        return arguments
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One recorded answer. `request` is what `normalised` made of the request, scrubbed, where it was kept."""
-
-    key: str
-    model: str
-    provider: str
-    recorded_at: str
-    is_mock: bool
-    answer: ChatAnswer
-    request: Mapping[str, Any] | None = field(default=None, hash=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in the file, scrubbed."""
-        answer = {
-            "text": redact(self.answer.text),
-            "finish_reason": self.answer.finish_reason,
-            "model_id": self.answer.model_id,
-            "tool_calls": [
-                {"id": call.id, "name": call.name, "arguments": redact(call.arguments)}
-                for call in self.answer.tool_calls
-            ],
-            "usage": asdict(self.answer.usage),
-            "latency_ms": round(self.answer.latency_ms, 3),
-        }
-        line = {
-            "cassette": VERSION,
-            "key": self.key,
-            "model": self.model,
-            "provider": self.provider,
-            "recorded_at": self.recorded_at,
-            "mock": self.is_mock,
-            "answer": answer,
-        }
-        return line if self.request is None else line | {"request": redacted(self.request)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Raises `KeyError`, `TypeError` or `ValueError` for what is no exchange."""
-        if data["cassette"] != VERSION:
-            raise ValueError(f"version {data['cassette']!r}")
-        said = data["answer"]
-        for name, kind in (("key", str), ("model", str), ("provider", str), ("recorded_at", str), ("mock", bool)):
-            if not isinstance(data[name], kind):
-                raise TypeError(name)
-        calls = tuple(ToolCall(str(c["id"]), str(c["name"]), str(c["arguments"])) for c in said["tool_calls"])
-        answer = ChatAnswer(
-            text=str(said["text"]),
-            finish_reason=str(said["finish_reason"]),
-            model_id=str(said["model_id"]),
-            usage=Usage(**said["usage"]),
-            latency_ms=float(said["latency_ms"]),
-            tool_calls=calls,
-        )
-        return cls(
-            data["key"], data["model"], data["provider"], data["recorded_at"], data["mock"], answer, data.get("request")
-        )
+__all__ = ["Cassette", "CassetteWriter", "Exchange", "normalised", "read_exchanges", "request_key"]
 
 
 class Cassette:
     """The exchanges of a file, in memory. Thread-safe."""
 
     def __init__(self, exchanges: Iterator[Exchange]) -> None:
-        self._by_key: dict[str, list[ChatAnswer]] = {}
+        self._by_key: dict[str, list[Exchange]] = {}
         self._played: dict[str, int] = {}
         self._lock = threading.Lock()
         models: dict[str, None] = {}
         for exchange in exchanges:
-            self._by_key.setdefault(exchange.key, []).append(exchange.answer)
+            before = self._by_key.setdefault(exchange.key, [])
+            if exchange.replaces:
+                before[:] = [each for each in before if each.answer or each.asked_by != exchange.asked_by]
+            before.append(exchange)
             models[exchange.model] = None
         self.models = tuple(models)
 
@@ -160,15 +59,15 @@ class Cassette:
     def __len__(self) -> int:
         return sum(map(len, self._by_key.values()))
 
-    def play(self, key: str) -> ChatAnswer | None:
-        """The next answer under `key`, or None if there is none."""
+    def play(self, key: str) -> Exchange | None:
+        """The next exchange under `key`, or None if there is none."""
         with self._lock:
-            answers = self._by_key.get(key)
-            if answers is None:
+            exchanges = self._by_key.get(key)
+            if exchanges is None:
                 return None
             place = self._played.get(key, 0)
             self._played[key] = place + 1
-            return answers[min(place, len(answers) - 1)]
+            return exchanges[min(place, len(exchanges) - 1)]
 
 
 def read_exchanges(path: Path) -> Iterator[Exchange]:
@@ -188,38 +87,88 @@ def read_exchanges(path: Path) -> Iterator[Exchange]:
 
 
 class CassetteWriter:
-    """Appends exchanges to a file, each durable before the answer goes on. Thread-safe."""
+    """Appends exchanges to a file, each durable before the answer goes on. Thread-safe.
+
+    What stands in the file already is kept, and given again to the same request of the same asker (`kept`), so that a
+    recorder that was killed pays for nothing twice.
+    """
 
     def __init__(self, path: Path, *, keep_requests: bool = False) -> None:
         self._keep_requests = keep_requests
         self._lock = threading.Lock()
+        self._kept: dict[tuple[str, str], ChatAnswer] = {}
+        self._failed: set[tuple[str, str]] = set()
         self.written = 0
+        self.masked = 0
+        """How many of those written hold a masked secret, and so do not play as they were."""
+        self.given_again = 0
         with storage_errors(path):
-            if path.exists():
-                kept = sum(len(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
-                list(read_exchanges(path))  # nothing is added to a file of something else
-            else:
-                kept = 0
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._take_over(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_over(self, path: Path) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PathUnusable(f"{path}: another process records into it", hint="wait for its end") from None
+        with storage_errors(path):
+            kept = sum(len(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
+            for exchange in read_exchanges(path):  # nothing is added to a file of something else
+                self._know(exchange)
+                if exchange.asked_by is not None and exchange.error is not None:
+                    self._failed.add((exchange.key, exchange.asked_by))
             os.ftruncate(self._descriptor, kept)
 
-    def add(self, identity: ModelIdentity, request: ChatRequest, answer: ChatAnswer) -> Exchange:
-        """Write one exchange; on return it is on the disk."""
+    def kept(self, identity: ModelIdentity, request: ChatRequest) -> ChatAnswer | None:
+        """The answer that this very request, by its idempotency key, has got before."""
+        asked_by = _asked_by(request)
+        if asked_by is None:
+            return None
+        with self._lock:
+            found = self._kept.get((request_key(identity.model, request), asked_by))
+            self.given_again += found is not None
+            return found
+
+    def add(
+        self, identity: ModelIdentity, request: ChatRequest, answer: ChatAnswer, *, pieces: tuple[int, ...] = ()
+    ) -> Exchange:
+        """Write an answer; on return it is on the disk. `pieces`: the lengths in which a streamed text came."""
+        streamed = Streamed(pieces, answer.time_to_first_token_ms) if request.stream else None
+        return self._append(identity, request, {"answer": answer, "streamed": streamed})
+
+    def add_error(self, identity: ModelIdentity, request: ChatRequest, error: ModelError) -> Exchange:
+        """Write a failure; on return it is on the disk."""
+        return self._append(identity, request, {"answer": None, "error": RecordedError.of(error)})
+
+    def _append(self, identity: ModelIdentity, request: ChatRequest, what: dict[str, Any]) -> Exchange:
+        key, asked_by = request_key(identity.model, request), _asked_by(request)
         exchange = Exchange(
-            key=request_key(identity.model, request),
+            key=key,
             model=identity.model,
             provider=identity.provider,
             recorded_at=iso_utc(datetime.now(UTC)),
             is_mock=identity.is_mock,
-            answer=answer,
             request=normalised(identity.model, request) if self._keep_requests else None,
+            asked_by=asked_by,
+            replaces=(key, asked_by) in self._failed and what["answer"] is not None,
+            **what,
         )
         line = json.dumps(exchange.to_json(), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             os.write(self._descriptor, line)
             os.fsync(self._descriptor)  # an answer was paid for
             self.written += 1
+            self.masked += is_masked(exchange)
+            self._know(exchange)
         return exchange
+
+    def _know(self, exchange: Exchange) -> None:
+        if exchange.asked_by is not None and exchange.answer is not None:
+            self._kept[exchange.key, exchange.asked_by] = exchange.answer
 
     def close(self) -> None:
         """Calling it again does nothing."""
@@ -227,3 +176,7 @@ class CassetteWriter:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
+
+
+def _asked_by(request: ChatRequest) -> str | None:
+    return None if request.idempotency_key is None else hashlib.sha256(request.idempotency_key.encode()).hexdigest()

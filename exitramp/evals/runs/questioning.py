@@ -20,6 +20,7 @@ from exitramp.evals.sets.case import Case
 from exitramp.orchestration.trace import RECORD_VERSION, TraceWriter
 from exitramp.ports import ChatAnswer, ModelIdentity
 from exitramp.records import TraceRecord
+from exitramp.secrets import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Questions:
         while True:
             started = self._clock.monotonic()
             try:
-                reply = self.subject.ask(case, key=self._key(case, place), timeout_seconds=self._timeout)
+                reply = _named(self.subject.ask(case, key=self._key(case, place), timeout_seconds=self._timeout))
             except ModelError as error:
                 milliseconds = (self._clock.monotonic() - started) * 1000.0
                 own = error.traces if isinstance(error, SubjectFailed) else ()
@@ -121,7 +122,8 @@ class Questions:
         written = []
         for record in records:
             self._attempts[key] += 1
-            written.append(replace(record, request_id=key, attempt=self._attempts[key], tags=(*record.tags, "golden")))
+            told = replace(record, model_id=redact(record.model_id), tags=(*record.tags, "golden"))
+            written.append(replace(told, request_id=key, attempt=self._attempts[key]))
             self._traces.append(written[-1])
         return written
 
@@ -275,6 +277,12 @@ class Questions:
 def request_id(place: Place) -> str:
     """A question's id in the traces."""
     return f"{place[0]}/{place[1]}"
+
+
+def _named(reply: Reply) -> Reply:
+    """With nothing secret in the vendor's own names: some put the key that they were sent there."""
+    finish = reply.finish_reason
+    return replace(reply, model_id=redact(reply.model_id), finish_reason=None if finish is None else redact(finish))
 
 
 def _sha256(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from exitramp.evals.runs.subject import Prompted, Reply, SubjectFailed
 from exitramp.evals.sets.case import Case
 from exitramp.orchestration.answered import Answered, NotAnswered
 from exitramp.orchestration.application import Application
-from exitramp.ports import ChatRequest, ModelIdentity
+from exitramp.ports import ChatDelta, ChatModel, ChatRequest, ModelIdentity
 
 # What an orchestrator says beyond a vendor's classes, in a vendor's words.
 _CLASSES: Final[Mapping[str, str]] = {
@@ -26,9 +26,19 @@ class StackSubject:
     """Asks the stacks of a stack file, or its models where it names no stacks. Its cache is not asked: a repeat is to
     be a repeat."""
 
-    def __init__(self, path: Path, *, maximum_tokens: int = 512, temperature: float | None = 0.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        maximum_tokens: int = 512,
+        temperature: float | None = 0.0,
+        stream: bool = False,
+        around_chat: Callable[[ChatModel], ChatModel] | None = None,
+    ) -> None:
+        """`around_chat`: what to put around each of its chat models, such as what records it."""
         self._path = path
-        self._application = Application.open(path)
+        self._on_delta = _unheard if stream else None
+        self._application = Application.open(path, around_chat=around_chat)
         self._sha256 = self._application.file.sha256
         self._maximum_tokens = maximum_tokens
         self._temperature = temperature
@@ -43,6 +53,7 @@ class StackSubject:
             "file_sha256": self._sha256,
             "maximum_tokens": self._maximum_tokens,
             "temperature": self._temperature,
+            **({"stream": True} if self._on_delta else {}),
         }
 
     def sent(self, case: Case) -> Prompted:
@@ -58,7 +69,11 @@ class StackSubject:
         try:
             if file.stacks:
                 answered = self._application.ask(
-                    case.asked()[-1].content, use_case=case.use_case, key=key, use_cache=False
+                    case.asked()[-1].content,
+                    use_case=case.use_case,
+                    key=key,
+                    on_delta=self._on_delta,
+                    use_cache=False,
                 )
             else:
                 request = ChatRequest(
@@ -67,7 +82,9 @@ class StackSubject:
                     temperature=self._temperature,
                     idempotency_key=key,
                 )
-                answered = self._application.chat(request, use_case=case.use_case, use_cache=False)
+                answered = self._application.chat(
+                    request, use_case=case.use_case, on_delta=self._on_delta, use_cache=False
+                )
         except NotAnswered as error:
             kind = _CLASSES.get(error.error_class, error.error_class)
             raise SubjectFailed(
@@ -89,3 +106,7 @@ class StackSubject:
             time_to_first_token_ms=answered.answer.time_to_first_token_ms,
             traces=answered.outcome.traces,
         )
+
+
+def _unheard(delta: ChatDelta) -> None:
+    """The whole answer is what is judged."""

@@ -76,8 +76,10 @@ class ModelSubject:
         temperature: float | None = 0.0,
         render: Callable[[Case], Prompted] | None = None,
         prompts: Mapping[str, str] | None = None,
+        stream: bool = False,
     ) -> None:
         """`prompts`: each prompt's name and SHA-256, for the manifest."""
+        self._stream = stream
         self._model = model
         self._maximum_tokens = maximum_tokens
         self._temperature = temperature
@@ -101,6 +103,7 @@ class ModelSubject:
             "maximum_tokens": self._maximum_tokens,
             "temperature": self._temperature,
             "prompts": self._prompts,
+            **({"stream": True} if self._stream else {}),
         }
 
     def sent(self, case: Case) -> Prompted:
@@ -113,6 +116,7 @@ class ModelSubject:
             maximum_tokens=self._maximum_tokens,
             temperature=self._temperature,
             idempotency_key=key,
+            stream=self._stream,
         )
         answer = self._model.answer(request, timeout_seconds=timeout_seconds)
         return Reply(

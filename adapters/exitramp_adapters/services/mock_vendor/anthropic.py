@@ -47,6 +47,7 @@ _ERRORS: Final = {
     "model_gone": (404, "not_found_error", "There is no such model. This is a mock."),
     "context_length": (400, "invalid_request_error", "prompt is too long"),
     "invalid_request": (400, "invalid_request_error", "The request is invalid."),
+    "timed_out": (408, "timeout_error", "The request took too long. This is a mock."),
     "not_recorded": (400, "invalid_request_error", "The cassette holds no answer to this request."),
     "unsupported_media": (415, "invalid_request_error", "The content type is not supported."),
     "no_such_path": (404, "not_found_error", "Not Found"),
@@ -139,7 +140,7 @@ class AnthropicShape:
         ended = {"stop_reason": _stop_reason(reply), "stop_sequence": reply.stopped_by}
         blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
         if reply.text or not reply.calls:
-            deltas = [{"type": "text_delta", "text": piece} for piece in pieces_of(reply.text)]
+            deltas = [{"type": "text_delta", "text": piece} for piece in pieces_of(reply.text, reply.pieces)]
             blocks.append(({"type": "text", "text": ""}, deltas))
         for call in reply.calls:
             deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces_of(call.arguments)]

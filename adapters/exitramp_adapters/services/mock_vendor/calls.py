@@ -122,7 +122,8 @@ class Calls:
             try:
                 await self._answer(connection, call, asked)
             except Refusal as error:
-                self._delivery.refuse(connection, call, error)
+                after = {"retry_after_seconds": error.retry_after_seconds}
+                self._delivery.refuse(connection, call, error, _retry_after(Fault("rate_limit", after)))
 
     def refuse_unread(self, connection: Connection, kind: str) -> None:
         """Answer a request that could not even be read."""
@@ -178,7 +179,8 @@ class Calls:
             broken = body | {"data": body["data"][: len(body["data"]) // 2]}
             call = replace(call, prompt_tokens=int((body.get("usage") or {}).get("prompt_tokens", asked.tokens)))
         else:
-            reply = await self._reply(call, asked)
+            reply, broken_by = await self._reply(call, asked)
+            call = call if broken_by is None else replace(call, fault=Fault(broken_by))
             body, broken = self.shape.whole(reply), self.shape.without_finish(reply)
             call = replace(call, prompt_tokens=reply.prompt_tokens, gen_tokens=reply.gen_tokens)
         elsewhere_ms = (time.monotonic() - began) * 1000.0 if self._replies.name == "forward" else 0.0
@@ -200,7 +202,8 @@ class Calls:
             return dict(embeddings.body_of(asked, vectors))
         return dict(await self._replies.embed(asked))
 
-    async def _reply(self, call: Call, ask: Ask) -> Reply:
+    async def _reply(self, call: Call, ask: Ask) -> tuple[Reply, str | None]:
+        """What is answered, and the fault that its delivery ends in, where who said it had one."""
         prompt_tokens = extractive.count_tokens(ask.prompt) + extractive.count_tokens(ask.tools_text)
         if prompt_tokens > self.options.context_tokens:
             text = f"prompt is too long: {prompt_tokens} tokens > {self.options.context_tokens} maximum"
@@ -215,9 +218,9 @@ class Calls:
             self._systems.add(ask.system)
         name = f"mock-{self.options.seed}-{call.number:06d}"
         prefix = _CALL_ID[self.shape.name]
-        return Reply(
+        reply = Reply(
             id=name,
-            model=ask.model,
+            model=said.model or ask.model,
             text=said.text,
             calls=tuple(
                 tool if tool.id else replace(tool, id=f"{prefix}_{name}_{place}")
@@ -226,10 +229,12 @@ class Calls:
             finish=said.finish,
             stopped_by=said.stopped_by,
             prompt_tokens=prompt_tokens if said.prompt_tokens is None else said.prompt_tokens,
-            cached_tokens=cached,
+            cached_tokens=cached if said.cached_tokens is None else said.cached_tokens,
             gen_tokens=_counted(said) if said.gen_tokens is None else said.gen_tokens,
             created=int(time.time()),
+            pieces=said.pieces,
         )
+        return reply, said.broken
 
 
 def _counted(said: Said) -> int:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from exitramp.errors import UsageError
 from exitramp.ports import ChatMessage, ToolCall
 from exitramp.ports.cassette import Cassette, request_key
+from exitramp.ports.exchange import RecordedError
 from exitramp_adapters.services.mock_vendor import embeddings
 from exitramp_adapters.services.mock_vendor.embeddings import EmbedAsk
 from exitramp_adapters.services.mock_vendor.shape import Ask, Refusal
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _TIMEOUT_SECONDS: Final = 600.0
 _FINISHES: Final = ("stop", "length", "tool_calls")
+
+
+# What a client sees of each class of failure: an error answer of this kind, or a delivery that breaks.
+_REFUSED: Final[Mapping[str, str]] = {
+    "rate_limit": "rate_limit",
+    "quota_exhausted": "quota",
+    "auth": "auth",
+    "invalid_request": "invalid_request",
+    "context_length": "context_length",
+    "model_gone": "model_gone",
+    "timeout": "timed_out",
+    "server_error": "error_500",
+}
+_BROKEN: Final[Mapping[str, str]] = {"truncated": "truncate", "malformed": "malformed", "connection": "reset"}
 
 
 class CassetteReplies:
@@ -38,11 +53,25 @@ class CassetteReplies:
 
     async def say(self, ask: Ask) -> Said:
         key = request_key(ask.model, ask.request, ask.other)
-        answer = self._cassette.play(key)
-        if answer is None:
+        exchange = self._cassette.play(key)
+        if exchange is None:
             raise Refusal("not_recorded", f"The cassette holds no answer to the request {key}. This is a mock.")
+        if exchange.error is not None:
+            return _failed(exchange.error)
+        answer = exchange.answer
+        assert answer is not None, "an exchange has one of the two"
         usage = answer.usage
-        return Said(answer.text, answer.tool_calls, answer.finish_reason, None, usage.prompt_tokens, usage.gen_tokens)
+        return Said(
+            answer.text,
+            answer.tool_calls,
+            answer.finish_reason,
+            None,
+            usage.prompt_tokens,
+            usage.gen_tokens,
+            usage.cache_read_tokens,
+            answer.model_id,
+            exchange.streamed.pieces if exchange.streamed is not None else (),
+        )
 
     async def embed(self, ask: EmbedAsk) -> dict[str, object]:
         return embeddings.body_of(ask, embeddings.vectors_of(ask.texts, ask.dimensions))
@@ -151,6 +180,19 @@ class ForwardReplies:
             kind = "invalid_request" if 400 <= response.status_code < 500 else "error_500"
             raise Refusal(kind, f"The model behind this mock answered {response.status_code}.")
         return data
+
+
+def _failed(error: RecordedError) -> Said:
+    """A failure as it is played. Raises `Refusal` where it was an error answer."""
+    kind, after = error.error_class, error.retry_after_seconds
+    if kind in _BROKEN:
+        return Said("This answer breaks off, as it did.", broken=_BROKEN[kind])
+    if kind == "content_filter":
+        text = "Withheld by the content filter, as it was. This is a mock."
+        raise Refusal("invalid_request", text, retry_after_seconds=after)
+    if kind == "overloaded":
+        raise Refusal("overloaded" if error.http_status == 529 else "unavailable", retry_after_seconds=after)
+    raise Refusal(_REFUSED[kind], retry_after_seconds=after)
 
 
 def check_forward(base_url: str) -> str:

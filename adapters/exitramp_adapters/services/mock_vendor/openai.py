@@ -50,6 +50,7 @@ _ERRORS: Final = {
     "model_gone": (404, "invalid_request_error", "model_not_found", "The model does not exist. This is a mock."),
     "context_length": (400, "invalid_request_error", "context_length_exceeded", "The context is too long."),
     "invalid_request": (400, "invalid_request_error", None, "The request is invalid."),
+    "timed_out": (408, "timeout_error", None, "The request took too long. This is a mock."),
     "not_recorded": (400, "invalid_request_error", "not_recorded", "The cassette holds no answer to this request."),
     "unsupported_media": (415, "invalid_request_error", None, "The content type is not supported."),
     "no_such_path": (404, "invalid_request_error", "unknown_url", "There is no such path."),
@@ -138,7 +139,11 @@ class OpenAIShape:
             extra = {"usage": None} if ask.usage_in_stream else {}
             return _event(_head(reply, "chat.completion.chunk") | {"choices": [choice]} | extra)
 
-        tokens = [chunk({"content": piece}) for piece in pieces_of(reply.text)] if reply.text or not reply.calls else []
+        tokens = (
+            [chunk({"content": piece}) for piece in pieces_of(reply.text, reply.pieces)]
+            if reply.text or not reply.calls
+            else []
+        )
         for place, call in enumerate(reply.calls):
             opened = {"index": place} | _call(call) | {"function": {"name": call.name, "arguments": ""}}
             tokens.append(chunk({"tool_calls": [opened]}))

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, Final, Protocol
 
 from exitramp.ports import ChatMessage, ChatRequest, ToolCall, ToolSpec
@@ -20,8 +21,16 @@ _PIECE = re.compile(r"(?:\S+\s*){1,4}")
 class Refusal(Exception):
     """The vendor says no. `kind` is a name in a shape's table of errors; `message` replaces the one there."""
 
-    def __init__(self, kind: str, message: str | None = None, *, field: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        message: str | None = None,
+        *,
+        field: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
         super().__init__(message or kind)
+        self.retry_after_seconds = retry_after_seconds
         self.kind = kind
         self.message = message
         self.field = field
@@ -83,6 +92,7 @@ class Reply:
     cached_tokens: int
     gen_tokens: int
     created: int
+    pieces: tuple[int, ...] = ()
 
     @property
     def half(self) -> Reply:
@@ -224,8 +234,11 @@ def text_of(content: object, field: str, part_type: str = "text") -> str:
     raise Refusal("invalid_request", f"'{field}' must be text or a list of text parts", field=field)
 
 
-def pieces_of(text: str) -> Sequence[str]:
-    """`text` cut into pieces of at most four words; together they are the text."""
+def pieces_of(text: str, lengths: Sequence[int] = ()) -> Sequence[str]:
+    """`text` cut into pieces of at most four words, or by `lengths` if they fit; together they are the text."""
+    if lengths and sum(lengths) == len(text):
+        ends = list(accumulate(lengths))
+        return [text[end - length : end] for end, length in zip(ends, lengths, strict=True)]
     return _PIECE.findall(text) or [text]
 
 

@@ -35,7 +35,9 @@ class Said:
     """What is answered, whoever said it.
 
     finish: stop, length or tool_calls. stopped_by: the stop sequence that ended the text.
-    prompt_tokens, gen_tokens: what the one who said it counted; None where the mock counts.
+    prompt_tokens, gen_tokens, cached_tokens: what the one who said it counted; None where the mock counts.
+    model: the name that it answered by. pieces: the lengths in which a stream brought its text.
+    broken: the fault that its delivery ends in: truncate, malformed or reset.
     """
 
     text: str
@@ -44,6 +46,10 @@ class Said:
     stopped_by: str | None = None
     prompt_tokens: int | None = None
     gen_tokens: int | None = None
+    cached_tokens: int | None = None
+    model: str | None = None
+    pieces: tuple[int, ...] = ()
+    broken: str | None = None
 
 
 def speak(ask: Ask, rule: Rule) -> Said:
