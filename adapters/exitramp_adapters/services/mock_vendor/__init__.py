@@ -11,7 +11,8 @@ In the order of reading:
     elsewhere   words from a cassette or a real model
     speaking    the rule: text, JSON, calls of tools
     filling     a value that a JSON Schema allows
-    embeddings  vectors of texts
+    embeddings  vectors of texts, by a rule
+    real_vectors  vectors by a model of this machine
     shape       what both shapes have in common
     openai      the chat completions shape
     anthropic   the messages shape
