@@ -21,7 +21,6 @@ CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 LONG = {
     "bad_backup",
     "chat_vendor_down",
-    "embedding_vendor_gone",
     "planned_exit",
     "rate_limit_squeeze",
     "silent_quality_drift",
