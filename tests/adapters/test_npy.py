@@ -70,9 +70,9 @@ class NpyHarness(StoreHarness):
                 for id_, space in json.loads(reader.schema.metadata[b"gone"]):
                     found.pop((id_, space), None)
                 table = reader.read_all()
-            kind = table.schema.field("vector").type.value_type.to_pandas_dtype()
-            for row in table.to_pylist():
-                found[row["id"], row["namespace"]] = as_row(row, {"vector": np.array(row["vector"], kind)})
+            for number, row in enumerate(table.to_pylist()):
+                vector = waiting_vector(path, table, number)
+                found[row["id"], row["namespace"]] = as_row(row, {"vector": vector})
         return list(found.values())
 
     def raw_edit(self, collection: str, id_: str, key: str, value: Any) -> None:
@@ -89,6 +89,18 @@ class NpyHarness(StoreHarness):
     def raw_collections(self) -> list[str]:
         found = [pq.read_metadata(path).metadata[b"exitramp"] for path in self.folder.glob("*.npy.parquet")]
         return [json.loads(about)["spec"]["name"] for about in found]
+
+
+def waiting_vector(segment: Path, table: pa.Table, number: int) -> Any:
+    """A row's vector, in the segment or in the file that the vectors of all segments stand in."""
+    if "vector" in table.schema.names:
+        column = table.column("vector")
+        return np.array(column[number].as_py(), column.type.value_type.to_pandas_dtype())
+    told = json.loads((segment.parent / "collection.json").read_bytes())
+    [field] = CollectionSpec.from_json(told["spec"]).vectors
+    content = (segment.parent / "matrix").read_bytes()[told["begin"] :]
+    matrix = np.frombuffer(content, NUMPY_TYPE[field.dtype]).reshape(-1, field.item_count)
+    return matrix[int(table.schema.metadata[b"first"]) + number]
 
 
 def as_row(row: dict[str, Any], vectors: dict[str, Any]) -> Row:

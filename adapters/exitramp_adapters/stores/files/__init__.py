@@ -22,7 +22,9 @@ In the order of reading:
     search        exact search
     sink          writing: rows are made durable beside a file, and `finish` writes it anew
     syncing       files that go to the disk while they are being written
+    growing       the vectors of segments in a file that is to be the matrix
     staging       the segments in which written rows wait for that
+    merged        files and segments as one collection
     vdf_form      what exitramp writes into a dump in VDF
     vdf_part      one namespace of it as it is written
     hdf5_form     what exitramp writes into an HDF5 file beside the vectors

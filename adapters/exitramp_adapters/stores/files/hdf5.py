@@ -27,10 +27,12 @@ from exitramp.records import CollectionSpec, DType, Finding, IdKind, Metric, Vec
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores.files.hdf5_form import (
     FORMAT,
+    HEAD_BYTES,
     TEXTS,
     Beside,
     Ids,
     TextsWriter,
+    head_of_matrix,
     open_file,
     plain_attribute,
     write_queries,
@@ -39,7 +41,7 @@ from exitramp_adapters.stores.files.matrix import RowNumbers, Rows, WithMatrix, 
 from exitramp_adapters.stores.files.number_forms import NUMPY
 from exitramp_adapters.stores.files.options import dtype_said, metric_said
 from exitramp_adapters.stores.files.search import FilesSearch
-from exitramp_adapters.stores.files.sink import ALL_TYPES, BATCH_ROWS, StagedStore
+from exitramp_adapters.stores.files.sink import ALL_TYPES, BATCH_ROWS, StagedStore, grown_in
 from exitramp_adapters.stores.files.store import Snapshot
 from exitramp_adapters.stores.files.syncing import Syncing
 
@@ -184,26 +186,37 @@ class Hdf5Store(StagedStore):
             )
         return _DISTANCES[told]
 
+    def rows_begin(self, spec: CollectionSpec) -> int | None:
+        return None if spec.vectors[0].dtype is DType.BINARY else HEAD_BYTES  # bits stand there as one byte each
+
     def write_base(self, held: Snapshot) -> tuple[Mapping[Path, Path], Sequence[Path]]:
         new = self.path.with_name(self.path.name + ".new")
         [field] = held.spec.vectors
         bits = field.dtype is DType.BINARY
+        grown = grown_in(held)
+        head = None if grown is None else head_of_matrix(new, field, held.rows)
         with storage_errors(new):
-            new.unlink(missing_ok=True)
-            new.touch()
-        with storage_errors(new), Syncing(new) as syncing, open_file(new, "w") as file:
+            if grown is not None and head is not None:
+                new = grown.path
+                grown.complete(head, held.rows)
+            else:
+                grown = None
+                new.unlink(missing_ok=True)
+                new.touch()
+        with storage_errors(new), Syncing(new) as syncing, open_file(new, "r+" if grown else "w") as file:
             file.attrs["type"] = "dense"
             file.attrs["distance"] = next(name for name, metric in _DISTANCES.items() if metric is field.metric)
             file.attrs["dimension"] = field.dimensions
             file.attrs["point_type"] = "bit" if bits else "float"
             dtype = np.dtype(bool) if bits else NUMPY[field.dtype]
-            train = file.create_dataset("train", (held.rows, field.dimensions), dtype)
+            train = file["train"] if grown else file.create_dataset("train", (held.rows, field.dimensions), dtype)
             group = file.create_group("exitramp")
             texts = [TextsWriter(group, name, held.rows) for name in TEXTS]
             at = 0
             for batch in held.read(0, held.rows):
-                matrix = dense_matrix(batch.column(field.column))
-                train[at : at + batch.num_rows] = np.unpackbits(matrix.astype(np.uint8), axis=1) if bits else matrix
+                if not grown:
+                    matrix = dense_matrix(batch.column(field.column))
+                    train[at : at + batch.num_rows] = np.unpackbits(matrix.astype(np.uint8), axis=1) if bits else matrix
                 for each in texts:
                     each.add(batch)
                 syncing.wrote(batch.nbytes)  # the library hands rows of the matrix on at once

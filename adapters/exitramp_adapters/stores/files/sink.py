@@ -17,7 +17,9 @@ from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.ports.gathered import Gathered
 from exitramp.records import CollectionSpec, RecordKey, VectorKind
 from exitramp.urls import Address
-from exitramp_adapters.stores.files.staging import Merged, Staging
+from exitramp_adapters.stores.files.growing import Growing
+from exitramp_adapters.stores.files.merged import Merged
+from exitramp_adapters.stores.files.staging import Staging
 from exitramp_adapters.stores.files.store import FilesStore, Snapshot, mark_of, stamp_of
 
 SCALARS: Final = ("null", "bool", "int", "float", "nonfinite", "string", "timestamp", "date", "time", "decimal")
@@ -67,6 +69,11 @@ class StagedStore(FilesStore):
     def require_own(self) -> None:
         """Raises `CollectionExists` where somebody else made the files, so that writing would lose something."""
         raise NotImplementedError
+
+    def rows_begin(self, spec: CollectionSpec) -> int | None:
+        """At which byte of the file the first row of the matrix begins, where that can be said before it is written and
+        all rows follow as they are in a batch."""
+        return None
 
     def write_base(self, held: Snapshot) -> tuple[Mapping[Path, Path], Sequence[Path]]:
         """Write the collection under new names; which names those are to get, and what is to be removed then."""
@@ -129,11 +136,11 @@ class StagedStore(FilesStore):
             if not self.has_base():
                 raise self.missing()
             return self.open_base()
-        spec, origin = staging.head()
+        spec, origin, vectors = staging.head()
         base = self.open_base() if self.has_base() else None
-        segments = staging.segments()
+        segments = staging.segments(vectors)
         mark = mark_of([path for path in (*self.base_paths(), *staging.files()) if path.exists()])
-        return Merged(spec, origin, base, segments, mark)
+        return Merged(spec, origin, base, segments, mark, vectors)
 
 
 class StagedSink:
@@ -163,8 +170,8 @@ class StagedSink:
             self._store.require_own()
             held = self._store.snapshot()
         except CollectionMissing:
-            self._staging.begin(spec, origin)
             self._spec, self._origin = spec, origin
+            self._begin(self._staging)
             return
         different = difference_of(held.spec, spec)
         if different:
@@ -174,7 +181,14 @@ class StagedSink:
         self._spec, self._origin = replace(held.spec, index={}), held.origin
         if not held.rows:  # what was told of records that are gone explains no others
             self._origin = origin
-            self._staging.begin(self._spec, origin)
+            self._begin(self._staging)
+
+    def _begin(self, staging: Staging) -> None:
+        assert self._spec is not None
+        begin = self._store.rows_begin(self._spec)
+        if begin is not None and self._store.has_base():  # which is written anew whatever comes
+            begin = None
+        staging.begin(self._spec, self._origin, begin)
 
     def _require_within(self, spec: CollectionSpec) -> None:
         limits = self.limits()
@@ -227,7 +241,7 @@ class StagedSink:
         self._take(spec)
         assert self._staging is not None
         if not self._staging.exists():
-            self._staging.begin(spec, self._origin)
+            self._begin(self._staging)
         self._staging.add(list(self._gathered.kept()), stream_schema(spec), self._gathered.gone)
         self._forget()
 
@@ -248,6 +262,11 @@ class StagedSink:
         if self._staging is not None:
             self._staging.unlock(self)
             self._staging = None
+
+
+def grown_in(held: Snapshot) -> Growing | None:
+    """The file in which the vectors of what is held stand already as they are to be."""
+    return held.grown() if isinstance(held, Merged) else None
 
 
 def sync_file(path: Path) -> None:
