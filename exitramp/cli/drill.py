@@ -103,11 +103,14 @@ def _say_steps(spec: DrillSpec, touched: list[Touches]) -> None:
     parts = list(parts_of(spec))
     rows = []
     for number, (step, each) in enumerate(zip(spec.steps, touched, strict=True), 1):
-        cuts = [_in_short(each.cuts, parts), *(f"{name} (simulated)" for name in each.simulates)]
+        cuts = [_in_short(each.cuts, parts), *(f"{name} (by a proxy)" for name in each.between)]
+        cuts += [f"{name} (simulated)" for name in each.simulates]
         summary = STEPS[step.name].as_in(spec, step.arguments).summary
         told = (_in_short(each.reads, parts), _in_short(each.writes, parts), ", ".join(filter(None, cuts)))
         rows.append((number, step.name, *told, summary))
     output.say(output.table(rows, ("", "step", "reads", "writes", "cuts", "what it does")))
+    if any(each.between for each in touched):
+        output.say("\nby a proxy: it stands between the application and the part, which is not touched")
     if any(each.simulates for each in touched):
         output.say("\nsimulated: what the drill did not start is never cut; exitramp's own calls to it fail instead")
     written = tuple(dict.fromkeys(name for each in touched for name in each.writes))

@@ -95,7 +95,7 @@ def how_held(spec: DrillSpec | TabletopSpec) -> str:
     if isinstance(spec, TabletopSpec):
         return "table-top"
     touched = [touches(STEPS[step.name], step, spec) for step in spec.steps]
-    cuts, played = any(each.cuts for each in touched), any(each.simulates for each in touched)
+    cuts, played = any(each.cuts or each.between for each in touched), any(each.simulates for each in touched)
     services = [part.service for part in parts_of(spec).values() if part.service is not None]
     stand_ins = ", mock vendors" if any(service_adapter(each).is_mock for each in services) else ""
     return ("live in part" if cuts and played else "simulated" if played else "live") + stand_ins

@@ -37,9 +37,14 @@ class PhaseMeasure:
     failures: int
     late_failures: int
     healed: bool | None
+    by: str | None = None
+    """Who did it, where that is not the part's own service: the proxy in front of it."""
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        found = {name: getattr(self, name) for name in self.__slots__}
+        if self.by is None:
+            del found["by"]
+        return found
 
 
 def measure_phase(
@@ -87,6 +92,7 @@ def measure_phase(
         failures=len(errors),
         late_failures=sum(injected <= start <= ended < at for start, at in failed),
         healed=healed,
+        by=phase.get("by"),
     )
 
 
@@ -121,17 +127,32 @@ def is_good(request: LoadRequest, stack: str | None = None) -> bool:
     )
 
 
+def kept_from_arriving(report: LoadReport, phases: Iterable[PhaseMeasure], began: float) -> frozenset[str]:
+    """Requests given up on the primary's chat vendor while a proxy kept its answers: it may have answered them all
+    the same, and the application knew that it was asking again."""
+    spans = [(each.injected_seconds, each.ended_seconds) for each in phases if each.by and each.on == "chat"]
+    found = set()
+    for request in report.requests:
+        for start, end in _errors_of(request, began):
+            if any(start <= until and since <= end for since, until in spans):
+                found.add(request.question_id)
+    return frozenset(found)
+
+
 def _primary_errors(report: LoadReport, began: float) -> list[tuple[float, float]]:
     """When attempts on the primary that ended in an error began and ended, in seconds after `began`."""
-    found = []
-    for request in report.requests:
-        if request.outcome is None or request.began is None:
-            continue
-        for attempt in request.outcome.attempts:
-            if attempt.stack == PRIMARY and attempt.error_class is not None:
-                start = request.began - began + attempt.began_seconds
-                found.append((start, start + attempt.duration_seconds))
-    return found
+    return [each for request in report.requests for each in _errors_of(request, began)]
+
+
+def _errors_of(request: LoadRequest, began: float) -> list[tuple[float, float]]:
+    if request.outcome is None or request.began is None:
+        return []
+    starts = [
+        (request.began - began + attempt.began_seconds, attempt.duration_seconds)
+        for attempt in request.outcome.attempts
+        if attempt.stack == PRIMARY and attempt.error_class is not None
+    ]
+    return [(start, start + lasted) for start, lasted in starts]
 
 
 def _at(values: Sequence[float], share: float) -> float | None:

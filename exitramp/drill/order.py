@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from exitramp.drill.between import require_room
 from exitramp.drill.spec import DrillSpec, StepSpec
 from exitramp.errors import ConfigError
 
@@ -17,6 +18,9 @@ def require_order(spec: DrillSpec) -> None:
     for number, step in enumerate(spec.steps):
         if step.name == "outage" and getattr(step.arguments, "lost", None) is not None:
             _loss(spec, spec.steps[:number], step, spec.steps[number + 1 :])
+        if step.name == "outage":
+            for phase in step.arguments.phases:
+                require_room(spec, phase.on, phase.fault, phase.by, step.line)
         if step.name in _AFTER_A_RESTORE and not any(each.name == "restore" for each in spec.steps[:number]):
             raise ConfigError(
                 f"'{step.name}' needs a substitute that holds the records",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
+from exitramp.drill.between import PROXY
 from exitramp.drill.embedder import DrilledEmbedder, embedding_address
 from exitramp.drill.event_log import EventLog
 from exitramp.drill.spec import DrillSpec, Part, StackSpec
@@ -45,12 +46,16 @@ class RunningPart:
     """A store or chat model of a stack as it stands in this run.
 
     `simulated` faults are played in our own layer, for what may not be cut for real.
+    `proxy` is the one that stands between it and the application, if a drill put one there.
     """
 
     address: Address
     service: Service | None = None
     adapter: ServiceAdapter | None = None
     simulated: FaultSchedule = field(default_factory=FaultSchedule)
+    proxy: Service | None = None
+    through: Address | None = None
+    """Where the application finds it once a proxy stands in front; steps that move data go past the proxy."""
 
     @property
     def is_mock(self) -> bool:
@@ -148,7 +153,8 @@ class DrillRun:
     def endpoint(
         self, stack: str, *, timeout_seconds: float = EMBEDDED_DEADLINE_SECONDS, tries: int = 3, faults: bool = False
     ) -> Endpoint:
-        """The stack's store, opened. With `faults`, calls first meet what is simulated in our layer."""
+        """The stack's store, opened. With `faults` as the application has it: through a proxy, if one stands in front,
+        and calls first meet what is simulated in our layer."""
         part = self.stack(stack).store
         settings = OpenSettings(
             timeout_seconds=timeout_seconds,
@@ -160,7 +166,8 @@ class DrillRun:
             seed=self.seed,
         )
         extra = Faulty(part.simulated, self.clock) if faults else None
-        endpoint = open_endpoint(part.address, settings, extra=extra)
+        address = part.through if faults and part.through is not None else part.address
+        endpoint = open_endpoint(address, settings, extra=extra)
         self._endpoints.append(endpoint)
         return endpoint
 
@@ -176,17 +183,41 @@ class DrillRun:
             return True
         return part.address.host is None and part.address.path.resolve().is_relative_to(self.folder.resolve())
 
-    def inject(self, stack: str, target: str, fault: Fault) -> str:
-        """Break `target` (store, chat, embedding) of a stack, for real if possible; returns `live` or `simulated`."""
-        running = self.stack(stack)
-        part = {"store": running.store, "chat": running.chat, "embedding": running.embedding}[target]
-        if part is None:
-            raise ConfigError(f"the stack '{stack}' has no {target} to break", file=self.spec.file)
+    def put_between(self, stack: str, target: str) -> None:
+        """Start a proxy in front of `target` (store, chat), which stays there until the run ends; one is enough."""
+        part = self._part(stack, target)
+        if part.proxy is not None:
+            return
+        folder = self.folder / "services" / f"{stack}-{target}-proxy"
+        folder.mkdir(parents=True, exist_ok=True)
+        proxy = service_adapter(PROXY).make(str(folder), self.seed, {"target": part.address.text})
+        self._services.append(proxy)
+        self._closers.append(proxy.stop)
+        part.through, part.proxy = proxy.start(), proxy
+        self.log.append("proxy.started", {"stack": stack, "on": target, "address": str(part.through)})
+
+    def inject(self, stack: str, target: str, fault: Fault, *, by_proxy: bool = False) -> str:
+        """Break `target` (store, chat, embedding) of a stack, for real if possible; returns `live` or `simulated`.
+
+        `none` heals it and what a proxy in front of it does.
+        """
+        part = self._part(stack, target)
+        if part.proxy is not None and (by_proxy or fault == NO_FAULT):
+            part.proxy.inject(fault)
+        if by_proxy:
+            return "live"
         if part.service is not None:
             part.service.inject(fault)
             return "live"
         part.simulated.injected = NO_FAULT if fault.kind in {"none", "restart", "sigcont"} else _in_our_layer(fault)
         return "simulated"
+
+    def _part(self, stack: str, target: str) -> RunningPart:
+        running = self.stack(stack)
+        part = {"store": running.store, "chat": running.chat, "embedding": running.embedding}[target]
+        if part is None:
+            raise ConfigError(f"the stack '{stack}' has no {target} to break", file=self.spec.file)
+        return part
 
     # ------------------------------------------------------------------ models
 

@@ -175,7 +175,7 @@ def build_stack(
 def _chat_model(run: DrillRun, running: RunningStack) -> ChatModel:
     if running.chat is None:
         return RetrievalOnlyModel(running.spec.name)
-    address = running.chat.address
+    address = running.chat.through or running.chat.address
     adapter = model_adapter(address.scheme)
     if adapter.open_chat is None:
         raise ConfigError(f"'{address.scheme}' is no chat model", file=run.spec.file)

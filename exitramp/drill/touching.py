@@ -14,16 +14,21 @@ from exitramp.urls import Address
 class Touches:
     """Parts of the two stacks, such as `primary.store`; one that the drill does not have is never named.
 
-    `cuts` are broken for real. `simulates` are not touched at all: calls to them are refused or hang in our own layer.
+    `cuts` are broken for real. `between` are not touched, and a proxy in front of them spoils what passes, for real.
+    `simulates` are not touched at all: calls to them are refused or hang in our own layer.
     """
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
     simulates: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {name: list(getattr(self, name)) for name in self.__slots__}
+        found = {name: list(getattr(self, name)) for name in self.__slots__}
+        if not self.between:
+            del found["between"]
+        return found
 
 
 def parts_of(spec: DrillSpec) -> dict[str, Part]:
@@ -53,6 +58,7 @@ def touches(step: Step, given: StepSpec, spec: DrillSpec) -> Touches:
         there(step.writes),
         tuple(name for name in cut if parts[name].service is not None),
         tuple(name for name in cut if parts[name].service is None),
+        there(step.between),
     )
 
 

@@ -25,7 +25,8 @@ class NoArguments:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A named step. `reads`, `writes` and `cuts` say which of the stacks' parts it touches, e.g. `primary.store`.
+    """A named step. `reads`, `writes` and `cuts` say which of the stacks' parts it touches, e.g. `primary.store`;
+    `between`, in front of which it puts a proxy that spoils what passes.
 
     `always` marks a step that runs even after the drill was aborted: it brings things back. `varies` gives the fields
     that are otherwise in one drill, with the step's arguments there.
@@ -38,6 +39,7 @@ class Step:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
     always: bool = False
     varies: Callable[[DrillSpec, Any], dict[str, Any]] = lambda spec, arguments: {}
 

@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from exitramp.backoff import Backoff
+from exitramp.drill.application import application_of
+from exitramp.drill.between import PROXY
 from exitramp.drill.costing import attempt_price, count_request
 from exitramp.drill.heard import WATCH_SECONDS, Heard
-from exitramp.drill.measuring import PhaseMeasure, is_good, latency_figures, measure_phase, timeline
+from exitramp.drill.measuring import (
+    PhaseMeasure,
+    is_good,
+    kept_from_arriving,
+    latency_figures,
+    measure_phase,
+    timeline,
+)
 from exitramp.drill.questions import load_questions, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
-from exitramp.drill.spec import DrillSpec
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import Step
 from exitramp.drill.steps.losing import LOST, Gate, lose_store, restore_meanwhile
-from exitramp.errors import ConfigError
-from exitramp.faults import NO_FAULT, PROCESS_FAULTS, VENDOR_FAULTS, Fault
+from exitramp.drill.steps.phases import OutageArguments, Phase, by_proxy, parse_outage, vary_outage
+from exitramp.drill.steps.through_application import application_outage
+from exitramp.faults import NO_FAULT, Fault
 from exitramp.orchestration.breaker import BreakerSettings, BreakerState
 from exitramp.orchestration.events import RouterEvent
 from exitramp.orchestration.load import LoadEnd, LoadReport, SteadyLoad
@@ -34,7 +43,6 @@ from exitramp.orchestration.stack import Question, Stack
 from exitramp.orchestration.trace import TraceLabels
 from exitramp.records import Finding, Verdict
 from exitramp.wording import counted
-from exitramp.yaml_reader import Block
 
 POLL_SECONDS = 0.05
 IDS_SHOWN = 20
@@ -42,46 +50,15 @@ ABORTED_DRAIN_SECONDS = 1.0
 """How long a stream that is broken off is waited for: what it would still tell is not reported."""
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One fault on the primary's `on` (store or chat) for `seconds`. `options` refine it, as its service takes them."""
-
-    fault: str
-    on: str
-    seconds: float
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    def to_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"fault": self.fault, "on": self.on, "seconds": self.seconds}
-        return found | ({"options": dict(self.options)} if self.options else {})
-
-
-@dataclass(frozen=True, slots=True)
-class OutageArguments:
-    """rate_per_second: the stream's. warm_up_seconds: before the first fault. heal_seconds: how long a healed primary
-    may take until it serves again. slow_seconds: an answer later than that is slow."""
-
-    phases: tuple[Phase, ...]
-    rate_per_second: float
-    warm_up_seconds: float
-    heal_seconds: float
-    after_seconds: float
-    slow_seconds: float
-
-    @property
-    def lost(self) -> Phase | None:
-        """The phase in which the primary's store is lost for good and restored from the dump, if there is one."""
-        return next((phase for phase in self.phases if phase.fault == LOST), None)
-
-    def to_json(self) -> dict[str, Any]:
-        found = {name: getattr(self, name) for name in self.__slots__}
-        return {**found, "phases": [phase.to_json() for phase in self.phases]}
-
-
 def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
+    application = application_of(run)
+    if application is not None:
+        return application_outage(run, application, arguments, Accounts(run))
     questions = load_questions(run)
     heard = Heard(run.log)
     gates: list[Gate] = []
+    for on in dict.fromkeys(phase.on for phase in arguments.phases if by_proxy(run.spec, phase)):
+        run.put_between("primary", on)
     router = _router(run, heard.add, gates if arguments.lost is not None else None)
     run.shared["router"], run.shared["heard"] = router, heard
     accounts = Accounts(run)
@@ -110,8 +87,10 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
                 how = destroyed.how
             else:
                 destroyed = None
-                how = run.inject("primary", phase.on, Fault(phase.fault, phase.options))
-            told = {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how}
+                how = run.inject(
+                    "primary", phase.on, Fault(phase.fault, phase.options), by_proxy=by_proxy(run.spec, phase)
+                )
+            told = {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how} | _through(run, phase)
             run.log.append("fault.injected", told | ({"destroyed": destroyed.to_json()} if destroyed else {}))
             if destroyed is not None:
                 agreed = tuple(phase.options.get("accept_loss", ()))
@@ -136,7 +115,16 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     ended_at = clock.now()
     heard.write()
     measured = [
-        measure_phase(phase.to_json(), how, injected - began, ended - began, back, heard.events, report, began)
+        measure_phase(
+            phase.to_json() | _through(run, phase),
+            how,
+            injected - began,
+            ended - began,
+            back,
+            heard.events,
+            report,
+            began,
+        )
         for phase, injected, ended, how, back in phases
     ]
     accounted = accounts.since()
@@ -162,7 +150,8 @@ def _outcome(
     arguments: OutageArguments,
 ) -> StepOutcome:
     began, began_at, ended_at = span
-    findings = list(_findings(report, measured, reconciliation))
+    kept = kept_from_arriving(report, measured, began)
+    findings = list(_findings(report, measured, reconciliation, kept))
     first_fault = min((each.injected_seconds for each in measured), default=0.0)
     during = [request for request in report.requests if request.due - began >= first_fault]
     after_switch = [request for request in during if request.outcome is not None and is_good(request, "substitute")]
@@ -191,6 +180,7 @@ def _outcome(
         "reconciliation": {
             "adds_up": reconciliation.adds_up,
             "vendor_accounts": sorted(accounts),
+            "kept_from_arriving": len(kept.intersection(reconciliation.answered_unseen)),
             "unanswered": {stack: _unanswered(entries) for stack, entries in sorted(accounts.items())},
             **{name: len(getattr(reconciliation, name)) for name in Reconciliation.__slots__},
         },
@@ -206,7 +196,10 @@ def _unanswered(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return dict(sorted(Counter(str(entry["kind"]) for entry in entries if entry["outcome"] != "answered").items()))
 
 
-def _findings(report: LoadReport, measured: Sequence[PhaseMeasure], reconciliation: Reconciliation) -> list[Finding]:
+def _findings(
+    report: LoadReport, measured: Sequence[PhaseMeasure], reconciliation: Reconciliation, kept: frozenset[str]
+) -> list[Finding]:
+    """`kept` are requests whose first answer a proxy may have kept: asked again on purpose, and so billed twice."""
     found: list[Finding] = []
     if report.raised is not None:
         detail = {"error": type(report.raised).__name__}
@@ -218,10 +211,16 @@ def _findings(report: LoadReport, measured: Sequence[PhaseMeasure], reconciliati
         ("foreign", "answer belongs", "answers belong", "by a vendor's account to no request of ours"),
     ):
         ids = getattr(reconciliation, name)
+        if name == "answered_twice":
+            ids = tuple(each for each in ids if each not in kept)
         if ids:
             verdict = Verdict.FAIL if name in {"unbacked", "answered_twice"} else None
             said = f"{counted(len(ids), one, many)} {text}"
             found.append(Finding(f"outage.{name}", said, verdict, ids[:IDS_SHOWN], len(ids)))
+    twice = tuple(each for each in reconciliation.answered_twice if each in kept)
+    if twice:
+        said = f"{counted(len(twice), 'request was', 'requests were')} asked again after a proxy kept the first answer"
+        found.append(Finding("outage.billed_twice", f"{said}: both are billed", None, twice[:IDS_SHOWN], len(twice)))
     for each in measured:
         if each.recovery_seconds is None:
             text = f"no good answer came from the substitute while '{each.fault}' lasted"
@@ -286,6 +285,11 @@ def _watch(run: DrillRun, heard: Heard, seconds: float) -> None:
         run.clock.sleep(min(left, WATCH_SECONDS))
 
 
+def _through(run: DrillRun, phase: Phase) -> dict[str, Any]:
+    """What the journal says besides of a fault that a proxy did: nothing of others."""
+    return {"by": PROXY, "options": dict(phase.options)} if by_proxy(run.spec, phase) else {}
+
+
 def _heal(run: DrillRun, phase: Phase) -> None:
     fault = Fault("restart") if phase.fault == "sigkill" else NO_FAULT
     if phase.fault == "sigstop":
@@ -330,70 +334,12 @@ class Accounts:
         return list(self._services[name].account())
 
 
-def _parse(block: Block) -> OutageArguments:
-    phases = []
-    for item in block.blocks("phases"):
-        known = sorted((VENDOR_FAULTS | PROCESS_FAULTS | {LOST}) - {"none", "sigcont", "restart"})
-        phase = Phase(
-            item.choice("fault", known),
-            item.choice("on", ("chat", "store")),
-            item.number("seconds", 5.0, minimum=0.5),
-            item.anything("options", {}),
-        )
-        item.finish()
-        if not isinstance(phase.options, dict) or not all(isinstance(name, str) for name in phase.options):
-            raise item.error("'options' of a phase must hold names and values", "options")
-        phases.append(phase)
-    if not phases:
-        raise ConfigError("an outage needs at least one phase", file=block.file, line=block.line)
-    _require_last(block, phases)
-    return OutageArguments(
-        tuple(phases),
-        block.number("rate_per_second", 12.0, minimum=0.1, maximum=1000),
-        block.number("warm_up_seconds", 2.0, minimum=0),
-        block.number("heal_seconds", 10.0, minimum=0),
-        block.number("after_seconds", 1.0, minimum=0),
-        block.number("slow_seconds", 1.0, minimum=0),
-    )
-
-
-def _require_last(block: Block, phases: Sequence[Phase]) -> None:
-    """What is lost for good stays lost: nothing can fail after it, and only a store can be put back from a dump."""
-    for number, phase in enumerate(phases):
-        if phase.fault != LOST:
-            continue
-        if phase.on != "store":
-            raise block.error(f"'{LOST}' is for a store: no dump brings a chat vendor back", "phases")
-        if number != len(phases) - 1:
-            raise block.error(f"'{LOST}' must be the last phase: what is lost for good cannot fail again", "phases")
-        unknown = sorted(set(phase.options) - {"accept_loss"})
-        if unknown:
-            raise block.error(f"'{LOST}' has no option '{unknown[0]}'", "phases", hint="known is: accept_loss")
-        agreed = phase.options.get("accept_loss", [])
-        if not isinstance(agreed, list) or not all(isinstance(each, str) for each in agreed):
-            raise block.error("'accept_loss' must be a list of texts", "phases")
-
-
-def _varied(spec: DrillSpec, arguments: OutageArguments) -> dict[str, Any]:
-    broken = list(dict.fromkeys(phase.on for phase in arguments.phases))
-    found: dict[str, Any] = {"cuts": tuple(f"primary.{part}" for part in broken)}
-    if arguments.lost is not None:
-        found |= {
-            "writes": ("substitute.store",),
-            "summary": "lose the primary's store for good under load, and restore the dump meanwhile",
-        }
-        return found
-    if all(part is not None and part.service is None for part in (getattr(spec.primary, each) for each in broken)):
-        found["summary"] = "play the primary's outage under load and see who notices"
-    return found
-
-
 OUTAGE = Step(
     "outage",
     "break the primary under load and see who notices",
     _outage,
-    _parse,
+    parse_outage,
     reads=("primary.store", "primary.chat", "substitute.store", "substitute.chat"),
     cuts=("primary.store", "primary.chat"),
-    varies=_varied,
+    varies=vary_outage,
 )

@@ -142,7 +142,13 @@ def _span(step: StepRun) -> Cell:
 
 
 def _declared(step: StepRun) -> str:
-    verbs = {"reads": "reads", "writes": "writes", "cuts": "cuts", "simulates": "simulates an outage of"}
+    verbs = {
+        "reads": "reads",
+        "writes": "writes",
+        "cuts": "cuts",
+        "between": "puts a proxy in front of",
+        "simulates": "simulates an outage of",
+    }
     told = [f"{verb} {', '.join(named)}" for key, verb in verbs.items() if (named := words(step.started.data, key))]
     return "; ".join(told) or "neither stack"
 

@@ -29,7 +29,7 @@ from exitramp.report.model import (
 from exitramp.report.sections.checks import in_one_line
 from exitramp.report.sections.fields import Data, figure, objects, part, word
 from exitramp.report.sections.journal import Journal, StepRun, in_words, moment
-from exitramp.report.sections.words import PARTS, ROUTER, STEPS, counted, fault_words
+from exitramp.report.sections.words import PARTS, ROUTER, STEPS, counted, fault_words, how_words
 from exitramp.report.text import seconds_text
 
 _UNTIMED: Final = frozenset({"load_golden", "check_hypothesis", "plan", "outage", "compare_quality", "cost"})
@@ -138,7 +138,7 @@ def _faults(journal: Journal) -> Iterator[Placed]:
     measured = objects(journal.data("outage"), "phases")
     for number, event in enumerate(journal.of_kind("fault.injected")):
         fault, how = word(event.data, "fault"), word(event.data, "how")
-        told = f"{'live' if how == 'live' else 'simulated'}; nobody is told"
+        told = f"{how_words(event.data)}; nobody is told"
         yield _at(event, f"The {_part(event.data)} {fault_words(fault, how)}", told, True)
         if number >= len(measured):
             continue

@@ -17,6 +17,7 @@ from exitramp.report.sections.stacks import (
     latency_words,
     mocks,
     mocks_answered,
+    proxied_faults,
     simulated_faults,
     stack_parts,
 )
@@ -80,19 +81,27 @@ def _not_real(journal: Journal) -> Iterator[Line]:
                 lead="The embedding vendor is a mock.",
             )
     played = simulated_faults(journal)
-    live = len(faults(journal)) - len(played)
+    proxied = proxied_faults(journal)
+    every, live = len(faults(journal)), len(faults(journal)) - len(played) - len(proxied)
     if played:
         named = listed([f"{word(each, 'fault')} on the {_part(each)}" for each in played])
         yield _line(
             f"{_they(len(played))} played in exitramp’s own calls ({named}): the part itself was not touched, and how"
             " it really fails was not seen.",
-            lead=f"{len(played)} of {counted(len(played) + live, 'fault')} {_was(len(played))} simulated.",
+            lead=f"{len(played)} of {counted(every, 'fault')} {_was(len(played))} simulated.",
+        )
+    if proxied:
+        named = listed([f"{word(each, 'fault')} on the {_part(each)}" for each in proxied])
+        yield _line(
+            f"{_they(len(proxied))} done for real to the connections between the application and the part ({named});"
+            " the part itself was not touched, and how it fails from within was not seen.",
+            lead=f"{len(proxied)} of {counted(every, 'fault')} {_was(len(proxied))} live, by a proxy in front.",
         )
     if live:
         yield _line(
             f"{_they(live)} done to {'a process' if live == 1 else 'processes'} that this run had started on this"
             " machine, and not to a vendor’s own service.",
-            lead=f"{live} of {counted(len(played) + live, 'fault')} {_was(live)} live.",
+            lead=f"{live} of {counted(every, 'fault')} {_was(live)} live.",
         )
     for each in stack_parts(journal):
         if each.is_emulated:

@@ -34,7 +34,7 @@ from exitramp.report.sections.planned import planned_results
 from exitramp.report.sections.promises import unjudged
 from exitramp.report.sections.restoring import restored_meanwhile
 from exitramp.report.sections.ways_out import ways_out
-from exitramp.report.sections.words import PARTS, counted, fault_words, listed, not_measured
+from exitramp.report.sections.words import PARTS, counted, fault_words, how_words, listed, not_measured
 from exitramp.report.text import number_text
 
 _DID_NOT: Final = "did not happen"
@@ -44,6 +44,10 @@ _STORY: Final = {
     False: "The two sides do not tell the same story.",
     None: "Whether both sides tell the same story is not in the journal.",
 }
+_KEPT: Final = (
+    "They differ in {}: the vendor answered, the proxy in front of it kept the answer, and it was asked for again"
+    " elsewhere. Both are billed, and no client can know."
+)
 _KINDS: Final = (
     ("missing", "not in the substitute"),
     ("stale", "in the substitute in an older state"),
@@ -166,7 +170,7 @@ def _fault(each: Data) -> Row:
     back = "left broken" if healed is None else "served again" if healed else "did not serve again"
     return row(
         f"{PARTS.get(on, on)} {fault_words(fault, how)}",
-        "live" if how == "live" else "simulated",
+        how_words(each),
         *(_happened(figure(each, name)) for name in ("detect_seconds", "decide_seconds", "recovery_seconds")),
         count(each, "requests"),
         count(each, "failed"),
@@ -189,7 +193,9 @@ def _accounts(told: Data) -> Iterator[Block]:
     yield prose(
         f"Each request was looked for, by the hash of its id, in the account of what the {listed(named)} chat vendor"
         f"{'s' if len(named) > 1 else ''} answered. ",
-        _STORY[agree],
+        _STORY[agree]
+        if not _is_the_proxys(told)
+        else _KEPT.format(counted(count(told, "kept_from_arriving") or 0, "request")),
     )
     yield Table(
         "Requests, by what became of them",
@@ -203,6 +209,13 @@ def _accounts(told: Data) -> Iterator[Block]:
         ),
         note="The last four would each mean that somebody is wrong, or that work was paid for and lost.",
     )
+
+
+def _is_the_proxys(told: Data) -> bool:
+    """Whether all that differs are answers that a proxy kept: given, billed, and asked for again elsewhere."""
+    kept = count(told, "kept_from_arriving")
+    others = [count(told, name) for name in ("unbacked", "foreign")]
+    return bool(kept) and kept == count(told, "answered_unseen") and not any(others) and None not in others
 
 
 def _lost(journal: Journal) -> Iterator[Block]:

@@ -33,10 +33,11 @@ from exitramp.report.sections.stacks import (
     SUBSTITUTE,
     faults,
     mocks,
+    proxied_faults,
     simulated_faults,
     stack_parts,
 )
-from exitramp.report.sections.words import MODES, PARTS, counted, fault_words, listed, not_measured
+from exitramp.report.sections.words import MODES, PARTS, counted, fault_words, how_words, listed, not_measured
 from exitramp.report.text import number_text
 
 NOT_RECORDED: Final = "the store does not record which model made the vectors"
@@ -178,8 +179,12 @@ def mode(journal: Journal) -> Section:
     injected, played = faults(journal), simulated_faults(journal)
     if not injected:
         kind = "no fault was injected" if journal.is_finished else "no fault was injected before the run ended"
+    elif not played and len(proxied_faults(journal)) == len(injected):
+        kind = "live: a proxy of this run did every fault, between the application and a part that was not touched"
     elif not played:
         kind = "live: every fault was done to a real process or server of this run"
+        if proxied_faults(journal):
+            kind += f", {len(proxied_faults(journal))} of them by a proxy in front of the part"
     elif len(played) == len(injected):
         kind = "simulated: every fault was played in exitramp’s own calls"
     else:
@@ -226,12 +231,11 @@ def _scenario(journal: Journal) -> Table:
     for event in journal.of_kind("fault.injected"):
         on, fault, how = (word(event.data, key) for key in ("on", "fault", "how"))
         after = "healed" if (on, fault) in healed else left
-        live = how == "live"
         rows.append(
             row(
                 f"The {PARTS.get(on, on)} {fault_words(fault, how)}",
                 code(fault),
-                "live" if live else "simulated",
+                how_words(event.data),
                 after,
                 code(f"#{event.seq}"),
             )
@@ -240,8 +244,9 @@ def _scenario(journal: Journal) -> Table:
         "Faults, in the order in which they were injected",
         (Column("What happens"), Column("Fault"), Column("How"), Column("Afterwards"), Column("Event")),
         tuple(rows),
-        note="Live: done to a process or server that this run had started. Simulated: exitramp refused or delayed its"
-        " own calls, and the part itself was not touched.",
+        note="Live: done to a process or server that this run had started. By a proxy in front of it: one of this run"
+        " spoiled what passed between the application and the part, and the part itself was not touched. Simulated:"
+        " exitramp refused or delayed its own calls, and the part itself was not touched.",
     )
 
 

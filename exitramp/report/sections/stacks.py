@@ -109,6 +109,11 @@ def simulated_faults(journal: Journal) -> tuple[Data, ...]:
     return tuple(each for each in faults(journal) if word(each, "how") != "live")
 
 
+def proxied_faults(journal: Journal) -> tuple[Data, ...]:
+    """Those that a proxy in front of the part did, and nothing to the part itself."""
+    return tuple(each for each in faults(journal) if word(each, "by"))
+
+
 def has_chat(journal: Journal) -> bool:
     return any(each.kind == "chat" for each in stack_parts(journal))
 

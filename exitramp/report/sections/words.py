@@ -34,6 +34,14 @@ _LIVE: Final = {
     "sigstop": "is stopped (SIGSTOP)",
     "sigkill": "is killed (SIGKILL)",
     "lost": "is lost for good, its data destroyed",
+    "latency": "is reached late",
+    "jitter": "is reached late, now more and now less",
+    "bandwidth": "is reached over a narrow line",
+    "down": "cannot be reached, its port being closed",
+    "timeout": "is reached, and nothing comes back",
+    "slow_close": "ends its connections late",
+    "slicer": "answers in small pieces",
+    "limit_data": "is cut off after so many bytes",
 }
 _SHORT: Final = {
     "rate_limit": "429",
@@ -49,6 +57,10 @@ _SHORT: Final = {
     "lost": "lost for good",
     "auth": "401",
     "model_gone": "404",
+    "latency": "late",
+    "down": "port closed",
+    "timeout": "silent",
+    "limit_data": "cut off",
 }
 
 ROUTER: Final = {
@@ -133,6 +145,13 @@ def fault_words(fault: str, how: str) -> str:
     """What the fault does, as the rest of a sentence about the part."""
     does = _LIVE.get(fault, f"fails by “{fault}”")
     return does if how == "live" else f"looks as if it {does}"
+
+
+def how_words(told: Data) -> str:
+    """`live`, `live, by a proxy in front of it` or `simulated`: of a fault as the journal has it."""
+    if word(told, "how") != "live":
+        return "simulated"
+    return "live, by a proxy in front of it" if word(told, "by") else "live"
 
 
 def fault_short(fault: str, on: str, how: str) -> str:
