@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exitramp.drill.spec import DrillSpec
 from exitramp.errors import ConfigError, DependencyMissing
+from exitramp.evals.apps.file import AppFile, read_app
 from exitramp.evals.golden import GoldenCase, load_golden
 from exitramp.finops.prices import PriceBook, load_price_book
 from exitramp.registry import model_adapter, service_adapter, store_adapter
@@ -47,13 +48,25 @@ def prompt_folder(spec: DrillSpec) -> Traversable | Path | None:
     return folder
 
 
+def load_application(spec: DrillSpec) -> AppFile | None:
+    """How the drill's application is asked; None where it names none. Raises `ConfigError`."""
+    if spec.application is None:
+        return None
+    path = (spec.folder or Path()) / spec.application.file
+    if not path.is_file():
+        line = spec.lines.get("application.file")
+        raise ConfigError(f"application.file: there is no file {path}", file=spec.file, line=line)
+    return read_app(path)
+
+
 def check_inputs(spec: DrillSpec) -> None:
     """Raises `ConfigError` for a file of the drill that is missing or wrong, and `DependencyMissing` or
     `AdapterUnknown` for what is not installed: before anything is started."""
     cases = load_cases(spec)
     load_prices(spec)
+    has_application = load_application(spec) is not None
     _require_installed(spec, asks=bool(cases))
-    if prompt_folder(spec) is None:
+    if prompt_folder(spec) is None and not has_application:
         for stack in (spec.primary, spec.substitute):
             if stack.chat is not None:
                 raise ConfigError(
@@ -72,7 +85,7 @@ def check_inputs(spec: DrillSpec) -> None:
                 line=_line(spec, "embedder"),
                 hint="'exitramp models' lists them; or give each golden question its 'vector' and name no embedder",
             )
-    elif (bare := next((case for case in cases if case.vector is None), None)) is not None:
+    elif not has_application and (bare := next((case for case in cases if case.vector is None), None)) is not None:
         raise ConfigError(
             f"the golden question {bare.id!r} has no 'vector', and data.embedder names no model to make one",
             file=spec.data.golden,

@@ -10,6 +10,8 @@ from exitramp.errors import ConfigError
 
 _AFTER_THE_LOSS: Final = frozenset({"measure_loss", "replay", "compare_quality", "cost"})
 _EMBEDDING: Final = frozenset({"embedding_gone", "map_embeddings", "reembed"})
+_NOT_BY_APPLICATION: Final = frozenset({"parallel_run", "cut_over", "way_back", "cost"}) | _EMBEDDING
+_AGAIN: Final = {"ask_again": ("baseline",), "silent_drift": ("baseline", "replay")}
 _AFTER_A_RESTORE: Final = frozenset({"parallel_run", "catch_up", "cut_over"})
 
 
@@ -28,10 +30,51 @@ def require_order(spec: DrillSpec) -> None:
                 line=step.line,
                 hint="put the steps 'dump' and 'restore' before it",
             )
+        if spec.application is not None:
+            _through_application(spec, step)
+        if step.name in _AGAIN:
+            _asked_again(spec, spec.steps[:number], step)
         if step.name in _EMBEDDING:
             _embedding(spec, spec.steps[:number], step)
         if step.name == "vendor_data" and getattr(step.arguments, "delete", None) is not None:
             _deletion(spec, spec.steps[:number], step, spec.steps[number + 1 :])
+
+
+def _through_application(spec: DrillSpec, step: StepSpec) -> None:
+    """Nothing is told of the application that was not asked of it, and no fault played where it does not pass."""
+    if step.name in _NOT_BY_APPLICATION:
+        raise ConfigError(
+            f"'{step.name}' needs answers of the two stacks themselves, and this drill asks your application",
+            file=spec.file,
+            line=step.line,
+            hint="leave the step away, or 'application'",
+        )
+    if step.name != "outage":
+        return
+    if getattr(step.arguments, "lost", None) is not None:
+        raise ConfigError("an application cannot be asked while a store is restored", file=spec.file, line=step.line)
+    for phase in step.arguments.phases:
+        part = getattr(spec.primary, phase.on)
+        if part is not None and part.service is None:
+            raise ConfigError(
+                f"the primary's {phase.on} is given by its address, so a fault of it would only be played in the "
+                "drill's own calls, which your application does not make",
+                file=spec.file,
+                line=step.line,
+                hint="put the service 'fault-proxy' between your application and it, or a mock vendor in its place",
+            )
+
+
+def _asked_again(spec: DrillSpec, before: tuple[StepSpec, ...], step: StepSpec) -> None:
+    """Whoever is asked again has to have been asked; and nobody is sent to a substitute that was not."""
+    sides = (spec.primary,) if step.name == "ask_again" else (spec.primary, spec.substitute)
+    missing = [f"a chat vendor of the {each.name}" for each in sides if each.chat is None]
+    names = [each.name for each in before]
+    missing += [f"the step '{name}' before it" for name in _AGAIN[step.name] if name not in names]
+    if spec.objectives.quality_margin is None:
+        missing.append("objectives.quality_margin")
+    if missing:
+        raise ConfigError(f"'{step.name}' needs {missing[0]}", file=spec.file, line=step.line)
 
 
 def _embedding(spec: DrillSpec, before: tuple[StepSpec, ...], step: StepSpec) -> None:

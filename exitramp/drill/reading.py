@@ -12,6 +12,7 @@ from exitramp.drill.order import require_order
 from exitramp.drill.spec import (
     SHOWABLE,
     VERSION,
+    ApplicationSpec,
     DataSpec,
     DrillSpec,
     Objectives,
@@ -20,6 +21,7 @@ from exitramp.drill.spec import (
     StackSpec,
     StepSpec,
     StopConditions,
+    SwitchHook,
 )
 from exitramp.errors import AddressError
 from exitramp.registry import MODELS, SERVICES, STORES, listed
@@ -29,7 +31,7 @@ from exitramp.yaml_reader import Block, read_block
 ROLES: Final = ("owner", "coordinator", "reporter", "observer")
 _KEYS: Final = (
     "version", "name", "title", "description", "scope", "mode", "expected", "roles", "objectives", "stop", "data",
-    "primary", "substitute", "orchestration", "steps",
+    "primary", "substitute", "application", "orchestration", "steps",
 )  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -65,6 +67,7 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
         folder=folder,
         file=file,
         lines=_lines(top),
+        application=_application(top),
     )
     top.finish()
     _require_true_mode(top, spec)
@@ -74,17 +77,25 @@ def parse_drill(text: str, file: str, *, folder: Path | None, steps: Mapping[str
         raise data.error(
             "the primary's 'embedding' is the model that embeds here, so there can be no other", "embedder"
         )
-    if spec.stop.usd is not None and spec.data.prices is None:
+    if spec.stop.usd is not None and (spec.data.prices is None or spec.application is not None):
         stop = top.block("stop")
         assert stop is not None
-        raise stop.error("'stop.usd' needs 'data.prices': money that nobody counts is never reached", "usd")
+        needs = "needs 'data.prices'" if spec.application is None else "cannot be held: an application tells no costs"
+        raise stop.error(f"'stop.usd' {needs}: money that nobody counts is never reached", "usd")
     return spec
 
 
 def _lines(top: Block) -> dict[str, int]:
     """Where what names a file or an address stands; of blocks that were read without a mistake before."""
     found = {}
-    for path in ("data.golden", "data.prompts", "data.prices", "data.embedder", "primary.store.address"):
+    for path in (
+        "data.golden",
+        "data.prompts",
+        "data.prices",
+        "data.embedder",
+        "primary.store.address",
+        "application.file",
+    ):
         block: Block | None = top
         *outer, key = path.split(".")
         for name in outer:
@@ -183,6 +194,24 @@ def _stack(top: Block, name: str) -> StackSpec:
         _part(chat, MODELS) if chat else None,
         _part(embedding, MODELS) if embedding else None,
     )
+    block.finish()
+    return found
+
+
+def _application(top: Block) -> ApplicationSpec | None:
+    block = top.block("application", required=False)
+    if block is None:
+        return None
+    block.expect(*ApplicationSpec.__slots__)
+    hook = block.block("switch", required=False)
+    switch = None
+    if hook is not None:
+        hook.expect(*SwitchHook.__slots__)
+        switch = SwitchHook(hook.texts("command"), hook.texts("back", ()), hook.number("seconds", 30.0, minimum=0.1))
+        if not switch.command:
+            raise hook.error("'command' is empty", "command")
+        hook.finish()
+    found = ApplicationSpec(block.text("file"), switch)
     block.finish()
     return found
 

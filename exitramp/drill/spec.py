@@ -116,6 +116,31 @@ class OrchestrationSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchHook:
+    """What is run when the application has to be told: `command` at the decision, `back` when the primary is healed.
+    Each has `seconds` to end."""
+
+    command: tuple[str, ...]
+    back: tuple[str, ...] = ()
+    seconds: float = 30.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"command": list(self.command), "back": list(self.back), "seconds": self.seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationSpec:
+    """The user's own application, asked in the place of the stacks. `file` is as `eval run --app` reads it; without a
+    `switch` the application finds out by itself."""
+
+    file: str
+    switch: SwitchHook | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"file": self.file, "switch": self.switch.to_json() if self.switch else None}
+
+
+@dataclass(frozen=True, slots=True)
 class StepSpec:
     """One step: its name and its arguments as read by the step itself."""
 
@@ -146,10 +171,12 @@ class DrillSpec:
     folder: Path | None
     file: str
     lines: Mapping[str, int] = field(default_factory=dict, hash=False, compare=False)
+    application: ApplicationSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything that defines the run, for the journal and the report."""
-        return {
+        own = {} if self.application is None else {"application": self.application.to_json()}
+        return own | {
             "name": self.name,
             "title": self.title,
             "description": self.description,

@@ -137,12 +137,22 @@ class SimulatedModel:
         on_delta: Callable[[ChatDelta], None] | None = None,
     ) -> ChatAnswer:
         fault = self._schedule.injected
+        if fault.kind == "quality_drift":
+            return self._worse(self._model.answer(request, timeout_seconds=timeout_seconds), on_delta)
         if fault.kind == "hang":
             self._clock.sleep(timeout_seconds)
         if fault.kind != "none":
             kinds = {"hang": "timeout", "refuse": "connection", "unavailable": "overloaded", "rate_limit": "rate_limit"}
             raise ModelError(f"simulated fault '{fault.kind}'", error_class=kinds.get(fault.kind, "server_error"))
         return self._model.answer(request, timeout_seconds=timeout_seconds, on_delta=on_delta)
+
+    def _worse(self, answer: ChatAnswer, on_delta: Callable[[ChatDelta], None] | None) -> ChatAnswer:
+        """A drift that is played: of the real answer the first words alone, and every sign that all is well."""
+        words = answer.text.split()
+        found = replace(answer, text=" ".join(words[: max(1, len(words) // 5)]))
+        if on_delta is not None:
+            on_delta(ChatDelta(found.text))
+        return found
 
     def close(self) -> None:
         self._model.close()
@@ -161,7 +171,8 @@ def build_stack(
     endpoint = run.endpoint(name, timeout_seconds=timeout_seconds, tries=1, faults=True)
     model = _chat_model(run, running)
     run.on_close(model.close)
-    prompts = _prompts(run) if running.chat is not None else None
+    unprompted = run.spec.application is not None and run.spec.data.prompts is None  # the application has its own
+    prompts = _prompts(run) if running.chat is not None and not unprompted else None
     return Stack(
         name=name,
         retrieve=StoreRetriever(endpoint, vectors),

@@ -1,10 +1,11 @@
 """Golden sets: questions with the ids that answer them, read strictly from JSON lines.
 
 One object a line. `id`, `question` and `relevant` (document id to grade 1, 2 or 3) are required; `use_case` (default
-`all`), `assertion`, `vector` (the question embedded by the model that embedded the store), `token_overlap` (share of
-the question's tokens that the relevant text repeats, 0 to 1) and `sha256` are optional. `sha256` is that of the case
-without it, as JSON with sorted keys, no spaces and non-ASCII characters kept; a file that states it and does not match
-it is refused, a file without it gets it computed.
+`all`), `assertion`, `logged_ids` (what an application once retrieved for it: with them `relevant` may be left away, and
+the case is judged by overlap, which is no truth), `vector` (the question embedded by the model that embedded the
+store), `token_overlap` (share of the question's tokens that the relevant text repeats, 0 to 1) and `sha256` are
+optional. `sha256` is that of the case without it, as JSON with sorted keys, no spaces and non-ASCII characters kept; a
+file that states it and does not match it is refused, a file without it gets it computed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ABSENT_SHARE_LIMIT: Final = 0.05
 _GREATEST_FLOAT32: Final = 3.4028234663852886e38
 
 _REQUIRED: Final = ("id", "question", "relevant")
-_KNOWN: Final = frozenset({*_REQUIRED, "use_case", "assertion", "vector", "token_overlap", "sha256"})
+_KNOWN: Final = frozenset({*_REQUIRED, "logged_ids", "use_case", "assertion", "vector", "token_overlap", "sha256"})
 
 
 class ReadableText(Protocol):
@@ -54,6 +55,12 @@ class GoldenCase:
     token_overlap: float | None
     sha256: str
     vector: tuple[float, ...] | None = field(default=None, repr=False)
+    logged_ids: tuple[str, ...] = ()
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether somebody said what is right; otherwise only overlap with what was logged can be measured."""
+        return bool(self.relevant) or self.assertion is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +172,14 @@ def _parse_case(line: str) -> GoldenCase:
     if unknown:
         raise DataInvalid(f"unknown key {unknown[0]!r}", hint=f"known are: {', '.join(sorted(_KNOWN))}")
     for key in _REQUIRED:
-        if key not in data:
+        if key not in data and not (key == "relevant" and data.get("logged_ids")):
             raise DataInvalid(f"the key {key!r} is missing")
-    relevant = parse_relevant(data["relevant"])
+    relevant = parse_relevant(data.get("relevant", {}))
+    logged = data.get("logged_ids", [])
+    if not isinstance(logged, list) or not all(isinstance(each, str) and each for each in logged):
+        raise DataInvalid("'logged_ids' is not a list of texts")
     assertion = parse_assertion(data["assertion"]) if data.get("assertion") is not None else None
-    if not relevant and assertion is None:
+    if not relevant and assertion is None and not logged:
         raise DataInvalid("neither relevant ids nor an assertion: nothing could be measured")
     return GoldenCase(
         id=_text(data, "id"),
@@ -180,6 +190,7 @@ def _parse_case(line: str) -> GoldenCase:
         token_overlap=parse_overlap(data.get("token_overlap")),
         sha256=_checked_sha256(data),
         vector=parse_vector(data.get("vector")),
+        logged_ids=tuple(dict.fromkeys(logged)),
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from exitramp.drill.application import APPLICATION, application_of
 from exitramp.drill.costing import attempt_price
 from exitramp.drill.questions import query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import NoArguments, Step
+from exitramp.evals.golden import GoldenCase
 from exitramp.evals.replay import CaseResult, Replay, replay
 from exitramp.evals.retrieval import mean_retrieval
 from exitramp.evals.scorers import Outcome as AnswerOutcome
@@ -23,8 +25,10 @@ from exitramp.evals.verdicts import (
     pair_values,
     summarise_use_cases,
 )
+from exitramp.orchestration.outcome import Outcome
 from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.router import Router
+from exitramp.orchestration.stack import Question
 from exitramp.orchestration.trace import TraceLabels
 from exitramp.records import Finding, Verdict
 from exitramp.wording import counted
@@ -32,6 +36,11 @@ from exitramp.yaml_reader import Block
 
 PATIENT_SECONDS = 20.0
 """Outside an outage nobody is in a hurry: what is asked here is how good, not how fast."""
+
+
+OVERLAP = "overlap@10"
+Logged = Mapping[str, Sequence[str]]
+"""Ids that were retrieved for a question when it was logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,14 @@ class CompareArguments:
 
 
 def ask_golden(run: DrillRun, stack: str, label: str) -> Replay:
-    """Every usable golden question, asked of one stack alone."""
+    """Every usable golden question, asked of one stack alone, or of the drill's application."""
+    application = application_of(run)
+    if application is not None:
+        application.timeout_seconds = PATIENT_SECONDS
+        try:
+            return _asked(run, run.golden, application.ask, label)
+        finally:
+            application.timeout_seconds = run.spec.orchestration.deadline_seconds
     vectors = query_vectors(run, stack)
     built = build_stack(run, stack, vectors, timeout_seconds=PATIENT_SECONDS, price=attempt_price(run))
     router = Router(
@@ -58,16 +74,20 @@ def ask_golden(run: DrillRun, stack: str, label: str) -> Replay:
         labels=TraceLabels(drill_id=run.shared.get("run_id"), synthetic=True),
     )
 
+    # Without a chat model nothing was answered, so only what was retrieved is judged.
+    has_chat = run.stack(stack).chat is not None
+    cases = run.golden if has_chat else tuple(replace(case, assertion=None) for case in run.golden)
+    return _asked(run, cases, router.ask, label)
+
+
+def _asked(run: DrillRun, cases: Sequence[GoldenCase], ask: Callable[[Question], Outcome], label: str) -> Replay:
     def after_each(result: CaseResult) -> None:
         run.count(result.traces, failed=result.error_class is not None)
         run.check_stop()
 
-    # Without a chat model nothing was answered, so only what was retrieved is judged.
-    has_chat = run.stack(stack).chat is not None
-    cases = run.golden if has_chat else tuple(replace(case, assertion=None) for case in run.golden)
     found = replay(
         cases,
-        router.ask,
+        ask,
         label=label,
         depth_k=run.spec.orchestration.depth_k,
         after_each=after_each,
@@ -114,9 +134,19 @@ def _replay(run: DrillRun, stack: str, label: str) -> StepOutcome:
     failed = [result.case_id for result in found.results if result.error_class is not None]
     findings: tuple[Finding, ...] = ()
     if failed:
-        text = f"{len(failed)} of {counted(len(found.results), 'golden question')} got no answer from the {stack}"
+        who = stack if run.spec.application is None else "application"
+        text = f"{len(failed)} of {counted(len(found.results), 'golden question')} got no answer from the {who}"
         findings = (Finding("replay.failed", text, None, tuple(failed[:20]), len(failed)),)
-    return StepOutcome(summary(found), findings)
+    data = summary(found)
+    application = application_of(run)
+    if application is not None:
+        data[APPLICATION] = application.describe()
+    unlabelled = [case.id for case in run.golden if not case.is_labelled]
+    if unlabelled:
+        text = f"nobody labelled {counted(len(unlabelled), 'golden question')}: judged by retrieval overlap only, "
+        text += "with what was retrieved when they were logged, which is no truth"
+        findings += (Finding("replay.unlabelled", text, None, tuple(unlabelled[:20]), len(unlabelled)),)
+    return StepOutcome(data, findings)
 
 
 def _baseline(run: DrillRun, arguments: NoArguments) -> StepOutcome:
@@ -135,18 +165,21 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
         return StepOutcome({}, (Finding("quality.unmeasured", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
     scores = before.scores(), after.scores()
     metrics = [metric for metric in arguments.metrics if metric != "assertions" or scores[0] or scores[1]]
-    judged = [_judge(metric, before, after, margin, run.seed) for metric in metrics]
+    unasserted = len(arguments.metrics) - len(metrics)
+    logged = {case.id: case.logged_ids for case in run.golden if not case.is_labelled}
+    if logged:
+        has_relevant = any(case.relevant for case in run.golden)
+        metrics = [metric for metric in metrics if metric == "assertions" or has_relevant] + [OVERLAP]
+    judged = [_judge(metric, before, after, margin, run.seed, logged) for metric in metrics]
     use_cases = before.use_cases()
     flips = flipped_cases(*scores, use_cases) if scores[0] else ()
-    findings = [Finding("quality.answers", "answers were not judged: no answer has an assertion to meet")] * (
-        len(arguments.metrics) - len(metrics)
-    )
+    findings = [Finding("quality.answers", "answers were not judged: no answer has an assertion to meet")] * unasserted
     findings += [Finding(f"quality.{each.metric}", f"{each.metric}: {each.reason}", each.verdict) for each in judged]
     data = {
         "margin": margin,
         "metrics": [each.to_json() for each in judged],
         "use_cases": {
-            each: [_plain(item) for item in summarise_use_cases(_pairs(each, before, after), use_cases)]
+            each: [_plain(item) for item in summarise_use_cases(_pairs(each, before, after, logged), use_cases)]
             for each in metrics
         },
         "flips": [_plain(flip) | _shown(run, flip.case_id, before, after) for flip in flips],
@@ -159,9 +192,11 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
     return StepOutcome(data, tuple(findings), Verdict.worst([each.verdict for each in judged]))
 
 
-def _pairs(metric: str, before: Replay, after: Replay) -> Any:
+def _pairs(metric: str, before: Replay, after: Replay, logged: Logged) -> Any:
     if metric == "assertions":
         return pair_answers(before.scores(), after.scores())
+    if metric == OVERLAP:
+        return pair_values(_overlap(before, logged), _overlap(after, logged))
     name = metric.partition("@")[0]
     return pair_values(
         {case: getattr(score, name) for case, score in before.retrieval().items()},
@@ -169,8 +204,19 @@ def _pairs(metric: str, before: Replay, after: Replay) -> Any:
     )
 
 
-def _judge(metric: str, before: Replay, after: Replay, margin: float, seed: int) -> NonInferiority:
-    return non_inferiority(_pairs(metric, before, after), metric=metric, margin=margin, seed=seed)
+def _overlap(side: Replay, logged: Logged) -> dict[str, float | None]:
+    """Of each unlabelled question, the share of what was logged for it that is retrieved again."""
+    found: dict[str, float | None] = {}
+    for result in side.results:
+        wanted = set(logged.get(result.case_id, ())[: side.k])
+        if wanted:
+            share = len(wanted & set(result.retrieved_ids[: side.k])) / len(wanted)
+            found[result.case_id] = share if result.error_class is None else None
+    return found
+
+
+def _judge(metric: str, before: Replay, after: Replay, margin: float, seed: int, logged: Logged) -> NonInferiority:
+    return non_inferiority(_pairs(metric, before, after, logged), metric=metric, margin=margin, seed=seed)
 
 
 def _shown(run: DrillRun, case_id: str, before: Replay, after: Replay) -> dict[str, Any]:

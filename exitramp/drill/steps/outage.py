@@ -59,7 +59,7 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     gates: list[Gate] = []
     for on in dict.fromkeys(phase.on for phase in arguments.phases if by_proxy(run.spec, phase)):
         run.put_between("primary", on)
-    router = _router(run, heard.add, gates if arguments.lost is not None else None)
+    router = primary_and_substitute(run, heard.add, gates if arguments.lost is not None else None)
     run.shared["router"], run.shared["heard"] = router, heard
     accounts = Accounts(run)
     load = SteadyLoad(
@@ -234,7 +234,7 @@ def _findings(
     return found
 
 
-def _router(run: DrillRun, listener: Any, gates: list[Gate] | None = None) -> Router:
+def primary_and_substitute(run: DrillRun, listener: Any, gates: list[Gate] | None = None) -> Router:
     """The primary and, behind it, the substitute; with `gates` a closed one before the substitute, put in there."""
     given = run.spec.orchestration
     vectors, price = query_vectors(run), attempt_price(run)

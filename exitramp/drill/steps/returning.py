@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from exitramp.drill.application import application_of
 from exitramp.drill.costing import count_request
 from exitramp.drill.heard import Heard
 from exitramp.drill.naming import error_words
@@ -14,6 +15,8 @@ from exitramp.drill.spec import DrillSpec
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import Step
 from exitramp.drill.steps.late_writes import LateWrites
+from exitramp.drill.steps.outage import Accounts
+from exitramp.drill.steps.through_application import application_back, back_findings
 from exitramp.errors import ExitrampError
 from exitramp.faults import NO_FAULT, Fault
 from exitramp.migration import announced_tolerances, compare_endpoints, plan_move, synchronise_endpoints
@@ -127,6 +130,13 @@ def _rollback(run: DrillRun, arguments: RollbackArguments) -> StepOutcome:
 
 
 def _traffic_back(run: DrillRun, seconds: float, findings: list[Finding]) -> dict[str, Any] | None:
+    application = application_of(run)
+    if application is not None:
+        if "outage" not in run.results:
+            return None  # nothing had been moved
+        told = application_back(run, application, seconds, Accounts(run))
+        findings += back_findings(told)
+        return told
     router: Router | None = run.shared.get("router")
     if router is None:
         return None

@@ -27,7 +27,9 @@ from exitramp.report.model import (
     prose,
     row,
 )
+from exitramp.report.sections.application import BY_APPLICATION, accounts_by_fault, through_application
 from exitramp.report.sections.charts import latency_chart
+from exitramp.report.sections.drift import drifted
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.planned import planned_results
@@ -71,21 +73,25 @@ def results_section(journal: Journal, objectives: Sequence[Objective]) -> Sectio
         blocks.append(VerdictTable("What was measured, though no number was promised", (), unjudged(journal)))
     outage = journal.data("outage")
     is_planned = journal.wanted("cut_over") or journal.wanted("parallel_run")
-    is_load = not is_planned and not journal.wanted("embedding_gone")
+    is_load = not is_planned and not journal.wanted("embedding_gone") and not journal.wanted("silent_drift")
     if is_load or journal.wanted("outage"):
         blocks.append(Subheading("By fault"))
         blocks += _outage(outage) if outage else [not_measured(journal, "outage")]
         blocks.append(Subheading("Our count and the vendors’ own"))
-        blocks += _accounts(part(outage, "reconciliation")) if outage else [not_measured(journal, "outage")]
+        blocks += _accounts(outage) if outage else [not_measured(journal, "outage")]
     blocks += planned_results(journal)
     blocks += restored_meanwhile(journal)
     blocks += ways_out(journal)
+    blocks += drifted(journal)
     if is_load or journal.wanted("measure_loss"):
         blocks += _lost(journal)
     return Section(9, "Results by objective and fault", tuple(blocks), "results")
 
 
 def _outage(outage: Data) -> Iterator[Block]:
+    application = part(outage, "application")
+    if application:
+        yield from through_application(application)
     chart = latency_chart(outage)
     if chart is not None:
         yield chart
@@ -97,7 +103,7 @@ def _outage(outage: Data) -> Iterator[Block]:
         )
     phases = objects(outage, "phases")
     if phases:
-        yield _by_fault(phases)
+        yield _by_fault(phases, by_application=bool(application))
         told = tuple(_after_the_fault(phases, part(outage, "reconciliation", "unanswered", "primary")))
         if told:
             yield Bullets(told)
@@ -117,7 +123,7 @@ def _outage(outage: Data) -> Iterator[Block]:
     )
 
 
-def _by_fault(phases: Sequence[Data]) -> Table:
+def _by_fault(phases: Sequence[Data], *, by_application: bool = False) -> Table:
     return Table(
         "Results by fault, in seconds after its injection",
         (
@@ -132,7 +138,9 @@ def _by_fault(phases: Sequence[Data]) -> Table:
             Column("After healing"),
         ),
         tuple(_fault(each) for each in phases),
-        note="Detected: the first attempt on the primary ends in an error. Decided: the breaker opens, and no more"
+        note=BY_APPLICATION
+        if by_application
+        else "Detected: the first attempt on the primary ends in an error. Decided: the breaker opens, and no more"
         " requests go to the primary. First good answer: complete, with a finish reason and passages, from the"
         " substitute. Failed: requests that nobody answered. Failed attempts: on the primary, while the fault"
         " lasted; a request then goes to the substitute by itself, even before the breaker opens for all.",
@@ -184,8 +192,12 @@ def _happened(seconds: float | None) -> Cell:
     return _DID_NOT if seconds is None else seconds
 
 
-def _accounts(told: Data) -> Iterator[Block]:
+def _accounts(outage: Data) -> Iterator[Block]:
+    told = part(outage, "reconciliation")
     named = words(told, "vendor_accounts")
+    if part(outage, "application"):
+        yield from accounts_by_fault(objects(outage, "phases"))
+        return
     if not named:
         yield prose("No vendor of this drill keeps an account that can be read, so there was nothing to compare with.")
         return
