@@ -91,3 +91,17 @@ def test_texts_are_the_same_however_many_are_written_together(
         [batch] = hdf5_form.Beside(path, file).read(0, 9)
         assert batch.column("payload").to_pylist() == texts
         assert batch.column("id").to_pylist() == whole.column("id").to_pylist()
+
+
+def test_a_sync_that_was_asked_for_soon_is_waited_for_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(handle: int) -> None:
+        raise OSError(errno.EIO, "it failed")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(OSError, match="it failed"), Syncing(path) as found:
+        found.wrote(1)
+        found.sync_soon()

@@ -7,7 +7,8 @@ that `?id=` names. Its queries and their neighbours (`test`, `neighbors`, `dista
 with `?queries=100` so many rows are written as queries too, with their 100 exact neighbours.
 
 The file is held open and read in slices. Writing goes by way of a folder beside it until the load is finished; then the
-file is written anew: 100,000 x 384 took 0.5 s, and 0.5 s before that.
+file is written anew. Where nothing stood there before and no key came twice or was deleted, the vectors wait in a file
+that becomes it by a head and what stands beside them: 100,000 x 384 took 0.10 s to finish so, and 0.25 s anew.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ files' are. Without a side-car an id is the number of its row, from 0. A matrix 
 are compared, so that the address must.
 
 The matrix is mapped and not loaded. Writing goes by way of a folder beside it until the load is finished; then both
-files are written anew: 100,000 x 384 took 0.3 s, and 0.5 s before that. Where no key came twice, was deleted or stood
-there before, the vectors wait in a file that needs only its head to be the matrix.
+files are written anew. Where nothing stood there before and no key came twice or was deleted, the vectors wait in a
+file that needs only its head to be the matrix: 100,000 x 384 took 0.16 s to finish so, and 0.25 s anew.
 """
 
 from __future__ import annotations

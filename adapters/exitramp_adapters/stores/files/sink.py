@@ -1,4 +1,5 @@
-"""Writing a collection of files: rows and deletions are made durable beside it, and `finish` writes the files anew."""
+"""Writing a collection of files: rows and deletions are made durable beside it, and `finish` writes the files anew, or
+what is missing of them."""
 
 from __future__ import annotations
 

@@ -53,6 +53,11 @@ class Syncing:
         while self._held > _HELD_BYTES:
             self._settle_one()
 
+    def sync_soon(self) -> None:
+        """Have what was written sent to the disk while the caller goes on."""
+        self._begin(lambda: os.fdatasync(self._handle), 0)
+        self._unsynced = 0
+
     def settle(self) -> None:
         """Return when all has been written, whether it is on the disk or not."""
         while self._begun:
