@@ -21,7 +21,7 @@ from exitramp.drill.objectives import ObjectiveResult, Unpromised, judge_objecti
 from exitramp.drill.reaching import require_primary
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec, StepSpec
-from exitramp.drill.touching import touches
+from exitramp.drill.touching import require_writes_allowed, touches
 from exitramp.errors import ExitrampError, SpendExceeded, UsageError
 from exitramp.records import Finding, Verdict
 from exitramp.urls import Network
@@ -91,6 +91,7 @@ def run_drill(
     clock = clock or SystemClock()
     interruption = interruption or Interruption()
     check_inputs(spec)
+    require_writes_allowed(spec, STEPS, allow_writes)
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", hint="give another folder with --out; a run is never overwritten")
     require_primary(spec, clock, network or Network())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from exitramp.drill.spec import DrillSpec, Part, StepSpec
 from exitramp.drill.steps.base import Step
 from exitramp.urls import Address
+from exitramp.wrappers import require_write_allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +73,11 @@ def writes_elsewhere(spec: DrillSpec, names: tuple[str, ...]) -> dict[str, str]:
         if text is not None and "{folder}" not in text and not Address.parse(text).is_loopback:
             found[name] = str(Address.parse(text))
     return found
+
+
+def require_writes_allowed(spec: DrillSpec, steps: Mapping[str, Step], allowed: tuple[str, ...]) -> None:
+    """Raises `WriteRefused` where a step writes to another machine without consent: told before the first step, and not
+    by the last one, after traffic was moved."""
+    written = dict.fromkeys(name for each in spec.steps for name in touches(steps[each.name], each, spec).writes)
+    for address in writes_elsewhere(spec, tuple(written)).values():
+        require_write_allowed(Address.parse(address), allowed)

@@ -13,7 +13,7 @@ from exitramp.drill.beginning import begin_drill
 from exitramp.drill.catalogue import find_drill, read_drill
 from exitramp.drill.engine import DrillResult, run_drill
 from exitramp.drill.event_log import read_events
-from exitramp.errors import ConfigError, UsageError
+from exitramp.errors import ConfigError, UsageError, WriteRefused
 from exitramp.migration.moving import read_digests
 from exitramp.ports import Origin
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, Verdict
@@ -129,9 +129,9 @@ def test_a_step_that_needs_consent_stops_the_drill_and_says_where_to_give_it(fol
 
 def test_nothing_is_written_to_an_address_beyond_this_machine(folder: Path) -> None:
     steps = "  - start: {}\n  - dump: {}\n  - restore: {}\n"
-    result = _run(folder, steps, substitute="qdrant+http://db.example.com:6333#articles")
-    assert "db.example.com:6333#articles is not on this machine" in (result.aborted or "")
-    assert result.verdict is Verdict.INCONCLUSIVE
+    with pytest.raises(WriteRefused, match=r"db\.example\.com:6333#articles is not on this machine"):
+        _run(folder, steps, substitute="qdrant+http://db.example.com:6333#articles")
+    assert not (folder / "run").exists(), "what takes consent is told before anything begins"
 
 
 def test_a_run_is_never_written_over(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -129,6 +129,7 @@ def _cut_over(run: DrillRun, arguments: CutOverArguments) -> StepOutcome:
     if not told.adds_up:
         text = "our count of the requests and the vendors' own accounts of them do not agree"
         findings.append(Finding("cut_over.accounts", text, Verdict.FAIL))
+    run.shared["cut_over_passed"] = worst(findings) is Verdict.PASS
     return StepOutcome(data, tuple(findings), worst(findings))
 
 
@@ -214,10 +215,13 @@ def _carried_back(run: DrillRun, substitute: Any, primary: Any, data: dict[str, 
     # No stop condition ends this half way: what was written since would be on one side only.
     from exitramp.migration import plan_move, synchronise_endpoints
 
+    # What leaving gave up by consent is in the primary still: differing by that alone, a record was not written since,
+    # and bringing it back would lose it there too. The lengths that were given up are those of the primary's vectors.
+    given = {column: replace(each, length=None) for column, each in announced(run).items()}
     plan = plan_move(substitute, primary)
-    done = synchronise_endpoints(substitute, primary, plan=plan, delete=True)
+    done = synchronise_endpoints(substitute, primary, plan=plan, delete=True, given=given)
     data["sync"] = {name: getattr(done, name) for name in ("missing", "changed", "extra", "upserted", "deleted")}
-    result = compare_endpoints(substitute, primary)
+    result = compare_endpoints(substitute, primary, given=given)
     data["parity"] = result.records.to_json()
     found = [each for each in done.findings if each.verdict is not None]
     if result.records.verdict is not Verdict.PASS or found:
@@ -255,6 +259,9 @@ def _vendor_data(run: DrillRun, arguments: VendorDataArguments) -> StepOutcome:
     if not run.shared.get("cut_over"):
         text = "nothing was deleted: traffic was not moved away from the primary"
         return StepOutcome(data, (Finding("vendor_data.in_use", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
+    if not run.shared.get("cut_over_passed"):
+        text = "nothing was deleted: the cut-over did not pass, and the primary is what one would go back to"
+        return StepOutcome(data, (Finding("vendor_data.needed", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
     writable = run.writable("primary")
     source = writable.source()
     keys = [key for batch in read_all(source, batch_rows=1000) for key in record_keys(batch)]
