@@ -2,8 +2,12 @@
 
 Nobody labelled such a case. What was retrieved is no truth, so the cases can be compared by overlap alone.
 
-CSV: a column for the question and one for the ids, a JSON list or separated by `;`. Langfuse and LangSmith: JSON or
-JSON lines of traces or runs; the question and the documents are looked for where those tools put them.
+CSV: a column for the question and one for the ids, a JSON list or separated by `;`.
+
+Langfuse: traces as the API gives them, or as the interface exports one, `{"trace": …, "observations": […]}`, in which
+inputs and outputs are JSON in a text. LangSmith: runs, nested by `child_runs` or flat, a line each, told together by
+`trace_id` and `parent_run_id`: only the outermost run is a question of a user. In both the documents are looked for in
+the trace's own output, then in that of what retrieved.
 """
 
 from __future__ import annotations
@@ -23,7 +27,11 @@ from exitramp.evals.sets.own import loads, read_text
 FORMS: Final = ("csv", "langfuse", "langsmith")
 _QUESTIONS: Final = ("question", "query", "input", "prompt", "text")
 _DOCUMENTS: Final = ("documents", "source_documents", "context", "sources", "retrieved_ids", "ids", "output")
-_IDS: Final = ("id", "document_id", "doc_id", "source")
+_IDS: Final = ("id", "document_id", "doc_id", "chunk_id", "source")
+_USERS: Final = ("user", "human", "HumanMessage", "HumanMessageChunk")
+_BELOW: Final = ("observations", "child_runs")
+_DEEPEST: Final = 6
+"""Of lists and objects within one another, behind which nobody's question stands."""
 
 
 def cases_of_logs(path: Path, form: str) -> Carried:
@@ -60,7 +68,7 @@ def _rows(path: Path, form: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         return
     try:
         listed = loads(text)
-        listed = listed.get("data", [listed]) if isinstance(listed, Mapping) else listed
+        listed = _listed(listed)
         rows = list(enumerate(listed, start=1))
     except DataInvalid:
         rows = []
@@ -70,8 +78,32 @@ def _rows(path: Path, form: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
                     rows.append((number, loads(line)))
                 except DataInvalid as error:
                     raise ConfigError(error.message, file=str(path), line=number) from error
+    yield from _outermost([(number, row if isinstance(row, Mapping) else {}) for number, row in rows])
+
+
+def _listed(data: Any) -> list[Any]:
+    """The traces or runs of a file that is one JSON value."""
+    if not isinstance(data, Mapping):
+        return data if isinstance(data, list) else [data]
+    held = next((data[key] for key in ("data", "runs", "traces") if isinstance(data.get(key), list)), None)
+    return [data] if held is None else held
+
+
+def _outermost(rows: list[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Traces as they are; runs that stand flat, each in one with what ran inside it."""
+    inside: dict[Any, list[Mapping[str, Any]]] = {}
+    outer: list[tuple[int, Mapping[str, Any]]] = []
+    roots = {row.get("trace_id") for _, row in rows if "trace_id" in row and not row.get("parent_run_id")}
     for number, row in rows:
-        yield number, row if isinstance(row, Mapping) else {}
+        if isinstance(row.get("trace"), Mapping):
+            outer.append((number, {**row["trace"], "observations": row.get("observations") or []}))
+        elif row.get("parent_run_id") and row.get("trace_id") in roots:
+            inside.setdefault(row["trace_id"], []).append(row)
+        else:
+            outer.append((number, row))
+    for number, row in outer:
+        more = inside.get(row.get("trace_id"), [])
+        yield number, {**row, "child_runs": [*(row.get("child_runs") or ()), *more]} if more else row
 
 
 def _of_csv(row: Mapping[str, Any]) -> tuple[str | None, list[str]]:
@@ -85,26 +117,72 @@ def _of_csv(row: Mapping[str, Any]) -> tuple[str | None, list[str]]:
 
 
 def _of_trace(row: Mapping[str, Any]) -> tuple[str | None, list[str]]:
-    """Of a trace or run, its input and the first list of documents in it or below it."""
-    question = _question(row.get("inputs", row.get("input")))
-    below = [row, *(each for key in ("observations", "child_runs") for each in row.get(key) or ())]
-    for each in below:
-        if isinstance(each, Mapping):
-            ids = _ids(each.get("outputs", each.get("output")))
-            if ids:
-                return question, ids
+    """Of a trace or run, its input, and the documents of its own output, else of the first that retrieved below it."""
+    question = _question(_value(row.get("inputs", row.get("input"))))
+    below = [each for each in _all_below(row) if isinstance(each, Mapping)]
+    retrieving = [each for each in below if "retriever" in (_lower(each, "run_type"), _lower(each, "type"))]
+    for each in [row, *retrieving, *below]:
+        ids = _ids(_value(each.get("outputs", each.get("output"))))
+        if ids:
+            return question, ids
     return question, []
 
 
-def _question(given: Any) -> str | None:
+def _all_below(row: Mapping[str, Any], depth: int = 0) -> Iterator[Any]:
+    for key in _BELOW:
+        for each in row.get(key) or () if isinstance(row.get(key), list) else ():
+            yield each
+            if isinstance(each, Mapping) and depth < _DEEPEST:
+                yield from _all_below(each, depth + 1)
+
+
+def _lower(row: Mapping[str, Any], key: str) -> str:
+    return str(row.get(key) or "").lower()
+
+
+def _value(given: Any) -> Any:
+    """A JSON object or list where a text holds one, as exports write it; a text otherwise."""
+    if isinstance(given, str) and given.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(given)
+        except (ValueError, RecursionError):
+            return given
+    return given
+
+
+def _question(given: Any, depth: int = 0) -> str | None:
+    if depth > _DEEPEST:
+        return None
     if isinstance(given, str):
         return given if given.strip() else None
     if isinstance(given, list):
-        said = [each for each in given if isinstance(each, Mapping) and each.get("role") in ("user", "human")]
-        return _question(said[-1].get("content")) if said else None
+        if given and all(isinstance(each, list) for each in given):
+            return _question(given[0], depth + 1)  # a batch of conversations
+        parts = [each["text"] for each in given if isinstance(each, Mapping) and isinstance(each.get("text"), str)]
+        if parts and all(_lower(each, "type") not in ("human", "user") for each in given if isinstance(each, Mapping)):
+            return " ".join(parts).strip() or None
+        said = [each for each in given if isinstance(each, Mapping) and _said_by(each) in _USERS]
+        return _question(_content(said[-1]), depth + 1) if said else None
     if isinstance(given, Mapping):
-        return next((text for key in (*_QUESTIONS, "messages") if (text := _question(given.get(key)))), None)
+        for key in (*_QUESTIONS, "messages"):
+            if (text := _question(given.get(key), depth + 1)) is not None:
+                return text
+        # As a decorator writes down what a function was called with.
+        called = [given.get("kwargs"), *(given["args"] if isinstance(given.get("args"), list) else ())]
+        return next((text for each in called if (text := _question(each, depth + 1))), None)
     return None
+
+
+def _said_by(message: Mapping[str, Any]) -> str:
+    """The role of a message in the shapes of vendors and of LangChain, serialised or not."""
+    if message.get("type") == "constructor" and isinstance(message.get("id"), list) and message["id"]:
+        return str(message["id"][-1])
+    return str(message.get("role") or message.get("type") or "")
+
+
+def _content(message: Mapping[str, Any]) -> Any:
+    inner = next((message[key] for key in ("kwargs", "data") if isinstance(message.get(key), Mapping)), message)
+    return inner.get("content")
 
 
 def _ids(given: Any) -> list[str]:
@@ -115,10 +193,19 @@ def _ids(given: Any) -> list[str]:
     found = []
     for each in given:
         if isinstance(each, Mapping):
-            inside = [each, each.get("metadata"), each.get("kwargs")]
-            each = next(
-                (part[key] for part in inside if isinstance(part, Mapping) for key in _IDS if key in part), None
-            )
+            if _said_by(each) in ("user", "human", "assistant", "ai", "system", "tool"):
+                continue  # a message is no document
+            each = _id_of(each)
         if isinstance(each, str | int) and not isinstance(each, bool):
             found.append(str(each))
     return list(dict.fromkeys(found))
+
+
+def _id_of(document: Mapping[str, Any]) -> Any:
+    """A document's id, of its own or of its metadata; LangChain writes `id: null` where it has none."""
+    kwargs = document.get("kwargs")
+    # Of a serialised object `id` is the path of its class.
+    outer = kwargs if document.get("type") == "constructor" and isinstance(kwargs, Mapping) else document
+    inside = [outer, outer.get("metadata"), outer.get("kwargs")]
+    parts = [part for part in inside if isinstance(part, Mapping)]
+    return next((part[key] for part in parts for key in _IDS if part.get(key) is not None), None)

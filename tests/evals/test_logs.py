@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,15 @@ from exitramp.errors import ConfigError
 from exitramp.evals.logs import cases_of_logs
 from exitramp.evals.sets import read_set
 
+RUNS: tuple[dict[str, Any], ...] = (
+    {"inputs": {"query": "Who?"}, "outputs": {"answer": "z", "source_documents": [{"id": "a"}, {"id": "b"}]}},
+    {
+        "inputs": {"messages": [{"role": "human", "content": "How?"}]},
+        "child_runs": [{"outputs": {"ids": ["x", "y"]}}],
+    },
+    {"inputs": {}},
+    {"inputs": {"query": "WHO?"}},
+)
 LOGS = {
     "csv": 'Question,ids\nWho?,"[""a"", ""b""]"\n"who? ",c\n,d\nHow?,x;y\n',
     "langfuse": json.dumps(
@@ -27,18 +37,7 @@ LOGS = {
             ]
         }
     ),
-    "langsmith": "\n".join(
-        json.dumps(row)
-        for row in (
-            {"inputs": {"query": "Who?"}, "outputs": {"answer": "z", "source_documents": [{"id": "a"}, {"id": "b"}]}},
-            {
-                "inputs": {"messages": [{"role": "human", "content": "How?"}]},
-                "child_runs": [{"outputs": {"ids": ["x", "y"]}}],
-            },
-            {"inputs": {}},
-            {"inputs": {"query": "WHO?"}},
-        )
-    ),
+    "langsmith": "\n".join(map(json.dumps, RUNS)),
 }
 
 
@@ -65,3 +64,61 @@ def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
         (tmp_path / "logs").write_text(text, "utf-8")
         with pytest.raises(ConfigError):
             cases_of_logs(tmp_path / "logs", form)
+
+
+# Written by hand in the shapes that the tools' own documentation and exporters show; no file of somebody's traces.
+DOCUMENT = {"page_content": "…", "metadata": {"source": "kb.pdf", "chunk_id": "kb#7"}, "type": "Document", "id": None}
+SERIALISED = {"lc": 1, "type": "constructor", "id": ["langchain", "schema", "document", "Document"]}
+HUMAN = {
+    "lc": 1,
+    "type": "constructor",
+    "id": ["langchain", "schema", "messages", "HumanMessage"],
+    "kwargs": {"content": "Why?", "type": "human"},
+}
+SHAPES: dict[str, tuple[str, Any]] = {
+    "langfuse: the interface's export of one trace": (
+        "langfuse",
+        {
+            "trace": {"id": "t", "input": '{"args": [], "kwargs": {"question": "Why?"}}', "output": '"because"'},
+            "observations": [
+                {"id": "o1", "type": "GENERATION", "output": '{"role": "assistant", "content": "because"}'},
+                {"id": "o2", "type": "RETRIEVER", "input": '"Why?"', "output": json.dumps([DOCUMENT])},
+            ],
+        },
+    ),
+    "langfuse: traces of the API, observations by id": (
+        "langfuse",
+        {"data": [{"input": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]},
+                   "output": {"documents": [{"id": "kb#7"}]}, "observations": ["o1"]}], "meta": {"page": 1}},
+    ),
+    "langsmith: flat runs": (
+        "langsmith",
+        [
+            {"run_id": "3", "trace_id": "1", "parent_run_id": "1", "run_type": "llm",
+             "inputs": {"messages": [[HUMAN]]}, "outputs": {"generations": [[{"text": "because"}]]}},
+            {"run_id": "1", "trace_id": "1", "parent_run_id": None, "run_type": "chain", "inputs": {"input": "Why?"},
+             "outputs": {"output": "because"}},
+            {"run_id": "2", "trace_id": "1", "parent_run_id": "1", "run_type": "retriever", "inputs": {"query": "Why?"},
+             "outputs": {"documents": [DOCUMENT]}},
+        ],
+    ),
+    "langsmith: nested, and serialised by LangChain": (
+        "langsmith",
+        {"inputs": {"messages": [[HUMAN]]}, "outputs": {"messages": [HUMAN]}, "child_runs": [
+            {"run_type": "chain", "outputs": {"output": "x"}, "child_runs": [
+                {"run_type": "retriever", "outputs": {"documents": [
+                    SERIALISED | {"kwargs": {"page_content": "…", "metadata": {"id": "kb#7"}}}]}}]}]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_tools_own_shapes_are_read(shape: str, tmp_path: Path) -> None:
+    form, data = SHAPES[shape]
+    texts = [json.dumps(data)]
+    if isinstance(data, list):
+        texts.append("\n".join(map(json.dumps, data)))
+    for text in texts:
+        (tmp_path / "logs.json").write_text(text, "utf-8")
+        found = cases_of_logs(tmp_path / "logs.json", form)
+        assert [(case.question, case.logged_ids) for case in found.cases] == [("Why?", ("kb#7",))]

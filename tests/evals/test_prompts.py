@@ -170,3 +170,26 @@ def read_prompts_losses(folder: Path) -> int:
     found, losses = read_prompts(folder / "y.json", "langfuse")
     assert found[0].template == "{{{a}}}"
     return len(losses)
+
+
+def test_a_commit_of_langsmiths_hub_and_a_playgrounds_chain_are_unwrapped(tmp_path: Path) -> None:
+    def made(*id_: str, **kwargs: Any) -> dict[str, Any]:
+        return {"lc": 1, "type": "constructor", "id": ["langchain", *id_], "kwargs": kwargs}
+
+    template = made("prompts", "prompt", "PromptTemplate", template="Be {tone}.", template_format="f-string")
+    messages = [
+        made("prompts", "chat", "SystemMessagePromptTemplate", prompt=template),
+        made("schema", "messages", "HumanMessage", content="Reply as {{json}}."),
+        made("prompts", "chat", "MessagesPlaceholder", variable_name="history"),
+    ]
+    chat = made("prompts", "chat", "ChatPromptTemplate", messages=messages, input_variables=["tone"])
+    chain = {"lc": 1, "type": "constructor", "id": ["langsmith", "playground", "PromptPlayground"]}
+    exported = {"commit_hash": "ab12", "manifest": chain | {"kwargs": {"first": chat, "last": made("chat_models")}}}
+    (tmp_path / "hub.json").write_text(json.dumps(exported), "utf-8")
+    [found], losses = read_prompts(tmp_path / "hub.json", "langchain")
+    assert combustache.render(found.template, {"tone": "kind"}) == "Be kind.\n\nReply as {{json}}."
+    assert {loss.what for loss in losses} == {
+        "what follows the template in its chain, such as a model with settings",
+        "a message that is no text template, such as a placeholder for others",
+        "the roles of its messages (system, human): one text of all",
+    }

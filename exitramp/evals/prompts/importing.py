@@ -111,6 +111,7 @@ def _promptfoo(data: Any, path: Path, losses: list[Loss]) -> Iterator[Imported]:
 
 
 def _langchain(data: Any, path: Path, losses: list[Loss]) -> Iterator[Imported]:
+    data = _unwrapped(data, path, losses)
     fields = data.get("kwargs", data) if isinstance(data, Mapping) else {}
     name = _name(str(data.get("name") or path.stem) if isinstance(data, Mapping) else path.stem)
     _lose(losses, name, fields, {"template", "template_format", "messages", "input_variables", "name", "_type"})
@@ -120,14 +121,39 @@ def _langchain(data: Any, path: Path, losses: list[Loss]) -> Iterator[Imported]:
             inner = message.get("kwargs", message) if isinstance(message, Mapping) else {}
             prompt = inner.get("prompt")
             prompt = prompt.get("kwargs", prompt) if isinstance(prompt, Mapping) else {}
+            if isinstance(inner.get("content"), str):  # a message that says the same each time
+                parts.append((_role(message), _verbatim(inner["content"])))
+                continue
             if not isinstance(prompt.get("template"), str):
                 losses.append(Loss("a message that is no text template, such as a placeholder for others", name))
                 continue
-            role = str((message.get("id") or ["message"])[-1]).replace("MessagePromptTemplate", "").lower()
-            parts.append((role, _by_format(prompt, name, losses)))
+            parts.append((_role(message), _by_format(prompt, name, losses)))
         yield Imported(name, "1", _joined(parts, name, losses))
     elif isinstance(fields.get("template"), str):
         yield Imported(name, "1", _by_format(fields, name, losses))
+
+
+def _unwrapped(data: Any, path: Path, losses: list[Loss]) -> Any:
+    """The template in a commit of LangSmith's hub (`manifest`) or in a chain that begins with it (`first`)."""
+    if isinstance(data, Mapping) and isinstance(data.get("manifest"), Mapping):
+        data = data["manifest"]
+    while isinstance(data, Mapping) and isinstance(data.get("kwargs"), Mapping):
+        first = data["kwargs"].get("first")
+        if not isinstance(first, Mapping):
+            break
+        losses.append(Loss("what follows the template in its chain, such as a model with settings", _name(path.stem)))
+        data = first
+    return data
+
+
+def _role(message: Mapping[str, Any]) -> str:
+    name = str((message.get("id") or ["message"])[-1])
+    return name.replace("PromptTemplate", "").replace("Message", "").lower() or "message"
+
+
+def _verbatim(text: str) -> str:
+    """A text in which nothing is filled in, as a template: its braces stay what they are."""
+    return text if "{{" not in text else "{{=<% %>=}}" + text + "<%={{ }}=%>"
 
 
 def _prompty(text: str, path: Path, losses: list[Loss]) -> Imported:
@@ -180,6 +206,8 @@ def _joined(parts: Sequence[tuple[str, str]], name: str, losses: list[Loss]) -> 
 
 
 def _from_jinja(text: str, name: str, losses: list[Loss]) -> str:
+    if "@@@langfusePrompt:" in text:
+        losses.append(Loss("a reference to another prompt of Langfuse: it stands in the template as it was", name))
     made = _JINJA.sub(r"{{{\1}}}", text)
     if "{%" in made or "{#" in made or re.search(r"(?<!\{)\{\{(?!\{)", made):
         losses.append(Loss("loops, conditions, filters or comments: they stand in the template as they were", name))
