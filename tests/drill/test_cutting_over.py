@@ -25,6 +25,7 @@ from exitramp.migration import compare_endpoints
 from exitramp.parity.alignment import read_all
 from exitramp.ports import Origin
 from exitramp.records import CollectionSpec, DType, IdKind, Metric, VectorField, VectorKind, Verdict
+from exitramp.report.writing import write_reports
 from exitramp.testing.data import hard_records
 from exitramp.wrappers import Endpoint, open_endpoint
 from tests.drill.small_stacks import drill_text, fill
@@ -113,6 +114,14 @@ def test_the_way_back_loses_nothing_that_was_written_since(there_and_back: tuple
     assert result.verdict is not Verdict.FAIL
 
 
+def test_the_report_of_it_speaks_of_no_outage(there_and_back: tuple[Sides, DrillResult]) -> None:
+    report = write_reports(there_and_back[0].folder / "run")["markdown"].read_text(encoding="utf-8")
+    assert "before the outage" not in report
+    assert "had one differed, traffic would have stayed" in " ".join(report.split())
+    [window] = [line for line in report.splitlines() if line.startswith("| Parallel run")]
+    assert "\N{NO-BREAK SPACE}s |" in window, window
+
+
 def test_without_being_asked_nothing_is_deleted(there_and_back: tuple[Sides, DrillResult]) -> None:
     sides, result = there_and_back
     data = result.results["vendor_data"]
@@ -162,6 +171,9 @@ def _is_refused(sides: Sides, result: DrillResult, kind: str, named: list[str]) 
     assert named[0] in {id_ for finding in result.findings for id_ in finding.ids}, "nobody learns which record"
     assert "cut_over.no_go" in {each.code for each in result.findings}
     assert result.results["way_back"] == {"needed": False}
+    report = write_reports(sides.folder / "run")["markdown"].read_text(encoding="utf-8")
+    assert "differed, so traffic stayed on the primary" in " ".join(report.split())
+    assert named[0] in report
 
 
 def test_what_leaving_gave_up_by_consent_is_not_carried_back(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _hypotheses(journal: Journal) -> list[Block]:
             for check in objects(step.data, "checks")
         ]
         columns = (Column("Part"), Column("Does it answer?"), Column("With"))
-        found.append(Table(f"Steady state {when} the outage", columns, tuple(rows)))
+        found.append(Table(f"Steady state {'beforehand' if when == 'before' else 'afterwards'}", columns, tuple(rows)))
     return found
 
 

@@ -65,7 +65,7 @@ def _hypothesis(data: Data) -> str:
     if not checks:
         return ""
     told = f"silent: {listed(silent)}" if silent else "every part of both stacks answered"
-    return f"{told}, {when} the outage"
+    return f"{told}, {'beforehand' if when == 'before' else 'afterwards'}"
 
 
 def _dump(data: Data) -> str:

@@ -24,7 +24,7 @@ from exitramp.report.model import (
     prose,
     row,
 )
-from exitramp.report.sections.fields import count, verdict, word, words
+from exitramp.report.sections.fields import count, figure, verdict, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.outcome import all_findings
 from exitramp.report.sections.words import counted, finding_words
@@ -34,7 +34,7 @@ _WINDOWS: Final = (
     ("Notice", "Notice period", ()),
     ("Transition", "Transition period", ("dump", "verify_dump", "plan", "restore", "parity")),
     ("Retrieval after the end", "Retrieval period", ("dump", "verify_dump")),
-    ("Parallel run", "Days and price of a parallel run", ()),
+    ("Parallel run", "Days and price of a parallel run", ("parallel_run",)),
     ("Egress charges", "Charges for leaving", ()),
     ("Deletion proof", "Deletion proof, and by when", ()),
     ("Support while leaving", "Support that the vendor owes", ()),
@@ -66,8 +66,14 @@ def contract_section(journal: Journal) -> Section:
 
 
 def _took(journal: Journal, steps: Sequence[str]) -> Cell:
-    if not steps:
+    if not steps or not any(map(journal.wanted, steps)):
         return NOT_APPLICABLE
+    if steps == ("parallel_run",):
+        seconds = figure(journal.data("parallel_run"), "seconds")
+        return None if seconds is None else seconds_text(seconds)
+    # A planned exit compares every record as it catches up.
+    steps = [("catch_up" if name == "parity" and not journal.wanted(name) and journal.wanted("catch_up") else name)
+             for name in steps]  # fmt: skip
     found = [step.seconds for name in steps if (step := journal.step(name)) is not None]
     taken = [seconds for seconds in found if seconds is not None]
     if not taken or len(taken) < len(steps):

@@ -145,15 +145,31 @@ def _cut_over(data: Data) -> Iterator[Block]:
                 "Traffic was moved, after the stream began",
                 "it was not moved" if switched is None else Quantity(switched, "s", 2),
             ),
-            ("Writes waited for it", _seconds(data, "writes_held_seconds")),
+            (
+                "Writes waited for it",
+                "until the comparison said no" if switched is None else _seconds(data, "writes_held_seconds"),
+            ),
             *_compared(data),
             ("Requests meanwhile", count(data, "requests")),
             ("Answered by", answered or "nobody"),
             ("Without a good answer", count(data, "failed")),
             ("Our count agrees with the vendors’ own", _yes(flag(data, "adds_up"))),
-            ("Written to the substitute since", count(data, "written_since", "upserted")),
+            *(
+                [
+                    ("Written to the substitute since", count(data, "written_since", "upserted")),
+                    ("Deleted there since", count(data, "written_since", "deleted")),
+                ]
+                if switched is not None
+                else []
+            ),
         )
     )
+    if switched is None:
+        yield prose(
+            "Writes were held at the agreed moment, the last ones brought over and every record compared. The two sides"
+            " differed, so traffic stayed on the primary; section 15 names the records."
+        )
+        return
     yield prose(
         "Between the agreed moment and the move, writes were held, the last ones brought over and every record"
         " compared; had one differed, traffic would have stayed. Requests under way ended where they began."

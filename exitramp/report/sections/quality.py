@@ -235,7 +235,7 @@ def _replays(journal: Journal) -> Iterator[Block]:
             row("Tokens read", *(count(side, "prompt_tokens") for side in (before, after))),
             row("Tokens written", *(count(side, "gen_tokens") for side in (before, after))),
         ),
-        note="Asked patiently, outside the outage."
+        note="Asked patiently, one after the other, while nothing was broken or moved."
         + (" Where a mock answered, latency contains what it waits on purpose." if mocked else ""),
     )
 

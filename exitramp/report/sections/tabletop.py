@@ -105,7 +105,8 @@ def _overall(journal: Journal, sitting: Sitting, found: tuple[Expectation, ...])
 
 
 def _reason(journal: Journal, sitting: Sitting, found: tuple[Expectation, ...], ended: Verdict) -> str:
-    asked, made = len(list(sitting.spec.questions())), len(sitting.decisions)
+    asked = len(list(sitting.spec.questions()))
+    made = sum(not each.undecided for each in sitting.decisions.values())
     told = [f"People at a table decided {made} of {counted(asked, 'question')}; nothing was switched, cut or measured."]
     if not journal.is_finished:
         told.append("The sitting was interrupted and is not ended; what stands here is what was recorded by then.")
@@ -274,7 +275,7 @@ def _times(sitting: Sitting) -> Section:
                 f"{inject.name}, {asked.name}",
                 asked.within_minutes if asked.within_minutes is not None else "no limit",
                 round(taken, 2) if taken is not None else None,
-                _source(made.minutes_from if made is not None else None),
+                _source(made.minutes_from) if made is not None and not made.undecided else "nobody decided",
                 round(by_clock, 2) if by_clock is not None else None,
             )
         )
