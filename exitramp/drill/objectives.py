@@ -64,8 +64,9 @@ def unpromised(spec: DrillSpec, results: Results) -> tuple[Unpromised, ...]:
 
 def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:
     if wanted.rto_seconds is not None:
-        worst = _worst(results, ("outage", "reembed"), "rto_seconds")
-        note = "slowest of all faults, from its injection to the first good answer from the substitute"
+        worst = _worst(results, ("outage", "reembed", "silent_drift"), "rto_seconds")
+        who = "your application" if _through_application(results) else "the substitute"
+        note = f"slowest of all faults, from its injection to the first good answer from {who}"
         yield _at_most("rto_seconds", "Recovery time (RTO)", "s", wanted.rto_seconds, worst, note)
     if wanted.rpo_records is not None:
         lost = _worst(results, ("measure_loss", "cut_over"), "records")
@@ -79,12 +80,16 @@ def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:
         moved = any(name == "cut_over" for name, _ in results)
         since = "while traffic was moved, there and back" if moved else "from the first fault on"
         note = f"requests without a good answer from anyone, {since}"
-        rate = _worst(results, ("outage", "cut_over", "way_back"), "error_rate")
+        rate = _worst(results, ("outage", "cut_over", "way_back", "silent_drift"), "error_rate")
         yield _at_most("error_rate", "Error rate", "share", wanted.error_rate, rate, note)
     if wanted.p95_latency_ms is not None:
-        p95 = _worst(results, ("outage", "cut_over"), "latency_ms_on_substitute", "p95")
-        when = "after the cut-over" if any(name == "cut_over" for name, _ in results) else "during the outage"
-        note = f"of answers from the substitute {when}, waiting and retries included"
+        p95 = _worst(results, ("outage", "cut_over", "silent_drift"), "latency_ms_on_substitute", "p95")
+        names = {name for name, _ in results}
+        when = "after the cut-over" if "cut_over" in names else "during the outage"
+        if "silent_drift" in names and "outage" not in names:
+            when = "after the switch"
+        who = "your application, while faults were on" if _through_application(results) else f"the substitute {when}"
+        note = f"of answers from {who}, waiting and retries included"
         yield _at_most("p95_latency_ms", "Latency, 95th percentile", "ms", wanted.p95_latency_ms, p95, note)
     if wanted.quality_margin is not None:
         compared = [data for name, data in results if name == "compare_quality"]
@@ -93,6 +98,11 @@ def _judged(wanted: Objectives, results: Results) -> Iterator[ObjectiveResult]:
         mean = _worst(results, "cost", "comparison", "mean", "after_usd")
         note = "mean over the golden questions on the substitute"
         yield _at_most("usd_per_request", "Cost of a request", "USD", wanted.usd_per_request, mean, note)
+
+
+def _through_application(results: Results) -> bool:
+    """Whether the drill asked an application: which vendor stood behind its answers is then not known."""
+    return any(name == "outage" and data.get("application") for name, data in results)
 
 
 def _worst(results: Results, steps: str | tuple[str, ...], *path: str) -> float | None:

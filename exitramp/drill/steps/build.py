@@ -59,6 +59,16 @@ class BuildArguments:
         return found | {"keep_golden": True} if self.keep_golden else found
 
 
+@dataclass(frozen=True, slots=True)
+class GoldenArguments:
+    """limit: so many of the questions, spread evenly over the set; None is all."""
+
+    limit: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {} if self.limit is None else {"limit": self.limit}
+
+
 def _start(run: DrillRun, arguments: NoArguments) -> StepOutcome:
     run.start_stacks()
     if any(
@@ -236,8 +246,12 @@ def document_batch(
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _golden(run: DrillRun, arguments: NoArguments) -> StepOutcome:
-    cases = load_cases(run.spec)
+def _golden(run: DrillRun, arguments: GoldenArguments) -> StepOutcome:
+    every = load_cases(run.spec)
+    cases = every
+    if arguments.limit is not None and arguments.limit < len(every):
+        # By place and not at random: the same questions in every run, and of every use case where the set has them.
+        cases = tuple(every[place * len(every) // arguments.limit] for place in range(arguments.limit))
     if not cases:
         text = "no golden questions were given, so quality cannot be judged"
         finding = Finding("golden.none", text, Verdict.INCONCLUSIVE)
@@ -271,6 +285,7 @@ def _golden(run: DrillRun, arguments: NoArguments) -> StepOutcome:
         {
             "set": run.spec.data.golden,
             "cases": len(cases),
+            "of": len(every),
             "usable": len(usable),
             "use_cases": use_cases,
             "with_assertion": sum(case.assertion is not None for case in cases),
@@ -310,4 +325,10 @@ def _varied(spec: DrillSpec, arguments: NoArguments) -> dict[str, Any]:
 
 START = Step("start", "start the services of both stacks", _start, varies=_varied)
 BUILD = Step("build_primary", "fill the primary store from the corpus", _build, _parse_build, writes=("primary.store",))
-GOLDEN = Step("load_golden", "load the golden questions and count what they need", _golden, reads=("primary.store",))
+GOLDEN = Step(
+    "load_golden",
+    "load the golden questions and count what they need",
+    _golden,
+    lambda block: GoldenArguments(block.integer("limit", None, minimum=1)),
+    reads=("primary.store",),
+)

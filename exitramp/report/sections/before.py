@@ -141,13 +141,13 @@ def _golden(journal: Journal) -> list[Block]:
 
 
 def _loaded(loaded: Data) -> KeyValues:
-    cases, usable = count(loaded, "cases"), count(loaded, "usable")
+    cases, every, usable = count(loaded, "cases"), count(loaded, "of"), count(loaded, "usable")
     by_use = part(loaded, "use_cases")
     overlap = figure(loaded, "mean_token_overlap")
     return KeyValues(
         (
             ("Golden set", word(loaded, "set") or None),
-            ("Questions", cases),
+            ("Questions", cases if every in {None, cases} else f"{cases} of {every}, spread evenly over the set"),
             ("That can be asked here", usable),
             ("By use case", ", ".join(f"{name} {by_use[name]}" for name in sorted(by_use)) or None),
             ("With an assertion on the answer", count(loaded, "with_assertion")),

@@ -27,7 +27,8 @@ from exitramp.report.model import (
     row,
 )
 from exitramp.report.sections.checks import in_one_line
-from exitramp.report.sections.fields import Data, figure, objects, part, word
+from exitramp.report.sections.drift import replayed_words
+from exitramp.report.sections.fields import Data, figure, flag, objects, part, word
 from exitramp.report.sections.journal import Journal, StepRun, in_words, moment
 from exitramp.report.sections.words import PARTS, ROUTER, STEPS, counted, fault_words, how_words
 from exitramp.report.text import seconds_text
@@ -120,6 +121,10 @@ def _moments(journal: Journal) -> Iterator[Placed]:
     for event in journal.events:
         if event.kind == "fault.healed":
             yield _at(event, f"The {_part(event.data)} is healed")
+        elif event.kind == "drift.replayed":
+            yield _at(event, *replayed_words(event.data), flag(event.data, "worse") is True)
+        elif event.kind == "drift.switched":
+            yield _at(event, "Switched by decision: traffic goes to the substitute", milestone=True)
         elif event.kind == "run.aborted":
             told = in_words(event.data)
             where = journal.stopped_where if told == journal.aborted else f"in “{word(event.data, 'step')}”"
@@ -136,6 +141,9 @@ def _moments(journal: Journal) -> Iterator[Placed]:
 def _faults(journal: Journal) -> Iterator[Placed]:
     """Detect, decide and first good answer of each fault; the seconds of a phase count from its injection."""
     measured = objects(journal.data("outage"), "phases")
+    application = part(journal.data("outage"), "application")
+    who = f"the application “{word(application, 'name')}”" if application else "the substitute"
+    decided = "the failures of the breaker" if application else "the breaker opens, model and store together"
     for number, event in enumerate(journal.of_kind("fault.injected")):
         fault, how = word(event.data, "fault"), word(event.data, "how")
         told = f"{how_words(event.data)}; nobody is told"
@@ -145,9 +153,9 @@ def _faults(journal: Journal) -> Iterator[Placed]:
         phase = measured[number]
         for order, (key, title, milestone) in enumerate(
             (
-                ("detect_seconds", "Detected: the first attempt fails", False),
-                ("decide_seconds", "Switch decided: the breaker opens, model and store together", False),
-                ("recovery_seconds", "First good answer from the substitute", True),
+                ("detect_seconds", f"Detected: the first {'request' if application else 'attempt'} fails", False),
+                ("decide_seconds", f"Switch decided: {decided}", False),
+                ("recovery_seconds", f"First good answer from {who}", True),
             ),
             start=1,
         ):
@@ -159,7 +167,7 @@ def _faults(journal: Journal) -> Iterator[Placed]:
             elif key == "recovery_seconds":
                 yield (
                     (place, event.seq * 10 + order),
-                    Moment(None, "No good answer came from the substitute while it lasted"),
+                    Moment(None, f"No good answer came from {who} while it lasted"),
                 )
 
 

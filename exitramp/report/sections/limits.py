@@ -204,6 +204,8 @@ def _usual(journal: Journal) -> tuple[str, ...]:
     done = set()
     if journal.wanted("cut_over"):
         done |= {"outage", "measure_loss", "rollback"} | ({"parity"} if journal.wanted("catch_up") else set())
+    if journal.wanted("silent_drift"):
+        done |= {"outage", "measure_loss"}
     if "restore" in journal.data("outage"):
         done.add("restore")
     return tuple(name for name in _USUAL_STEPS if name not in done)

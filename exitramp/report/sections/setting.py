@@ -189,7 +189,7 @@ def mode(journal: Journal) -> Section:
         kind = "simulated: every fault was played in exitramp’s own calls"
     else:
         kind = f"{counted(len(injected) - len(played), 'fault')} live, {len(played)} simulated in exitramp’s own calls"
-    rate = figure(journal.data("outage"), "rate_per_second")
+    rate = figure(journal.data("outage") or journal.data("silent_drift"), "rate_per_second")
     blocks: list[Block] = [
         KeyValues(
             (
