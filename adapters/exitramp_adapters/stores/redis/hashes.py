@@ -63,6 +63,8 @@ def hash_rows(batch: pa.RecordBatch, index: Index, spec: CollectionSpec, *, wher
         raise DataInvalid(f"{where}: the record {ids[row]!r} has a document, which belongs into the payload here")
     prefix = index.prefixes[0] if index.cut else b""
     keys = [prefix + id_.encode() for id_ in ids]
+    if len(set(keys)) < len(keys):  # the hash would hold fields of both
+        raise DataInvalid(f"{where}: an id stands twice in one batch")
     fields = [bytes_of(vector.attribute.identifier) for vector in index.vectors]
     vectors = list(zip(*[_blobs(batch, vector) for vector in index.vectors], strict=True))
     payloads = _payloads(batch)

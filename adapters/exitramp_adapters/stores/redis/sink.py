@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,14 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from exitramp.errors import CollectionExists, CollectionMissing, StoreRejected, StoreTimeout, UsageError
+from exitramp.errors import (
+    CollectionExists,
+    CollectionMissing,
+    StoreRejected,
+    StoreTimeout,
+    StoreUnavailable,
+    UsageError,
+)
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, RecordKey
 from exitramp_adapters.stores.redis.collection import Collection
@@ -58,6 +66,9 @@ class RedisSink:
     `upsert` returns when a batch is sent: the server works on it while the next is made, so that 20,000 records of 384
     float32 are written in 0.38 s instead of 0.55. The next call of any kind waits for the answers. Until they are
     there, none of them an error, the batch is kept, and written again where the connection was lost meanwhile.
+
+    A call that a deadline has given up may still hang on a thread of its own. At its next step it ends with an error
+    where another has begun: what it sent may land, but it is not owed, and nothing is vouched for by it.
     """
 
     def __init__(self, store: Collection) -> None:
@@ -65,7 +76,8 @@ class RedisSink:
         self._limits: SinkLimits | None = None
         self._line: _Line | None = None
         self._owed: _Owed | None = None
-        self._newest: Any = None
+        self._turn = threading.Lock()
+        self._caller = 0  # the thread of the call that began last
         self._run_id: str | None = None
         self._unsafe = False  # something was written that no flush has vouched for
         self._moved = False  # and some of that on another connection
@@ -83,6 +95,7 @@ class RedisSink:
 
     def create(self, spec: CollectionSpec, origin: Origin) -> None:
         store = self._store
+        self._begin()
         self._settle()
         try:
             index = store.index()
@@ -146,6 +159,7 @@ class RedisSink:
         return "there are keys that do" if store.has_keys(prefix) else ""
 
     def upsert(self, batch: pa.RecordBatch) -> None:
+        self._begin()
         index, spec = self._target()
         rows = hash_rows(batch, index, spec, where=str(self._store.address))
         self._settle()
@@ -156,10 +170,11 @@ class RedisSink:
             for part in _transactions(rows):
                 line.wire.send_packed_command([part], check_health=False)
                 parts.append(part)
-            if line.wire is self._newest:
+            with self._my_turn():
                 line.unread = self._owed = _Owed(parts, len(rows.keys) + 3 * len(parts))
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
+        self._begin()
         index, _ = self._target()
         self._settle()
         names = self._store.keys_of([key.id for key in keys if key.namespace is None], index)
@@ -170,10 +185,12 @@ class RedisSink:
     def flush(self) -> None:
         """Wait until what was written is in the append-only file and that file on the disk: up to a second and more
         where the server syncs once a second. Raises `StoreRejected` where the index refused a record."""
+        self._begin()
         self._settle()
         if self._unlooked:
             self._require_taken(self._store.index())
-            self._unlooked = False
+            with self._my_turn():
+                self._unlooked = False
         if not self._unsafe or not self.limits().durable:
             return
         if self._moved and self._index is not None:
@@ -185,7 +202,8 @@ class RedisSink:
         self._raise(answer)
         if int(answer[0]) < 1:
             raise StoreTimeout(f"{self._store.address} did not sync its append-only file in time")
-        self._unsafe = self._moved = False
+        with self._my_turn():
+            self._unsafe = self._moved = False
 
     def _require_taken(self, index: Index) -> None:
         """Hashes are indexed as they are written, so that the count of refusals is of those before."""
@@ -206,6 +224,7 @@ class RedisSink:
     def finish(self, account: TransferAccount) -> None:
         """Wait until the index is built; whoever set a deadline ends it. Raises `StoreRejected` naming the records
         that it did not take."""
+        self._begin()
         self._settle()
         index = self._store.index()
         while index.building:
@@ -227,6 +246,7 @@ class RedisSink:
             )
 
     def close(self) -> None:
+        self._begin()
         line, self._line = self._line, None
         if line is not None:
             line.wire.disconnect()
@@ -252,7 +272,7 @@ class RedisSink:
                 answers = exchange(line.wire, owed.parts, owed.answers)
         for answer in answers:
             self._raise(answer)
-        if self._owed is owed:
+        with self._my_turn():
             self._owed = None
 
     def _send(self, parts: Iterable[bytes], answers: int, *, writes: bool = True) -> list[Any]:
@@ -260,41 +280,50 @@ class RedisSink:
             self._unsafe = self._unsafe or writes
             return exchange(line.wire, parts, answers)
 
+    def _begin(self) -> None:
+        with self._turn:
+            self._caller = threading.get_ident()
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """No other call begins meanwhile. Raises `StoreUnavailable` where one has since this one did."""
+        with self._turn:
+            if self._caller != threading.get_ident():
+                raise StoreUnavailable(f"{self._store.address}: another call has begun since this one was given up")
+            yield
+
     @contextmanager
     def _connection(self) -> Iterator[_Line]:
-        """The connection is nobody else's while it is used: a call that a deadline has given up may still hang on it,
-        and another one then takes a new connection."""
-        line, self._line = self._line, None
-        if line is not None and line.unread is not None and line.unread is not self._owed:
-            line.wire.disconnect()  # such a call came back after all
-            line = None
+        """The connection is nobody else's while it is used: a call that was given up may still hang on it, and another
+        one then takes a new connection."""
+        with self._my_turn():
+            line, self._line = self._line, None
         if line is None:
             line = _Line(self._connected())
-            self._newest = line.wire
         try:
             with self._store.translated():
                 yield line
+            with self._my_turn():
+                self._line = line
         except BaseException:
             line.wire.disconnect()
             raise
-        if line.wire is self._newest:
-            self._line = line
-        else:
-            line.wire.disconnect()  # given up meanwhile, and what was written since went another way
 
     def _connected(self) -> Any:
         wire = self._store.own_wire()
         run_id = self._store.facts("server").get("run_id")
-        if self._unsafe:
-            if run_id is None or run_id != self._run_id:
-                wire.disconnect()
-                raise StoreRejected(
-                    f"{self._store.address}: the connection was lost, and the server may have been started anew: what "
-                    "was written since the last flush may be lost",
-                    hint="run it again: it goes on behind the last flush",
-                )
-            self._moved = True
-        self._run_id = run_id
+        try:
+            with self._my_turn():
+                if self._unsafe and (run_id is None or run_id != self._run_id):
+                    raise StoreRejected(
+                        f"{self._store.address}: the connection was lost, and the server may have been started anew: "
+                        "what was written since the last flush may be lost",
+                        hint="run it again: it goes on behind the last flush",
+                    )
+                self._moved, self._run_id = self._unsafe, run_id
+        except BaseException:
+            wire.disconnect()
+            raise
         return wire
 
     def _raise(self, answer: Any) -> None:
