@@ -295,7 +295,7 @@ def tell(ended: Ended) -> None:
     """What came of a run, in words."""
     folder, finished, identity, margins = ended.folder, ended.finished, ended.identity, ended.margins
     totals = finished.totals
-    mock = "  (a mock: its answers come from a rule)" if identity.is_mock else ""
+    mock = "  (a mock: its answers come from a rule or a cassette)" if identity.is_mock else ""
     output.say(f"{identity.provider} {output.visible(identity.model)}{mock}")
     shown = [(name, count) for name, count in totals["outcomes"].items()]
     shown += [(f"  {name}", count) for name, count in totals["error_classes"].items()]

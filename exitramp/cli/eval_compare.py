@@ -85,7 +85,8 @@ def _tell(found: Comparison, *, answers: bool) -> None:
             told = ", ".join(f"{name} {count}" for name, count in side.error_classes.items())
             output.say(f"errors of {letter}: {told}")
         if side.is_mock:
-            output.say(f"{letter} is a mock: its answers come from a rule, and say nothing about a real model")
+            told = "its answers come from a rule or a cassette, and say nothing about a real model of today"
+            output.say(f"{letter} is a mock: {told}")
     header = ("metric", "verdict", "n", "A", "B", "B - A", "lower", "upper", "margin", "at", "cases for 80 % power")
     output.say()
     output.say(output.table([_row(metric) for metric in found.metrics], header))

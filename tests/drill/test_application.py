@@ -144,7 +144,14 @@ def test_an_application_that_fails_over_by_itself_passes_and_the_report_names_it
     assert outage["application"]["name"] == "helpdesk"
     assert (outage["failed_during_outage"], outage["phases"][0]["healed"]) == (0, True)
     assert outage["phases"][1]["accounts"]["substitute"]["answered"] > 0
-    for said in ("helpdesk", "nobody labelled 32 golden questions", "overlap@10", "was asked, and not the stacks"):
+    assert "from the substitute" not in report
+    for said in (
+        "First good answer from the application “helpdesk”",
+        "It came through",
+        "nobody labelled 32 golden questions",
+        "overlap@10",
+        "was asked, and not the stacks",
+    ):
         assert said in report, said
 
 

@@ -38,12 +38,20 @@ COST_PARTS: Final = {
 _LEAST_MS: Final = 0.1
 
 
+_SIDES: Final = {
+    "primary": ("answered by the primary", Side.PRIMARY),
+    "substitute": ("answered by the substitute", Side.SUBSTITUTE),
+    "application": ("answered by the application", Side.OTHER),
+    "failed": ("no good answer", Side.FAILED),
+}
+
+
 def latency_chart(outage: Data) -> LineChart | None:
     """Every request of the outage, where it was answered, and the faults as shaded phases."""
     requests = objects(outage, "timeline")
     if not requests:
         return None
-    points: dict[str, list[tuple[float, float | None]]] = {"primary": [], "substitute": [], "failed": []}
+    points: dict[str, list[tuple[float, float | None]]] = {name: [] for name in _SIDES}
     for each in requests:
         at, latency = figure(each, "at_seconds"), figure(each, "latency_ms")
         if at is None:
@@ -59,12 +67,8 @@ def latency_chart(outage: Data) -> LineChart | None:
         x=Axis("Since the requests began", "s", lowest=0.0),
         y=Axis("Time to a complete answer", "ms", Scale.LOG),
         series=tuple(
-            Series(name, tuple(points[side]), Side(side), Mark.DOTS)
-            for side, name in (
-                ("primary", "answered by the primary"),
-                ("substitute", "answered by the substitute"),
-                ("failed", "no good answer"),
-            )
+            Series(name, tuple(points[side]), drawn, Mark.DOTS)
+            for side, (name, drawn) in _SIDES.items()
             if points[side]
         ),
         events=_first_answers(phases),
@@ -90,21 +94,22 @@ def _first_answers(phases: tuple[Data, ...]) -> tuple[EventMark, ...]:
 
 def _latency_words(points: dict[str, list[tuple[float, float | None]]], phases: tuple[Data, ...]) -> str:
     told = []
-    for side, name in (("primary", "The primary"), ("substitute", "The substitute")):
+    for side in ("primary", "substitute", "application"):
+        name = f"The {side}"
         values = [latency for _, latency in points[side] if latency is not None]
         if values:
             middle = number_text(math.ceil(statistics.median(values)))
             told.append(f"{name} answered {counted(len(values), 'request')}, half of them within {middle} ms.")
     failed = len(points["failed"])
     told.append(f"{counted(failed, 'request')} got no good answer." if failed else "No request went without an answer.")
-    return " ".join([*told, *_recovery_words(phases)])
+    return " ".join([*told, *_recovery_words(phases, "application" if points.get("application") else "substitute")])
 
 
-def _recovery_words(phases: tuple[Data, ...]) -> list[str]:
+def _recovery_words(phases: tuple[Data, ...], who: str) -> list[str]:
     recoveries = [value for each in phases if (value := figure(each, "recovery_seconds")) is not None]
     if not recoveries:
         return []
-    answer = f"first good answer from the substitute came within {within_text(max(recoveries))}"
+    answer = f"first good answer from the {who} came within {within_text(max(recoveries))}"
     missed = len(phases) - len(recoveries)
     if missed:
         return [f"After {len(recoveries)} of {counted(len(phases), 'fault')} the {answer}; after {missed} none came."]

@@ -107,6 +107,7 @@ def _outage(outage: Data) -> Iterator[Block]:
         told = tuple(_after_the_fault(phases, part(outage, "reconciliation", "unanswered", "primary")))
         if told:
             yield Bullets(told)
+    served = "Good answers while faults were on" if application else "On the substitute"
     yield KeyValues(
         (
             ("Requests in all", count(outage, "requests")),
@@ -116,9 +117,9 @@ def _outage(outage: Data) -> Iterator[Block]:
             ("Slowest recovery (RTO)", _seconds(figure(outage, "rto_seconds"))),
             ("Latency of all, median", _ms(outage, "latency_ms", "p50")),
             ("Latency of all, 95th percentile", _ms(outage, "latency_ms", "p95")),
-            ("On the substitute, median", _ms(outage, "latency_ms_on_substitute", "p50")),
-            ("On the substitute, 95th percentile", _ms(outage, "latency_ms_on_substitute", "p95")),
-            ("On the substitute, slowest", _ms(outage, "latency_ms_on_substitute", "max")),
+            (f"{served}, median", _ms(outage, "latency_ms_on_substitute", "p50")),
+            (f"{served}, 95th percentile", _ms(outage, "latency_ms_on_substitute", "p95")),
+            (f"{served}, slowest", _ms(outage, "latency_ms_on_substitute", "max")),
         )
     )
 
