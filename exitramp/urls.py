@@ -116,7 +116,7 @@ class Address:
     def secret(self, name: str) -> str | None:
         """The value behind the option `name`, fetched from where its reference says; None if it is not given."""
         reference = self.options.get(name)
-        return None if reference is None else resolve(reference, what=f"option '{name}' of {self.scheme}:")
+        return None if reference is None else resolve(reference, what=f"option '{name}' of '{self.scheme}'")
 
     def require_collection(self) -> str:
         if self.collection is None:

@@ -12,7 +12,7 @@ import click
 from exitramp.cli import output
 from exitramp.cli.mock_vendor import wait_for_end
 from exitramp.cli.options import NumberRange, json_option
-from exitramp.cli.schedules import read_schedule
+from exitramp.cli.schedules import read_toxics
 from exitramp.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -84,10 +84,12 @@ def fault_proxy(
         try:
             given.append(json.loads(text))
         except ValueError as error:
-            raise ConfigError("--toxic is not JSON") from error
-    if schedule_path is not None:
-        given += [values for _, values in read_schedule(schedule_path)]
+            hint = """write e.g. --toxic '{"kind": "latency", "latency_ms": 200}'"""
+            raise ConfigError("--toxic is not JSON", hint=hint) from error
     options = {"target": target, "toxics": given, "listen": listen, "control": control, "allow_remote": allow_remote}
+    if schedule_path is not None:
+        make = service_adapter("fault-proxy").make  # which looks at what it is given, and starts nothing
+        given += read_toxics(schedule_path, lambda toxic: make(".", seed, {**options, "toxics": [toxic]}))
     with tempfile.TemporaryDirectory(prefix="exitramp-proxy-") as temporary:
         service = service_adapter("fault-proxy").make(str(folder or temporary), seed, options)
         address: Address = service.start()

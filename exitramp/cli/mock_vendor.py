@@ -89,22 +89,26 @@ def mock_vendor(
     try:
         options: dict[str, Any] = json.loads(options_text)
     except ValueError as error:
-        raise ConfigError("--options is not JSON") from error
+        hint = """write e.g. --options '{"latency_ms_median": 40}'"""
+        raise ConfigError("--options is not JSON", hint=hint) from error
     if not isinstance(options, dict):
         raise ConfigError("--options must be a JSON object")
+    make = service_adapter(f"mock-{shape}").make  # which looks at what it is given, and starts nothing
     given = {
         "cassette": None if cassette is None else str(cassette.resolve()),
         "forward": forward,
         "forward_model": forward_model,
         "listen": listen or None,
-        "schedule": None if schedule_path is None else read_faults(schedule_path),
+        "schedule": None
+        if schedule_path is None
+        else read_faults(schedule_path, lambda fault: make(".", seed, {"schedule": [fault]})),
     }
     for name, value in given.items():
         if value is not None and name in options:
             raise ConfigError(f"{name!r} stands in --options and in an option of its own", hint="leave one away")
         options |= {name: value} if value is not None else {}
     with tempfile.TemporaryDirectory(prefix="exitramp-mock-") as temporary:
-        service = service_adapter(f"mock-{shape}").make(str(folder or temporary), seed, options)
+        service = make(str(folder or temporary), seed, options)
         address = service.start()
         try:
             if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,22 @@ def read_schedule(path: Path) -> list[tuple[Block, dict[str, Any]]]:
     return [(entry, {key: entry.anything(key) for key in entry.keys()}) for entry in entries]  # noqa: SIM118
 
 
-def read_faults(path: Path) -> list[dict[str, Any]]:
-    """The entries, each checked to be a scheduled fault; an error names the line. Raises `ConfigError`."""
+def read_toxics(path: Path, check: Callable[[dict[str, Any]], object]) -> list[dict[str, Any]]:
+    """The entries, each put to `check`; what that raises is told with the entry's line. Raises `ConfigError`."""
     found = read_schedule(path)
     for entry, values in found:
         try:
-            ScheduledFault.parse(values)
+            check(values)
         except UsageError as error:
             raise entry.error(error.message, hint=error.hint) from None
     return [values for _, values in found]
+
+
+def read_faults(path: Path, check: Callable[[dict[str, Any]], object]) -> list[dict[str, Any]]:
+    """The entries, each a scheduled fault, and put to `check`. Raises `ConfigError` that names the line."""
+
+    def both(values: dict[str, Any]) -> None:
+        ScheduledFault.parse(values)
+        check(values)
+
+    return read_toxics(path, both)

@@ -154,12 +154,11 @@ class Gateway:
             ask,
             use_case=request.headers.get("x-exitramp-use-case", "gateway"),
             tenant=tenant,
-            pii=request.headers.get("x-exitramp-pii") in ("1", "true"),
+            pii=_is_personal(request),
             use_cache="no-cache" not in request.headers.get("cache-control", ""),
         )
         if asked.stream:
-            with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-            await self._stream(ask, asked, send, with_usage=with_usage)
+            await self._stream(ask, asked, send, with_usage=wire.wants_usage(body))
             return
         try:
             answered = await self._in_thread(ask)
@@ -287,6 +286,14 @@ def _key(request: Request, tenant: str | None) -> str | None:
     if not key or len(key) > _KEY_LENGTH or not key.isprintable():
         raise wire.Refused(f"Idempotency-Key must be 1 to {_KEY_LENGTH} characters that can be printed")
     return key if tenant is None else f"{tenant}/{key}"
+
+
+def _is_personal(request: Request) -> bool:
+    """Raises `Refused` for what is neither yes nor no: taken for no, it would send what is personal to anybody."""
+    said = request.headers.get("x-exitramp-pii", "0").strip().lower()
+    if said not in ("0", "1", "false", "true"):
+        raise wire.Refused("x-exitramp-pii is 1 or 0")
+    return said in ("1", "true")
 
 
 def _short(request_id: str | None) -> str:

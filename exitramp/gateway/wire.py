@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from exitramp.ports import Embedded
 
 DEFAULT_TOKENS: Final = 4096
+_GREATEST: Final = 1e9
+"""Beyond any setting, and below what JSON's NaN, Infinity and long integers can be."""
 _READ: Final = frozenset(
     {
         "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "stream",
@@ -60,19 +62,23 @@ def chat_request(body: Mapping[str, Any], *, key: str | None) -> ChatRequest:
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise Refused("'max_tokens' must be a whole number of at least 1", param="max_tokens")
     stop = body.get("stop")
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if not all(isinstance(each, str) for each in stops):
+    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if not isinstance(stops, list) or not all(isinstance(each, str) for each in stops):
         raise Refused("'stop' must be a text or a list of texts", param="stop")
+    if not isinstance(body.get("stream"), bool | None):
+        raise Refused("'stream' must be true or false", param="stream")
+    if not isinstance(body.get("model"), str | None):
+        raise Refused("'model' must be a text", param="model")
     return ChatRequest(
         tuple(_message(message, f"messages[{place}]") for place, message in enumerate(messages)),
         maximum_tokens=DEFAULT_TOKENS if limit is None else limit,
         temperature=_number(body, "temperature"),
         idempotency_key=key,
         stream=bool(body.get("stream")),
-        tools=tuple(_tool(tool, place) for place, tool in enumerate(body.get("tools") or ())),
+        tools=tuple(_tool(tool, place) for place, tool in enumerate(_list(body, "tools", "tools"))),
         tool_choice=_choice(body.get("tool_choice")),
         response_format=_format(body.get("response_format")),
-        stop=stops,
+        stop=tuple(stops),
         top_p=_number(body, "top_p"),
     )
 
@@ -98,16 +104,31 @@ def _number(body: Mapping[str, Any], name: str) -> float | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_GREATEST <= value <= _GREATEST:
         raise Refused(f"'{name}' must be a number", param=name)
     return float(value)
+
+
+def _list(said: Mapping[str, Any], name: str, param: str) -> list[Any]:
+    value = said.get(name)
+    if value is not None and not isinstance(value, list):
+        raise Refused(f"'{name}' must be a list", param=param)
+    return value or []
+
+
+def wants_usage(body: Mapping[str, Any]) -> bool:
+    """Whether a stream is to end with its token counts. Raises `Refused` for what is no object."""
+    options = body.get("stream_options")
+    if not isinstance(options, dict | None):
+        raise Refused("'stream_options' must be an object", param="stream_options")
+    return bool((options or {}).get("include_usage"))
 
 
 def _message(message: Any, param: str) -> ChatMessage:
     if not isinstance(message, dict) or message.get("role") not in ("system", "developer", "user", "assistant", "tool"):
         raise Refused("a message has a role: system, user, assistant or tool", param=param)
     calls = []
-    for call in message.get("tool_calls") or ():
+    for call in _list(message, "tool_calls", param):
         try:
             calls.append(ToolCall(str(call["id"]), str(call["function"]["name"]), str(call["function"]["arguments"])))
         except (KeyError, TypeError):
@@ -131,6 +152,8 @@ def _tool(tool: Any, place: int) -> ToolSpec:
     function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise Refused("a tool is a function with a name", param=f"tools[{place}]")
+    if not isinstance(function.get("parameters"), dict | None):
+        raise Refused("a function's parameters are a JSON Schema", param=f"tools[{place}]")
     return ToolSpec(function["name"], function.get("description") or "", function.get("parameters") or {})
 
 

@@ -205,6 +205,8 @@ class Application:
         with self._followed.request() as opened:
             name = embedder or next(iter(opened.file.embedders), None)
             if name is None or name not in opened.file.embedders:
-                listed = ", ".join(opened.file.embedders) or "none"
-                raise UsageError(f"the stack file names no embedder '{name or ''}'", hint=f"it names: {listed}")
+                if not opened.file.embedders:
+                    raise UsageError("the stack file names no embedder", hint="add 'embedders: {NAME: {address: …}}'")
+                listed = ", ".join(opened.file.embedders)
+                raise UsageError(f"the stack file names no embedder '{name}'", hint=f"it names: {listed}")
             return embed_texts(opened, name, texts, purpose, self._clock, use_case=use_case, tenant=tenant)

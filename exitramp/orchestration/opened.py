@@ -191,6 +191,12 @@ class Generation:
         file = self.file
         if file.prices is None:
             return None
+        if not file.prices.exists():
+            raise ConfigError(
+                f"'prices': there is no file {file.prices}",
+                file=file.file,
+                hint="docs/costs.md says what stands in a price book; a path in the file is relative to the file",
+            )
         rerankers = self.builder.rerankers()
         found = Pricing(load_price_book(file.prices), rerankers)
         if file.budget is None:

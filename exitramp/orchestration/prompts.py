@@ -46,7 +46,8 @@ class PromptSet:
             raise ConfigError(
                 f"no prompt for the use case '{use_case}'",
                 file=self._where,
-                hint=f"add {use_case}.mustache and {use_case}.yaml, or {DEFAULT}.mustache and {DEFAULT}.yaml",
+                hint=f"name one that it has, {', '.join(self._prompts)}; or, in a folder of your own, add "
+                f"{use_case}.mustache and {use_case}.yaml, or {DEFAULT}.mustache and {DEFAULT}.yaml",
             )
         return found
 

@@ -62,7 +62,9 @@ def test_a_proxy_in_front_of_a_mock_vendor_spoils_by_its_schedule_and_tells_what
     [
         (["mock-vendor", "openai"], "schedule:\n  - {kind: hang}\n  - {kind: lag}\n", ":3: unknown fault 'lag'"),
         (["mock-vendor", "openai"], "faults: []\n", "'schedule' is missing"),
-        (["fault-proxy", "127.0.0.1:1"], "schedule:\n  - {kind: lag}\n", "unknown toxic 'lag'"),
+        (["mock-vendor", "openai"], "schedule:\n  - {kind: refuse, calls: [1]}\n", "s.yaml:2: the fault 'refuse'"),
+        (["fault-proxy", "127.0.0.1:1"], "schedule:\n  - {kind: lag}\n", "s.yaml:2: unknown toxic 'lag'"),
+        (["fault-proxy", "127.0.0.1:1"], "schedule:\n  - {kind: latency}\n", "s.yaml:2: the toxic 'latency' needs"),
     ],
 )
 def test_a_schedules_mistakes_end_with_2_and_a_name(

@@ -156,6 +156,13 @@ def test_when_all_vendors_fail_the_client_is_told_in_its_own_shape(place: Place)
         ({"tool_choice": 3}, "tool_choice"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"stop": [1]}, "stop"),
+        ({"stop": 5}, "stop"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream": True, "stream_options": "x"}, "stream_options"),
+        ({"model": ["main"]}, "model"),
+        ({"tools": 5}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": "x"}}]}, "tools[0]"),
+        ({"messages": [{"role": "assistant", "tool_calls": 5}]}, "messages[0]"),
     ],
 )
 def test_what_cannot_be_passed_on_is_refused_by_name(place: Place, more: dict[str, Any], param: str) -> None:
@@ -187,6 +194,23 @@ def test_odd_requests_are_answered_in_the_shape(
     assert answer.status_code == status
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert httpx.get(f"{place.gateway.root}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"1e999", b"1" + b"0" * 400])
+def test_a_number_beyond_any_setting_is_refused_in_the_shape(place: Place, number: bytes) -> None:
+    content = b'{"messages": [{"role": "user", "content": "a"}], "temperature": ' + number + b"}"
+    answer = httpx.post(
+        f"{place.gateway.address}/chat/completions", headers={"content-type": "application/json"}, content=content
+    )
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "temperature")
+
+
+@pytest.mark.parametrize(("said", "status"), [("TRUE", 400), ("1", 400), ("yes", 400), ("", 400), ("0", 200)])
+def test_a_request_marked_personal_in_any_way_goes_to_nobody_without_a_tier_for_it(
+    place: Place, said: str, status: int
+) -> None:
+    answer = httpx.post(f"{place.gateway.address}/chat/completions", json=BODY, headers={"x-exitramp-pii": said})
+    assert answer.status_code == status
 
 
 def test_an_idempotency_key_gets_one_answer_however_often_it_is_sent(place: Place) -> None:

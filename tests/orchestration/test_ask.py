@@ -270,6 +270,8 @@ def test_an_application_at_the_gateway_gets_answers_out_of_the_store_by_a_stacks
         ask("stacks", messages=before)
     with pytest.raises(openai.BadRequestError, match="'stop'"):
         ask("stacks", stop=["x"])
+    with pytest.raises(openai.BadRequestError, match=r"use case 'gateway'\n  next: name one that it has, .*docs_qa"):
+        client.chat.completions.create(model="stacks", messages=messages)
     library.vendors["main"].inject(Fault("unavailable"))
     assert ask("stacks").headers["x-exitramp-model"] == "backup-qdrant"
     assert ask("any").headers["x-exitramp-model"] == "backup", "another name is chat, by failover.models"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from exitramp.errors import ConfigError, UsageError
 from exitramp.faults import Fault
 from exitramp.orchestration import (
     Answered,
@@ -210,3 +211,14 @@ def test_64_at_once_during_an_outage_none_lost_none_twice_and_the_accounts_add_u
         assert ok == sum(entry["outcome"] == "answered" for entry in accounts[name])
         failed = sum(record.http_status == 503 for record in records if record.provider == provider)
         assert failed == sum(entry["outcome"] == "failed" for entry in accounts[name])
+
+
+def test_a_price_book_that_is_not_there_and_an_embedder_of_a_file_without_any_are_told_with_what_to_do(
+    vendors: Vendors, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "stack.yaml", vendors.document("main", prices="nowhere.yaml"))
+    with pytest.raises(ConfigError, match=r"stack\.yaml: 'prices': there is no file .*nowhere\.yaml"):
+        Application.open(path)
+    path = write(tmp_path / "stack.yaml", vendors.document("main"))
+    with Application.open(path) as application, pytest.raises(UsageError, match=r"no embedder\n  next: add 'embedders"):
+        application.embed(["a"])
