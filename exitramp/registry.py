@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from exitramp.errors import AdapterUnknown, DependencyMissing, ExitrampError, RoleUnsupported, UsageError
-from exitramp.ports import ChatModel, Corpus, Embedder, ModelAdapter, ServiceAdapter, Store, StoreAdapter
+from exitramp.ports import ChatModel, Corpus, Embedder, ModelAdapter, Reranker, ServiceAdapter, Store, StoreAdapter
 from exitramp.urls import Address, Network
 
 STORES = "exitramp.stores"
@@ -143,6 +143,15 @@ def open_embedder(address: Address | str, network: Network | None = None) -> Emb
     if adapter.open_embedder is None:
         raise _no_role(adapter, "embeds nothing")
     return adapter.open_embedder(parsed, network or Network())
+
+
+def open_reranker(address: Address | str, network: Network | None = None) -> Reranker:
+    """Open the reranker at `address`. The caller closes it."""
+    parsed = Address.parse(address) if isinstance(address, str) else address
+    adapter = model_adapter(parsed.scheme)
+    if adapter.open_reranker is None:
+        raise _no_role(adapter, "reranks nothing")
+    return adapter.open_reranker(parsed, network or Network())
 
 
 def _no_role(adapter: ModelAdapter, what: str) -> RoleUnsupported:

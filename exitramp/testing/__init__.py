@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     )
     from exitramp.testing.conformance.embedders import EmbedderConformance, EmbedderFeature, EmbedderHarness
     from exitramp.testing.conformance.embedding_wire import EmbeddingWireConformance, RemoteEmbedderHarness
+    from exitramp.testing.conformance.rerank_wire import RemoteRerankerHarness, RerankWireConformance
+    from exitramp.testing.conformance.rerankers import RerankerConformance, RerankerHarness
     from exitramp.testing.data import hard_ids, hard_records, hard_vectors
     from exitramp.testing.hard_values import HARD_IDS, HARD_PAYLOADS
     from exitramp.testing.memory import MemoryStore
@@ -39,6 +41,10 @@ _HOMES = {
     "EmbedderHarness": "conformance.embedders",
     "EmbeddingWireConformance": "conformance.embedding_wire",
     "RemoteEmbedderHarness": "conformance.embedding_wire",
+    "RemoteRerankerHarness": "conformance.rerank_wire",
+    "RerankWireConformance": "conformance.rerank_wire",
+    "RerankerConformance": "conformance.rerankers",
+    "RerankerHarness": "conformance.rerankers",
     "ScriptedServer": "scripted",
     "Feature": "conformance",
     "HARD_IDS": "hard_values",
@@ -73,6 +79,10 @@ __all__ = [
     "MemoryStore",
     "Outcome",
     "RemoteEmbedderHarness",
+    "RemoteRerankerHarness",
+    "RerankWireConformance",
+    "RerankerConformance",
+    "RerankerHarness",
     "Row",
     "ScriptedServer",
     "StoreConformance",

@@ -67,7 +67,11 @@ class VendorError:
         if isinstance(error, str):
             return cls(message=error)
         if not isinstance(error, dict):
-            return cls()
+            # Rerankers say what is wrong without an object around it.
+            said = (
+                next((data[key] for key in ("message", "detail") if key in data), "") if isinstance(data, dict) else ""
+            )
+            return cls(message=said if isinstance(said, str) else "")
         details = error.get("details")
         code = error.get("code") or (details.get("error_code") if isinstance(details, dict) else None)
         return cls(str(error.get("type") or ""), str(code or ""), str(error.get("message") or ""))

@@ -66,7 +66,7 @@ class HttpReranker:
 
 def _scores(results: Sequence[Mapping[str, Any]], count: int) -> tuple[float, ...]:
     """Raises `ValueError` and the like where a text has no score, two, or one that is no number."""
-    by_place = {int(row["index"]): float(row["relevance_score"]) for row in results}
+    by_place = {_number(row["index"], int): float(_number(row["relevance_score"], int, float)) for row in results}
     if len(results) != count or sorted(by_place) != list(range(count)):
         raise ValueError("rows")
     if not all(math.isfinite(score) for score in by_place.values()):
@@ -74,9 +74,20 @@ def _scores(results: Sequence[Mapping[str, Any]], count: int) -> tuple[float, ..
     return tuple(by_place[place] for place in range(count))
 
 
+def _number(given: Any, *kinds: type) -> Any:
+    """Raises `TypeError` for a text that could be read as a number, for true, and for half a place."""
+    if not isinstance(given, kinds) or isinstance(given, bool):
+        raise TypeError("no number")
+    return given
+
+
 def _usage(data: Mapping[str, Any] | None, prompt: str) -> Usage:
     told = None if not data else data.get("prompt_tokens", data.get("total_tokens"))
-    return Usage(estimated_tokens(prompt), 0, source="estimated") if told is None else Usage(int(told), 0)
+    if told is None:
+        return Usage(estimated_tokens(prompt), 0, source="estimated")
+    if _number(told, int) < 0:
+        raise ValueError("tokens")
+    return Usage(told, 0)
 
 
 def _open(address: Address, network: Network) -> Reranker:

@@ -15,7 +15,10 @@ pytest.register_assert_rewrite(
         for module in ("claims", "compare", "durability", "failures", "filters", "ids", "limits", "names", "paging")
     ),
     *(f"{__name__}.{module}" for module in ("many", "payloads", "search", "steps", "truth", "vectors", "writing")),
-    *(f"{__name__}.{module}" for module in ("chat", "chat_wire", "embedders", "embedding_wire")),
+    *(
+        f"{__name__}.{module}"
+        for module in ("chat", "chat_wire", "embedders", "embedding_wire", "rerankers", "rerank_wire")
+    ),
 )
 
 from exitramp.testing.conformance.claims import ClaimConformance  # noqa: E402

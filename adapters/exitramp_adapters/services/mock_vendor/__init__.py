@@ -13,6 +13,7 @@ In the order of reading:
     filling     a value that a JSON Schema allows
     embeddings  vectors of texts, by a rule
     real_vectors  vectors by a model of this machine
+    reranking   scores of documents
     shape       what both shapes have in common
     openai      the chat completions shape
     anthropic   the messages shape

@@ -30,7 +30,7 @@ class Entry:
         sent), `cut` (an answer that breaks off or is no answer), `abandoned` (the client hung up before the answer).
     kind: the fault or the error behind it; `none` for an ordinary answer.
     status: the HTTP status, or None where none was sent.
-    operation: what was asked for: chat, embeddings or models.
+    operation: what was asked for: chat, embeddings, rerank or models.
     """
 
     number: int

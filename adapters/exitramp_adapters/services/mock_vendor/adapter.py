@@ -79,6 +79,14 @@ class MockVendor:
             raise UsageError(f"the {self.shape} shape has no embeddings", hint="take the service mock-openai")
         return Address(self.shape, models[0], None, self.address.options)
 
+    @property
+    def rerank_address(self) -> Address:
+        """The address of its reranking model, once it runs."""
+        models = self.describe()["rerank_models"]
+        if not models:
+            raise UsageError(f"the {self.shape} shape does not rerank", hint="take the service mock-openai")
+        return Address("rerank", models[0], None, self.address.options)
+
     def _require_embeddings(self, embedder: str) -> None:
         if self.shape != "openai":
             raise UsageError(f"the {self.shape} shape has no embeddings, so 'embedder' says nothing there")

@@ -62,6 +62,7 @@ class AnthropicShape:
     name = "anthropic"
     path = "/v1/messages"
     embeddings_path: str | None = None
+    rerank_paths: tuple[str, ...] = ()
     scheme = "anthropic"
     request_id_header = "request-id"
 

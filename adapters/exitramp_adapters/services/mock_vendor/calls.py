@@ -13,12 +13,13 @@ from typing import Any, Final
 from exitramp.faults import Fault, FaultSchedule
 from exitramp_adapters.services import extractive
 from exitramp_adapters.services.loopback_http import Connection, WireRequest
-from exitramp_adapters.services.mock_vendor import embeddings
+from exitramp_adapters.services.mock_vendor import embeddings, reranking
 from exitramp_adapters.services.mock_vendor.account import Account
 from exitramp_adapters.services.mock_vendor.delivery import Call, Delivery
 from exitramp_adapters.services.mock_vendor.embeddings import EmbedAsk
 from exitramp_adapters.services.mock_vendor.options import VendorOptions
 from exitramp_adapters.services.mock_vendor.replies import Replies, RuleReplies
+from exitramp_adapters.services.mock_vendor.reranking import RerankAsk
 from exitramp_adapters.services.mock_vendor.shape import Ask, Refusal, Reply, Shape
 from exitramp_adapters.services.mock_vendor.speaking import Said
 
@@ -62,7 +63,13 @@ class Calls:
     def models(self) -> tuple[str, ...]:
         """The names of the models that it has."""
         chat = self._replies.models or (self.options.model,)
-        return (*chat, *self._replies.embedding_models) if self.shape.embeddings_path else chat
+        embedding = self._replies.embedding_models if self.shape.embeddings_path else ()
+        return (*chat, *embedding, *self.rerank_models)
+
+    @property
+    def rerank_models(self) -> tuple[str, ...]:
+        """It reranks by its own rule, wherever its other answers come from."""
+        return (reranking.MODEL,) if self.shape.rerank_paths else ()
 
     def refuses_now(self) -> bool:
         """Whether the port has to be closed: a window of the schedule comes before what was injected by hand."""
@@ -82,6 +89,7 @@ class Calls:
             "replies": self._replies.name,
             "models": list(self.models),
             "embedding_models": list(self._replies.embedding_models) if self.shape.embeddings_path else [],
+            "rerank_models": list(self.rerank_models),
             "injected": self.schedule.injected.kind,
             "calls": self._calls,
             "own_overhead_ms_median": self._delivery.own_overhead_ms_median,
@@ -98,13 +106,13 @@ class Calls:
             fault = self._in_region(fault, request)
         key = request.headers.get("idempotency-key")
         hashed = hashlib.sha256(key.encode()).hexdigest() if key else None
-        asked: Ask | EmbedAsk | _Listing | None = None
+        asked: Ask | EmbedAsk | RerankAsk | _Listing | None = None
         refusal: Refusal | None = None
         try:
             asked = self._read(request)
         except Refusal as error:
             refusal = error
-        operation = {EmbedAsk: "embeddings", _Listing: "models"}.get(type(asked), "chat")
+        operation = {EmbedAsk: "embeddings", RerankAsk: "rerank", _Listing: "models"}.get(type(asked), "chat")
         call = Call(number, began, hashed, fault, isinstance(asked, Ask) and asked.stream, operation)
         if fault.kind == "hang":
             self._delivery.note(call, "hung", "hang", None)
@@ -139,9 +147,13 @@ class Calls:
         inside = {name: value for name, value in fault.options.items() if name not in ("share", "by", "fault")}
         return Fault(str(fault.options.get("fault", "unavailable")), inside)
 
-    def _read(self, request: WireRequest) -> Ask | EmbedAsk | _Listing:
+    def _read(self, request: WireRequest) -> Ask | EmbedAsk | RerankAsk | _Listing:
         is_listing = request.path == _MODELS_PATH or request.path.startswith(_MODELS_PATH + "/")
-        if not is_listing and request.path not in (self.shape.path, self.shape.embeddings_path):
+        if not is_listing and request.path not in (
+            self.shape.path,
+            self.shape.embeddings_path,
+            *self.shape.rerank_paths,
+        ):
             raise Refusal("no_such_path")
         if request.method != ("GET" if is_listing else "POST"):
             raise Refusal("method")
@@ -155,6 +167,10 @@ class Calls:
             texts = embeddings.read(request.headers, request.body)
             self._known(texts.model, self._replies.embedding_models)
             return texts
+        if request.path in self.shape.rerank_paths:
+            wanted = reranking.read(request.path, request.headers, request.body)
+            self._known(wanted.model, self.rerank_models)
+            return wanted
         ask = self.shape.read(request.headers, request.body)
         self._known(ask.model, self._replies.models or (self.options.model,))
         return ask
@@ -164,7 +180,7 @@ class Calls:
             raise Refusal("model_gone", f"The model '{model[:64]}' does not exist. This is a mock.", field="model")
         return model
 
-    async def _answer(self, connection: Connection, call: Call, asked: Ask | EmbedAsk | _Listing) -> None:
+    async def _answer(self, connection: Connection, call: Call, asked: Ask | EmbedAsk | RerankAsk | _Listing) -> None:
         if isinstance(asked, _Listing):
             whole: Any = (
                 self.shape.models(self.models, _MODELS_SINCE)
@@ -178,6 +194,10 @@ class Calls:
             body = await self._embedded(asked, call.fault)
             broken = body | {"data": body["data"][: len(body["data"]) // 2]}
             call = replace(call, prompt_tokens=int((body.get("usage") or {}).get("prompt_tokens", asked.tokens)))
+        elif isinstance(asked, RerankAsk):
+            body = reranking.body_of(asked, call.number, drifted=call.fault.kind == "quality_drift")
+            broken = body | {"results": body["results"][: len(body["results"]) // 2]}
+            call = replace(call, prompt_tokens=asked.tokens)
         else:
             reply, broken_by = await self._reply(call, asked)
             call = call if broken_by is None else replace(call, fault=Fault(broken_by))

@@ -28,7 +28,7 @@ _EVENTS: Final = ("content-type", "text/event-stream; charset=utf-8")
 class Call:
     """A call under way. `simulated_ms` is the latency that was made up for it, `elsewhere_ms` what another model took.
 
-    operation: chat, embeddings or models.
+    operation: chat, embeddings, rerank or models.
     """
 
     number: int
@@ -150,7 +150,7 @@ class Delivery:
             content_type,
             ("server", "exitramp-mock"),
             ("x-exitramp-mock", "1"),
-            ("x-exitramp-replies", self._replies),
+            ("x-exitramp-replies", "rule" if call.operation == "rerank" else self._replies),
             ("x-exitramp-simulated-latency-ms", f"{call.simulated_ms:.3f}"),
             (self.shape.request_id_header, self.request_id(call)),
         ]

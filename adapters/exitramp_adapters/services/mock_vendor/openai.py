@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from exitramp.ports import ChatMessage, ChatRequest, ResponseFormat, ToolCall, ToolSpec
+from exitramp_adapters.services.mock_vendor import reranking
 from exitramp_adapters.services.mock_vendor.shape import (
     FINGERPRINT,
     Ask,
@@ -65,6 +66,7 @@ class OpenAIShape:
     name = "openai"
     path = "/v1/chat/completions"
     embeddings_path: str | None = "/v1/embeddings"
+    rerank_paths: tuple[str, ...] = reranking.PATHS
     scheme = "openai"
     request_id_header = "x-request-id"
 

@@ -130,6 +130,7 @@ class Shape(Protocol):
     name: str
     path: str
     embeddings_path: str | None
+    rerank_paths: tuple[str, ...]
     scheme: str
     request_id_header: str
 
