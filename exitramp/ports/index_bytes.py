@@ -44,9 +44,9 @@ def hash_file(path: Path, vectors_at: VectorsAt) -> HashedFile:
         head = file.read(_HEAD_BYTES)
         at = vectors_at(head)
         file.seek(0)
-        if at is None:
+        data = None if at is None else _aligned(os.fstat(file.fileno()).st_size, at)
+        if data is None:
             return HashedFile(hashlib.file_digest(file, "sha256").hexdigest(), None)
-        data = _aligned(os.fstat(file.fileno()).st_size, at)
         view, digest, done = memoryview(data), hashlib.sha256(), 0
         while count := file.readinto(view[done : done + _CHUNK_BYTES]):
             digest.update(view[done : done + count])
@@ -57,7 +57,10 @@ def hash_file(path: Path, vectors_at: VectorsAt) -> HashedFile:
 
 
 def _aligned(size: int, at: int) -> Any:
-    """Room for so many bytes, of which that `at` lies where Arrow wants a column to begin."""
-    room = np.empty(size + _ALIGNED, np.uint8)
+    """Room for so many bytes, of which that `at` lies where Arrow wants a column to begin; None: there is none."""
+    try:
+        room = np.empty(size + _ALIGNED, np.uint8)
+    except MemoryError:  # a file with holes, say: it is told from the right one by its hash all the same
+        return None
     first = -(room.ctypes.data + at) % _ALIGNED
     return room[first : first + size]

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[np.integer[Any]]
 PAGE_ROWS: Final = 10_000
+_TRIES: Final = 4
 LABELS_END: Final = 2**64 - 1
 """The first number that no record is called by: usearch marks by it what was deleted, and forgets whoever has it."""
 
@@ -163,14 +164,17 @@ def load(engine: IndexEngine, path: Path, name: str | None) -> Held:
     Raises `CollectionMissing`; `IntegrityError` naming both files where they do not belong together; what the engine
     raises of an index that it cannot read.
     """
-    for _ in range(3):  # a writer may rename its files between our looking at one and at the other
+    for _ in range(_TRIES):  # a writer may rename its files between our looking at one and at the other
         before = signature(path)
         try:
-            return _load(engine, path, name)
+            found = _load(engine, path, name)
         except IntegrityError:
             if signature(path) == before:
                 raise
-    return _load(engine, path, name)
+        else:
+            if signature(path) == before:  # else records of one state may stand beside vectors of another
+                return found
+    raise IntegrityError(f"{path} was written by somebody else each time it was read", hint="read it when that is done")
 
 
 def _load(engine: IndexEngine, path: Path, name: str | None) -> Held:
