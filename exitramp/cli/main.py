@@ -45,6 +45,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "drill": ("exitramp.cli.drill", "drill", "Rehearse leaving a vendor, for real, and measure it."),
     "eval": ("exitramp.cli.eval", "eval_group", "Ask golden sets of a model or an application, and compare runs."),
     "prompts": ("exitramp.cli.prompts", "prompts", "Check versioned prompts, and take them over from other tools."),
+    "cost": ("exitramp.cli.cost", "cost", "What requests cost, by part, from their traces and a price book."),
     "report": ("exitramp.cli.report", "report", "Render a drill's journal again, or verify it."),
     "gateway": (
         "exitramp.cli.gateway",

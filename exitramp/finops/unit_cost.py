@@ -4,8 +4,8 @@
 
     input          tokens of the prompt x price; cached ones at their own price where the book has one
     generation     generated tokens (reasoning tokens are among them) x price
-    retrieval      queries x price
-    rerank         candidates x price
+    retrieval      queries x price, and the tokens of the question that were embedded for them
+    rerank         candidates x price, or the tokens that a reranker read
     vector I/O     vectors read and written x price
     orchestration  an allocated amount, once per request
     human          minutes x price
@@ -13,6 +13,11 @@
 Each part is rounded to nine places, half to even, and the unit cost is their sum, so that the parts add up exactly.
 A part of which nothing was used costs 0 without needing a price. A part whose price is not in the book is unknown,
 and so is the unit cost.
+
+What a request asked of models beside its answer stands in records of its own (`ID:embed`, `ID:rerank`, `ID:cache`), and
+is part of the request ID. A reranker bills by candidates, which stand on the answer's record, or by tokens, which
+stand on its own: whichever the book has a price for, and never both. What an embedder reads is retrieval, also where it
+is the one that reranks. An embedder on one's own machine costs nothing unless the book says so.
 """
 
 from __future__ import annotations
@@ -29,6 +34,12 @@ from exitramp.finops.prices import MONEY, MissingPrice, Price, PriceBook, Unit, 
 from exitramp.records import TraceRecord
 
 ZERO_USD: Final = round_usd(Decimal(0))
+
+IN_PROCESS: Final = frozenset({"local", "wordllama", "onnx", "minilm", "use", "glove"})
+"""Providers of embedders on one's own machine: without a price of their own they cost nothing."""
+
+_BESIDE: Final = {"embed": ("embed", "cache"), "rerank": ("rerank",)}
+"""Operations beside an answer, and what the ids of their records end with."""
 
 _COUNTS: Final = (
     "prompt_tokens",
@@ -133,11 +144,12 @@ class RequestCost:
 
 
 def unit_cost(record: TraceRecord, book: PriceBook, billing: Billing = Billing()) -> RequestCost:
-    """What one attempt cost, at the prices of its UTC day. Orchestration is charged to the first attempt alone.
+    """What one attempt cost, at the prices of its UTC day. Orchestration is charged to the first attempt alone, and not
+    to what was asked beside it.
 
     Raises `DataInvalid` for a negative count, more cached than prompt tokens, or a time without a zone.
     """
-    return _attempt_cost(record, book, billing, allocate=record.attempt == 1)
+    return _attempt_cost(record, book, billing, allocate=record.attempt == 1 and answer_of(record) is None)
 
 
 def request_costs(
@@ -145,25 +157,76 @@ def request_costs(
     book: PriceBook,
     billing: Billing = Billing(),
 ) -> tuple[RequestCost, ...]:
-    """The cost of each request, its attempts added up, in the order in which the requests first appear.
+    """The cost of each request, its attempts and what it asked beside them added up, in the order in which the requests
+    first appear.
 
     Orchestration is charged once per request, to the earliest attempt there is. Raises `DataInvalid` where one
     attempt of a request stands twice, or its attempts name different use cases.
     """
-    grouped: dict[str, dict[int, TraceRecord]] = {}
+    grouped: dict[str, dict[tuple[str, int], TraceRecord]] = {}
     for record in records:
-        attempts = grouped.setdefault(record.request_id, {})
-        if record.attempt in attempts:
+        attempts = grouped.setdefault(answer_of(record) or record.request_id, {})
+        if (record.request_id, record.attempt) in attempts:
             raise DataInvalid(f"attempt {record.attempt} of request {record.request_id!r} stands twice in the trace")
-        attempts[record.attempt] = record
-    costs = []
-    for attempts in grouped.values():
-        first, *later = (attempts[number] for number in sorted(attempts))
-        cost = _attempt_cost(first, book, billing, allocate=True)
-        for record in later:
-            cost = _added(cost, _attempt_cost(record, book, billing, allocate=False))
-        costs.append(cost)
-    return tuple(costs)
+        attempts[record.request_id, record.attempt] = record
+    return tuple(_request_cost(name, attempts, book, billing) for name, attempts in grouped.items())
+
+
+def _request_cost(
+    request_id: str, attempts: Mapping[tuple[str, int], TraceRecord], book: PriceBook, billing: Billing
+) -> RequestCost:
+    made = [attempts[key] for key in sorted(attempts)]
+    answers = [record for record in made if answer_of(record) is None]
+    beside = [record for record in made if answer_of(record) is not None]
+    if beside and billing.reranker is None:
+        answers, beside, billing = _reranked(answers, beside, book, billing)
+    elif billing.reranker is not None:
+        beside = [replace(record, prompt_tokens=0) if record.operation == "rerank" else record for record in beside]
+    first, *later = (*answers, *beside)
+    cost = _attempt_cost(first, book, billing, allocate=True)
+    for record in later:
+        cost = _added(cost, _attempt_cost(record, book, billing, allocate=False))
+    return replace(cost, request_id=request_id, attempts=len(answers))
+
+
+def _reranked(
+    answers: list[TraceRecord], beside: list[TraceRecord], book: PriceBook, billing: Billing
+) -> tuple[list[TraceRecord], list[TraceRecord], Billing]:
+    """Whom reranking is billed by, which the records beside the answer say: by candidates, or by tokens."""
+    ranked = next((record for record in beside if record.operation == "rerank" and record.status == "ok"), None)
+    if ranked is None:  # an embedder ordered them, or nobody did
+        return [replace(record, rerank_n=0) for record in answers], beside, billing
+    if not _has(book, ranked, Unit.RERANK_CANDIDATE) and _has(book, ranked, Unit.INPUT_TOKENS):
+        return [replace(record, rerank_n=0) for record in answers], beside, billing
+    beside = [replace(record, prompt_tokens=0) if record.operation == "rerank" else record for record in beside]
+    return answers, beside, replace(billing, reranker=Billed(ranked.provider, _billed_model(book, ranked)))
+
+
+def _billed_model(book: PriceBook, record: TraceRecord) -> str:
+    """The model that answered, or the one that was asked for if the book has candidates of that one alone."""
+    day = record.ts.astimezone(UTC).date()
+    names = [name for name in dict.fromkeys((record.model_id, record.model_id_requested)) if name]
+    priced = (name for name in names if book.find(record.provider, name, Unit.RERANK_CANDIDATE, day=day))
+    return next(priced, names[0] if names else "unknown model")
+
+
+def _has(book: PriceBook, record: TraceRecord, unit: Unit) -> bool:
+    day = record.ts.astimezone(UTC).date()
+    names = (record.model_id, record.model_id_requested)
+    return any(book.find(record.provider, name, unit, day=day) is not None for name in names if name)
+
+
+def answer_of(record: TraceRecord) -> str | None:
+    """The id of the request that this record stands beside, or None: it is a request of its own."""
+    request_id, _, ending = record.request_id.rpartition(":")
+    return request_id if request_id and ending in _BESIDE.get(record.operation, ()) else None
+
+
+def tokens_part(record: TraceRecord) -> CostPart:
+    """Which part the tokens that were read belong to."""
+    if answer_of(record) is None:
+        return CostPart.INPUT
+    return CostPart.RERANK if record.operation == "rerank" else CostPart.RETRIEVAL
 
 
 def with_unit_cost(record: TraceRecord, cost: RequestCost) -> TraceRecord:
@@ -216,7 +279,9 @@ def _charges(record: TraceRecord, book: PriceBook, billing: Billing, day: date, 
     models = tuple(
         (record.provider, model) for model in dict.fromkeys((record.model_id, record.model_id_requested)) if model
     ) or ((record.provider, "unknown model"),)
-    input_tokens = record.prompt_tokens
+    input_tokens, part = record.prompt_tokens, tokens_part(record)
+    if record.operation == "embed" and record.provider in IN_PROCESS and not _has(book, record, Unit.INPUT_TOKENS):
+        input_tokens = 0
     for unit, tokens in (
         (Unit.CACHE_READ_TOKENS, record.cache_read_tokens),
         (Unit.CACHE_WRITE_TOKENS, record.cache_write_tokens),
@@ -224,8 +289,8 @@ def _charges(record: TraceRecord, book: PriceBook, billing: Billing, day: date, 
         # Without a price of its own a cached token is billed as any other: dearer for a read, never free.
         if tokens and any(book.find(*model, unit, day=day) for model in models):
             input_tokens -= tokens
-            yield CostPart.INPUT, unit, Decimal(tokens), models
-    yield CostPart.INPUT, Unit.INPUT_TOKENS, Decimal(input_tokens), models
+            yield part, unit, Decimal(tokens), models
+    yield part, Unit.INPUT_TOKENS, Decimal(input_tokens), models
     yield CostPart.GENERATION, Unit.OUTPUT_TOKENS, Decimal(record.gen_tokens), models
     store = record.store or "unknown store"
     stores = tuple((name, billing.store_item) for name in dict.fromkeys((store, store.partition("+")[0])))

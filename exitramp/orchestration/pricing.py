@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Final
 
 from exitramp.finops.prices import PriceBook, Unit
-from exitramp.finops.unit_cost import Billed, Billing, CostPart, add_usd, unit_cost
+from exitramp.finops.unit_cost import IN_PROCESS, Billed, Billing, CostPart, add_usd, tokens_part, unit_cost
 from exitramp.orchestration.trace import supposed_record
 from exitramp.ports import ModelIdentity
 from exitramp.records import TraceRecord
-
-IN_PROCESS: Final = frozenset({"local", "wordllama", "onnx", "minilm", "use", "glove"})
-"""Providers of embedders on one's own machine: without a price of their own they cost nothing."""
 
 
 class Pricing:
@@ -41,7 +37,7 @@ class Pricing:
             return Decimal(0)
         record, billing = self._billed(record, stack)
         parts = unit_cost(record, self._book, billing).parts
-        if parts[CostPart.INPUT].usd is None or parts[CostPart.GENERATION].usd is None:
+        if parts[tokens_part(record)].usd is None or parts[CostPart.GENERATION].usd is None:
             return None
         return add_usd(part.usd for part in parts.values() if part.usd is not None)
 

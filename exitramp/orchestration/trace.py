@@ -291,6 +291,20 @@ def write_parquet(records: Iterable[TraceRecord], path: Path) -> int:
     return len(rows)
 
 
+def read_parquet(path: Path) -> Iterator[TraceRecord]:
+    """Every record of a Parquet file of traces. Raises `JournalCorrupt` where it is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    yield TraceRecord(**{**row, "tags": tuple(row["tags"] or ())})
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        raise JournalCorrupt(f"{path.name}: no file of traces ({type(error).__name__})") from error
+
+
 def _cut_torn_line(path: Path) -> None:
     """A process that was killed may have left half a line; what is appended must not become part of it."""
     if not path.exists():

@@ -234,3 +234,82 @@ def test_a_trace_that_counts_an_attempt_twice_is_refused(book: PriceBook, record
         request_costs([record(), record()], book)
     with pytest.raises(DataInvalid, match="different use cases"):
         request_costs([record(), record(attempt=2, use_case_id="other")], book)
+
+
+# -- what is asked beside an answer ----------------------------------------------------------------------------------
+
+
+def _beside(record: Make, operation: str, number: int, **changes: Any) -> TraceRecord:
+    ending = changes.pop("ending", operation)
+    model = {"provider": "plainvendor", "model_id": "small", "model_id_requested": "small"}
+    fields = {"request_id": f"r1:{ending}", "operation": operation, "attempt": number, "store": None}
+    return record(**{**model, **fields, **changes})
+
+
+def test_the_question_that_was_embedded_is_part_of_its_requests_retrieval(book: PriceBook, record: Make) -> None:
+    answer = record(prompt_tokens=1_000, gen_tokens=100, queries=1)
+    asked = _beside(record, "embed", 1, prompt_tokens=50)
+    compared = _beside(record, "embed", 1, ending="cache", prompt_tokens=30)
+    [alone] = request_costs([answer], book)
+    [cost] = request_costs([compared, asked, answer], book)
+    assert (cost.request_id, cost.attempts) == ("r1", 1)
+    assert cost.parts[CostPart.INPUT] == alone.parts[CostPart.INPUT]
+    assert cost.parts[CostPart.RETRIEVAL].usd == Decimal("0.00018")  # 0.0001 of the query, 80 tokens at 1 a million
+    assert cost.parts[CostPart.ORCHESTRATION].usd == Decimal("0.0004"), "once, and not for each call beside it"
+    assert cost.unit_cost_usd == (alone.unit_cost_usd or 0) + Decimal("0.00008")
+
+
+def test_a_reranker_is_billed_by_candidates_or_by_tokens_and_never_by_both(book: PriceBook, record: Make) -> None:
+    answer = record(prompt_tokens=1_000, rerank_n=20)
+    by_tokens = _beside(record, "rerank", 2, prompt_tokens=400)
+    [cost] = request_costs([by_tokens, answer], book)
+    assert (cost.parts[CostPart.RERANK].usd, cost.missing) == (Decimal("0.0004"), ())
+    named = {"provider": "reranker", "model_id": "cross-2", "model_id_requested": "cross"}
+    [cost] = request_costs([_beside(record, "rerank", 2, prompt_tokens=400, **named), answer], book)
+    assert (cost.parts[CostPart.RERANK].usd, cost.missing) == (Decimal("0.0002"), ())
+    [cost] = request_costs([_beside(record, "rerank", 2, prompt_tokens=400, **named), answer], book, BILLING)
+    assert cost.parts[CostPart.RERANK].usd == Decimal("0.0002")
+    unknown = {"provider": "else", "model_id": "e-1", "model_id_requested": "e-1"}
+    [cost] = request_costs([_beside(record, "rerank", 2, prompt_tokens=400, **unknown), answer], book)
+    assert cost.unit_cost_usd is None
+    assert [(gap.provider, gap.item) for gap in cost.missing] == [("else", "e-1")], "named by who it really is"
+
+
+def test_an_embedder_that_reranks_costs_tokens_and_no_candidates(book: PriceBook, record: Make) -> None:
+    answer = record(prompt_tokens=1_000, rerank_n=20)
+    texts = _beside(record, "embed", 2, prompt_tokens=900)
+    [cost] = request_costs([_beside(record, "embed", 1, prompt_tokens=10), texts, answer], book)
+    assert (cost.parts[CostPart.RERANK].usd, cost.parts[CostPart.RETRIEVAL].usd) == (Decimal(0), Decimal("0.00091"))
+
+
+def test_an_embedder_on_this_machine_costs_nothing_and_a_hosted_one_without_a_price_is_unknown(
+    book: PriceBook, record: Make
+) -> None:
+    answer = record(prompt_tokens=1_000)
+    own = _beside(record, "embed", 1, prompt_tokens=50, provider="minilm", model_id="m", model_id_requested="m")
+    [alone], [cost] = request_costs([answer], book), request_costs([own, answer], book)
+    assert cost.unit_cost_usd == alone.unit_cost_usd
+    hosted = replace(own, provider="hosted")
+    [cost] = request_costs([hosted, answer], book)
+    assert cost.parts[CostPart.RETRIEVAL].usd is None
+    assert cost.unit_cost_usd is None
+
+
+def test_one_record_beside_an_answer_is_charged_no_orchestration(book: PriceBook, record: Make) -> None:
+    cost = unit_cost(_beside(record, "embed", 1, prompt_tokens=50), book)
+    assert cost.unit_cost_usd == cost.parts[CostPart.RETRIEVAL].usd == Decimal("0.00005")
+
+
+def test_texts_that_were_embedded_for_themselves_are_a_request_with_input(book: PriceBook, record: Make) -> None:
+    own = _beside(record, "embed", 1, request_id="e1", prompt_tokens=50)
+    answer = record(request_id="a:embed", prompt_tokens=100)  # an id that only looks like one
+    costs = {cost.request_id: cost for cost in request_costs([own, answer], book)}
+    assert set(costs) == {"e1", "a:embed"}
+    assert costs["e1"].parts[CostPart.INPUT].usd == Decimal("0.00005")
+    assert costs["e1"].parts[CostPart.ORCHESTRATION].usd == Decimal("0.0004")
+
+
+def test_a_request_that_got_no_further_than_its_question_is_still_one(book: PriceBook, record: Make) -> None:
+    [cost] = request_costs([_beside(record, "embed", 1, prompt_tokens=50)], book)
+    assert (cost.request_id, cost.attempts) == ("r1", 0)
+    assert cost.parts[CostPart.ORCHESTRATION].usd == Decimal("0.0004")

@@ -12,6 +12,8 @@ import pytest
 
 from exitramp.clock import ManualClock
 from exitramp.errors import ConfigError, SpendExceeded
+from exitramp.finops.prices import load_price_book
+from exitramp.finops.unit_cost import request_costs
 from exitramp.orchestration import Application, read_traces
 from exitramp.orchestration.budget import Budget, Ledger
 from exitramp.orchestration.stack_file import BudgetSpec, UseCaseCap
@@ -95,7 +97,7 @@ def test_a_question_costs_its_answer_its_embedding_and_its_reranking(vendors: Ve
         rows = [*TOKENS, EMBED, ("judges", "judge", "usd_per_rerank_candidate", "0.001")]
         rows += [("chroma", "vector_store", "usd_per_query", "0"),
                  ("chroma", "vector_store", "usd_per_million_vector_reads", "0"),
-                 ("own", "orchestration", "usd_per_request_orchestration", "0")]  # fmt: skip
+                 ("own", "orchestration", "usd_per_request_orchestration", "0.0001")]  # fmt: skip
         rerank = {"address": server.address, "candidates": 7, "billed_as": "judges"}
         address = fill(f"chroma:{tmp_path}/db#docs", model=hosted)
         parts = {
@@ -114,10 +116,19 @@ def test_a_question_costs_its_answer_its_embedding_and_its_reranking(vendors: Ve
     costs = [record.unit_cost_usd for record in records]
     usage = answered.answer.usage
     tokens = Decimal(usage.prompt_tokens + usage.gen_tokens) / 1000
-    assert costs == [Decimal(records[0].prompt_tokens) / 1000, 0, tokens + Decimal("0.007")]
+    assert costs == [Decimal(records[0].prompt_tokens) / 1000, 0, tokens + Decimal("0.007") + Decimal("0.0001")]
     total = sum((cost or Decimal(0) for cost in costs), Decimal(0))
     assert list(both.values()) == [total, total]
     assert len({(record.request_id, record.attempt) for record in records}) == 3
+    [cost] = request_costs(records, load_price_book(tmp_path / "prices.yaml"))
+    assert cost.unit_cost_usd == total, "what the traces say of each call, and what they say together"
+    assert {part.value: amount.usd for part, amount in cost.parts.items() if amount.usd} == {
+        "input": Decimal(usage.prompt_tokens) / 1000,
+        "generation": Decimal(usage.gen_tokens) / 1000,
+        "retrieval": costs[0],
+        "rerank": Decimal("0.007"),
+        "orchestration": Decimal("0.0001"),
+    }
 
 
 def test_a_use_case_that_has_spent_its_share_is_degraded_then_gets_only_what_is_kept_and_others_go_on(

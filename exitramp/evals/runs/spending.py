@@ -43,7 +43,7 @@ class Allowance:
 
     def cost(self, traces: Sequence[TraceRecord]) -> Decimal | None:
         """What the models' tokens cost over the attempts of a request; None where a price is missing or there is no
-        price book. Stores, orchestration and people cost something too: `exitramp cost` has those."""
+        price book. Stores, orchestration and people cost something too: `exitramp cost unit` has those."""
         if self._book is None:
             return None
         costs = request_costs(traces, self._book)
