@@ -12,6 +12,7 @@ from exitramp.drill.run import DrillRun
 from exitramp.drill.stacks import QueryVectors
 from exitramp.embedding_identity import Identified, require_same
 from exitramp.errors import ConfigError, DataInvalid
+from exitramp.orchestration.stack import Question
 from exitramp.parity.alignment import read_all
 from exitramp.ports import Embedder, Purpose, embed_all
 from exitramp.records import DType, VectorKind
@@ -51,6 +52,12 @@ def load_questions(run: DrillRun) -> list[tuple[str, str]]:
         run.shared["record_questions"] = _sample(run, vectors)
     found: list[tuple[str, str]] = run.shared["record_questions"]
     return found
+
+
+def one_question(run: DrillRun, id_: str, text: str, use_case: str, tag: str) -> Question:
+    """A question of a stream, as deep and as long as the drill file has it."""
+    given = run.spec.orchestration
+    return Question(id_, text, use_case, given.depth_k, given.maximum_tokens, tags=(tag,), stop=given.stop)
 
 
 def _embed_golden(run: DrillRun, found: QueryVectors) -> None:

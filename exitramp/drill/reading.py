@@ -264,8 +264,13 @@ def _orchestration(top: Block) -> OrchestrationSpec:
     if block is None:
         return OrchestrationSpec()
     usual = OrchestrationSpec()
+    stop = block.texts("stop", ())
+    if not all(stop):
+        raise block.error("'stop' must hold texts, and an empty one would end every answer", "stop")
     found = OrchestrationSpec(
         depth_k=block.integer("depth_k", usual.depth_k, minimum=1),
+        maximum_tokens=block.integer("maximum_tokens", usual.maximum_tokens, minimum=1),
+        stop=tuple(stop),
         attempt_timeout_seconds=block.number("attempt_timeout_seconds", usual.attempt_timeout_seconds, minimum=0.01),
         deadline_seconds=block.number("deadline_seconds", usual.deadline_seconds, minimum=0.01),
         tries=block.integer("tries", usual.tries, minimum=1),

@@ -101,9 +101,14 @@ class DataSpec:
 
 @dataclass(frozen=True, slots=True)
 class OrchestrationSpec:
-    """How the application's side tries, waits and gives up. All in seconds but the counts."""
+    """How the application's side asks, tries, waits and gives up. All in seconds but the counts.
+
+    maximum_tokens: of an answer; one that is cut off there is no answer. stop: texts before which an answer ends.
+    """
 
     depth_k: int = 5
+    maximum_tokens: int = 512
+    stop: tuple[str, ...] = ()
     attempt_timeout_seconds: float = 1.0
     deadline_seconds: float = 5.0
     tries: int = 2
@@ -112,7 +117,7 @@ class OrchestrationSpec:
     breaker_cooldown_seconds: float = 5.0
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__} | {"stop": list(self.stop)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ def replay(
     depth_k: int,
     k: int = 10,
     maximum_tokens: int = 512,
+    stop: tuple[str, ...] = (),
     after_each: Callable[[CaseResult], None] = lambda result: None,
     hash_text: Callable[[str], str],
     keep_answers: bool = False,
@@ -89,7 +90,13 @@ def replay(
     outcomes: dict[str, Outcome] = {}
     for case in cases:
         question = Question(
-            f"{label}/{case.id}", case.question, case.use_case, depth_k, maximum_tokens, tags=("golden", label)
+            f"{label}/{case.id}",
+            case.question,
+            case.use_case,
+            depth_k,
+            maximum_tokens,
+            tags=("golden", label),
+            stop=stop,
         )
         outcomes[case.id] = ask(question)
         after_each(_result(case, outcomes[case.id], RetrievalScore(case.id, k), hash_text))

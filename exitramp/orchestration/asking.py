@@ -168,6 +168,7 @@ class Asking:
             (
                 self._wishes.operation, self._wishes.tenant, question.use_case_id, question.depth_k,
                 question.maximum_tokens, question.temperature, tier, places, self._setting(),
+                *([question.stop] if question.stop else []),
             )
             for tier in self._tiers
         ]  # fmt: skip

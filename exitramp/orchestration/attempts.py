@@ -213,6 +213,7 @@ def _request(question: Question, prompt: RenderedPrompt) -> ChatRequest:
         maximum_tokens=question.maximum_tokens,
         temperature=question.temperature,
         stream=question.stream,
+        stop=question.stop,
     )
 
 

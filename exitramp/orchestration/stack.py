@@ -28,6 +28,7 @@ class Passage:
 class Question:
     """What is asked. `id` names the request and is its idempotency key; `depth_k` passages are retrieved.
 
+    stop: texts before which an answer ends.
     request: the messages themselves, where the caller wrote them; then nothing is retrieved and no prompt is rendered.
     """
 
@@ -40,6 +41,7 @@ class Question:
     stream: bool = False
     tags: tuple[str, ...] = ()
     request: ChatRequest | None = field(default=None, repr=False)
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

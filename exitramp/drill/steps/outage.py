@@ -25,7 +25,7 @@ from exitramp.drill.measuring import (
     measure_phase,
     timeline,
 )
-from exitramp.drill.questions import load_questions, query_vectors
+from exitramp.drill.questions import load_questions, one_question, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import Step
@@ -273,7 +273,7 @@ def router_over(run: DrillRun, stacks: Sequence[Stack], listener: Callable[[Rout
 
 def _question(run: DrillRun, questions: Sequence[tuple[str, str]], number: int) -> Question:
     text, use_case = questions[number % len(questions)]
-    return Question(f"outage/{number:06d}", text, use_case, run.spec.orchestration.depth_k, tags=("outage",))
+    return one_question(run, f"outage/{number:06d}", text, use_case, "outage")
 
 
 def _watch(run: DrillRun, heard: Heard, seconds: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from exitramp.drill.costing import attempt_price, count_request
 from exitramp.drill.heard import WATCH_SECONDS
 from exitramp.drill.measuring import is_good, latency_figures
-from exitramp.drill.questions import load_questions, query_vectors
+from exitramp.drill.questions import load_questions, one_question, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import NoArguments, Step
@@ -62,11 +62,10 @@ def watch(run: DrillRun, seconds: float) -> None:
 def stream(run: DrillRun, ask: Any, name: str, rate_per_second: float) -> SteadyLoad:
     """The drill's questions in turn, each with an id of this stream's own."""
     questions = load_questions(run)
-    depth = run.spec.orchestration.depth_k
 
     def question(number: int) -> Question:
         text, use_case = questions[number % len(questions)]
-        return Question(f"{name}/{number:06d}", text, use_case, depth, tags=(name.partition("/")[0],))
+        return one_question(run, f"{name}/{number:06d}", text, use_case, name.partition("/")[0])
 
     return SteadyLoad(
         ask,

@@ -9,7 +9,7 @@ from exitramp.drill.application import application_of
 from exitramp.drill.costing import count_request
 from exitramp.drill.heard import Heard
 from exitramp.drill.naming import error_words
-from exitramp.drill.questions import load_questions, query_vectors
+from exitramp.drill.questions import load_questions, one_question, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.stacks import build_stack
@@ -145,7 +145,7 @@ def _traffic_back(run: DrillRun, seconds: float, findings: list[Finding]) -> dic
 
     def question(number: int) -> Question:
         text, use_case = questions[number % len(questions)]
-        return Question(f"rollback/{number:06d}", text, use_case, run.spec.orchestration.depth_k, tags=("rollback",))
+        return one_question(run, f"rollback/{number:06d}", text, use_case, "rollback")
 
     report = SteadyLoad(
         router.ask,

@@ -59,7 +59,7 @@ def _mocks(journal: Journal) -> Iterator[Line]:
     yield _line(
         f"{who}A mock answers by a fixed rule of its own: how good its answers are, and how many it gets right, says"
         " nothing about any real vendor’s model.",
-        lead="The answers are mocks’.",
+        lead=_whose(journal),
     )
     stated = [
         f"{each.service or each.scheme} {waits}" for each in mocks(journal) if (waits := latency_words(each.described))
@@ -70,6 +70,15 @@ def _mocks(journal: Journal) -> Iterator[Line]:
     )
     if flag(journal.data("cost"), "comparison", "illustrative"):
         yield _line("Nobody charges them; the figures of section 12 show the method.", lead="Prices are illustrative.")
+
+
+def _whose(journal: Journal) -> str:
+    """A side that has a chat vendor, and no mock, answers by itself."""
+    sides = {each.stack for each in mocks(journal) if each.kind == "chat"}
+    chats = {each.stack for each in stack_parts(journal) if each.kind == "chat"}
+    if len(sides) == 1 and len(chats) == len(STACKS):
+        return f"The {sides.pop()}’s answers are a mock’s."
+    return "The answers are mocks’."
 
 
 def _not_real(journal: Journal) -> Iterator[Line]:

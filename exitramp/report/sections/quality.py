@@ -43,25 +43,30 @@ def quality_section(journal: Journal) -> Section:
         return Section(10, "Quality parity", tuple(blocks), "quality")
     blocks = []
     if flag(compared, "mock"):
-        blocks.append(
-            Callout(
-                Notice.MOCK,
-                "the answers compared here are mocks’",
-                (
-                    prose(
-                        "Retrieval was measured on the stores themselves. The assertions judge answers that a rule"
-                        " picked out of what was retrieved: they show that the comparison works, not how a vendor’s"
-                        " model answers."
-                    ),
-                ),
-            )
-        )
+        blocks.append(_mocked(words(compared, "mock_sides")))
     blocks += [_how(compared, metrics), _paired(metrics), _reasons(metrics), *_missing(metrics)]
     chart = recall_chart(compared)
     if chart is not None:
         blocks.append(chart)
     blocks += [_undeciding(metrics), *_use_cases(compared), *flips_blocks(journal), *_replays(journal)]
     return Section(10, "Quality parity", tuple(blocks), "quality")
+
+
+def _mocked(sides: tuple[str, ...]) -> Callout:
+    """Whose answers are a rule's; in a journal that does not say of which side, both may be."""
+    both = len(sides) != 1
+    real = "substitute" if sides == ("primary",) else "primary"
+    told = (
+        "The assertions judge answers that a rule picked out of what was retrieved: they show that the comparison"
+        " works, not how a vendor’s model answers."
+    )
+    if not both:
+        told = (
+            f"A rule picked the {sides[0]}’s answers out of what was retrieved; the {real}’s are a real model’s, and"
+            f" how many are good is its own doing. How a real vendor’s model would answer as the {sides[0]} was not seen."
+        )
+    title = "the answers compared here are mocks’" if both else f"the {sides[0]}’s answers are a mock’s"
+    return Callout(Notice.MOCK, title, (prose(f"Retrieval was measured on the stores themselves. {told}"),))
 
 
 def _how(compared: Data, metrics: tuple[Data, ...]) -> Block:
