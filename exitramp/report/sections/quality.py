@@ -63,7 +63,7 @@ def _mocked(sides: tuple[str, ...]) -> Callout:
     if not both:
         told = (
             f"A rule picked the {sides[0]}’s answers out of what was retrieved; the {real}’s are a real model’s, and"
-            f" how many are good is its own doing. How a real vendor’s model would answer as the {sides[0]} was not seen."
+            f" how many are good is its own doing. How a real vendor’s model would do as the {sides[0]} was not seen."
         )
     title = "the answers compared here are mocks’" if both else f"the {sides[0]}’s answers are a mock’s"
     return Callout(Notice.MOCK, title, (prose(f"Retrieval was measured on the stores themselves. {told}"),))
