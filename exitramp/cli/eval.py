@@ -16,6 +16,7 @@ from exitramp.cli.eval_record import record_command
 from exitramp.cli.eval_run import run_command
 from exitramp.cli.options import json_option
 from exitramp.errors import ExitCode
+from exitramp.wording import counted
 
 if TYPE_CHECKING:
     from exitramp.evals.sets import Loss
@@ -70,7 +71,7 @@ def bootstrap(logs: Path, form: str, out: Path, as_json: bool) -> int:
         told = {"cases": len(found.cases), "out": str(out), "note": note, "losses": [each.to_json() for each in losses]}
         output.emit_json(told)
     else:
-        output.say(f"{len(found.cases):,} cases in {out}\n{note}")
+        output.say(f"{counted(len(found.cases), 'case')} in {out}\n{note}")
         say_losses(losses)
     return int(ExitCode.PASS)
 
@@ -130,7 +131,7 @@ def convert(
             }
         )
     else:
-        output.say(f"{len(read.cases):,} cases in {target}, set sha256 {set_sha256(read.cases)}")
+        output.say(f"{counted(len(read.cases), 'case')} in {target}, set sha256 {set_sha256(read.cases)}")
         say_losses(losses)
     return int(ExitCode.PASS)
 

@@ -10,6 +10,7 @@ from exitramp.cli import output
 from exitramp.cli.eval import say_losses
 from exitramp.cli.options import json_option
 from exitramp.errors import ExitCode
+from exitramp.wording import counted
 
 
 @click.group()
@@ -43,7 +44,7 @@ def check(folder: Path, as_json: bool) -> int:
         told = {"verdict": found.verdict.value, "prompts": listed, "rendered": found.rendered, "findings": findings}
         output.emit_json(told)
     else:
-        told_of = f"{len(found.prompts)} prompts, {found.rendered} renderings under two engines"
+        told_of = f"{counted(len(found.prompts), 'prompt')}, {counted(found.rendered, 'rendering')} under two engines"
         output.say(f"{output.verdict_word(found.verdict)}  {told_of}")
         for finding in found.findings:
             output.say(f"  ✗ {output.visible(finding.prompt)}: {output.visible(finding.message)}")

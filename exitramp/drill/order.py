@@ -22,6 +22,13 @@ def require_order(spec: DrillSpec) -> None:
             _loss(spec, spec.steps[:number], step, spec.steps[number + 1 :])
         if step.name == "outage":
             for phase in step.arguments.phases:
+                if getattr(spec.primary, phase.on) is None:
+                    raise ConfigError(
+                        f"'outage' has a fault on {phase.on}, and the primary has none to break",
+                        file=spec.file,
+                        line=step.line,
+                        hint=f"name it under 'primary', as '{phase.on}', or leave the phase away",
+                    )
                 require_room(spec, phase.on, phase.fault, phase.by, step.line)
         if step.name in _AFTER_A_RESTORE and not any(each.name == "restore" for each in spec.steps[:number]):
             raise ConfigError(

@@ -57,6 +57,7 @@ MISTAKES: dict[str, tuple[str, str, int, str]] = {
     "a number of 5,000 digits": ("minutes: 5", "minutes: 1" + "0" * 5000, 6, "cannot be read"),
     "a float beyond floats": ("minutes: 5", "minutes: 1.0e+400", 6, "must be a number"),
     "not a number": ("minutes: 5", "minutes: .nan", 6, "must be a number"),
+    "a fault on what is not there": ("on: store", "on: chat", 14, "a fault on chat, and the primary has none"),
     "infinity": ("seconds: 9", "seconds: .inf", 14, "must be a number"),
     "a negative duration": ("seconds: 9", "seconds: -9", 14, "must be at least 0.5"),
     "a duration of ages": ("seconds: 9", "seconds: 1e+12", 14, "must be"),

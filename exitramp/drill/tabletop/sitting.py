@@ -249,7 +249,8 @@ class _Table:
         undecided = text == NOBODY
         known = {role: name for name, role in self._sitting.people}
         role = "" if undecided else self._role(ask, asked.by)
-        who = _line(ask, f"  Who decided [{known.get(role, '')}]: ") or known.get(role, "") if not undecided else ""
+        seated = known.get(role, "")
+        who = "" if undecided else _line(ask, f"  Who decided{f' [{seated}]' if seated else ''}: ") or seated
         while not undecided and not who:
             who = _line(ask, "  A decision needs a name: ")
         minutes = self._minutes(ask, taken)

@@ -54,7 +54,9 @@ class PromptsChecked:
 
 def check_prompts(folder: Path) -> PromptsChecked:
     """Check every `.mustache` file of a folder. Raises `ConfigError` where there is none, or a side-car is no YAML."""
-    templates = sorted(folder.glob("*.mustache")) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise ConfigError("there is no such folder", file=str(folder))
+    templates = sorted(folder.glob("*.mustache"))
     if not templates:
         raise ConfigError("there is no .mustache file in this folder", file=str(folder))
     findings: list[PromptFinding] = []
