@@ -18,11 +18,14 @@ from tests.cli.conftest import Cli
 from tests.drill.small_stacks import drill_text, fill, write_drill
 
 PACKAGED = [
+    "bad_backup",
     "chat_vendor_down",
+    "embedding_vendor_gone",
     "five_questions",
     "planned_exit",
     "rate_limit_squeeze",
     "silent_loss",
+    "silent_quality_drift",
     "table_top_vendor_exit",
     "vector_store_lost",
     "vendor_outage",
