@@ -335,7 +335,7 @@ def get(vendor: MockVendor, path: str, **headers: str) -> httpx.Response:
 
 def test_models_are_listed_and_described(vendors: dict[str, MockVendor]) -> None:
     listed = get(vendors["openai"], "/v1/models").json()
-    assert [each["id"] for each in listed["data"]] == ["mock-large", "mock-embed"]
+    assert [each["id"] for each in listed["data"]] == ["mock-large", "mock-embed", "mock-rerank"]
     assert get(vendors["openai"], "/v1/models/mock-embed").json()["object"] == "model"
     assert get(vendors["openai"], "/v1/models/gpt").status_code == 404
     assert get(vendors["openai"], "/v1/models", authorization="").status_code == 401
