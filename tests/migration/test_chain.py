@@ -48,7 +48,7 @@ def _seed(address: str, rows: int, dimensions: int, metric: Metric) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("rows", "dimensions", "metric"), [(20_000, 384, Metric.DOT), (1_500, 48, Metric.COSINE)], ids=["dot", "cosine"]
+    ("rows", "dimensions", "metric"), [(8_000, 384, Metric.DOT), (1_500, 48, Metric.COSINE)], ids=["dot", "cosine"]
 )
 def test_the_chain_keeps_everything(command: Command, rows: int, dimensions: int, metric: Metric) -> None:
     _seed("chroma:./first#articles", rows, dimensions, metric)
