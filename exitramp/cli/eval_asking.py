@@ -17,6 +17,7 @@ import click
 from exitramp.cli import output
 from exitramp.cli.options import NumberRange
 from exitramp.errors import ExitCode, RoleUnsupported, UsageError
+from exitramp.wording import counted
 
 if TYPE_CHECKING:
     from exitramp.evals.measuring import Measurer
@@ -267,9 +268,13 @@ def _allowance(options: Mapping[str, Any], folder: Path, subject: Subject) -> Al
             raise ArithmeticError
     except ArithmeticError:
         raise UsageError(f"--max-usd: {options['max_usd']} is no amount of money", hint="write e.g. 0.50") from None
-    spent = Decimal(0)
-    for result in read_run(folder).results.values():
-        spent += Decimal(result.data.get("usd") or 0)
+    earlier = [result.data.get("usd") for result in read_run(folder).results.values()]
+    if limit is not None and (unpriced := sum(usd is None for usd in earlier)):
+        raise UsageError(
+            f"--max-usd cannot be held: {counted(unpriced, 'result')} in {folder} have no price",
+            hint="leave --max-usd away, or begin a new run with a price book that has every price",
+        )
+    spent = sum((Decimal(usd) for usd in earlier if usd is not None), Decimal(0))
     if limit is not None and subject.describe()["kind"] == "app":
         raise UsageError("--max-usd: an application does not tell what it costs", hint="use --max-minutes")
     allowance = Allowance(SystemClock(), book=book, max_usd=limit, max_minutes=options["max_minutes"], spent_usd=spent)

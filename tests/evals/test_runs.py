@@ -250,6 +250,20 @@ def test_a_limit_of_money_stops_before_it_is_exceeded_and_the_run_goes_on_later(
     assert json.loads(capsys.readouterr().out)["results"] == 12
 
 
+def test_a_limit_of_money_is_refused_where_nobody_knows_what_was_spent_before(
+    tmp_path: Path, openai: MockVendor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cases(tmp_path / "set.jsonl", 3)
+    with as_file(files("exitramp_fixtures") / "pricebooks" / "mock_vendors.yaml") as book:
+        prices = book.read_text("utf-8").replace("provider: mock-openai", "provider: openai")
+    (tmp_path / "prices.yaml").write_text(prices, "utf-8")
+    words = ["eval", "run", str(tmp_path / "set.jsonl"), "--model", openai.address.text, "--out", str(tmp_path / "r")]
+    assert run(words) == 0
+    capsys.readouterr()
+    assert run([*words, "--prices", str(tmp_path / "prices.yaml"), "--max-usd", "1"]) == 2
+    assert "3 results in" in capsys.readouterr().err
+
+
 def test_prompts_are_rendered_by_use_case_and_recorded(
     tmp_path: Path, openai: MockVendor, capsys: pytest.CaptureFixture[str]
 ) -> None:
