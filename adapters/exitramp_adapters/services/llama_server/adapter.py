@@ -31,6 +31,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "parallel": 1,
     "threads": None,
     "embeddings": False,
+    "chat_template": None,
 }
 
 
@@ -38,7 +39,9 @@ class LlamaServer:
     """A server of one model.
 
     Options: `model`, a GGUF file of yours, and its `sha256`, checked if it is given; `context_tokens` of each of
-    `parallel` requests that are answered at the same time; `threads`; `embeddings`, to have the embeddings shape too.
+    `parallel` requests that are answered at the same time; `threads`; `embeddings`, to have the embeddings shape too;
+    `chat_template`, a Jinja file in place of the model's own template. Only a template that shows tools to the model
+    lets the server hold it to calling them: under SmolLM2's own, `tool_choice` is left away by llama.cpp in silence.
     """
 
     def __init__(self, folder: str, seed: int, options: Mapping[str, Any]) -> None:
@@ -61,6 +64,10 @@ class LlamaServer:
             self.model = path.stem.lower()
             if not path.is_file():
                 raise UsageError(f"service llama-server: there is no file {path}")
+        if given["chat_template"] is not None:
+            given["chat_template"] = str(Path(str(given["chat_template"])).resolve())
+            if not Path(given["chat_template"]).is_file():
+                raise UsageError(f"service llama-server: there is no file {given['chat_template']}")
         given |= {"model": str(path), "alias": self.model, "threads": given["threads"] or os.cpu_count(), "seed": seed}
         self._process = LoopbackProcess(
             "llama-server",

@@ -65,6 +65,8 @@ def _serve(port: int, options: dict[str, Any]) -> Any:
     parameters.endpoint_slots = False
     parameters.endpoint_props = False
     parameters.verbosity = _ERRORS
+    if options["chat_template"] is not None:
+        parameters.chat_template = Path(options["chat_template"]).read_text("utf-8")
     if options["embeddings"]:
         parameters.embedding = True
         parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
