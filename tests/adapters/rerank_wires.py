@@ -72,20 +72,66 @@ class JinaWire(_Wire):
 
 
 class CohereWire(_Wire):
-    """`/v2/rerank` of Cohere: `meta` in place of model and usage, errors as `message`."""
+    """`/v2/rerank` of Cohere: `meta` in place of model and usage, errors as `message` and `id`.
+
+    From its published description, which its own client's models are made of: numbers are floats there, tokens may be
+    told, and may not.
+    """
 
     path = "/v2/rerank"
-    fields = frozenset({"model", "query", "documents", "top_n", "max_tokens_per_doc"})
+    fields = frozenset({"model", "query", "documents", "top_n", "max_tokens_per_doc", "priority"})
 
     def answer(self, scores: Sequence[float], tokens: int | None) -> dict[str, Any]:
         rows = [{"index": place, "relevance_score": score} for place, score in enumerate(scores)]
         rows.sort(key=lambda row: -row["relevance_score"])
-        meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
-        return {"id": "9a1c", "results": rows, "meta": meta}
+        version = {"version": "2", "is_experimental": False}
+        meta: dict[str, Any] = {"api_version": version, "billed_units": {"search_units": 1.0}, "warnings": None}
+        if tokens is not None:
+            meta |= {"tokens": {"input_tokens": float(tokens), "output_tokens": None}, "cached_tokens": 0.0}
+        return {"id": "07734bd2-2473-4f07-94e1-0d9f0e6843cf", "results": rows, "meta": meta}
+
+    def broken(self, scores: Sequence[float]) -> Mapping[str, Mapping[str, Any]]:
+        whole = self.answer(scores, 3)
+        return {
+            **super().broken(scores),
+            "half a token": whole | {"meta": {"tokens": {"input_tokens": 3.5}}},
+            "tokens as text": whole | {"meta": {"tokens": {"input_tokens": "3"}}},
+            "a list for meta": whole | {"meta": [3]},
+        }
 
     def error(self, error_class: str) -> Sequence[WireError]:
-        return _BY_STATUS.get(error_class, ())
+        return (*_BY_STATUS.get(error_class, ()), *_COHERE.get(error_class, ()))
 
+
+def _cohere(status: int, message: str) -> WireError:
+    return WireError(status, {"id": "0b6e2c4e-94f4-4bd5-9f6a-9f0a39e1f1a5", "message": message})
+
+
+# Statuses and examples of Cohere's own page of errors, and of its description of the API (498, 499, 501, 504).
+_COHERE: Mapping[str, Sequence[WireError]] = {
+    "auth": (_cohere(401, "no api key supplied"), _cohere(401, "Your API key has expired.")),
+    "model_gone": (_cohere(404, "model 'xyz' not found, make sure the correct model ID was used"),),
+    "rate_limit": (
+        _cohere(429, "You are past the per minute request limit, please wait and try again later."),
+        _cohere(429, "You are using a Trial key, which is limited to 40 API calls / minute."),
+        _cohere(429, "trial token rate limit exceeded, limit is 100000 tokens per minute"),
+    ),
+    "quota_exhausted": (
+        _cohere(402, "Maximum billing reached for this API key as set in your dashboard"),
+        _cohere(429, "You are using a Trial key, which is limited to 1000 API calls / month."),
+    ),
+    "invalid_request": (
+        _cohere(400, "invalid request: document at index 0 cannot be empty"),
+        _cohere(404, "404 page not found"),
+        _cohere(422, "invalid request: query must not be empty or be only whitespace"),
+        _cohere(501, "not implemented"),
+    ),
+    "context_length": (_cohere(400, "too many tokens: size limit exceeded by 11326 tokens."),),
+    "content_filter": (_cohere(498, "a deny-listed token"),),
+    "timeout": (_cohere(499, "failed to get rerank inference: request cancelled"),),
+    "server_error": (_cohere(500, "internal server error"), _cohere(504, "an internal service took too long")),
+    "overloaded": (_cohere(503, "the service is unavailable"),),
+}
 
 _BY_STATUS: Mapping[str, Sequence[WireError]] = {
     "auth": (WireError(401, {"message": "invalid api token"}), WireError(403, {"detail": "forbidden"})),

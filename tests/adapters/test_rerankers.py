@@ -35,7 +35,6 @@ class FirstHarness(RemoteRerankerHarness):
 
 class SecondHarness(FirstHarness):
     wire = CohereWire()
-    counts = False
     version = "/v2"
 
 

@@ -89,7 +89,22 @@ def test_what_the_contract_does_not_allow_is_refused_by_name(
     vendor: MockVendor, wrong: dict[str, Any], path: str, field: str
 ) -> None:
     answer = post(vendor, body(**wrong), path)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+    assert answer.status_code == 400
+    if path == "/v2/rerank":
+        assert set(answer.json()) == {"id", "message"}
+        assert f"'{field}" in answer.json()["message"]
+    else:
+        assert answer.json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize(("kind", "status"), [("quota", 402), ("rate_limit", 429), ("overloaded", 503), ("auth", 401)])
+def test_the_second_version_fails_as_its_vendor_says_it_does(vendor: MockVendor, kind: str, status: int) -> None:
+    vendor.inject(Fault(kind))
+    try:
+        answer = post(vendor, body(), "/v2/rerank")
+    finally:
+        vendor.inject(Fault("none"))
+    assert (answer.status_code, set(answer.json())) == (status, {"id", "message"})
 
 
 def test_another_model_and_no_key_are_refused_and_it_stands_in_the_list(vendor: MockVendor) -> None:

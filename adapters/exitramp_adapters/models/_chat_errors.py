@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from exitramp.backoff import parse_retry_after
@@ -20,7 +20,11 @@ MESSAGE_LIMIT_CHARACTERS: Final = 200
 _QUOTA_CODE = re.compile(r"insufficient_quota|billing|spend_limit|credit_balance")
 _GONE_CODES = frozenset({"model_not_found", "model_decommissioned", "model_not_available"})
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
-_QUOTA = re.compile(r"(?i)credit balance|usage limits|exceeded your current quota|spend(ing)? limit")
+_QUOTA = re.compile(
+    r"(?i)credit balance|usage limits|exceeded your current quota|spend(ing)? limit|maximum billing|calls / month"
+)
+# Of a router in front of any model; that a model is not there is said in other words.
+_NO_PATH = re.compile(r"(?i)^(invalid url|(404 )?page not found|(file )?not found\.?$)")
 _CONTEXT = re.compile(r"(?i)context (length|window|size)|prompt is too long|too many tokens|maximum context")
 _FILTER = re.compile(r"(?i)content (management )?policy|content filter")
 _BY_TYPE: Final[Mapping[str, str]] = {
@@ -43,11 +47,14 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     409: "server_error",  # a lock or a conflict on the vendor's side; both official SDKs try again
     410: "model_gone",
     413: "context_length",
+    498: "content_filter",  # Cohere's word for a deny-listed token in what was asked or answered
+    499: "timeout",  # the request was cancelled on its way, and not by us: we are here to read it
+    501: "invalid_request",  # waiting builds no feature
     503: "overloaded",
     529: "overloaded",
 }
 # Somebody in between lost patience; the model behind may have done the work.
-_WORKED: Final = frozenset({408, 502, 504})
+_WORKED: Final = frozenset({408, 499, 502, 504})
 _WORD = re.compile(r"\w+")
 _RUN_WORDS: Final = 3
 
@@ -67,14 +74,23 @@ class VendorError:
         if isinstance(error, str):
             return cls(message=error)
         if not isinstance(error, dict):
-            # Rerankers say what is wrong without an object around it.
-            said = (
-                next((data[key] for key in ("message", "detail") if key in data), "") if isinstance(data, dict) else ""
-            )
-            return cls(message=said if isinstance(said, str) else "")
+            return cls(message=_said_outside(data) if isinstance(data, dict) else "")
         details = error.get("details")
         code = error.get("code") or (details.get("error_code") if isinstance(details, dict) else None)
         return cls(str(error.get("type") or ""), str(code or ""), str(error.get("message") or ""))
+
+
+def _said_outside(data: Mapping[str, Any]) -> str:
+    """What is wrong, of a body without an `error`: rerankers say `message`, or `detail`, a text or a list of them."""
+    said = next((data[key] for key in ("message", "detail") if key in data), "")
+    if isinstance(said, list):
+        parts = [each.get("msg") if isinstance(each, dict) else each for each in said]
+        return "; ".join(part for part in parts if isinstance(part, str))
+    return said if isinstance(said, str) else ""
+
+
+def _is_wrong_path(error: VendorError) -> bool:
+    return error.code == "unknown_url" or _NO_PATH.search(error.message) is not None
 
 
 def error_class_of(status: int | None, error: VendorError, headers: Mapping[str, str]) -> str:
@@ -86,8 +102,7 @@ def error_class_of(status: int | None, error: VendorError, headers: Mapping[str,
         # Both vendors' SDKs take this header as the last word on trying again.
         return "quota_exhausted" if headers.get("x-should-retry") == "false" else "rate_limit"
     if status == 404:
-        wrong_path = error.code == "unknown_url" or error.message.startswith("Invalid URL")
-        return "invalid_request" if wrong_path else "model_gone"
+        return "invalid_request" if _is_wrong_path(error) else "model_gone"
     if status is not None and status in _BY_STATUS:
         return _BY_STATUS[status]
     if codes & _GONE_CODES:
@@ -115,8 +130,10 @@ def vendor_error(
 ) -> ModelError:
     """The error for an answer that is one. `raw` is the body where it was no JSON."""
     error = VendorError.of(data)
+    if not error.message:
+        error = replace(error, message=" ".join(raw.split()))
     found = error_class_of(status, error, headers)
-    said = repeatable(error.message or raw, prompt)
+    said = repeatable(error.message, prompt)
     where = f"answered {status}" if status is not None else "broke off its answer with an error"
     return ModelError(
         f"{provider} {where} ({found})" + (f": {said}" if said else ""),
@@ -124,7 +141,7 @@ def vendor_error(
         http_status=status,
         retry_after_seconds=parse_retry_after(headers.get("retry-after"), milliseconds=headers.get("retry-after-ms")),
         maybe_billed=maybe_billed or status in _WORKED,
-        hint=_HINTS.get(found),
+        hint="check base_url in the address" if status == 404 and found != "model_gone" else _HINTS.get(found),
     )
 
 

@@ -2,7 +2,7 @@
 
 `rerank:MODEL?base_url=http://127.0.0.1:8080/v1&key=env:NAME`. Sent are `model`, `query`, `documents` and `top_n` (all
 of them: what is left away has no score). Read are `results` with `index` and `relevance_score`, and the tokens of
-`usage` where a server tells them.
+`usage` or `meta` where a server tells them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class HttpReranker:
             raise vendor_error(PROVIDER, None, received.data, {}, prompt=prompt, maybe_billed=True)
         try:
             scores = _scores(received.data["results"], len(texts))
-            usage = _usage(received.data.get("usage"), prompt)
+            usage = _usage(_told_tokens(received.data), prompt)
         except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
             raise self._broken() from None
         return Reranked(scores, usage, received.latency_ms, str(received.data.get("model") or self._model))
@@ -81,13 +81,25 @@ def _number(given: Any, *kinds: type) -> Any:
     return given
 
 
-def _usage(data: Mapping[str, Any] | None, prompt: str) -> Usage:
-    told = None if not data else data.get("prompt_tokens", data.get("total_tokens"))
+def _told_tokens(data: Mapping[str, Any]) -> Any:
+    """The tokens that were read: `usage` of most, Cohere's `meta.tokens`, or what it billed of them; None untold."""
+    usage, meta = data.get("usage") or {}, data.get("meta") or {}
+    places = (
+        (usage, "prompt_tokens"),
+        (usage, "total_tokens"),
+        (meta.get("tokens") or {}, "input_tokens"),
+        (meta.get("billed_units") or {}, "input_tokens"),
+    )
+    return next((part[name] for part, name in places if part.get(name) is not None), None)
+
+
+def _usage(told: Any, prompt: str) -> Usage:
     if told is None:
         return Usage(estimated_tokens(prompt), 0, source="estimated")
-    if _number(told, int) < 0:
+    count = _number(told, int, float)
+    if count < 0 or count != int(count):  # Cohere's numbers are 12.0
         raise ValueError("tokens")
-    return Usage(told, 0)
+    return Usage(int(count), 0)
 
 
 def _open(address: Address, network: Network) -> Reranker:

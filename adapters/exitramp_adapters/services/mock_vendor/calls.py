@@ -113,7 +113,7 @@ class Calls:
         except Refusal as error:
             refusal = error
         operation = {EmbedAsk: "embeddings", RerankAsk: "rerank", _Listing: "models"}.get(type(asked), "chat")
-        call = Call(number, began, hashed, fault, isinstance(asked, Ask) and asked.stream, operation)
+        call = Call(number, began, hashed, fault, isinstance(asked, Ask) and asked.stream, operation, request.path)
         if fault.kind == "hang":
             self._delivery.note(call, "hung", "hang", None)
             await connection.wait_until_gone()

@@ -15,6 +15,7 @@ from typing import Any, Final
 from exitramp.clock import iso_utc
 from exitramp.faults import Fault
 from exitramp_adapters.services.loopback_http import Connection
+from exitramp_adapters.services.mock_vendor import reranking
 from exitramp_adapters.services.mock_vendor.account import Account
 from exitramp_adapters.services.mock_vendor.options import VendorOptions
 from exitramp_adapters.services.mock_vendor.shape import Refusal, Shape, StreamPieces
@@ -37,6 +38,7 @@ class Call:
     fault: Fault
     stream: bool = False
     operation: str = "chat"
+    path: str = ""
     simulated_ms: float = 0.0
     elsewhere_ms: float = 0.0
     prompt_tokens: int = 0
@@ -142,6 +144,8 @@ class Delivery:
     ) -> None:
         """An error as the vendor would put it; `extra` are headers."""
         error = self.shape.error(refusal, self.request_id(call))
+        if call.path == reranking.SECOND_VERSION and call.path in self.shape.rerank_paths:
+            error = reranking.second_error(refusal, self.request_id(call), error)
         self.note(call, "failed", refusal.kind, error.status)
         connection.send(error.status, [*self._headers(call, _JSON), *extra], error.body)
 

@@ -7,11 +7,13 @@ Documents that share words with the query come first, and such that only mean th
 
 The first path speaks as Cohere's first version, Jina, vLLM and llama.cpp do: documents are texts or `{"text": …}`,
 `return_documents` gives them back, `usage` tells tokens. The second speaks as Cohere's second version: documents are
-texts, `max_tokens_per_doc` cuts them, and `meta.billed_units` stands in place of model and usage.
+texts, `max_tokens_per_doc` cuts them, `meta.billed_units` stands in place of model and usage, and an error is an object
+of `id` and `message`, told apart by its status alone.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -19,7 +21,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from exitramp_adapters.services import extractive
-from exitramp_adapters.services.mock_vendor.shape import Refusal, fields, need, need_range, only_fields, read_json
+from exitramp_adapters.services.mock_vendor.shape import (
+    ErrorAnswer,
+    Refusal,
+    fields,
+    need,
+    need_range,
+    only_fields,
+    read_json,
+)
 
 MODEL: Final = "mock-rerank"
 SECOND_VERSION: Final = "/v2/rerank"
@@ -27,6 +37,17 @@ PATHS: Final = ("/v1/rerank", "/rerank", SECOND_VERSION)
 MOST_DOCUMENTS: Final = 1000
 CALL_TOKENS: Final = 300_000
 _DOCUMENT_TOKENS: Final = 4096
+# kind: (status, message), by the vendor's page of errors. It has no 529, and a used-up budget is a 402.
+_SECOND_ERRORS: Final = {
+    "rate_limit": (429, "trial token rate limit exceeded. This is a mock."),
+    "quota": (402, "Maximum billing reached for this API key. This is a mock."),
+    "error_500": (500, "internal server error. This is a mock."),
+    "unavailable": (503, "the service is unavailable. This is a mock."),
+    "overloaded": (503, "the service is overloaded. This is a mock."),
+    "auth": (401, "invalid api token. This is a mock."),
+    "model_gone": (404, "the model was not found. This is a mock."),
+    "context_length": (400, "too many tokens."),
+}
 _UNIT_DOCUMENTS: Final = 100
 _KNOWN: Final = {
     False: fields("model query documents top_n return_documents"),
@@ -132,3 +153,10 @@ def _cut(text: str, most: int) -> str:
         if number == most:
             return text[: found.end()]
     return text
+
+
+def second_error(refusal: Refusal, request_id: str, first: ErrorAnswer) -> ErrorAnswer:
+    """The error of the second version in place of the `first`'s."""
+    status, message = _SECOND_ERRORS.get(refusal.kind, (first.status, str(refusal)))
+    body = {"id": request_id, "message": refusal.message or message}
+    return ErrorAnswer(status, json.dumps(body, ensure_ascii=False).encode())
