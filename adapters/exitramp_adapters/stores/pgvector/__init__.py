@@ -14,6 +14,7 @@ In the order of reading:
     columns    a batch of records as columns of a table
     limits     what a table holds, measured
     tables     making a table for a collection
+    sending    rows on their way to the server
     sink       writing
     search     nearest records
     filters    filters as SQL

@@ -26,6 +26,7 @@ from exitramp_adapters.stores.pgvector.catalog import Column, quoted, quoted_tex
 from exitramp_adapters.stores.pgvector.fields import Held
 from exitramp_adapters.stores.pgvector.limits import KEY_BYTES, SPARSE_NUMBERS, type_name
 from exitramp_adapters.stores.pgvector.records import id_parts
+from exitramp_adapters.stores.pgvector.session import Server
 from exitramp_adapters.stores.pgvector.shape import Shape
 from exitramp_adapters.stores.pgvector.values import INTEGERS, NO_FIT, NoFit, as_text, own_texts, require_text
 
@@ -42,7 +43,7 @@ class Out:
 
 
 def columns_of(
-    session: Any, batch: pa.RecordBatch, shape: Shape, item_types: Mapping[str, int], *, where: str
+    server: Server, batch: pa.RecordBatch, shape: Shape, item_types: Mapping[str, int], *, where: str
 ) -> list[Out]:
     ids: list[str] = batch.column("id").to_pylist()
     extras: list[dict[str, Any]] = [{} for _ in ids] if shape.extra is not None else []
@@ -56,7 +57,7 @@ def columns_of(
             extras[row]["t"] = known
         columns.append(Out(shape.payload, wire.framed(texts, head=_head(shape.payload))))
     else:
-        columns += _value_columns(session, batch, shape, extras, ids)
+        columns += _value_columns(server, batch, shape, extras, ids)
     for held in shape.vectors:
         columns.append(_vector_column(batch.column(held.field.column), held, extras, ids, item_types, where=where))
     if shape.extra is not None:
@@ -134,7 +135,7 @@ def _document_column(texts: pa.Array, column: Column, extras: Sequence[dict[str,
 
 
 def _value_columns(
-    session: Any, batch: pa.RecordBatch, shape: Shape, extras: Sequence[dict[str, Any]], ids: Sequence[str]
+    server: Server, batch: pa.RecordBatch, shape: Shape, extras: Sequence[dict[str, Any]], ids: Sequence[str]
 ) -> list[Out]:
     """Payloads over typed columns. What a column does not hold exactly, a key that has none, and a key that is missing
     stand in our own column; in somebody else's table there is no such place, and the record is refused by its id."""
@@ -142,7 +143,7 @@ def _value_columns(
     cells: dict[str, list[bytes | None]] = {column.name: [] for column in shape.values if not column.generated}
     rest: list[dict[str, Any] | None] = []
     known = {column.name for column in shape.values}
-    strange = {column.name: _strange(session, column, payloads) for column in shape.values}
+    strange = {column.name: _strange(server, column, payloads) for column in shape.values}
     for row, payload in enumerate(payloads):
         held = payload or {}
         more: dict[str, Any] = {}
@@ -179,7 +180,7 @@ def _value_columns(
     return columns
 
 
-def _strange(session: Any, column: Column, payloads: Sequence[Any]) -> set[str]:
+def _strange(server: Server, column: Column, payloads: Sequence[Any]) -> set[str]:
     """Those texts of a column that PostgreSQL does not read, or of which it would make another one: of an interval
     `1 day 2 hours` becomes `1 day 02:00:00`."""
     import psycopg
@@ -190,15 +191,16 @@ def _strange(session: Any, column: Column, payloads: Sequence[Any]) -> set[str]:
     type_ = f"{quoted(column.type.schema)}.{quoted(column.type.name)}"
     valid = f"pg_input_is_valid(x, {quoted_text(type_)})"
     statement = "SELECT x FROM unnest(%s::text[]) x WHERE CASE WHEN {} THEN (x::{})::text <> x ELSE true END"
-    try:
-        with session.transaction():
-            rows = session.execute(statement.format(valid, type_), [sorted(texts)]).fetchall()
-    except psycopg.errors.UndefinedFunction:  # a server before 16 does not tell, but by its error
+    with server.writing() as session:
         try:
             with session.transaction():
-                rows = session.execute(statement.format("true", type_), [sorted(texts)]).fetchall()
-        except psycopg.DataError:
-            return texts
+                rows = session.execute(statement.format(valid, type_), [sorted(texts)]).fetchall()
+        except psycopg.errors.UndefinedFunction:  # a server before 16 does not tell, but by its error
+            try:
+                with session.transaction():
+                    rows = session.execute(statement.format("true", type_), [sorted(texts)]).fetchall()
+            except psycopg.DataError:
+                return texts
     return {row[0] for row in rows}
 
 

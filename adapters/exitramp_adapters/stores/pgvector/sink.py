@@ -1,55 +1,42 @@
-"""Writing to PostgreSQL: whole records by binary copy, each call in a transaction of its own."""
+"""Writing to PostgreSQL: tables made, whole records replaced, records deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
 
 from exitramp.arrow import record_keys, require_schema
-from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
+from exitramp.errors import CollectionExists, DataInvalid, UsageError
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, RecordKey, VectorKind
 from exitramp.urls import Address
 from exitramp_adapters.stores.pgvector import wire
 from exitramp_adapters.stores.pgvector.catalog import Column, find, quoted, read_table
-from exitramp_adapters.stores.pgvector.columns import Out, columns_of
+from exitramp_adapters.stores.pgvector.columns import columns_of
 from exitramp_adapters.stores.pgvector.limits import BATCH_ROWS, LIMITS
 from exitramp_adapters.stores.pgvector.records import Selection
+from exitramp_adapters.stores.pgvector.sending import Part, Sending
 from exitramp_adapters.stores.pgvector.session import Server
 from exitramp_adapters.stores.pgvector.shape import Shape, shape_of, split_comment
 from exitramp_adapters.stores.pgvector.tables import build_indexes, keep_note, make_table, recorded
 
-_STAGE: Final = "exitramp_stage"
 _DELETED_AT_ONCE: Final = 5_000
-# Rows/s at 384 numbers, of a bare copy of all at once: 0.58 with a transaction for each 1,000 of 2 kB, 0.76 for 2,000.
-_KEPT_BYTES: Final = 32 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One batch, ready to be copied."""
-
-    columns: Sequence[Out]
-    data: bytes
-    rows: int
 
 
 class PgvectorSink:
-    """What is written is kept here until a flush, or until it is much, and then goes in one transaction, which is on
-    the disk when it returns. Nothing is ever left uncommitted between two calls: a connection that was cut and made
-    again between them would lose it without a word. What could not be sent is kept, for whoever tries again."""
+    """Records become rows of the copy format here, and `Sending` brings them to the server, some while the next are
+    made. After a flush all of them are on its disk."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._shape: Shape | None = None
         self._told: Mapping[str, Any] = {}
         self._spec: CollectionSpec | None = None
-        self._collisions = 0
         self._item_types: dict[str, int] = {}
-        self._parts: list[_Part] = []
+        self._sending = Sending(server)
 
     def limits(self) -> SinkLimits:
         return LIMITS
@@ -83,36 +70,14 @@ class PgvectorSink:
             return
         if not shape.refuses_doubles and len(set(record_keys(batch))) < batch.num_rows:
             raise UsageError(f"{where}: an id stands twice in one batch")
-        if sum(len(part.data) for part in self._parts) >= _KEPT_BYTES:
-            self._send()
-        with self._server.writing() as session:
-            columns = columns_of(session, batch, shape, self._item_types, where=where)
-        self._parts.append(_Part(columns, wire.rows([column.cells for column in columns]), batch.num_rows))
-
-    def _send(self) -> None:
-        import psycopg
-
-        shape, where, parts = self._described(), str(self._server.address), self._parts
-        if not parts:
-            return
-        with self._server.writing() as session:
-            straight = shape.refuses_doubles and not any(out.as_text for out in parts[0].columns)
-            if self._collisions < 2 and straight:
-                try:
-                    with session.transaction():
-                        _copy(session, shape.table.sql, parts, where=where)
-                    self._parts, self._collisions = [], 0
-                    return
-                except psycopg.errors.UniqueViolation:
-                    self._collisions += 1
-            with session.transaction():
-                for part in parts:  # one after the other, since an id may stand in several
-                    _merge(session, shape, part, where=where)
-            self._parts = []
+        columns = columns_of(self._server, batch, shape, self._item_types, where=where)
+        part = Part(columns, wire.rows([column.cells for column in columns]), batch.num_rows)
+        self._sending.add(part, shape)
 
     def delete(self, keys: Sequence[RecordKey]) -> None:
-        self._send()
-        selection = Selection(self._described())
+        shape = self._described()
+        self._sending.flush(shape)
+        selection = Selection(shape)
         for start in range(0, len(keys), _DELETED_AT_ONCE):
             found = selection.where_keys(keys[start : start + _DELETED_AT_ONCE])
             if found is None:
@@ -121,12 +86,12 @@ class PgvectorSink:
                 session.execute(f"DELETE FROM {selection.shape.table.sql} WHERE {found[0]}", found[1])
 
     def flush(self) -> None:
-        self._send()
+        self._sending.flush(self._described())
 
     def finish(self, account: TransferAccount) -> None:
         """Build indexes, let columns that count go on behind what was written, and let the planner know the table."""
-        self._send()
         shape = self._described()
+        self._sending.flush(shape)
         with self._server.writing() as session:
             if shape.note is None:
                 return  # what indexes somebody's own table has is not ours to say
@@ -139,7 +104,7 @@ class PgvectorSink:
 
     def close(self) -> None:
         """What was not flushed is lost; the store closes its sessions."""
-        self._parts = []
+        self._sending.forget()
 
     def _described(self) -> Shape:
         if self._shape is None:
@@ -175,63 +140,6 @@ def _item_types(session: Any, shape: Shape) -> dict[str, int]:
             ).fetchone()
             found[held.column.name] = int(row[0])
     return found
-
-
-def _copy(session: Any, table: str, parts: Sequence[_Part], *, where: str) -> None:
-    names = ", ".join(quoted(out.column.name) for out in parts[0].columns)
-    with session.cursor() as cursor:
-        statement = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
-        with cursor.copy(statement.replace("%%", "%")) as copy:  # alone of all it is sent without parameters
-            copy.write(wire.HEAD)
-            for part in parts:
-                copy.write(part.data)
-            copy.write(wire.END)
-        _require_all(cursor.rowcount, sum(part.rows for part in parts), where=where)
-
-
-def _require_all(landed: int, rows: int, *, where: str) -> None:
-    if landed != rows:
-        raise StoreRejected(
-            f"{where}: of {rows} records {landed} landed", hint="does a trigger or a rule of the table hold them back?"
-        )
-
-
-def _merge(session: Any, shape: Shape, part: _Part, *, where: str) -> None:
-    """By way of a table of this session's own, in which what is not in its column's type is text."""
-    columns = part.columns
-    stage = f"{_STAGE}_{shape.table.oid}"
-    types = ", ".join(
-        f"{quoted(out.column.name)} {'text' if out.as_text else out.column.written.replace('%', '%%')}"
-        for out in columns
-    )
-    session.execute(f"CREATE TEMP TABLE IF NOT EXISTS {stage} ({types}) ON COMMIT DELETE ROWS", [])
-    session.execute(f"TRUNCATE pg_temp.{stage}", [])
-    _copy(session, f"pg_temp.{stage}", [part], where=where)
-    names = ", ".join(quoted(out.column.name) for out in columns)
-    cast = {out.column.name: f"s.{quoted(out.column.name)}{_cast(out)}" for out in columns}
-    keys = [column.name for column in shape.keys]
-    others = [out.column.name for out in columns if out.column.name not in keys]
-    conflict = ""
-    if shape.refuses_doubles:
-        changes = ", ".join(f"{quoted(name)} = EXCLUDED.{quoted(name)}" for name in others)
-        action = f"DO UPDATE SET {changes}" if others else "DO NOTHING"
-        conflict = f" ON CONFLICT ({', '.join(map(quoted, keys))}) {action}"
-    else:
-        same = " AND ".join(f"t.{quoted(name)} IS NOT DISTINCT FROM {cast[name]}" for name in keys)
-        session.execute(f"DELETE FROM {shape.table.sql} t USING pg_temp.{stage} s WHERE {same}", [])
-    # Ids are kept, also where a table would number its rows itself ALWAYS; a copy straight into it asks for nothing.
-    into = f"INSERT INTO {shape.table.sql} ({names}) OVERRIDING SYSTEM VALUE"
-    cursor = session.execute(f"{into} SELECT {', '.join(cast.values())} FROM pg_temp.{stage} s{conflict}", [])
-    if others:
-        _require_all(cursor.rowcount, part.rows, where=where)
-
-
-def _cast(out: Out) -> str:
-    """To the type without its length, since a cast to a length cuts off without a word, and an assignment does not."""
-    if not out.as_text:
-        return ""
-    type_ = out.column.type
-    return f"::{quoted(type_.schema)}.{quoted(type_.name)}" + ("[]" if type_.is_array else "")
 
 
 def _count_on(session: Any, shape: Shape, column: Column) -> None:
