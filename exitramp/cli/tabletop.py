@@ -63,8 +63,8 @@ def run_tabletop(
 
 def resume_tabletop(folder: Path, *, decisions: Path | None, as_json: bool) -> int:
     """Go on with a sitting, by the drill as it stands in its journal."""
-    from exitramp.drill.event_log import read_log
     from exitramp.drill.interruption import Interruption
+    from exitramp.drill.log_reading import read_log
     from exitramp.drill.tabletop.decisions import read_decisions
     from exitramp.drill.tabletop.record import Sitting
     from exitramp.drill.tabletop.sitting import LOG_NAME, resume

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from exitramp.drill.inputs import load_application
+from exitramp.drill.application_file import application_path, load_application, on_port, port_of
+from exitramp.drill.between import between_of
 from exitramp.drill.run import DrillRun
 from exitramp.errors import ConfigError, ModelError
 from exitramp.evals.apps.file import AppFile, open_app
@@ -57,7 +58,8 @@ class DrilledApplication:
 
     def describe(self) -> dict[str, Any]:
         """What the report names it by."""
-        switch = None if self._run.spec.application is None else self._run.spec.application.switch
+        given = self._run.spec.application
+        switch = None if given is None else given.switch
         return {
             "name": self.file.name,
             "kind": self.file.kind,
@@ -65,6 +67,7 @@ class DrilledApplication:
             "mock": self.file.is_mock,
             "tells_sources": self.tells_sources,
             "switch": "by itself" if switch is None else "by a command",
+            "started_by_the_drill": given is not None and given.start is not None,
         }
 
     def ask(self, question: Question, *, queue_ms: float = 0.0) -> Outcome:
@@ -121,7 +124,7 @@ class DrilledApplication:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | self._environment(),
+                env=os.environ | addresses(self._run),
                 start_new_session=True,
             )
         except OSError as error:
@@ -138,16 +141,36 @@ class DrilledApplication:
         self._run.log.append("application.switch", done.to_json())
         return done
 
-    def _environment(self) -> dict[str, str]:
-        found = {"EXITRAMP_DRILL_FOLDER": str(self._run.folder.resolve())}
-        for name, stack in self._run.stacks.items():
-            for kind, part in (("STORE", stack.store), ("CHAT", stack.chat), ("EMBEDDING", stack.embedding)):
-                if part is not None:
-                    found[f"EXITRAMP_{name.upper()}_{kind}"] = str(part.address)
-        return found
-
     def close(self) -> None:
         self._subject.close()
+
+
+def addresses(run: DrillRun) -> dict[str, str]:
+    """What an application finds in its environment: where each part answers, through the proxy if one stands there.
+    Keys in the addresses are references, never secrets."""
+    found = {"EXITRAMP_DRILL_FOLDER": str(run.folder.resolve())}
+    for name, stack in run.stacks.items():
+        for kind, part in (("STORE", stack.store), ("CHAT", stack.chat), ("EMBEDDING", stack.embedding)):
+            if part is not None:
+                found[f"EXITRAMP_{name.upper()}_{kind}"] = str(part.through or part.address)
+    return found
+
+
+def _started(run: DrillRun) -> AppFile:
+    """The application's file; its server is started first, where the drill file says how."""
+    file, path = load_application(run.spec), application_path(run.spec)
+    assert file is not None
+    assert path is not None
+    assert run.spec.application is not None
+    start = run.spec.application.start
+    if start is None:
+        return file
+    run.stack("primary")  # without addresses there is nothing to tell it
+    options = {"command": list(start.command), "seconds": start.seconds, "folder": str(path.parent.resolve()),
+               "environment": addresses(run), "listen": port_of(file), "name": APPLICATION}  # fmt: skip
+    port = run.start_program(APPLICATION, options)
+    run.log.append("application.started", {"name": file.name, "port": port})
+    return on_port(file, port)
 
 
 def application_of(run: DrillRun) -> DrilledApplication | None:
@@ -155,8 +178,9 @@ def application_of(run: DrillRun) -> DrilledApplication | None:
     if run.spec.application is None:
         return None
     if APPLICATION not in run.shared:
-        file = load_application(run.spec)
-        assert file is not None
+        for on in between_of(run.spec):  # before it is told where to ask
+            run.put_between("primary", on)
+        file = replace(_started(run), environment=addresses(run))
         run.shared[APPLICATION] = DrilledApplication(run, file, open_app(file))
         run.on_close(run.shared[APPLICATION].close)
     found: DrilledApplication = run.shared[APPLICATION]

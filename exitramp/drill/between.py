@@ -18,6 +18,7 @@ from exitramp.registry import service_adapter
 from exitramp.urls import Address
 
 PROXY: Final = "fault-proxy"
+PROGRAM: Final = "program"
 TOXICS: Final = PROXY_FAULTS - {"none"}
 OUR_OWN: Final = TOXICS & {"reset"}
 """Toxics that are words of vendors too: these do it themselves where they can."""
@@ -37,6 +38,17 @@ def goes_by_proxy(part: Part | None, fault: str, by: str) -> bool:
     if part.service is not None:
         return fault not in service_adapter(part.service).faults
     return no_room(part) is None
+
+
+def between_of(spec: DrillSpec) -> dict[str, int]:
+    """The primary's parts that an outage of the drill puts a proxy in front of, with the line of its step."""
+    return {
+        phase.on: step.line
+        for step in spec.steps
+        if step.name == "outage"
+        for phase in step.arguments.phases
+        if goes_by_proxy(part_of(spec.primary, phase.on), phase.fault, phase.by)
+    }
 
 
 def no_room(part: Part) -> str | None:
@@ -60,13 +72,6 @@ def require_room(spec: DrillSpec, on: str, fault: str, by: str, line: int) -> No
     if part is None or not goes_by_proxy(part, fault, by):
         return
     why = no_room(part)
-    if getattr(spec, "application", None) is not None:
-        raise ConfigError(
-            f"'{fault}' would be done by a proxy of the drill, and your application does not pass through it",
-            file=spec.file,
-            line=line,
-            hint="put 'exitramp fault-proxy' between your application and the part, and switch it by hand",
-        )
     if why is not None:
         raise ConfigError(
             f"'{fault}' is done by a proxy between the application and the primary's {on}, and that {on} {why}",

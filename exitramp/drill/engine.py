@@ -13,7 +13,8 @@ from typing import Any
 from exitramp import __version__
 from exitramp.clock import Clock, SystemClock, iso_utc
 from exitramp.drill.catalogue import STEPS
-from exitramp.drill.event_log import Event, EventLog
+from exitramp.drill.event import Event
+from exitramp.drill.event_log import EventLog
 from exitramp.drill.inputs import check_inputs
 from exitramp.drill.interruption import Interruption, SignalArrived, WayBackOverdue
 from exitramp.drill.naming import told, without_classes

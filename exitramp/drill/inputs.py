@@ -7,15 +7,14 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from exitramp.drill.application_file import FIXTURES, load_application, require_way
 from exitramp.drill.spec import DrillSpec
 from exitramp.errors import ConfigError, DependencyMissing
-from exitramp.evals.apps.file import AppFile, read_app
 from exitramp.evals.golden import GoldenCase, load_golden
 from exitramp.finops.prices import PriceBook, load_price_book
 from exitramp.registry import model_adapter, service_adapter, store_adapter
 from exitramp.urls import Address
 
-FIXTURES = "exitramp_fixtures"
 DRILLS = "exitramp_drills"
 DRILL_FILE = "drill.yaml"
 """What `drill init` calls the file that it writes."""
@@ -48,23 +47,15 @@ def prompt_folder(spec: DrillSpec) -> Traversable | Path | None:
     return folder
 
 
-def load_application(spec: DrillSpec) -> AppFile | None:
-    """How the drill's application is asked; None where it names none. Raises `ConfigError`."""
-    if spec.application is None:
-        return None
-    path = (spec.folder or Path()) / spec.application.file
-    if not path.is_file():
-        line = spec.lines.get("application.file")
-        raise ConfigError(f"application.file: there is no file {path}", file=spec.file, line=line)
-    return read_app(path)
-
-
 def check_inputs(spec: DrillSpec) -> None:
     """Raises `ConfigError` for a file of the drill that is missing or wrong, and `DependencyMissing` or
     `AdapterUnknown` for what is not installed: before anything is started."""
     cases = load_cases(spec)
     load_prices(spec)
-    has_application = load_application(spec) is not None
+    application = load_application(spec)
+    has_application = application is not None
+    if application is not None:
+        require_way(spec, application)
     _require_installed(spec, asks=bool(cases))
     if prompt_folder(spec) is None and not has_application:
         for stack in (spec.primary, spec.substitute):

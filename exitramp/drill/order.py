@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exitramp.drill.between import require_room
+from exitramp.drill.between import goes_by_proxy, require_room
 from exitramp.drill.spec import DrillSpec, StepSpec
 from exitramp.errors import ConfigError
 
@@ -59,16 +59,23 @@ def _through_application(spec: DrillSpec, step: StepSpec) -> None:
     if step.name != "outage":
         return
     if getattr(step.arguments, "lost", None) is not None:
-        raise ConfigError("an application cannot be asked while a store is restored", file=spec.file, line=step.line)
+        raise ConfigError(
+            "'lost' restores the dump into the substitute while the stacks are asked, and this drill asks your "
+            "application, which the drill cannot keep from half a store",
+            file=spec.file,
+            line=step.line,
+            hint="to see your application without its store, write 'sigkill' in the place of 'lost'; to time the "
+            "restore, leave 'application' away",
+        )
     for phase in step.arguments.phases:
         part = getattr(spec.primary, phase.on)
-        if part is not None and part.service is None:
+        if part is not None and part.service is None and not goes_by_proxy(part, phase.fault, phase.by):
             raise ConfigError(
                 f"the primary's {phase.on} is given by its address, so a fault of it would only be played in the "
                 "drill's own calls, which your application does not make",
                 file=spec.file,
                 line=step.line,
-                hint="put the service 'fault-proxy' between your application and it, or a mock vendor in its place",
+                hint="name a fault that a proxy can do in front of it, such as 'down', or put a service in its place",
             )
 
 

@@ -19,6 +19,7 @@ from exitramp.drill.spec import (
     OrchestrationSpec,
     Part,
     StackSpec,
+    StartSpec,
     StepSpec,
     StopConditions,
     SwitchHook,
@@ -211,7 +212,15 @@ def _application(top: Block) -> ApplicationSpec | None:
         if not switch.command:
             raise hook.error("'command' is empty", "command")
         hook.finish()
-    found = ApplicationSpec(block.text("file"), switch)
+    begun = block.block("start", required=False)
+    start = None
+    if begun is not None:
+        begun.expect(*StartSpec.__slots__)
+        start = StartSpec(begun.texts("command"), begun.number("seconds", 30.0, minimum=0.1))
+        if not start.command:
+            raise begun.error("'command' is empty", "command")
+        begun.finish()
+    found = ApplicationSpec(block.text("file"), switch, start)
     block.finish()
     return found
 
@@ -224,6 +233,7 @@ def _part(block: Block, group: str) -> Part:
         collection=block.text("collection", None),
         model=block.text("model", None),
         options=block.anything("options", {}),
+        proxy_port=block.integer("proxy_port", None, minimum=1),
     )
     if (found.address is None) == (found.service is None):
         raise block.error(f"'{block.path}' needs either 'address' or 'service'")

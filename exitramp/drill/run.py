@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock, SystemClock
-from exitramp.drill.between import PROXY
+from exitramp.drill.between import PROGRAM, PROXY
 from exitramp.drill.embedder import DrilledEmbedder, embedding_address
 from exitramp.drill.event_log import EventLog
 from exitramp.drill.spec import DrillSpec, Part, StackSpec
@@ -137,10 +137,19 @@ class DrillRun:
         folder = self.folder / "services" / name
         folder.mkdir(parents=True, exist_ok=True)
         service = adapter.make(str(folder), self.seed, part.options)
+        return RunningPart(self._begin(service), service, adapter)
+
+    def _begin(self, service: Service) -> Address:
         # Before it starts: a drill that is interrupted meanwhile must not leave it behind.
         self._services.append(service)
         self._closers.append(service.stop)
-        return RunningPart(service.start(), service, adapter)
+        return service.start()
+
+    def start_program(self, name: str, options: Mapping[str, Any]) -> int:
+        """Start a program that is no part of a stack, and return its port; it ends with the run."""
+        folder = self.folder / "services" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return int(self._begin(service_adapter(PROGRAM).make(str(folder), self.seed, options)).port or 0)
 
     def stack(self, name: str) -> RunningStack:
         try:
@@ -190,10 +199,10 @@ class DrillRun:
             return
         folder = self.folder / "services" / f"{stack}-{target}-proxy"
         folder.mkdir(parents=True, exist_ok=True)
-        proxy = service_adapter(PROXY).make(str(folder), self.seed, {"target": part.address.text})
-        self._services.append(proxy)
-        self._closers.append(proxy.stop)
-        part.through, part.proxy = proxy.start(), proxy
+        given: Part = getattr(self.spec.primary if stack == "primary" else self.spec.substitute, target)
+        options = {"target": part.address.text, "listen": given.proxy_port or 0}
+        proxy = service_adapter(PROXY).make(str(folder), self.seed, options)
+        part.through, part.proxy = self._begin(proxy), proxy
         self.log.append("proxy.started", {"stack": stack, "on": target, "address": str(part.through)})
 
     def inject(self, stack: str, target: str, fault: Fault, *, by_proxy: bool = False) -> str:

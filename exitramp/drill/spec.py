@@ -54,12 +54,17 @@ class StopConditions:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A store or a chat model: either a service that the drill starts, or an address that is there already."""
+    """A store or a chat model: either a service that the drill starts, or an address that is there already.
+
+    proxy_port: where a fault proxy of the drill listens in front of it, for an application that the drill does not
+    start and that therefore has to know where to find it.
+    """
 
     address: str | None = None
     service: str | None = None
     collection: str | None = None
     model: str | None = None
+    proxy_port: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -134,15 +139,29 @@ class SwitchHook:
 
 
 @dataclass(frozen=True, slots=True)
+class StartSpec:
+    """The server of an application that the drill starts itself, in the folder of the application's file; `seconds`
+    is how long it may take until its port answers."""
+
+    command: tuple[str, ...]
+    seconds: float = 30.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"command": list(self.command), "seconds": self.seconds}
+
+
+@dataclass(frozen=True, slots=True)
 class ApplicationSpec:
     """The user's own application, asked in the place of the stacks. `file` is as `eval run --app` reads it; without a
-    `switch` the application finds out by itself."""
+    `switch` the application finds out by itself; without a `start` it runs already."""
 
     file: str
     switch: SwitchHook | None = None
+    start: StartSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"file": self.file, "switch": self.switch.to_json() if self.switch else None}
+        started = {"start": self.start.to_json()} if self.start else {}
+        return {"file": self.file, "switch": self.switch.to_json() if self.switch else None} | started
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from exitramp.drill.anchor import Anchor, junit_anchor, read_anchor
-from exitramp.drill.event_log import LogReading, read_log, require_anchor
+from exitramp.drill.log_reading import LogReading, read_log, require_anchor
 from exitramp.errors import JournalCorrupt, UsageError
 from exitramp.report.sections import Journal
 from exitramp.wording import counted

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exitramp.drill.anchor import Anchor, is_head
-from exitramp.drill.event_log import read_events, require_anchor
+from exitramp.drill.log_reading import read_events, require_anchor
 from exitramp.errors import UsageError
 from exitramp.records import Verdict
 from exitramp.report.run_journal import RunJournal, read_run

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exitramp import canonical
-from exitramp.drill.event_log import require_anchor
+from exitramp.drill.log_reading import require_anchor
 from exitramp.durable import make_folder, write_atomically
 from exitramp.errors import UsageError
 from exitramp.report.html import render_html

@@ -9,7 +9,7 @@ import pytest
 from exitramp.cli.main import run
 from exitramp.drill.catalogue import find_drill
 from exitramp.drill.engine import DrillResult, run_drill
-from exitramp.drill.event_log import read_events
+from exitramp.drill.log_reading import read_events
 from exitramp.records import Verdict
 from tests.drill.small_stacks import drill_text, fill, write_drill
 

@@ -15,7 +15,8 @@ from exitramp.cli.main import run as command
 from exitramp.clock import SystemClock
 from exitramp.drill.catalogue import read_drill
 from exitramp.drill.engine import DrillResult, run_drill
-from exitramp.drill.event_log import EventLog, read_events
+from exitramp.drill.event_log import EventLog
+from exitramp.drill.log_reading import read_events
 from exitramp.drill.run import DrillRun
 from exitramp.drill.steps import cutting_over
 from exitramp.drill.steps.cutting_over import VENDOR_DATA, VendorDataArguments

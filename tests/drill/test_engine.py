@@ -12,7 +12,7 @@ from exitramp.digests import CollectionDigests
 from exitramp.drill.beginning import begin_drill
 from exitramp.drill.catalogue import find_drill, read_drill
 from exitramp.drill.engine import DrillResult, run_drill
-from exitramp.drill.event_log import read_events
+from exitramp.drill.log_reading import read_events
 from exitramp.errors import ConfigError, UsageError, WriteRefused
 from exitramp.migration.moving import read_digests
 from exitramp.ports import Origin

@@ -18,15 +18,10 @@ import pytest
 
 from exitramp.clock import ManualClock, SystemClock
 from exitramp.drill import event_log
-from exitramp.drill.event_log import (
-    ANCHOR_PROPERTY,
-    FINISHED,
-    GENESIS,
-    EventLog,
-    read_events,
-    read_log,
-    verify_against_anchor,
-)
+from exitramp.drill.anchor import ANCHOR_PROPERTY
+from exitramp.drill.event import FINISHED, GENESIS
+from exitramp.drill.event_log import EventLog
+from exitramp.drill.log_reading import LogReading, read_events, read_log, verify_against_anchor
 from exitramp.errors import DataInvalid, ExitCode, JournalCorrupt
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
@@ -218,7 +213,7 @@ def test_a_last_line_torn_by_a_crash_is_told_apart_from_corruption(tmp_path: Pat
     assert read_log(path).torn_bytes == 40
 
 
-def log_head(reading: event_log.LogReading) -> str:
+def log_head(reading: LogReading) -> str:
     return reading.events[-1].hash
 
 

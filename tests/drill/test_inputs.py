@@ -17,7 +17,7 @@ from exitramp.cli.main import run
 from exitramp.drill.beginning import begin_drill
 from exitramp.drill.catalogue import find_drill
 from exitramp.drill.engine import run_drill
-from exitramp.drill.event_log import read_events
+from exitramp.drill.log_reading import read_events
 from exitramp.errors import ConfigError
 from exitramp.finops.prices import load_price_book
 from exitramp.migration import migrate

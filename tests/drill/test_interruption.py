@@ -20,8 +20,8 @@ import pytest
 from exitramp.drill import engine
 from exitramp.drill.catalogue import STEPS
 from exitramp.drill.engine import run_drill
-from exitramp.drill.event_log import read_events, read_log
 from exitramp.drill.interruption import Interruption, SignalArrived, WayBackOverdue
+from exitramp.drill.log_reading import read_events, read_log
 from exitramp.drill.reading import parse_drill
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import NoArguments, Step

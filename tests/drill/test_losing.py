@@ -11,7 +11,7 @@ import pytest
 
 from exitramp.drill.catalogue import find_drill, read_drill
 from exitramp.drill.engine import DrillResult, run_drill
-from exitramp.drill.event_log import read_events
+from exitramp.drill.log_reading import read_events
 from exitramp.drill.steps import losing, outage
 from exitramp.errors import ConfigError
 from exitramp.records import Verdict

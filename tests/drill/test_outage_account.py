@@ -10,8 +10,9 @@ from typing import Any
 from exitramp.clock import ManualClock
 from exitramp.drill.catalogue import find_drill
 from exitramp.drill.engine import run_drill
-from exitramp.drill.event_log import EventLog, read_events, read_log
+from exitramp.drill.event_log import EventLog
 from exitramp.drill.heard import Heard
+from exitramp.drill.log_reading import read_events, read_log
 from exitramp.drill.measuring import measure_phase
 from exitramp.orchestration.events import EventKind, RouterEvent
 from tests.drill.small_stacks import drill_text, fill, write_drill

@@ -10,7 +10,7 @@ import pytest
 
 from exitramp.drill.catalogue import STEPS, find_drill, how_held, read_drill
 from exitramp.drill.engine import DrillResult, run_drill
-from exitramp.drill.event_log import read_events
+from exitramp.drill.log_reading import read_events
 from exitramp.drill.touching import touches
 from exitramp.errors import ConfigError
 from exitramp.records import Verdict

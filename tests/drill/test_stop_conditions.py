@@ -17,7 +17,7 @@ from exitramp.clock import ManualClock
 from exitramp.drill import engine
 from exitramp.drill.catalogue import STEPS
 from exitramp.drill.engine import DrillResult, run_drill
-from exitramp.drill.event_log import read_events
+from exitramp.drill.log_reading import read_events
 from exitramp.drill.reading import parse_drill
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import Step

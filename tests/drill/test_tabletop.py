@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from exitramp.drill.catalogue import find_any, find_drill, how_held, read_drill
-from exitramp.drill.event_log import EventLog, read_events, read_log
+from exitramp.drill.event_log import EventLog
+from exitramp.drill.log_reading import read_events, read_log
 from exitramp.drill.tabletop.decisions import read_decisions
 from exitramp.drill.tabletop.reading import parse_tabletop
 from exitramp.drill.tabletop.record import Sitting

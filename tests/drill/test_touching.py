@@ -6,8 +6,8 @@ from pathlib import Path
 
 from exitramp.drill.catalogue import STEPS, find_any, find_drill, read_drill
 from exitramp.drill.engine import run_drill
-from exitramp.drill.event_log import read_events
 from exitramp.drill.inputs import packaged_drills
+from exitramp.drill.log_reading import read_events
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.touching import Touches, touches, writes_elsewhere
 from tests.drill.small_stacks import drill_text, fill

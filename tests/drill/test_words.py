@@ -12,7 +12,7 @@ from exitramp import errors
 from exitramp.cli.main import run
 from exitramp.drill.catalogue import find_drill
 from exitramp.drill.engine import run_drill
-from exitramp.drill.event_log import read_events
+from exitramp.drill.log_reading import read_events
 from exitramp.drill.naming import error_words, without_classes
 from exitramp.errors import ExitrampError, ModelError
 from exitramp.report.writing import write_reports

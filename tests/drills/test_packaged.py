@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from exitramp.drill.catalogue import STEPS, find_any, read_drill
-from exitramp.drill.event_log import read_events
 from exitramp.drill.inputs import packaged_drills
+from exitramp.drill.log_reading import read_events
 from exitramp.drill.tabletop.spec import TabletopSpec
 from exitramp.errors import ConfigError
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from exitramp import canonical
 from exitramp.clock import ManualClock
-from exitramp.drill.event_log import Event, EventLog, read_log
+from exitramp.drill.event import Event
+from exitramp.drill.event_log import EventLog
+from exitramp.drill.log_reading import read_log
 from exitramp.report.markdown import render_markdown
 from exitramp.report.model import Document
 from exitramp.report.sections import Journal, build_document

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exitramp import canonical
-from exitramp.drill.event_log import GENESIS
+from exitramp.drill.event import GENESIS
 
 
 def events_of(folder: Path) -> list[dict[str, Any]]:

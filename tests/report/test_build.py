@@ -9,7 +9,8 @@ import pytest
 
 from exitramp.drill.catalogue import read_drill
 from exitramp.drill.engine import run_drill
-from exitramp.drill.event_log import Event, read_log
+from exitramp.drill.event import Event
+from exitramp.drill.log_reading import read_log
 from exitramp.drill.objectives import objectives_sha256
 from exitramp.records import Verdict
 from exitramp.report.html import render_html

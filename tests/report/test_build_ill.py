@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exitramp.drill.event_log import Event
+from exitramp.drill.event import Event
 from exitramp.errors import DataInvalid
 from exitramp.records import Verdict
 from exitramp.report.html import render_html

@@ -182,7 +182,7 @@ def test_even_under_an_anchor_of_its_own_a_journal_that_contradicts_itself_is_no
 ) -> None:
     """Whoever can write the folder can forge the anchor too: what is left then is what the journal itself says."""
     from exitramp.drill.anchor import write_anchor
-    from exitramp.drill.event_log import read_log
+    from exitramp.drill.log_reading import read_log
 
     rechained(folder, FORGED[name](copy.deepcopy(events_of(folder))))
     for path in _anchors(folder):

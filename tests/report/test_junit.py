@@ -12,7 +12,8 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from exitramp.clock import ManualClock
-from exitramp.drill.event_log import EventLog, verify_against_anchor
+from exitramp.drill.event_log import EventLog
+from exitramp.drill.log_reading import verify_against_anchor
 from exitramp.errors import JournalCorrupt
 from exitramp.records import Verdict
 from exitramp.report.junit import render_junit

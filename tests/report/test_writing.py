@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exitramp import secrets
-from exitramp.drill.event_log import verify_against_anchor
+from exitramp.drill.log_reading import verify_against_anchor
 from exitramp.errors import JournalCorrupt, UsageError
 from exitramp.report.writing import write_reports
 from exitramp.secrets import remember

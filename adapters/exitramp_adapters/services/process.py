@@ -47,7 +47,8 @@ class LoopbackProcess:
     folder: made if missing; holds `NAME.log` with what the server prints. Also its working directory.
     ready_path: the server is ready when GET on it answers 200; without one, when the port accepts a connection.
     environment: set on top of this process's own.
-    port: the one to listen on; 0 takes one that is free. is_ready: asked in the place of its port.
+    port: the one to listen on; 0 takes one that is free. port_variable: the name in its environment that tells it.
+    is_ready: asked in the place of its port.
 
     The server must set SO_REUSEADDR before it binds (asyncio, uvicorn, http.server and tokio do): on Linux the port
     is held bound, not listening, for as long as this object lives, so that nobody else gets it while the server is
@@ -63,6 +64,7 @@ class LoopbackProcess:
         ready_path: str | None = None,
         environment: Mapping[str, str] | None = None,
         port: int = 0,
+        port_variable: str | None = None,
         is_ready: Callable[[], bool] | None = None,
         start_timeout_seconds: float = 30.0,
         grace_seconds: float = 3.0,
@@ -78,6 +80,7 @@ class LoopbackProcess:
         self._reserved: socket.socket | None = None
         self._port: int | None = None
         self._wanted_port = port
+        self._port_variable = port_variable
         self._asked_ready = is_ready
 
     def __enter__(self) -> Self:
@@ -192,11 +195,12 @@ class LoopbackProcess:
         command = [sys.executable, *(str(self.port) if item == PORT else item for item in self._arguments)]
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+        told = {self._port_variable: str(self.port)} if self._port_variable else {}
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=os.environ | self._environment,
+                env=os.environ | self._environment | told,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -9,11 +9,11 @@ from typing import Any
 
 from exitramp.arrow import record_keys
 from exitramp.clock import iso_utc
+from exitramp.drill.accounts import Accounts
 from exitramp.drill.measuring import is_good, latency_figures, timeline
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.steps.base import Step
 from exitramp.drill.steps.late_writes import WriteArguments, write_records
-from exitramp.drill.steps.outage import Accounts
 from exitramp.drill.steps.parallel import (
     IDS_SHOWN,
     announced,

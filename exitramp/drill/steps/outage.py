@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from exitramp.backoff import Backoff
+from exitramp.drill.accounts import Accounts
 from exitramp.drill.application import application_of
-from exitramp.drill.between import PROXY
+from exitramp.drill.between import between_of
 from exitramp.drill.costing import attempt_price, count_request
 from exitramp.drill.heard import WATCH_SECONDS, Heard
 from exitramp.drill.measuring import (
@@ -29,10 +30,10 @@ from exitramp.drill.questions import load_questions, one_question, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import Step
+from exitramp.drill.steps.breaking import break_part, heal_part, proxy_told, write_broken
 from exitramp.drill.steps.losing import LOST, Gate, lose_store, restore_meanwhile
-from exitramp.drill.steps.phases import OutageArguments, Phase, by_proxy, parse_outage, vary_outage
+from exitramp.drill.steps.phases import OutageArguments, Phase, parse_outage, vary_outage
 from exitramp.drill.steps.through_application import application_outage
-from exitramp.faults import NO_FAULT, Fault
 from exitramp.orchestration.breaker import BreakerSettings, BreakerState
 from exitramp.orchestration.events import RouterEvent
 from exitramp.orchestration.load import LoadEnd, LoadReport, SteadyLoad
@@ -53,11 +54,11 @@ ABORTED_DRAIN_SECONDS = 1.0
 def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     application = application_of(run)
     if application is not None:
-        return application_outage(run, application, arguments, Accounts(run))
+        return application_outage(run, application, arguments)
     questions = load_questions(run)
     heard = Heard(run.log)
     gates: list[Gate] = []
-    for on in dict.fromkeys(phase.on for phase in arguments.phases if by_proxy(run.spec, phase)):
+    for on in between_of(run.spec):
         run.put_between("primary", on)
     router = primary_and_substitute(run, heard.add, gates if arguments.lost is not None else None)
     run.shared["router"], run.shared["heard"] = router, heard
@@ -85,13 +86,10 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
             if phase.fault == LOST:
                 destroyed = lose_store(run, "primary")
                 how = destroyed.how
+                write_broken(run, phase, how, {"destroyed": destroyed.to_json()})
             else:
                 destroyed = None
-                how = run.inject(
-                    "primary", phase.on, Fault(phase.fault, phase.options), by_proxy=by_proxy(run.spec, phase)
-                )
-            told = {"stack": "primary", "on": phase.on, "fault": phase.fault, "how": how} | _through(run, phase)
-            run.log.append("fault.injected", told | ({"destroyed": destroyed.to_json()} if destroyed else {}))
+                how = break_part(run, phase)
             if destroyed is not None:
                 agreed = tuple(phase.options.get("accept_loss", ()))
                 restored = restore_meanwhile(
@@ -102,7 +100,7 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
             ended = clock.monotonic()
             back: bool | None = None  # the last fault stays
             if not is_last:
-                _heal(run, phase)
+                heal_part(run, phase)
                 back = _wait_until_back(run, router, heard, arguments.heal_seconds)
             phases.append((phase, injected, ended, how, back))
         router.hold()
@@ -116,7 +114,7 @@ def _outage(run: DrillRun, arguments: OutageArguments) -> StepOutcome:
     heard.write()
     measured = [
         measure_phase(
-            phase.to_json() | _through(run, phase),
+            phase.to_json() | proxy_told(run.spec, phase),
             how,
             injected - began,
             ended - began,
@@ -285,19 +283,6 @@ def _watch(run: DrillRun, heard: Heard, seconds: float) -> None:
         run.clock.sleep(min(left, WATCH_SECONDS))
 
 
-def _through(run: DrillRun, phase: Phase) -> dict[str, Any]:
-    """What the journal says besides of a fault that a proxy did: nothing of others."""
-    return {"by": PROXY, "options": dict(phase.options)} if by_proxy(run.spec, phase) else {}
-
-
-def _heal(run: DrillRun, phase: Phase) -> None:
-    fault = Fault("restart") if phase.fault == "sigkill" else NO_FAULT
-    if phase.fault == "sigstop":
-        fault = Fault("sigcont")
-    run.inject("primary", phase.on, fault)
-    run.log.append("fault.healed", {"stack": "primary", "on": phase.on, "fault": phase.fault})
-
-
 def _wait_until_back(run: DrillRun, router: Router, heard: Heard, seconds: float) -> bool:
     ends = run.clock.monotonic() + seconds
     while run.clock.monotonic() < ends:
@@ -311,27 +296,6 @@ def _wait_until_back(run: DrillRun, router: Router, heard: Heard, seconds: float
 
 def _remember(run: DrillRun, report: LoadReport) -> None:
     run.traces += [trace for each in report.requests if each.outcome for trace in each.outcome.traces]
-
-
-class Accounts:
-    """The vendors' own accounts from the outage's beginning on."""
-
-    def __init__(self, run: DrillRun) -> None:
-        self._services: dict[str, Any] = {}
-        self._before: dict[str, int] = {}
-        for name, stack in run.stacks.items():
-            if stack.chat is not None and callable(getattr(stack.chat.service, "account", None)):
-                self._services[name] = stack.chat.service
-                self._before[name] = max((int(entry["number"]) for entry in self._entries(name)), default=0)
-
-    def since(self) -> dict[str, list[Mapping[str, Any]]]:
-        return {
-            name: [entry for entry in self._entries(name) if int(entry["number"]) > self._before[name]]
-            for name in self._services
-        }
-
-    def _entries(self, name: str) -> list[Mapping[str, Any]]:
-        return list(self._services[name].account())
 
 
 OUTAGE = Step(

@@ -13,10 +13,9 @@ from exitramp.drill.questions import load_questions, one_question, query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.stacks import build_stack
+from exitramp.drill.steps.application_back import application_back, back_findings
 from exitramp.drill.steps.base import Step
 from exitramp.drill.steps.late_writes import LateWrites
-from exitramp.drill.steps.outage import Accounts
-from exitramp.drill.steps.through_application import application_back, back_findings
 from exitramp.errors import ExitrampError
 from exitramp.faults import NO_FAULT, Fault
 from exitramp.migration import announced_tolerances, compare_endpoints, plan_move, synchronise_endpoints
@@ -134,7 +133,7 @@ def _traffic_back(run: DrillRun, seconds: float, findings: list[Finding]) -> dic
     if application is not None:
         if "outage" not in run.results:
             return None  # nothing had been moved
-        told = application_back(run, application, seconds, Accounts(run))
+        told = application_back(run, application, seconds)
         findings += back_findings(told)
         return told
     router: Router | None = run.shared.get("router")

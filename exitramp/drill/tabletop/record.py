@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from exitramp import canonical
-from exitramp.drill.event_log import Event
+from exitramp.drill.event import Event
 from exitramp.drill.tabletop.decisions import Action, Decision
 from exitramp.drill.tabletop.reading import parse_tabletop
 from exitramp.drill.tabletop.spec import TABLETOP, TabletopSpec

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from exitramp import __version__
 from exitramp.clock import Clock, SystemClock, iso_utc
-from exitramp.drill.event_log import Event, EventLog
+from exitramp.drill.event import Event
+from exitramp.drill.event_log import EventLog
 from exitramp.drill.interruption import Interruption
 from exitramp.drill.tabletop import record
 from exitramp.drill.tabletop.decisions import MEASURED, STATED, Action, Decision, Record, parse_due

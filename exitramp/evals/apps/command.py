@@ -63,7 +63,7 @@ class CommandApp:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # it may hold the question, and nobody would read it
-                env=os.environ | {"EXITRAMP_IDEMPOTENCY_KEY": key},
+                env=os.environ | self._app.environment | {"EXITRAMP_IDEMPOTENCY_KEY": key},
                 start_new_session=True,
             )
         except OSError as error:

@@ -33,7 +33,8 @@ _METHODS: Final = ("POST", "PUT", "GET")
 
 @dataclass(frozen=True, slots=True)
 class AppFile:
-    """One application; `sha256` is over the file's bytes."""
+    """One application; `sha256` is over the file's bytes. `environment` is what a command gets besides its own: what
+    whoever asks has to tell it, and nothing that the file says."""
 
     kind: str
     name: str
@@ -51,6 +52,7 @@ class AppFile:
     command: tuple[str, ...] = ()
     folder: Path = Path()
     input: str = "text"
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def read_app(path: Path) -> AppFile:

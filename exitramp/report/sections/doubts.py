@@ -9,7 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 
-from exitramp.drill.event_log import FINISHED
+from exitramp.drill.event import FINISHED
 from exitramp.records import Verdict
 from exitramp.report.sections.fields import figure, objects, part, verdict, word
 from exitramp.report.sections.journal import Journal

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from exitramp.drill.event_log import FINISHED, Event
+from exitramp.drill.event import FINISHED, Event
 from exitramp.report.model import (
     Block,
     Callout,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from exitramp.drill.event_log import FINISHED, Event
+from exitramp.drill.event import FINISHED, Event
 from exitramp.drill.naming import without_classes
 from exitramp.errors import DataInvalid
 from exitramp.records import Verdict
