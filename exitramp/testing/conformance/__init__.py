@@ -17,8 +17,9 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{module}" for module in ("many", "payloads", "search", "steps", "truth", "vectors", "writing")),
     *(
         f"{__name__}.{module}"
-        for module in ("chat", "chat_wire", "embedders", "embedding_wire", "rerankers", "rerank_wire")
+        for module in ("chat", "chat_side", "chat_asked", "chat_said", "chat_failing", "embedders", "embedding_wire")
     ),
+    *(f"{__name__}.{module}" for module in ("rerankers", "rerank_wire")),
 )
 
 from exitramp.testing.conformance.claims import ClaimConformance  # noqa: E402

@@ -24,6 +24,8 @@ import pytest
 from exitramp.errors import ExitrampError, ModelError
 from exitramp.faults import Fault
 from exitramp.ports import ChatAnswer, ChatDelta, ChatMessage, ChatModel, ResponseFormat, ToolSpec
+from exitramp.testing.conformance.chat_asked import ChatAskedConformance
+from exitramp.testing.conformance.chat_failing import ChatFailingConformance
 from exitramp.testing.conformance.chat_harness import (
     ASKED,
     ChatFeature,
@@ -33,7 +35,8 @@ from exitramp.testing.conformance.chat_harness import (
     WireError,
     need,
 )
-from exitramp.testing.conformance.chat_wire import ChatWireConformance
+from exitramp.testing.conformance.chat_said import ChatSaidConformance
+from exitramp.testing.conformance.chat_side import SLACK_SECONDS, STREAMED
 
 FAULT_CLASSES: Final = {
     "rate_limit": {"rate_limit"},
@@ -53,8 +56,6 @@ FAULT_CLASSES: Final = {
 }
 """Which error each fault of a service is. A connection that was kept open may break before a new one is refused."""
 _SHORT_SECONDS: Final = 0.5
-SLACK_SECONDS: Final = 1.5  # a machine shared with others may wake a thread that late
-STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 WEATHER: Final = ToolSpec(
     "weather",
     "The weather in a city",
@@ -278,6 +279,10 @@ class ChatAnswerConformance:
             given = model.answer(harness.question(), timeout_seconds=harness.answer_seconds)
             assert model.identity().provider == found.provider
             assert given.model_id
+
+
+class ChatWireConformance(ChatAskedConformance, ChatSaidConformance, ChatFailingConformance):
+    """What the bytes of a vendor mean, in both directions, on a server that says them one by one."""
 
 
 class ChatConformance(ChatAnswerConformance, ChatWireConformance):
