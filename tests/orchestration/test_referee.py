@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from llmock.pytest_plugin import LLMock
+from llmock.verdict import judge
 
 from exitramp.backoff import Backoff
 from exitramp.orchestration import Outcome, Policy, Question, RenderedPrompt, Router, Stack
@@ -37,15 +39,18 @@ ADDRESSES = {
 class Refereed:
     """Our adapters behind our router, with the referee for a vendor."""
 
-    def __init__(self, referee: LLMock, providers: tuple[str, ...], opened: ExitStack) -> None:
+    def __init__(
+        self, referee: LLMock, providers: tuple[str, ...], opened: ExitStack, *, policy: Policy = POLICY
+    ) -> None:
         self.referee = referee
         self._asked = 0
-        stacks = []
+        stacks: list[Stack] = []
         for provider in providers:
             address = ADDRESSES[provider].format(referee.base_url(provider))
             model = opened.enter_context(closing(open_chat(address)))
-            stacks.append(Stack(provider, lambda text, k: (), lambda q, p: RenderedPrompt(()), model, "none"))
-        self._router = Router(stacks, policy=POLICY, seed=SEED)
+            name = provider if provider not in {stack.name for stack in stacks} else f"{provider} 2"
+            stacks.append(Stack(name, lambda text, k: (), lambda q, p: RenderedPrompt(()), model, "none"))
+        self._router = Router(stacks, policy=policy, seed=SEED)
 
     def ask(self, *, stream: bool = False) -> Outcome:
         self._asked += 1
@@ -57,7 +62,7 @@ class Refereed:
 @pytest.fixture
 def refereed(llmock: LLMock, record_property: Callable[[str, object], None]) -> Iterator[Callable[..., Refereed]]:
     with ExitStack() as opened:
-        yield lambda *providers: Refereed(llmock, providers, opened)
+        yield lambda *providers, **how: Refereed(llmock, providers, opened, **how)
         verdict = llmock.verdict()
         record_property("referee", verdict.render())
         print(verdict.render())
@@ -136,8 +141,6 @@ def test_a_broken_stream_is_never_taken_for_an_answer(
 def test_what_gateways_get_wrong_ends_with_the_other_vendor(
     refereed: Callable[..., Refereed], order: tuple[str, str], broken: str
 ) -> None:
-    """The third situation, a truncated stream, is shown on vendors of our own (`test_truncated_streams`): the referee
-    sees that the stream was not asked for again at the same vendor, and takes that alone for acceptance."""
     client = refereed(*order)
     client.referee.reply("Whole and sound, from the first word to the last.", times=None)
     if broken == "503":
@@ -148,3 +151,43 @@ def test_what_gateways_get_wrong_ends_with_the_other_vendor(
     assert outcome.stack == order[1]
     assert outcome.answer is not None
     assert outcome.answer.text == "Whole and sound, from the first word to the last."
+
+
+@pytest.mark.parametrize("shape", ["openai", "anthropic"])
+def test_a_stream_without_a_finish_ends_with_a_second_vendor_of_the_shape(
+    refereed: Callable[..., Refereed], shape: str
+) -> None:
+    """The third thing that gateways get wrong. Two vendors of one shape are one path to the referee, so that its own
+    rules see the second one's request for what it is: the same call, asked again."""
+    client = refereed(shape, shape, policy=replace(POLICY, backoff=replace(POLICY.backoff, tries=1)))
+    client.referee.reply(LONG, times=None)
+    client.referee.truncate(after_chunks=3)
+    outcome = client.ask(stream=True)
+    assert outcome.stack == f"{shape} 2"
+    assert [attempt.error_class for attempt in outcome.attempts] == ["truncated", None]
+    assert outcome.answer is not None
+    assert outcome.answer.text == LONG
+
+
+@pytest.mark.parametrize("order", [("openai", "anthropic"), ("anthropic", "openai")])
+def test_a_stream_without_a_finish_ends_with_the_other_vendor(
+    llmock: LLMock, order: tuple[str, str], record_property: Callable[[str, object], None]
+) -> None:
+    """Here the verdict is the referee's rules over calls that are grouped by the question. By itself it tells calls
+    apart by path and body, and one vendor's request is never another shape's again: it then says that the truncated
+    stream was accepted, which is held here too, lest that changes unseen."""
+    with ExitStack() as opened:
+        client = Refereed(llmock, order, opened)
+        llmock.reply(LONG, times=None)
+        llmock.truncate(times=None, after_chunks=3, provider=order[0])
+        outcome = client.ask(stream=True)
+    assert outcome.stack == f"{order[1]}"
+    assert outcome.answer is not None
+    assert outcome.answer.text == LONG
+    assert {attempt.error_class for attempt in outcome.attempts[:-1]} == {"truncated"}
+    records = llmock.requests
+    assert [finding.code for finding in judge(records).findings] == ["truncated_stream_accepted"]
+    verdict = judge(replace(record, fingerprint="the question") for record in records)
+    record_property("referee", verdict.render())
+    assert (len(verdict.calls), verdict.faults) == (1, len(outcome.attempts) - 1)
+    verdict.assert_ok(strict=True)
