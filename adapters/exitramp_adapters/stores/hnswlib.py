@@ -274,9 +274,11 @@ def _require_links(path: Path, head: Head, data: npt.NDArray[np.uint8], elements
     at, level = 0, head.M + 1
     for _ in range(head.elements):  # the layers above: so many bytes, and in them for each a count and its links
         size = words[at] // 4 if at < len(words) else -1
-        lists = [words[each : each + level] for each in range(at + 1, at + 1 + size, level)]
         whole = whole and size >= 0 and not size % level and at + size < len(words)
-        if not whole or any(each[0] > head.M or max(each[1:]) >= head.elements for each in lists):
+        if not whole:  # before any list is made: a damaged size asked for 30 million of them, 8 s and gigabytes
+            break
+        lists = [words[each : each + level] for each in range(at + 1, at + 1 + size, level)]
+        if any(each[0] > head.M or max(each[1:]) >= head.elements for each in lists):
             break
         at += 1 + size
     else:
