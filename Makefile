@@ -3,6 +3,11 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Modules are compiled once, and not in each of the some thousand processes that the tests start: uv compiles nothing,
+# and where an environment forbids compiled files beside the sources (PYTHONDONTWRITEBYTECODE) each start costs 0.5 to
+# 2 s more of a processor, and the collection of the tests 6 s for each worker. They stand in a folder of their own.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 
 .PHONY: drill test lint bench docs stores tour campaigns simulate lock drills clean embedding-pairs
 
