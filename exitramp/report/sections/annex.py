@@ -160,7 +160,7 @@ def _manifest(journal: Journal) -> list[Block]:
     digests = part(dump, "digests")
     facts: list[tuple[str, Cell]] = [
         ("Records", count(dump, "rows")),
-        ("Files of records (shards)", count(checked, "shards")),
+        ("Files of records (shards)", count(checked, "shards") if checked else "not counted: no step verified it"),
         ("Size", bytes_text(figure(dump, "bytes"))),
         ("Digest of the ids", _hash(word(digests, "ids"))),
         ("Digest of the payloads", _hash(word(digests, "payloads"))),
@@ -170,7 +170,7 @@ def _manifest(journal: Journal) -> list[Block]:
         ),
         ("Taken out in", _seconds(figure(dump, "copy_seconds"))),
         ("Taken up again after an interruption", "yes" if dump.get("resumed") else "no"),
-        ("Folder", code(word(checked, "folder")) if word(checked, "folder") else None),
+        ("Folder", code(word(checked, "folder") or "dump")),
     ]
     told: list[Block] = [KeyValues(tuple(facts))]
     if checked:
@@ -229,8 +229,14 @@ def _seed(started: Data) -> Cell:
     return None if seed is None else code(f"{seed}")
 
 
+def _setting(settings: Data, name: str) -> Cell:
+    if name != "stop":
+        return figure(settings, name)
+    return ", ".join(repr(each) for each in words(settings, name)) or "none: an answer ends by itself"
+
+
 def _orchestration(settings: Data) -> Block:
     if not settings:
         return prose("The journal holds no settings of it.")
-    rows = tuple((name.replace("_", " ").capitalize(), figure(settings, name)) for name in settings)
+    rows = tuple((name.replace("_", " ").capitalize(), _setting(settings, name)) for name in settings)
     return KeyValues(rows)

@@ -120,7 +120,7 @@ def _golden(journal: Journal) -> list[Block]:
             (Column("What"), Column("Measured")),
             (
                 row("Questions answered", share_cell(count(asked, "answered"), count(asked, "asked"))),
-                row("Assertions met", share_cell(count(asked, "assertions_passed"), count(asked, "assertions_judged"))),
+                row("Assertions met", assertions_met(asked)),
                 row(f"nDCG@{asked.get('k', '?')}", _quantity(figure(asked, "ndcg"))),
                 row(f"Recall@{asked.get('k', '?')}", _quantity(figure(asked, "recall"))),
                 row("Mean reciprocal rank", _quantity(figure(asked, "mrr"))),
@@ -167,6 +167,12 @@ def share_cell(passed: int | None, of: int | None) -> Cell:
     if passed is None or not of:
         return None
     return f"{number_text(passed)} of {number_text(of)} ({number_text(100 * passed / of, 1)}%)"
+
+
+def assertions_met(asked: Data) -> Cell:
+    """Of a replay; one without a chat vendor has no answers to judge."""
+    passed, judged = count(asked, "assertions_passed"), count(asked, "assertions_judged")
+    return "no answer has one to meet" if judged == 0 else share_cell(passed, judged)
 
 
 def _quantity(value: float | None, unit: str = "", decimals: int = 3) -> Cell:

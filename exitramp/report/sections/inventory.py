@@ -29,6 +29,7 @@ from exitramp.report.sections.stacks import has_chat, mocks_answered
 from exitramp.report.sections.words import bytes_text, counted, listed, not_measured, singular
 
 _NO_RESTORE = "not proven"
+_NO_HASH = "none: its weights are not here"
 _COLUMNS = (
     Column("What"),
     Column("Format"),
@@ -121,8 +122,8 @@ def _embedding(journal: Journal) -> Iterator[Row]:
     yield row(
         f"Embedding model: {name}" if known else "Embedding model",
         _weights(revision, known=known),
-        NOT_APPLICABLE,
-        code(revision.removeprefix("sha256:")) if revision.startswith("sha256:") else None,
+        "one model" if known else NOT_APPLICABLE,
+        code(revision.removeprefix("sha256:")) if revision.startswith("sha256:") else _NO_HASH,
         proven if known else None,
     )
 
@@ -171,7 +172,7 @@ def _chat(journal: Journal) -> Iterator[Row]:
         yield row("Chat model", NOT_APPLICABLE, NOT_APPLICABLE, NOT_APPLICABLE, "no chat vendor in this drill")
         return
     kind = "a mock; a real one’s weights stay with its vendor" if mocks_answered(journal) else "held by the vendor"
-    yield row("Chat model", kind, NOT_APPLICABLE, NOT_APPLICABLE, "cannot be carried out: replaced, see section 10")
+    yield row("Chat model", kind, "one model", _NO_HASH, "cannot be carried out: replaced, see section 10")
 
 
 def plan_block(journal: Journal) -> tuple[Block, ...]:
@@ -196,4 +197,4 @@ def plan_block(journal: Journal) -> tuple[Block, ...]:
 
 def _rows(line: Data) -> Cell:
     rows = count(line, "rows")
-    return NOT_APPLICABLE if rows is None else rows
+    return "of the collection" if rows is None else rows

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from exitramp.report.model import Inline, strong
 from exitramp.report.sections.coverage import untested
 from exitramp.report.sections.doubts import unanchored
-from exitramp.report.sections.fields import Data, count, figure, flag, word, words
+from exitramp.report.sections.fields import Data, count, figure, flag, objects, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.stacks import (
     STACKS,
@@ -171,6 +171,13 @@ def _too_little(journal: Journal) -> Iterator[Line]:
             f"It lasted {number_text(parallel, 0)} s: what shows only after days, such as month ends, batch jobs and"
             " bills, was not seen.",
             lead="The parallel run was short.",
+        )
+    if journal.data("build_primary") and objects(journal.data("compare_quality"), "metrics"):
+        yield _line(
+            "The seed fixes what is drawn. The primary was filled anew, and an approximate index that several threads"
+            " build is put together in the order in which they come: it may find other neighbours next time. Figures of"
+            " quality differ a little between runs of one seed, and times do.",
+            lead="That another run would measure the same.",
         )
     yield from _lost(journal)
     if not has_chat(journal):

@@ -7,7 +7,6 @@ from typing import Final
 
 from exitramp.records import Verdict
 from exitramp.report.model import (
-    NOT_APPLICABLE,
     Blank,
     Block,
     Callout,
@@ -27,7 +26,7 @@ from exitramp.report.model import (
 from exitramp.report.sections.fields import count, figure, verdict, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.outcome import all_findings
-from exitramp.report.sections.words import counted, finding_words
+from exitramp.report.sections.words import counted, finding_words, listed
 from exitramp.report.text import seconds_text
 
 _WINDOWS: Final = (
@@ -66,8 +65,10 @@ def contract_section(journal: Journal) -> Section:
 
 
 def _took(journal: Journal, steps: Sequence[str]) -> Cell:
-    if not steps or not any(map(journal.wanted, steps)):
-        return NOT_APPLICABLE
+    if not steps:
+        return "no work of a drill"
+    if not any(map(journal.wanted, steps)):
+        return "not part of this drill"
     if steps == ("parallel_run",):
         seconds = figure(journal.data("parallel_run"), "seconds")
         return None if seconds is None else seconds_text(seconds)
@@ -76,10 +77,14 @@ def _took(journal: Journal, steps: Sequence[str]) -> Cell:
              for name in steps]  # fmt: skip
     found = [step.seconds for name in steps if (step := journal.step(name)) is not None]
     taken = [seconds for seconds in found if seconds is not None]
-    if not taken or len(taken) < len(steps):
+    missing = [name for name in steps if journal.wanted(name)]
+    missing = [name for name in missing if (step := journal.step(name)) is None or step.seconds is None]
+    if not taken or missing:
         return None
     rows = count(journal.data("dump"), "rows")
-    return seconds_text(sum(taken)) + (f" for {counted(rows, 'record')}" if rows is not None else "")
+    left_out = [name.replace("_", " ") for name in steps if not journal.wanted(name)]
+    told = seconds_text(sum(taken)) + (f" for {counted(rows, 'record')}" if rows is not None else "")
+    return told + (f", without {listed(left_out)}" if left_out else "")
 
 
 def findings_section(journal: Journal) -> Section:

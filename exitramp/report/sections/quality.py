@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from exitramp.report.model import (
-    NOT_APPLICABLE,
     Block,
     Bullets,
     Callout,
@@ -24,7 +23,7 @@ from exitramp.report.model import (
     row,
     strong,
 )
-from exitramp.report.sections.before import MEASURES_EXPLAINED, share_cell
+from exitramp.report.sections.before import MEASURES_EXPLAINED, assertions_met, share_cell
 from exitramp.report.sections.charts import recall_chart
 from exitramp.report.sections.fields import Data, count, figure, figures, flag, objects, part, verdict, word, words
 from exitramp.report.sections.flips import flips_blocks
@@ -160,7 +159,8 @@ def _undeciding(metrics: tuple[Data, ...]) -> Block:
             )
         if "mcnemar_p" in each:
             p = figure(each, "mcnemar_p")
-            rows.append(row(f"{name}: McNemar’s exact p", NOT_APPLICABLE if p is None else Quantity(p, "", 4)))
+            told = "for yes or no, not for a grade" if p is None else Quantity(p, "", 4)
+            rows.append(row(f"{name}: McNemar’s exact p", told))
         for side in ("primary", "substitute"):
             ends = figures(each, f"{side}_wilson")
             rate = figure(each, side)
@@ -225,13 +225,7 @@ def _replays(journal: Journal) -> Iterator[Block]:
         (Column("What"), Column("Primary"), Column("Substitute")),
         (
             row("Answered", *(share_cell(count(side, "answered"), count(side, "asked")) for side in (before, after))),
-            row(
-                "Assertions met",
-                *(
-                    share_cell(count(side, "assertions_passed"), count(side, "assertions_judged"))
-                    for side in (before, after)
-                ),
-            ),
+            row("Assertions met", *(assertions_met(side) for side in (before, after))),
             row(f"nDCG@{before.get('k', '?')}", *(_plain(side, "ndcg") for side in (before, after))),
             row(f"Recall@{before.get('k', '?')}", *(_plain(side, "recall") for side in (before, after))),
             row("Mean reciprocal rank", *(_plain(side, "mrr") for side in (before, after))),

@@ -8,7 +8,6 @@ from typing import Final
 
 from exitramp import canonical
 from exitramp.report.model import (
-    NOT_APPLICABLE,
     Blank,
     Block,
     Callout,
@@ -59,7 +58,7 @@ def identity(journal: Journal) -> Section:
         ("Run", code(word(started, "run_id"))),
         ("Started", moment(journal.events[0])),
         ("Ended", moment(journal.last) if journal.is_finished else "did not end"),
-        ("Seed of everything drawn", None if seed is None else code(f"{seed}")),
+        ("Seed of everything drawn", _seed(journal, seed)),
         ("Program", _program(started)),
         ("Python and platform", " · ".join(filter(None, (word(started, "python_version"), word(started, "platform"))))),
         ("Drill file", code(word(started, "file"))),
@@ -76,6 +75,12 @@ def identity(journal: Journal) -> Section:
         " always gives the same report."
     )
     return Section(2, "Identity", (KeyValues(tuple(facts)), note), "identity")
+
+
+def _seed(journal: Journal, seed: int | float | None) -> Cell:
+    if seed is None and word(journal.drill, "mode") == "tabletop":
+        return "none: people decide, and nothing is drawn"
+    return None if seed is None else code(f"{seed}")
 
 
 def _program(started: Data) -> Cell:
@@ -197,7 +202,7 @@ def mode(journal: Journal) -> Section:
                 ("Faults", kind),
                 ("How it was held", how_held(journal)),
                 ("Load during the outage", _load(journal, rate)),
-                ("Who was told", "nobody: the orchestration layer had to find out" if injected else NOT_APPLICABLE),
+                ("Who was told", _told(journal, injected)),
                 ("Drill ends early at", _stops(part(journal.drill, "stop"))),
             )
         )
@@ -212,7 +217,23 @@ def mode(journal: Journal) -> Section:
 def _load(journal: Journal, rate: int | float | None) -> Cell:
     if rate is not None:
         return Quantity(rate, "requests a second")
-    return None if journal.wanted("outage") else NOT_APPLICABLE
+    if journal.wanted("outage"):
+        return None
+    stream = figure(journal.data("parallel_run") or journal.data("cut_over"), "rate_per_second")
+    if journal.wanted("cut_over"):
+        told = "no outage: this exit is planned"
+        return told if stream is None else f"{told}; {number_text(stream)} requests a second meanwhile"
+    if journal.wanted("embedding_gone"):
+        return "no stream: the golden questions were asked one after the other"
+    return "no outage in this drill, and no load"
+
+
+def _told(journal: Journal, injected: Sequence[Data]) -> Cell:
+    if word(journal.data("outage"), "application", "name"):
+        return "nobody: the application, or whoever watches it, had to find out" if injected else "nothing to tell"
+    if injected:
+        return "nobody: the orchestration layer had to find out"
+    return "everybody: the moment was agreed" if journal.wanted("cut_over") else "nobody: nothing was broken"
 
 
 def _stops(stop: Data) -> Cell:

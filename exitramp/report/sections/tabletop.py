@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from exitramp.drill.tabletop.judging import Expectation, judge, verdict_of
 from exitramp.drill.tabletop.record import Sitting
@@ -44,6 +45,8 @@ from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.people import sign_off_section
 from exitramp.report.sections.setting import identity
 from exitramp.report.sections.words import counted, listed, sentence
+
+_NO_TIME: Final = "no decision"
 
 
 def is_tabletop(journal: Journal) -> bool:
@@ -91,7 +94,8 @@ def gap_findings(journal: Journal) -> tuple[dict[str, str], ...]:
 
 
 def _objective(each: Expectation) -> Objective:
-    return Objective(each.key, each.title, each.target, each.measured, each.verdict, each.gap.partition(" – ")[2])
+    measured = each.measured or "nothing recorded"
+    return Objective(each.key, each.title, each.target, measured, each.verdict, each.gap.partition(" – ")[2])
 
 
 def _overall(journal: Journal, sitting: Sitting, found: tuple[Expectation, ...]) -> Verdict:
@@ -136,11 +140,9 @@ def _stamps(journal: Journal, sitting: Sitting) -> Iterator[Stamp]:
 
 def _verdict(journal: Journal, sitting: Sitting, objectives: tuple[Objective, ...]) -> Section:
     names = "as they were typed" if sitting.people or sitting.decisions else "and none was typed"
+    talked = " Nothing was exported, restored, cut or sent elsewhere: it was talked through."
     limits: list[tuple[str | object, ...]] = [
-        (
-            strong("That a switch works."),
-            " Nothing was exported, restored, cut or sent elsewhere: it was talked through.",
-        ),
+        (strong("That a switch works."), talked),
         (strong("Who decided."), f" Names stand here {names}. Nobody was identified, and nobody signed."),
         (
             strong("How long it would take."),
@@ -268,15 +270,13 @@ def _times(sitting: Sitting) -> Section:
     rows = []
     for inject, asked in sitting.spec.questions():
         made = sitting.decisions.get((inject.name, asked.name))
-        taken = made.minutes if made is not None else None
-        by_clock = made.measured_minutes if made is not None else None
         rows.append(
             row(
                 f"{inject.name}, {asked.name}",
                 asked.within_minutes if asked.within_minutes is not None else "no limit",
-                round(taken, 2) if taken is not None else None,
+                _NO_TIME if made is None else _minutes(made.minutes),
                 _source(made.minutes_from) if made is not None and not made.undecided else "nobody decided",
-                round(by_clock, 2) if by_clock is not None else None,
+                _NO_TIME if made is None else _minutes(made.measured_minutes),
             )
         )
     table = Table(
@@ -293,6 +293,10 @@ def _times(sitting: Sitting) -> Section:
         " pauses left out; of a sitting whose process was killed meanwhile it is not known.",
     )
     return Section(7, "Time to decide", (table,), "times")
+
+
+def _minutes(value: float | None) -> Cell:
+    return None if value is None else round(value, 2)
 
 
 def _source(text: str | None) -> Cell:

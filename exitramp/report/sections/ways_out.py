@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from exitramp.report.model import (
-    NOT_APPLICABLE,
     Block,
     Bullets,
     Cell,
@@ -80,7 +79,8 @@ def _cut(gone: Data) -> str:
 
 def _before(data: Data) -> Row:
     value = figure(data, "ndcg", "primary")
-    return row("Before: the vendor answers", _embedded(data), value, NOT_APPLICABLE, NOT_APPLICABLE, NOT_APPLICABLE)
+    unheld = ("what it is held against", "before the cut", "before the cut")
+    return row("Before: the vendor answers", _embedded(data), value, *unheld)
 
 
 def _state(title: str, data: Data) -> Row:
@@ -91,7 +91,7 @@ def _state(title: str, data: Data) -> Row:
         shown = Quantity(difference, "", 3, figure(ndcg, "lower"), figure(ndcg, "upper"))
     times: list[Cell] = [figure(data, key) for key in ("recovered_seconds", "own_seconds")]
     if "recovered_seconds" not in data:
-        times = ["never", NOT_APPLICABLE]
+        times = ["never", "nothing was done"]
     return row(title, _embedded(data), figure(ndcg, "substitute"), shown, *times, verdict=verdict(ndcg, "verdict"))
 
 
