@@ -288,6 +288,12 @@ class TraceRecord:
 
     `attempt` counts from 1 within a request. `status` is ok, error or cancelled. `route_reason` says why this
     vendor was chosen, `fallback_from` which one it stands in for. `cache_hit_kind` is exact, semantic or none.
+
+    `usage_source` is provider, estimated, or unknown: then the tokens are 0 as nobody said how many there were.
+
+    `unit_cost_usd` is the sum of the seven parts, and None where one is not known; a part that is None and a price by
+    name in `prices_missing` go together. `cost_source` is the price book and its hash, None where nobody looked.
+    `price_validity` is FIRST/LAST day of each of `price_ids`, without a last one while it is open.
     """
 
     record_version: int
@@ -339,6 +345,17 @@ class TraceRecord:
     drill_id: str | None = None
     synthetic: bool = False
     unit_cost_usd: Decimal | None = None
+    cost_input_usd: Decimal | None = None
+    cost_generation_usd: Decimal | None = None
+    cost_retrieval_usd: Decimal | None = None
+    cost_rerank_usd: Decimal | None = None
+    cost_vector_io_usd: Decimal | None = None
+    cost_orchestration_usd: Decimal | None = None
+    cost_human_usd: Decimal | None = None
+    cost_source: str | None = None
+    price_ids: tuple[str, ...] = ()
+    price_validity: tuple[str, ...] = ()
+    prices_missing: tuple[str, ...] = ()
 
 
 def _no_unknown_keys(data: Mapping[str, Any], known: Any, where: str) -> None:

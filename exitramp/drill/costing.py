@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 
 from exitramp.drill.inputs import load_prices
 from exitramp.drill.run import DrillRun
 from exitramp.finops.prices import PriceBook
+from exitramp.finops.recorded import with_unit_cost
 from exitramp.finops.unit_cost import unit_cost
 from exitramp.orchestration.load import LoadEnd, LoadRequest
 from exitramp.records import TraceRecord
@@ -21,12 +21,12 @@ def price_book(run: DrillRun) -> PriceBook | None:
     return book
 
 
-def attempt_price(run: DrillRun) -> Callable[[TraceRecord], Decimal | None] | None:
-    """A function from an attempt's trace to its cost; None where the drill has no prices."""
+def attempt_price(run: DrillRun) -> Callable[[TraceRecord], TraceRecord] | None:
+    """What writes its cost into an attempt's trace; None where the drill has no prices."""
     book = price_book(run)
     if book is None:
         return None
-    return lambda record: unit_cost(record, book).unit_cost_usd
+    return lambda record: with_unit_cost(record, unit_cost(record, book), book)
 
 
 def count_request(run: DrillRun, request: LoadRequest) -> None:

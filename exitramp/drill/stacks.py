@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -164,7 +163,7 @@ def build_stack(
     vectors: QueryVectors,
     *,
     timeout_seconds: float,
-    price: Callable[[TraceRecord], Decimal | None] | None = None,
+    price: Callable[[TraceRecord], TraceRecord] | None = None,
 ) -> Stack:
     """The stack `name` of this run for the orchestration layer. Its store calls are single tries under a deadline."""
     running = run.stack(name)

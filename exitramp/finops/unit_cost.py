@@ -229,11 +229,6 @@ def tokens_part(record: TraceRecord) -> CostPart:
     return CostPart.RERANK if record.operation == "rerank" else CostPart.RETRIEVAL
 
 
-def with_unit_cost(record: TraceRecord, cost: RequestCost) -> TraceRecord:
-    """The record with its cost written into it; an unknown cost stays None."""
-    return replace(record, unit_cost_usd=cost.unit_cost_usd)
-
-
 def add_usd(amounts: Iterable[Decimal | None]) -> Decimal | None:
     """The sum, or None if one of the amounts is unknown."""
     total = ZERO_USD

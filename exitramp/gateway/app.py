@@ -28,11 +28,11 @@ from exitramp.gateway.asgi import (
     send_text,
 )
 from exitramp.gateway.failures import Failure, failure_of
-from exitramp.gateway.keys import Keys
 from exitramp.gateway.metrics import CONTENT_TYPE, Metrics
 from exitramp.orchestration import Answered, Application
 from exitramp.orchestration.stack_file import Commit
 from exitramp.ports import ChatDelta, ChatRequest, Purpose
+from exitramp.secrets import redact
 
 AT_ONCE: Final = 256
 """Requests that are worked on; more wait their turn. A thread that waits costs some 50 KB."""
@@ -55,14 +55,12 @@ class Gateway:
         self._application = application
         self._metrics = metrics
         self._is_loopback = is_loopback
-        self._keys = Keys()
-        self._keys.fetch(application.file.sha256, application.file.keys)
         self._workers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="gateway")
         self.is_ending = False
 
     @property
     def has_keys(self) -> bool:
-        return not self._keys.is_empty
+        return not self._application.client_keys.is_empty
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
@@ -87,6 +85,8 @@ class Gateway:
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
         try:
+            if self._application.is_look_due:  # opening what an edit names may take seconds, and others go on meanwhile
+                await asyncio.to_thread(self._application.look)
             failure, tenant = self._admitted(request)
             if failure is None and request.path.startswith("/v1/") and request.method == "POST":
                 body = json.loads(await read_body(receive))
@@ -111,7 +111,8 @@ class Gateway:
         elif request.path == "/v1/models":
             await send_json(send, 200, self._models(), {})
         elif request.path == "/metrics":
-            await send_text(send, 200, self._metrics.text(self._application.breakers()), CONTENT_TYPE)
+            text = self._metrics.text(self._application.breakers(), self._application.edits)
+            await send_text(send, 200, text, CONTENT_TYPE)
         else:
             await self._tell_health(send)
 
@@ -124,12 +125,8 @@ class Gateway:
             return Failure(405, "method_not_allowed", f"ask by {method}", headers={"allow": method}), None
         if request.path == "/healthz":
             return None, None
-        file = self._application.file
-        try:
-            self._keys.fetch(file.sha256, file.keys)
-        except Exception as error:  # noqa: BLE001  (told to the client, and nobody is let in)
-            return failure_of(error), None
-        if self._keys.is_empty:
+        keys = self._application.client_keys
+        if keys.is_empty:
             # Without keys a page in a browser of this machine must not get in: neither under another name for this
             # address, nor with a body that needs nobody's leave to be sent.
             host = urlsplit(f"//{request.headers.get('host', '')}").hostname
@@ -138,7 +135,7 @@ class Gateway:
             tenant = None
         else:
             scheme, _, key = request.headers.get("authorization", "").partition(" ")
-            tenant = self._keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
+            tenant = keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
             if tenant is None:
                 said = "the key is none of this gateway's"
                 return Failure(401, "invalid_api_key", said, headers={"www-authenticate": "Bearer"}), None
@@ -260,7 +257,7 @@ class Gateway:
         body = {
             "status": status,
             "stack_sha256": self._application.file.sha256,
-            "problem": problem,
+            "problem": None if problem is None else redact(problem),
             "models": dict(self._application.breakers()),
             "mocks": list(self._application.mocks()),
         }

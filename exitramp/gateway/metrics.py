@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
+from exitramp.orchestration.following import Edits
 from exitramp.records import TraceRecord
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -25,6 +26,7 @@ class Metrics:
         self._tokens: Counter[tuple[str, str, str]] = Counter()
         self._cache: Counter[str] = Counter()
         self._cost: dict[tuple[str, str], Decimal] = {}
+        self._unpriced: Counter[tuple[str, str, str]] = Counter()
         self._answers: Counter[tuple[str, int]] = Counter()
         self._buckets = [0] * (len(_BUCKETS_SECONDS) + 1)
         self._seconds = 0.0
@@ -41,6 +43,8 @@ class Metrics:
             self._tokens[(*model, "gen")] += record.gen_tokens
             if record.unit_cost_usd is not None:
                 self._cost[model] = self._cost.get(model, Decimal(0)) + record.unit_cost_usd
+            else:
+                self._unpriced[(*model, record.operation)] += 1
 
     def began(self) -> None:
         with self._lock:
@@ -53,9 +57,9 @@ class Metrics:
             self._buckets[bisect_left(_BUCKETS_SECONDS, seconds)] += 1
             self._seconds += seconds
 
-    def text(self, breakers: Mapping[str, str]) -> str:
+    def text(self, breakers: Mapping[str, str], edits: Edits) -> str:
         with self._lock:
-            return "\n".join(self._lines(breakers)) + "\n"
+            return "\n".join((*self._lines(breakers), *_edit_lines(edits))) + "\n"
 
     def _lines(self, breakers: Mapping[str, str]) -> Iterator[str]:
         yield from _head("exitramp_gateway_responses_total", "counter", "Answers of the gateway, by path and status.")
@@ -81,12 +85,24 @@ class Metrics:
         yield from _head("exitramp_cost_usd_total", "counter", "Cost at the price book's prices, where there is one.")
         for (provider, model), cost in sorted(self._cost.items()):
             yield _line("exitramp_cost_usd_total", float(cost), provider=provider, model=model)
+        yield from _head("exitramp_calls_of_unknown_cost_total", "counter", "Calls that exitramp_cost_usd_total lacks.")
+        for (provider, model, operation), count in sorted(self._unpriced.items()):
+            yield _line("exitramp_calls_of_unknown_cost_total", count, provider=provider, model=model,
+                        operation=operation)  # fmt: skip
         yield from _head("exitramp_cache_hits_total", "counter", "Answers that were kept from before.")
         for kind, count in sorted(self._cache.items()):
             yield _line("exitramp_cache_hits_total", count, kind=kind)
         yield from _head("exitramp_breaker_state", "gauge", "0 is closed (asked), 1 half open, 2 open (not asked).")
         for model, state in sorted(breakers.items()):
             yield _line("exitramp_breaker_state", _STATES.index(state), model=model)
+
+
+def _edit_lines(edits: Edits) -> Iterator[str]:
+    yield from _head("exitramp_stack_edits_total", "counter", "Edits of the stack file, by what became of them.")
+    yield _line("exitramp_stack_edits_total", edits.in_force, result="in_force")
+    yield _line("exitramp_stack_edits_total", edits.refused, result="refused")
+    yield from _head("exitramp_stack_edit_refused", "gauge", "1 while the file as it stands is not the one in force.")
+    yield f"exitramp_stack_edit_refused {int(edits.is_refused)}"
 
 
 def _head(name: str, kind: str, what: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from exitramp.errors import DependencyMissing, PathUnusable, UsageError
 from exitramp.gateway.app import Gateway
 from exitramp.gateway.metrics import Metrics
 from exitramp.orchestration import Application
+from exitramp.orchestration.stack_file import StackFile
 
 _SWITCH_SECONDS: Final = 0.0005
 
@@ -39,14 +40,19 @@ def serve(
     except ImportError as error:
         raise DependencyMissing("gateway", "gateway", module="uvicorn") from error
     metrics = Metrics()
-    application = Application(stack, clock=clock, on_notice=on_notice, on_trace=metrics.traced)
-    try:
-        is_loopback = host in ("127.0.0.1", "::1", "localhost")
-        if not is_loopback and not application.file.keys:
+    is_loopback = host in ("127.0.0.1", "::1", "localhost")
+
+    def check(file: StackFile) -> None:
+        if not is_loopback and not file.keys:
             raise UsageError(
                 f"{host} is not this machine alone, and the stack file has no keys",
                 hint="add keys: {NAME: env:VARIABLE}, or listen on 127.0.0.1",
             )
+
+    application = Application(
+        stack, clock=clock, on_notice=on_notice, on_trace=metrics.traced, check=check, reads_keys=True
+    )
+    try:
         gateway = Gateway(application, metrics, is_loopback=is_loopback)
         listening = _listen(host, port)
         config = uvicorn.Config(

@@ -20,9 +20,10 @@ from exitramp.clock import Clock, SystemClock
 from exitramp.errors import UsageError
 from exitramp.orchestration.answered import Answered
 from exitramp.orchestration.asking import Asking, Wishes, new_id
+from exitramp.orchestration.client_keys import ClientKeys
 from exitramp.orchestration.embedding import embed_texts
-from exitramp.orchestration.following import FollowedStack
-from exitramp.orchestration.idempotency import BillingDoubt
+from exitramp.orchestration.following import Edits, FollowedStack
+from exitramp.orchestration.idempotency import BillingDoubt, key_sha256
 from exitramp.orchestration.opened import Generation, Surroundings
 from exitramp.orchestration.pool import Pool
 from exitramp.orchestration.routing import asked_text
@@ -42,6 +43,8 @@ class Application:
         the log `exitramp.application`, which Python writes to stderr.
     on_trace: told every trace record, whether or not the file has a place for them.
     around_chat: what to put around each chat model that is opened, such as what records it.
+    check: raises for a version of the file that is not to be in force, whatever else it says.
+    reads_keys: whether the file's `keys` are fetched, as a gateway needs them.
     """
 
     def __init__(
@@ -54,10 +57,14 @@ class Application:
         on_notice: Callable[[str], None] = _LOG.warning,
         on_trace: Callable[[TraceRecord], None] | None = None,
         around_chat: Callable[[ChatModel], ChatModel] | None = None,
+        check: Callable[[StackFile], None] = lambda file: None,
+        reads_keys: bool = False,
     ) -> None:
         self._clock = clock or SystemClock()
         chosen = random.getrandbits(32) if seed is None else seed
-        around = Surroundings(Pool(), self._clock, network or Network(), chosen, on_notice, on_trace, around_chat)
+        around = Surroundings(
+            Pool(), self._clock, network or Network(), chosen, on_notice, on_trace, around_chat, check, reads_keys
+        )
         self._followed = FollowedStack(
             path, self._clock, lambda file, before: Generation(file, around, before), on_notice
         )
@@ -81,7 +88,27 @@ class Application:
     @property
     def problem(self) -> str | None:
         """Why the file as it stands is not in force; None where it is."""
+        self._followed.look()
         return self._followed.problem
+
+    @property
+    def edits(self) -> Edits:
+        """What became of the edits since it was opened."""
+        return self._followed.edits
+
+    @property
+    def client_keys(self) -> ClientKeys:
+        """Those of the version in force, where they are read."""
+        return self._followed.newest.client_keys
+
+    @property
+    def is_look_due(self) -> bool:
+        """Whether the next question would look at the file."""
+        return self._followed.is_look_due
+
+    def look(self) -> None:
+        """Look at the file now, and put an edit in force: for whoever must not wait for that elsewhere."""
+        self._followed.look()
 
     def breakers(self) -> Mapping[str, str]:
         """Of each model, whether it is asked: closed is yes."""
@@ -124,21 +151,21 @@ class Application:
     ) -> Answered:
         """The answer of the first model that gives a whole one. Raises `NotAnswered`, or `SpendExceeded`.
 
-        request: its `idempotency_key`, if it has one, names the request: the same key gets the same answer.
+        request: its `idempotency_key`, if it has one, names the request: the same key gets the same answer. A vendor,
+            a trace and a journal get its SHA-256 and never the key, which could be a customer's text.
         pii: the messages are personal: they go to the tier that the file names for that, and are not cached.
         complexity: in [0, 1]; None lets it be estimated. model: ask this one of the file, and no other.
         on_delta: told the pieces of the answer; see `stream` in the file. on_restart: told when what was shown so far
             is void since it broke off, and another model begins anew; without it such a break is the end.
         """
-        wishes = Wishes(
-            "chat", request.idempotency_key is not None, tenant, pii, complexity, use_cache, on_delta, on_restart
-        )
+        key = request.idempotency_key
+        wishes = Wishes("chat", key is not None, tenant, pii, complexity, use_cache, on_delta, on_restart)
         with self._followed.request() as opened:
             if model is not None and model not in opened.models:
                 listed = ", ".join(opened.models)
                 raise UsageError(f"the stack file names no model '{model}'", hint=f"it names: {listed}")
-            key = request.idempotency_key or new_id()
-            question = Question(key, asked_text(request), use_case, depth_k=0, tags=tags, request=request)
+            name = new_id() if key is None else key_sha256(key)
+            question = Question(name, asked_text(request), use_case, depth_k=0, tags=tags, request=request)
             names = opened.file.model_order if model is None else (model,)
             models = {name: name for name in names}
             return Asking(opened, opened.chats, question, names, models, wishes, self._clock).answered()
@@ -177,7 +204,7 @@ class Application:
                 raise UsageError(f"the stack file names no stack '{stack}'", hint=f"it names: {listed}")
             prompt = None if opened.prompts is None else opened.prompts.for_use_case(use_case)
             asked = Question(
-                key or new_id(),
+                new_id() if key is None else key_sha256(key),
                 question,
                 use_case,
                 depth_k=depth_k or 0,

@@ -9,18 +9,20 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from exitramp.clock import Clock
-from exitramp.errors import ModelError, SpendExceeded
+from exitramp.errors import DataInvalid, ModelError, SpendExceeded
 from exitramp.orchestration.answered import Answered, NotAnswered
 from exitramp.orchestration.caching import KEPT_REASONS, cache_key, unit
 from exitramp.orchestration.handling import Handling
 from exitramp.orchestration.idempotency import StoredAnswer
 from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.outcome import Outcome
+from exitramp.orchestration.reranking import embed_told
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.routing import Routed, route
+from exitramp.orchestration.side_calls import SideCall, hearing
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import Action, Commit
-from exitramp.orchestration.trace import supposed_record
+from exitramp.orchestration.trace import TraceLabels, side_trace_of, supposed_record
 from exitramp.ports import ChatDelta, ChatMessage, ModelIdentity, Purpose
 from exitramp.records import TraceRecord
 
@@ -72,6 +74,7 @@ class Asking:
         self._began = clock.monotonic()
         self._reservation: str | None = None
         self._estimate = Decimal(0)
+        self._beside: list[TraceRecord] = []
         self._vector: npt.NDArray[np.float32] | None = None
         self._key = self._group = ""
         actions = opened.budget.actions(question.use_case_id) if opened.budget is not None else frozenset()
@@ -119,7 +122,7 @@ class Asking:
             outcome = self._router.ask(self._question, handling=handling)
         finally:
             self._settle(outcome)
-        return self._ended(outcome)
+        return self._ended(replace(outcome, beside=(*self._beside, *outcome.beside)))
 
     def _ended(self, outcome: Outcome) -> Answered:
         answer = outcome.answer
@@ -218,36 +221,28 @@ class Asking:
         spec = self._opened.file.semantic_cache
         assert spec is not None
         embedder = self._opened.builder.embedder(spec.embedder)
-        began, error_class, usage = self._clock.monotonic(), None, None
-        vector = None
+        seconds = self._opened.file.deadlines.retrieve_seconds
         try:
-            seconds = self._opened.file.deadlines.retrieve_seconds
-            found = embedder.embed([text], purpose=Purpose.QUERY, timeout_seconds=seconds)
-            vector, usage = unit(found.vectors[0]), found.usage
-        except ModelError as error:
-            error_class = error.error_class
-        record = replace(
-            supposed_record(embedder.identity(), usage.prompt_tokens if usage else 0, 0),
-            operation="embed",
-            request_id=f"{self._question.id}:cache",
-            ts=self._clock.now(),
-            use_case_id=self._question.use_case_id,
-            tenant=self._wishes.tenant,
-            environment=self._opened.file.environment,
-            status="ok" if error_class is None else "error",
-            error_class=error_class,
-            latency_ms=(self._clock.monotonic() - began) * 1000.0,
-            usage_source=usage.source if usage else "provider",
+            with hearing(self._heard):
+                return unit(embed_told(embedder, [text], Purpose.QUERY, seconds, self._clock)[0])
+        except (ModelError, DataInvalid):
+            return None
+
+    def _heard(self, call: SideCall) -> None:
+        labels, handling = TraceLabels(environment=self._opened.file.environment), Handling(tenant=self._wishes.tenant)
+        number = len(self._beside) + 1
+        record = self._opened.priced(
+            side_trace_of(
+                self._question, call, number, labels, ended=self._clock.now(), handling=handling, ending="cache"
+            )
         )
-        if self._opened.pricing is not None:
-            record = replace(record, unit_cost_usd=self._opened.pricing.cost(record))
+        self._beside.append(record)
         self._opened.append(record)
-        return vector
 
     def _cache_record(self, stored: StoredAnswer, kind: str) -> TraceRecord:
         """An answer that nobody was asked for: no tokens, no vendor."""
         model = self._opened.models[self._models.get(stored.stack, stored.stack)]
-        return replace(
+        record = replace(
             supposed_record(model.identity(), 0, 0),
             request_id=self._question.id,
             ts=self._clock.now(),
@@ -263,8 +258,8 @@ class Asking:
             tenant=self._wishes.tenant,
             environment=self._opened.file.environment,
             tags=self._question.tags,
-            unit_cost_usd=Decimal(0) if self._opened.pricing is not None else None,
         )
+        return self._opened.priced(record)
 
     def _reserve(self) -> None:
         """Hold what the dearest of those that may be asked can take."""
@@ -277,13 +272,16 @@ class Asking:
         tokens = characters // _CHARACTERS_A_TOKEN + 16
         if request is None:
             tokens += 4096  # the passages, which nobody has seen yet
-        costs = [
-            pricing.spent(
-                replace(supposed_record(self._identity(name), tokens, most), rerank_n=self._candidates(name)), name
-            )
-            for name in self._routed.order
-        ]
-        self._estimate = max((cost for cost in costs if cost is not None), default=Decimal(0))
+        for name in self._routed.order:
+            supposed = supposed_record(self._identity(name), tokens, most)
+            cost = pricing.spent(replace(supposed, rerank_n=self._candidates(name)), name)
+            if cost is None:  # there was one when the file was opened
+                raise SpendExceeded(
+                    f"the budget cannot be held: no price for the tokens of {supposed.provider}/{supposed.model_id} "
+                    f"holds today",
+                    hint="add one that does to the price book, and save the stack file again",
+                )
+            self._estimate = max(self._estimate, cost)
         if self._estimate:
             self._reservation = budget.reserve(self._estimate, self._question.use_case_id)
 
@@ -306,7 +304,8 @@ class Asking:
             if record.possibly_billed:
                 total += self._estimate
             else:
-                total += pricing.spent(record, attempt.stack) or Decimal(0)
+                spent = pricing.spent(record, attempt.stack)
+                total += self._estimate if spent is None else spent
         budget.settle(self._reservation, total, self._question.use_case_id)
 
     def _messages(self) -> tuple[ChatMessage, ...]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from exitramp.errors import CollectionMissing, ConfigError, DependencyMissing, E
 from exitramp.orchestration.billed import BilledModel, BilledReranker
 from exitramp.orchestration.bounded import CallOverdue, ThreadCalls
 from exitramp.orchestration.handling import Slots
+from exitramp.orchestration.named import naming
 from exitramp.orchestration.pool import Holding
 from exitramp.orchestration.prompts import PromptSet
 from exitramp.orchestration.reranking import EmbeddingScorer, ModelScorer, Reranking, Scorer, embed_told
@@ -30,7 +30,7 @@ from exitramp.ports import (
     SearchSettings,
 )
 from exitramp.registry import model_adapter, store_adapter
-from exitramp.urls import Network
+from exitramp.urls import REFERENCE_KINDS, Address, Network
 from exitramp.wrappers import Endpoint, OpenSettings, open_endpoint
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 NO_STORE: Final = "none"
+_LISTED: Final = "`exitramp models` lists what is installed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,18 @@ class Builder:
     around_chat: Callable[[ChatModel], ChatModel] | None = None
 
     def check(self) -> None:
-        """What is not installed is told now, and not by the first question."""
+        """What is not installed, and a key that is not there, is told now and not by the first question."""
         for embedder in self.file.embedders.values():
-            with self._naming(f"embedders.{embedder.name}", embedder.line):
+            with naming(self.file, f"embedders.{embedder.name}", embedder.line):
                 if model_adapter(embedder.address.scheme).open_embedder is None:
-                    raise ConfigError(f"'{embedder.address.scheme}' is no embedding model")
+                    raise ConfigError(f"'{embedder.address.scheme}' is no embedding model", hint=_LISTED)
+                if not self.holding.knows(("embedder", embedder.address)):
+                    _fetch_secrets(embedder.address)
         for store in self.file.stores.values():
-            with self._naming(f"stores.{store.name}", store.line):
+            with naming(self.file, f"stores.{store.name}", store.line):
                 store_adapter(store.address.scheme)
+                if not self.holding.knows(self._store_key(store)):
+                    _fetch_secrets(store.address)
             if store.rerank is not None and store.rerank.address is not None:
                 self.reranker(store)
 
@@ -73,10 +78,10 @@ class Builder:
         first = self.file.deadlines.first_token_seconds
         if first is not None and "first_token_seconds" not in address.options:
             address = replace(address, options={**address.options, "first_token_seconds": f"{first:g}"})
-        with self._naming(f"models.{spec.name}", spec.line):
+        with naming(self.file, f"models.{spec.name}", spec.line):
             open_chat = model_adapter(address.scheme).open_chat
             if open_chat is None:
-                raise ConfigError(f"'{address.scheme}' is no chat model")
+                raise ConfigError(f"'{address.scheme}' is no chat model", hint=_LISTED)
 
             def make() -> ChatModel:
                 model = open_chat(address, self.network)
@@ -103,10 +108,10 @@ class Builder:
         assert spec is not None
         address, billed_as = spec.address, spec.billed_as
         assert address is not None
-        with self._naming(f"stores.{store.name}.rerank", store.line):
+        with naming(self.file, f"stores.{store.name}.rerank", store.line):
             opener = model_adapter(address.scheme).open_reranker
             if opener is None:
-                raise ConfigError(f"'{address.scheme}' is no reranker")
+                raise ConfigError(f"'{address.scheme}' is no reranker", hint=_LISTED)
 
             def make() -> Reranker:
                 found = opener(address, self.network)
@@ -171,8 +176,11 @@ class Builder:
             settings = OpenSettings(timeout_seconds=seconds, backoff=backoff, network=self.network, clock=self.clock)
             return open_endpoint(spec.address, settings)
 
-        found: Endpoint = self.holding.take(("store", spec.address, seconds), make)
+        found: Endpoint = self.holding.take(self._store_key(spec), make)
         return found
+
+    def _store_key(self, spec: StoreSpec) -> object:
+        return "store", spec.address, self.file.deadlines.retrieve_seconds
 
     def require_models(self, tell: Callable[[str], None]) -> None:
         """Raises `ConfigError` where a store is asked by another embedder than made its vectors, with both
@@ -181,7 +189,7 @@ class Builder:
         for store in self.file.stores.values():
             pair = ("one model", store.address, store.vector_field, self.file.embedders[store.embedder].address)
             if not self.holding.knows(pair):
-                with self._naming(f"stores.{store.name}.embedder", store.line):
+                with naming(self.file, f"stores.{store.name}.embedder", store.line):
                     told = self._model_of(store)
                 if told is not None:
                     tell(f"stores.{store.name}: {told.message}")
@@ -226,12 +234,12 @@ class Builder:
 
         return retrieve
 
-    @contextmanager
-    def _naming(self, what: str, line: int) -> Iterator[None]:
-        try:
-            yield
-        except ExitrampError as error:
-            raise ConfigError(f"'{what}': {error.message}", file=self.file.file, line=line, hint=error.hint) from error
+
+def _fetch_secrets(address: Address) -> None:
+    """Raises `ConfigError` for a reference behind which there is nothing."""
+    for name, value in address.options.items():
+        if value.startswith(REFERENCE_KINDS):
+            address.secret(name)
 
 
 def _nothing(question_text: str, k: int, /) -> Sequence[Passage]:

@@ -19,8 +19,6 @@ from exitramp.clock import Clock
 from exitramp.errors import PathUnusable
 from exitramp.orchestration.idempotency import StoredAnswer
 from exitramp.orchestration.stack_file import SemanticCacheSpec
-from exitramp.ports import ChatAnswer, ToolCall
-from exitramp.records import Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,10 +63,10 @@ class ExactCache:
             row = self._db.execute("SELECT at, answer FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None or row[0] + self._ttl <= self._clock.now().timestamp():
             return None
-        return _stored(json.loads(row[1]))
+        return StoredAnswer.from_json(json.loads(row[1]))
 
     def put(self, key: str, stored: StoredAnswer) -> None:
-        row = (key, self._clock.now().timestamp(), json.dumps(asdict(stored)))
+        row = (key, self._clock.now().timestamp(), json.dumps(stored.to_json()))
         with self._lock:
             self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
             (count,) = self._db.execute("SELECT COUNT(*) FROM answers").fetchone()
@@ -138,10 +136,3 @@ def unit(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
     norm = float(np.linalg.norm(vector))
     return vector / np.float32(norm) if norm > 0 else np.zeros_like(vector)
-
-
-def _stored(data: dict[str, Any]) -> StoredAnswer:
-    answer = data.pop("answer")
-    answer["usage"] = Usage(**answer["usage"])
-    answer["tool_calls"] = tuple(ToolCall(**call) for call in answer["tool_calls"])
-    return StoredAnswer(ChatAnswer(**answer), **data | {"retrieved_ids": tuple(data["retrieved_ids"])})

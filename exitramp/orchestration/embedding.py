@@ -15,7 +15,7 @@ from exitramp.orchestration.asking import new_id
 from exitramp.orchestration.deadline import Deadline
 from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.stack_file import Action
-from exitramp.orchestration.trace import supposed_record
+from exitramp.orchestration.trace import UNKNOWN_USAGE, supposed_record
 from exitramp.ports import Embedded, Embedder, Purpose, batches_of
 from exitramp.records import TraceRecord, Usage
 
@@ -81,7 +81,13 @@ def _held(
     estimate = Decimal(0)
     if budget is not None and pricing is not None:
         tokens = embedder.count_tokens(texts).prompt_tokens
-        estimate = pricing.spent(replace(base, prompt_tokens=tokens)) or Decimal(0)
+        cost = pricing.spent(replace(base, prompt_tokens=tokens))
+        if cost is None:  # there was one when the file was opened
+            raise SpendExceeded(
+                f"the budget cannot be held: no price for the tokens of {base.provider}/{base.model_id} holds today",
+                hint="add one that does to the price book, and save the stack file again",
+            )
+        estimate = cost
     if budget is None or not estimate:
         yield lambda: None
         return
@@ -138,6 +144,7 @@ def _failed(base: TraceRecord, error: ModelError) -> TraceRecord:
     return replace(
         base,
         status="error",
+        usage_source=UNKNOWN_USAGE,
         error_class=error.error_class,
         http_status=error.http_status,
         possibly_billed=error.maybe_billed,
@@ -147,6 +154,4 @@ def _failed(base: TraceRecord, error: ModelError) -> TraceRecord:
 def _write(opened: Generation, record: TraceRecord, attempt: int, clock: Clock, began: float) -> None:
     latency_ms = (clock.monotonic() - began) * 1000.0
     record = replace(record, attempt=attempt, retries=attempt - 1, ts=clock.now(), latency_ms=latency_ms)
-    if opened.pricing is not None:
-        record = replace(record, unit_cost_usd=opened.pricing.cost(record))
-    opened.append(record)
+    opened.append(opened.priced(record))

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from exitramp.clock import Clock
 from exitramp.errors import ConfigError, ExitrampError
 from exitramp.orchestration.opened import Generation
-from exitramp.orchestration.stack_file import StackFile, parse_stack_file
+from exitramp.orchestration.stack_file import StackFile, parse_stack_file, read_bytes
+from exitramp.secrets import redact
 
 LOOKS_SECONDS: Final = 0.2
 """How often the file is looked at, at most; reading one of a page takes 0.03 ms."""
+RESTS_SECONDS: Final = 0.2
+"""How long a file has to be left alone before it is taken for written: half of one may be a file by itself."""
+TRIES_AGAIN_SECONDS: Final = 5.0
+"""How often an edit that was refused is tried again: what it needs may have come without another edit."""
+
+_LOG: Final = logging.getLogger("exitramp.application")
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What became of the edits so far; `is_refused`: of the file as it stands now."""
+
+    in_force: int
+    refused: int
+    is_refused: bool
 
 
 class FollowedStack:
     """The newest version of a stack file that could be opened. Thread-safe.
 
     `opener` makes a version, given the one before it. `on_notice` is told once of each edit: that it is in force, or
-    why it is not.
+    why it is not. Whatever an edit does wrong, it raises nothing in a request.
     """
 
     def __init__(
@@ -39,7 +58,10 @@ class FollowedStack:
         self._on_notice = on_notice
         self._lock = threading.Lock()
         self._looked = clock.monotonic()
-        data = self._read()
+        self._tries_again = self._looked
+        self._in_force = self._refused = 0
+        data = read_bytes(path)
+        self._ends_a_line = data.endswith(b"\n")
         self._seen = hashlib.sha256(data).hexdigest()
         self._newest = opener(self._parse(data), None)
         self.problem: str | None = None
@@ -48,7 +70,7 @@ class FollowedStack:
     @contextmanager
     def request(self) -> Iterator[Generation]:
         """The version for one request, which ends on it whatever is edited meanwhile."""
-        self._look()
+        self.look()
         while True:
             newest = self._newest
             with newest.request():
@@ -60,10 +82,20 @@ class FollowedStack:
 
     @property
     def newest(self) -> Generation:
-        self._look()
+        self.look()
         return self._newest
 
-    def _look(self) -> None:
+    @property
+    def edits(self) -> Edits:
+        self.look()
+        return Edits(self._in_force, self._refused, self.problem is not None)
+
+    @property
+    def is_look_due(self) -> bool:
+        return self._clock.monotonic() - self._looked >= LOOKS_SECONDS
+
+    def look(self) -> None:
+        """Put an edit in force if there is one. May take as long as opening what it names."""
         now = self._clock.monotonic()
         if now - self._looked < LOOKS_SECONDS or not self._lock.acquire(blocking=False):
             return
@@ -77,41 +109,57 @@ class FollowedStack:
 
     def _follow(self) -> None:
         try:
-            data = self._read()
-        except ConfigError as error:
-            self._refuse("missing", error)
+            data = read_bytes(self._path)
+            age_seconds = time.time() - self._path.stat().st_mtime
+        except (ConfigError, OSError) as error:
+            self._refuse("missing", str(error))
             return
         seen = hashlib.sha256(data).hexdigest()
-        if seen == self._seen:
+        is_mended = seen == self._newest.file.sha256
+        if seen == self._seen and (is_mended or self._clock.monotonic() < self._tries_again):
             return
-        if seen == self._newest.file.sha256:  # a broken edit was taken back
+        if is_mended:  # a broken edit was taken back
             self._seen, self.problem = seen, None
             self._on_notice(f"{self._path.name}: as before again")
             return
+        if 0 <= age_seconds < RESTS_SECONDS:  # somebody may still be writing; look again as soon as it has rested
+            self._looked += RESTS_SECONDS - age_seconds - LOOKS_SECONDS
+            return
         try:
+            if self._ends_a_line and not data.endswith(b"\n"):
+                raise ConfigError(
+                    "the file ends in the middle of a line: some of it may be missing",
+                    file=str(self._path),
+                    line=data.count(b"\n") + 1,
+                    hint="write all of it, and end its last line",
+                )
             newer = self._opener(self._parse(data), self._newest)
         except ExitrampError as error:
-            self._refuse(seen, error)
+            self._refuse(seen, str(error))
+            return
+        except Exception as error:  # noqa: BLE001  (whatever it is: requests go on by the version that is open)
+            _LOG.debug("an edit could not be opened", exc_info=True)
+            said = redact(f"{type(error).__name__}: {error}")
+            self._refuse(seen, f"{self._path}:1: cannot be opened ({said})\n  next: take the edit back and report this")
             return
         older, self._newest = self._newest, newer
         self._seen, self.problem = seen, None
-        older.retire()
+        self._ends_a_line = data.endswith(b"\n")
+        self._in_force += 1
         self._on_notice(f"{self._path.name}: the edit is in force for requests from now on (SHA-256 {seen[:12]}…)")
-
-    def _refuse(self, seen: str, error: ExitrampError) -> None:
-        if seen == self._seen:
-            return
-        self._seen = seen
-        self.problem = str(error)
-        self._on_notice(f"the edit of {self._path.name} is not in force, the version before it is: {error}")
-
-    def _read(self) -> bytes:
         try:
-            return self._path.read_bytes()
-        except FileNotFoundError as error:
-            raise ConfigError(f"there is no file {self._path}", hint="docs/stack.md has one to begin with") from error
-        except OSError as error:
-            raise ConfigError(f"cannot be read: {error.strerror}", file=str(self._path)) from error
+            older.retire()
+        except Exception as error:  # noqa: BLE001  (the newer one answers all the same)
+            self._on_notice(f"{self._path.name}: closing what only the version before had open failed: {error}")
+
+    def _refuse(self, seen: str, why: str) -> None:
+        self._tries_again = self._clock.monotonic() + TRIES_AGAIN_SECONDS
+        if seen == self._seen and why == self.problem:
+            return
+        if seen != self._seen:
+            self._refused += 1
+        self._seen, self.problem = seen, why
+        self._on_notice(f"the edit of {self._path.name} is not in force, the version before it is: {why}")
 
     def _parse(self, data: bytes) -> StackFile:
         return parse_stack_file(data, file=str(self._path), folder=self._folder)

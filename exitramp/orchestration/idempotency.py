@@ -5,9 +5,10 @@
     {"n": 3, "at": …, "kind": "answer",  "key": SHA-256, "answer": SHA-256, "stack": …, "crc": …}
     {"n": 4, "at": …, "kind": "fail",    "key": SHA-256, "error_class": …, "crc": …}
 
-Keys and answers stand in it as hashes only. Answers are kept in memory, and on disk only if a spool folder is given.
-A line is written and synced before what it announces: a key that began and did not end was under way when the process
-died, and may have been billed.
+Keys and answers stand in it as hashes only: the SHA-256 of the caller's own key is also what an application's traces
+call the request. Answers are kept in memory, and on disk only if a spool folder is given. A line is written and synced
+before what it announces: a key that began and did not end was under way when the process died, and may have been
+billed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -46,12 +47,23 @@ class StoredAnswer:
     retrieved_ids: tuple[str, ...]
     is_mock: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StoredAnswer:
+        answer = dict(data["answer"])
+        answer["usage"] = Usage(**answer["usage"])
+        answer["tool_calls"] = tuple(ToolCall(**call) for call in answer.get("tool_calls", ()))
+        values = {**data, "answer": ChatAnswer(**answer), "retrieved_ids": tuple(data["retrieved_ids"])}
+        return cls(**values)
+
 
 @dataclass(frozen=True, slots=True)
 class BillingDoubt:
     """A key for which a vendor may have billed work that brought no answer.
 
-    key_sha256: what vendors' accounts and traces call the request.
+    key_sha256: of the caller's key; what traces call the request.
     doubtful: attempts that may have been billed and brought nothing; a process that died during one counts as one.
     is_answered: whether an answer (billed, too) came in the end.
     """
@@ -80,13 +92,23 @@ class IdempotencyJournal:
 
     spool: a folder that answers may be written to in full, so that they outlive the process.
     sync: whether every line waits for the disk; without it a line survives a killed process, not a power cut.
+    keys_are_hashes: the keys it is given are the SHA-256 of the callers' own already, as `key_sha256` makes them.
     """
 
-    def __init__(self, path: Path, *, clock: Clock | None = None, spool: Path | None = None, sync: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        spool: Path | None = None,
+        sync: bool = True,
+        keys_are_hashes: bool = False,
+    ) -> None:
         self._path = path
         self._clock = clock or SystemClock()
         self._spool = spool
         self._sync = sync
+        self._hashed: Callable[[str], str] = (lambda key: key) if keys_are_hashes else key_sha256
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._answers: OrderedDict[str, StoredAnswer] = OrderedDict()
@@ -110,7 +132,7 @@ class IdempotencyJournal:
         Waits while another thread asks under the same key; raises `TimeoutError` if that does not end in time. Raises
         `UsageError` if the key stands for another request, `AnswerNotKept` if its answer's text is gone.
         """
-        hashed = _sha256(key)
+        hashed = self._hashed(key)
         gives_up = time.monotonic() + timeout_seconds
         while True:
             with self._lock:
@@ -132,14 +154,14 @@ class IdempotencyJournal:
 
     def doubt(self, key: str, *, vendor: str, error_class: str) -> None:
         """An attempt under `key` ended without an answer and may have been billed."""
-        hashed = _sha256(key)
+        hashed = self._hashed(key)
         with self._lock:
             self._write("doubt", hashed, vendor=vendor, error_class=error_class)
             self._entries[hashed].doubts.append(vendor)
 
     def answered(self, key: str, stored: StoredAnswer) -> None:
         """`key` has its answer, for good."""
-        hashed = _sha256(key)
+        hashed = self._hashed(key)
         digest = _answer_sha256(stored.answer)
         with self._lock:
             self._spool_out(hashed, stored)
@@ -154,7 +176,7 @@ class IdempotencyJournal:
 
     def failed(self, key: str, *, error_class: str) -> None:
         """`key` got no answer; it may be asked again."""
-        hashed = _sha256(key)
+        hashed = self._hashed(key)
         with self._lock:
             self._write("fail", hashed, error_class=error_class)
             entry = self._entries[hashed]
@@ -230,7 +252,7 @@ class IdempotencyJournal:
         partial = self._spool / f"{hashed}.partial"
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(descriptor, json.dumps(asdict(stored)).encode())
+            os.write(descriptor, json.dumps(stored.to_json()).encode())
             if self._sync:
                 os.fsync(descriptor)
         finally:
@@ -241,15 +263,16 @@ class IdempotencyJournal:
         path = None if self._spool is None else self._spool / f"{hashed}.json"
         if path is None or not path.exists():
             return None
-        data: dict[str, Any] = json.loads(path.read_bytes())
-        answer = data.pop("answer")
-        answer["usage"] = Usage(**answer["usage"])
-        answer["tool_calls"] = tuple(ToolCall(**call) for call in answer.get("tool_calls", ()))
-        return StoredAnswer(ChatAnswer(**answer), **data | {"retrieved_ids": tuple(data["retrieved_ids"])})
+        return StoredAnswer.from_json(json.loads(path.read_bytes()))
+
+
+def key_sha256(key: str) -> str:
+    """What stands for a caller's idempotency key wherever one is written down or sent on."""
+    return _sha256(key)
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _answer_sha256(answer: ChatAnswer) -> str:

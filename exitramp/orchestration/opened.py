@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import partial
 from importlib.resources import files
 from typing import Final
@@ -19,14 +18,16 @@ from exitramp.orchestration.breaker import CircuitBreaker
 from exitramp.orchestration.budget import Budget, BudgetNotice, Ledger
 from exitramp.orchestration.building import Builder
 from exitramp.orchestration.caching import ExactCache, SemanticCache
+from exitramp.orchestration.client_keys import ClientKeys
 from exitramp.orchestration.idempotency import IdempotencyJournal
+from exitramp.orchestration.named import naming
 from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.pool import Holding, Pool
 from exitramp.orchestration.pricing import Pricing
 from exitramp.orchestration.prompts import PromptSet, load_prompts
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Stack
-from exitramp.orchestration.stack_file import BudgetSpec, StackFile
+from exitramp.orchestration.stack_file import PACKAGED, BudgetSpec, StackFile
 from exitramp.orchestration.trace import TraceLabels, supposed_record
 from exitramp.orchestration.trace_files import PromptLog, TraceFile, open_traces
 from exitramp.ports import ChatModel, ModelIdentity
@@ -38,7 +39,11 @@ _FIXTURES: Final = "exitramp_fixtures"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is the same for every version of a file."""
+    """What is the same for every version of a file.
+
+    check: raises for a version that is not to be in force, whatever else it says.
+    reads_keys: whether the keys of those who may ask are fetched, as a gateway needs them.
+    """
 
     pool: Pool
     clock: Clock
@@ -47,6 +52,8 @@ class Surroundings:
     on_notice: Callable[[str], None]
     on_trace: Callable[[TraceRecord], None] | None
     around_chat: Callable[[ChatModel], ChatModel] | None = None
+    check: Callable[[StackFile], None] = lambda file: None
+    reads_keys: bool = False
 
 
 class Generation:
@@ -54,6 +61,7 @@ class Generation:
 
     chats: Router
     stacks: Router | None
+    prompts: PromptSet | None
 
     def __init__(self, file: StackFile, around: Surroundings, before: Generation | None) -> None:
         self.file = file
@@ -62,17 +70,21 @@ class Generation:
         self._running = 0
         self._is_retired = False
         self._idle = threading.Condition()
+        self._uncounted: set[str] = set()
         try:
+            with naming(file, "keys", file.line_of("keys")):
+                around.check(file)
+            self.client_keys = ClientKeys.of(file) if around.reads_keys else ClientKeys({})
             self.builder = Builder(file, self._holding, around.network, around.clock, around.around_chat)
             self.builder.check()
             self.models: Mapping[str, ChatModel] = {
                 name: self.builder.model(spec) for name, spec in file.models.items()
             }
-            self.prompts = self._prompts()
+            self.prompts = self._prompts(None if before is None else before.prompts)
             self.pricing = self._pricing()
             self._open_files()
             pricing = self.pricing
-            plain = {name: replace(self.builder.plain(name, model), price=None if pricing is None else pricing.cost)
+            plain = {name: replace(self.builder.plain(name, model), price=None if pricing is None else pricing.priced)
                      for name, model in self.models.items()}  # fmt: skip
             # A model keeps its deadline by its contract, which a suite tests; a thread more was 0.5 ms a call. The
             # client library of a store may hang for good, so stacks have threads of their own.
@@ -84,10 +96,10 @@ class Generation:
                 stacks = [self.builder.stack(name, plain[spec.chat], self.prompts)
                           for name, spec in file.stacks.items()]  # fmt: skip
                 if pricing is not None:
-                    stacks = [replace(each, price=partial(pricing.cost, stack=each.name)) for each in stacks]
+                    stacks = [replace(each, price=partial(pricing.priced, stack=each.name)) for each in stacks]
                 self.builder.require_models(around.on_notice)
                 self.stacks = self._router(stacks, None if before is None else before.stacks)
-        except BaseException:
+        except BaseException:  # an interrupt too: what was opened so far is closed
             self._holding.release()
             raise
 
@@ -130,9 +142,24 @@ class Generation:
             self.traces.append(record)
         is_beside = record.operation in ("embed", "rerank") and record.status == "ok"
         if self.budget is not None and self.pricing is not None and (is_beside or record.status == "cancelled"):
-            self.budget.spend(self.pricing.spent(record) or Decimal(0), record.use_case_id)
+            spent = self.pricing.spent(record)
+            if spent is not None:
+                self.budget.spend(spent, record.use_case_id)
+            else:
+                self._tell_uncounted(record)
         if self._around.on_trace is not None:
             self._around.on_trace(record)
+
+    def priced(self, record: TraceRecord) -> TraceRecord:
+        """With what it cost, where there is a price book."""
+        return record if self.pricing is None else self.pricing.priced(record)
+
+    def _tell_uncounted(self, record: TraceRecord) -> None:
+        """A price that held when the file was opened holds no more."""
+        what = f"{record.provider}/{record.model_id}"
+        if what not in self._uncounted:
+            self._uncounted.add(what)
+            self._around.on_notice(f"the budget does not count what {what} costs: {'; '.join(record.prices_missing)}")
 
     def _open_files(self) -> None:
         """What keeps answers, counts money and takes traces; what did not change goes on as it is."""
@@ -144,27 +171,34 @@ class Generation:
         self.semantic: SemanticCache | None = None
         self.budget: Budget | None = None
         if (journal := file.journal) is not None:
-            self.journal = take(
-                ("journal", journal),
-                lambda: IdempotencyJournal(journal.path, clock=clock, spool=journal.spool, sync=journal.sync),
-            )
+            with naming(file, "idempotency", file.line_of("idempotency"), hint="name another file, or move this away"):
+                self.journal = take(
+                    ("journal", journal),
+                    lambda: IdempotencyJournal(
+                        journal.path, clock=clock, spool=journal.spool, sync=journal.sync, keys_are_hashes=True
+                    ),
+                )
         if (trace := file.trace) is not None:
-            self.traces = take(("traces", trace.path, trace.format), lambda: open_traces(trace.path, trace.format))
-            if trace.prompts:
-                path = trace.path.with_name(f"{trace.path.name}.prompts.jsonl")
-                self.prompt_log = take(("prompts", path), lambda: PromptLog(path))
+            with naming(file, "trace", file.line_of("trace"), hint="name another path, or move this away"):
+                self.traces = take(("traces", trace.path, trace.format), lambda: open_traces(trace.path, trace.format))
+                if trace.prompts:
+                    path = trace.path.with_name(f"{trace.path.name}.prompts.jsonl")
+                    self.prompt_log = take(("prompts", path), lambda: PromptLog(path))
         if (exact := file.exact_cache) is not None:
             ttl = exact.ttl_seconds
-            self.exact = take(
-                ("exact", exact), lambda: ExactCache(exact.path, ttl_seconds=ttl, entries=exact.entries, clock=clock)
-            )
+            with naming(file, "cache.exact", file.line_of("cache")):
+                self.exact = take(
+                    ("exact", exact),
+                    lambda: ExactCache(exact.path, ttl_seconds=ttl, entries=exact.entries, clock=clock),
+                )
         if (semantic := file.semantic_cache) is not None:
             address = file.embedders[semantic.embedder].address
             self.semantic = take(("semantic", semantic, address), lambda: SemanticCache(semantic, clock))
         if (budget := file.budget) is not None:
-            self.budget = take(
-                ("budget", budget), lambda: Budget(budget, clock, self._tell_budget, self._ledger(budget))
-            )
+            with naming(file, "budget", file.line_of("budget")):
+                self.budget = take(
+                    ("budget", budget), lambda: Budget(budget, clock, self._tell_budget, self._ledger(budget))
+                )
 
     def _ledger(self, budget: BudgetSpec) -> Ledger:
         """The same for every version that names the same file, or none: a cap that is edited forgets nothing."""
@@ -177,28 +211,33 @@ class Generation:
             f"budget of {notice.window}: {notice.share:.0%} is spent or held; from {notice.at:.0%} on: {actions}"
         )
 
-    def _prompts(self) -> PromptSet | None:
-        if self.file.packaged_prompts:
-            return load_prompts(files(_FIXTURES) / "prompts")
-        if self.file.prompts is None:
+    def _prompts(self, before: PromptSet | None) -> PromptSet | None:
+        """Raises `ConfigError` where one cannot be used, or one is gone that questions were answered by."""
+        file, line = self.file, self.file.line_of("prompts")
+        if not file.packaged_prompts and file.prompts is None:
             return None
-        if not self.file.prompts.is_dir():
-            raise ConfigError(f"'prompts': there is no folder {self.file.prompts}", file=self.file.file)
-        return load_prompts(self.file.prompts)
+        with naming(file, "prompts", line):
+            if file.prompts is not None and not file.prompts.is_dir():
+                hint = f"name a folder of .mustache files, or write prompts: {PACKAGED}; a path is relative to the file"
+                raise ConfigError(f"there is no folder {file.prompts}", hint=hint)
+            found = load_prompts(file.prompts or files(_FIXTURES) / "prompts", where=f"{file.file}:{line}")
+        for use_case in sorted(before.asked if before is not None else ()):
+            found.for_use_case(use_case)
+        return found
 
     def _pricing(self) -> Pricing | None:
         """Raises `ConfigError` where there is a budget and no price for something that it would have to count."""
         file = self.file
         if file.prices is None:
             return None
-        if not file.prices.exists():
-            raise ConfigError(
-                f"'prices': there is no file {file.prices}",
-                file=file.file,
-                hint="docs/costs.md says what stands in a price book; a path in the file is relative to the file",
-            )
+        what = "docs/costs.md says what stands in a price book"
+        with naming(file, "prices", file.line_of("prices"), hint=f"mend the price book; {what}"):
+            if not file.prices.exists():
+                hint = f"{what}; a path in the file is relative to the file"
+                raise ConfigError(f"there is no file {file.prices}", hint=hint)
+            book = load_price_book(file.prices)
         rerankers = self.builder.rerankers()
-        found = Pricing(load_price_book(file.prices), rerankers)
+        found = Pricing(book, rerankers)
         if file.budget is None:
             return found
         chats = [(f"model '{name}'", model.identity(), "chat") for name, model in self.models.items()]
@@ -218,6 +257,7 @@ class Generation:
             f"a budget needs prices, and {self.file.prices.name} has none for {what} "
             f"({identity.provider}/{identity.model})",
             file=self.file.file,
+            line=self.file.line_of("budget"),
             hint="add a row with its source; a price of zero is a row with amount 0",
         )
 

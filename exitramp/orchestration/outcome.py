@@ -79,6 +79,7 @@ class Outcome:
     is_mock: the answer is a mock's and is to be shown as such.
     from_journal: it was answered before under the same key, and nobody was asked again.
     from_cache: the word for where an answer came from that nobody was asked for.
+    traces, beside: of each attempt, and of what was asked of models beside them: embedders, a reranker.
     """
 
     question_id: str
@@ -94,6 +95,7 @@ class Outcome:
     is_mock: bool = False
     from_journal: bool = False
     from_cache: str = "none"
+    beside: tuple[TraceRecord, ...] = ()
 
     @property
     def is_answered(self) -> bool:

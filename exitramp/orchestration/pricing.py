@@ -7,8 +7,9 @@ from dataclasses import replace
 from decimal import Decimal
 
 from exitramp.finops.prices import PriceBook, Unit
+from exitramp.finops.recorded import free_of_cost, of_unknown_cost, with_unit_cost
 from exitramp.finops.unit_cost import IN_PROCESS, Billed, Billing, CostPart, add_usd, tokens_part, unit_cost
-from exitramp.orchestration.trace import supposed_record
+from exitramp.orchestration.trace import UNKNOWN_USAGE, supposed_record
 from exitramp.ports import ModelIdentity
 from exitramp.records import TraceRecord
 
@@ -24,12 +25,13 @@ class Pricing:
         self._book = book
         self._rerankers = rerankers
 
-    def cost(self, record: TraceRecord, stack: str | None = None) -> Decimal | None:
-        """All parts; None where the price of one is not known."""
+    def priced(self, record: TraceRecord, stack: str | None = None) -> TraceRecord:
+        """The record with what it cost by part, or the names of the prices that are missing."""
         if self._is_free(record):
-            return Decimal(0)
-        record, billing = self._billed(record, stack)
-        return unit_cost(record, self._book, billing).unit_cost_usd
+            return free_of_cost(record, self._book)
+        billed, billing = self._billed(record, stack)
+        found = with_unit_cost(record, unit_cost(billed, self._book, billing), self._book)
+        return of_unknown_cost(found) if record.possibly_billed and record.usage_source == UNKNOWN_USAGE else found
 
     def spent(self, record: TraceRecord, stack: str | None = None) -> Decimal | None:
         """What a budget counts: the parts whose price is known, those of the tokens always; else None."""
@@ -47,6 +49,8 @@ class Pricing:
         return self._has(record, Unit.RERANK_CANDIDATE) or self._has(record, Unit.INPUT_TOKENS)
 
     def _is_free(self, record: TraceRecord) -> bool:
+        if record.cache_hit:
+            return True
         if record.operation == "embed":
             return record.provider in IN_PROCESS and not self._has(record, Unit.INPUT_TOKENS)
         # Billed by candidates, which stand on the answer's record.

@@ -34,8 +34,15 @@ class PromptSet:
     """The prompts of a folder, one per use case; a use case without its own takes the one named `default`."""
 
     def __init__(self, prompts: Mapping[str, Prompt], where: str) -> None:
+        """`where`: what an error begins with."""
         self._prompts = prompts
         self._where = where
+        self._asked: set[str] = set()
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The use cases that prompts were asked for, and found."""
+        return frozenset(self._asked.copy())
 
     def __iter__(self) -> Iterator[Prompt]:
         return iter(self._prompts.values())
@@ -49,6 +56,7 @@ class PromptSet:
                 hint=f"name one that it has, {', '.join(self._prompts)}; or, in a folder of your own, add "
                 f"{use_case}.mustache and {use_case}.yaml, or {DEFAULT}.mustache and {DEFAULT}.yaml",
             )
+        self._asked.add(use_case)
         return found
 
     def render(self, question: Question, passages: Sequence[Passage]) -> RenderedPrompt:
@@ -64,8 +72,11 @@ class PromptSet:
         return RenderedPrompt((ChatMessage("user", text),), prompt.name, prompt.version, prompt.sha256)
 
 
-def load_prompts(folder: Traversable | Path) -> PromptSet:
-    """Every prompt of a folder. Raises `ConfigError` for one whose template is not the one its side-car names."""
+def load_prompts(folder: Traversable | Path, *, where: str | None = None) -> PromptSet:
+    """Every prompt of a folder. Raises `ConfigError` for one whose template is not the one its side-car names.
+
+    `where`: what an error about a use case without a prompt begins with; by itself the folder.
+    """
     found: dict[str, Prompt] = {}
     for entry in sorted(folder.iterdir(), key=lambda each: each.name):
         if not entry.name.endswith(".mustache"):
@@ -74,15 +85,16 @@ def load_prompts(folder: Traversable | Path) -> PromptSet:
         side_car = folder / f"{name}.yaml"
         if not side_car.is_file():
             raise ConfigError("the prompt has no side-car", file=str(entry), hint=f"add {name}.yaml beside it")
-        found[name] = _prompt(entry.read_bytes(), side_car.read_text(encoding="utf-8"), str(side_car))
+        found[name] = _prompt(entry.read_bytes(), side_car.read_bytes(), str(side_car))
     if not found:
-        raise ConfigError("there is no .mustache file in this folder", file=str(folder))
-    return PromptSet(found, str(folder))
+        hint = "add NAME.mustache and NAME.yaml; docs/prompts.md says what stands in them"
+        raise ConfigError("there is no .mustache file in this folder", file=str(folder), hint=hint)
+    return PromptSet(found, where or str(folder))
 
 
-def _prompt(template: bytes, side_car: str, where: str) -> Prompt:
+def _prompt(template: bytes, side_car: bytes, where: str) -> Prompt:
     try:
-        data = yaml.safe_load(side_car)
+        data = yaml.safe_load(side_car.decode("utf-8"))
         hints = data.get("model_hints") or {}
         prompt = Prompt(
             name=str(data["name"]),
@@ -93,7 +105,11 @@ def _prompt(template: bytes, side_car: str, where: str) -> Prompt:
             temperature=float(hints.get("temperature", 0.0)),
         )
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"not a prompt's side-car ({type(error).__name__}: {error})", file=where) from error
+        raise ConfigError(
+            f"not a prompt's side-car ({type(error).__name__}: {error})",
+            file=where,
+            hint="write name, version and sha256; docs/prompts.md has an example",
+        ) from error
     if str(data.get("sha256")) != prompt.sha256:
         raise ConfigError(
             "the template is not the one this side-car was written for",

@@ -239,7 +239,9 @@ class Router:
             number = run.side_calls
         record = side_trace_of(run.question, call, number, self._labels, ended=self._clock.now(), handling=run.handling)
         if stack.price is not None:
-            record = replace(record, unit_cost_usd=stack.price(record))
+            record = stack.price(record)
+        with run.lock:
+            run.beside.append(record)
         if self._traces is not None:
             self._traces.append(record)
 
@@ -285,7 +287,7 @@ class Router:
                 question, made, route, identity, self._labels, ended=self._clock.now(), handling=run.handling
             )
             if stack.price is not None:
-                record = replace(record, unit_cost_usd=stack.price(record))
+                record = stack.price(record)
             run.attempts.append(attempt)
             run.traces.append(record)
         if self._traces is not None:

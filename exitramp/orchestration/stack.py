@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from exitramp.orchestration.handling import Slots
@@ -73,7 +72,7 @@ class Stack:
     """A store and a model that are switched as one.
 
     store: how traces name the store.
-    price: what an attempt cost, from its trace; None leaves the cost to the cost commands.
+    price: writes into the trace of a call what it cost; None leaves the cost to the cost commands.
     slots: how many calls of its model may be under way; None is any number.
     depth_k: how many passages are retrieved for a question that leaves it to the stack, by 0.
     rerank: puts more passages than that in a better order; None leaves them in the store's.
@@ -84,7 +83,7 @@ class Stack:
     render: Renderer
     model: ChatModel
     store: str
-    price: Callable[[TraceRecord], Decimal | None] | None = None
+    price: Callable[[TraceRecord], TraceRecord] | None = None
     slots: Slots | None = None
     depth_k: int | None = None
     rerank: Reranking | None = None

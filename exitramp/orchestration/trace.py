@@ -26,7 +26,12 @@ from exitramp.records import TraceRecord
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RECORD_VERSION: Final = 1
+RECORD_VERSION: Final = 2
+"""2 has the cost by part; what 1 wrote is read as well."""
+UNKNOWN_USAGE: Final = "unknown"
+_KINDS: Final = {field.name: str(field.type).partition(" | ")[0] for field in fields(TraceRecord)}
+_MONEY: Final = tuple(name for name, kind in _KINDS.items() if kind == "Decimal")
+_LISTS: Final = tuple(name for name, kind in _KINDS.items() if kind.startswith("tuple"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def trace_of(
         cache_read_tokens=usage.cache_read_tokens if usage else 0,
         cache_write_tokens=usage.cache_write_tokens if usage else 0,
         reasoning_tokens=usage.reasoning_tokens if usage else 0,
-        usage_source=usage.source if usage else "provider",
+        usage_source=usage.source if usage else UNKNOWN_USAGE,
         queries=1 if made.has_retrieved else 0,
         depth_k=question.depth_k if question.request is None else 0,
         vector_reads=made.fetched if made.has_retrieved else 0,
@@ -111,9 +116,16 @@ def trace_of(
         tenant=handling.tenant or labels.tenant,
         environment=labels.environment,
         tags=(*labels.tags, *question.tags),
+        trace_id=_hex(question.id, 32),
+        span_id=_hex(f"{question.id}#{route.number}", 16),
         drill_id=labels.drill_id,
         synthetic=labels.synthetic,
     )
+
+
+def _hex(text: str, digits: int) -> str:
+    """An id as OpenTelemetry writes them: the records of one request have one trace id."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
 
 def _reasons(made: Try, route: Route, handling: Handling) -> list[str]:
@@ -133,20 +145,24 @@ def side_trace_of(
     *,
     ended: datetime,
     handling: Handling = PLAIN,
+    ending: str | None = None,
 ) -> TraceRecord:
     """The record of what was asked of a model beside the answer, the `number`th of its request: a request of its own,
-    named after the other, so that the answer's attempts stay what they are."""
+    named after the other, so that the answer's attempts stay what they are. `ending` is what its id ends with."""
     usage, error = call.usage, call.error
+    request_id = f"{question.id}:{ending or call.operation}"
     return replace(
         supposed_record(call.identity, usage.prompt_tokens if usage else 0, 0),
-        request_id=f"{question.id}:{call.operation}",
+        request_id=request_id,
+        trace_id=_hex(question.id, 32),
+        span_id=_hex(f"{request_id}#{number}", 16),
         attempt=number,
         ts=ended,
         use_case_id=question.use_case_id,
         operation=call.operation,
         model_id=call.model_id,
         latency_ms=call.latency_ms,
-        usage_source=usage.source if usage else "provider",
+        usage_source=usage.source if usage else UNKNOWN_USAGE,
         status="ok" if error is None else "error",
         error_class=None if error is None else error.error_class,
         http_status=None if error is None else error.http_status,
@@ -221,8 +237,10 @@ def trace_to_json(record: TraceRecord) -> dict[str, Any]:
     """Money as text with all its digits, times as RFC 3339 in UTC."""
     values = {name.name: getattr(record, name.name) for name in fields(record)}
     values["ts"] = iso_utc(record.ts)
-    values["tags"] = list(record.tags)
-    values["unit_cost_usd"] = None if record.unit_cost_usd is None else str(record.unit_cost_usd)
+    for name in _LISTS:
+        values[name] = list(values[name])
+    for name in _MONEY:
+        values[name] = None if values[name] is None else format(values[name], "f")
     return values
 
 
@@ -230,15 +248,9 @@ def trace_from_json(data: Any) -> TraceRecord:
     """Raises `ValueError`, `KeyError` or `TypeError` for what is no trace record."""
     if not isinstance(data, dict):
         raise TypeError("not an object")
-    cost = data.get("unit_cost_usd")
-    return TraceRecord(
-        **data
-        | {
-            "ts": datetime.fromisoformat(data["ts"]).astimezone(UTC),
-            "tags": tuple(data.get("tags", ())),
-            "unit_cost_usd": None if cost is None else Decimal(cost),
-        }
-    )
+    money = {name: Decimal(data[name]) for name in _MONEY if data.get(name) is not None}
+    lists = {name: tuple(data[name]) for name in _LISTS if name in data}
+    return TraceRecord(**data | money | lists | {"ts": datetime.fromisoformat(data["ts"]).astimezone(UTC)})
 
 
 def read_traces(path: Path) -> Iterator[TraceRecord]:
@@ -282,8 +294,8 @@ def write_parquet(records: Iterable[TraceRecord], path: Path) -> int:
     names = [field.name for field in fields(TraceRecord)]
     rows = [{name: getattr(record, name) for name in names} for record in records]
     for row in rows:
-        cost = row["unit_cost_usd"]
-        row["unit_cost_usd"] = None if cost is None else cost.quantize(Decimal("1e-9"))
+        for name in _MONEY:
+            row[name] = None if row[name] is None else row[name].quantize(Decimal("1e-9"))
     table = pa.Table.from_pylist(rows, schema=trace_schema())
     partial = path.with_name(path.name + ".partial")
     pq.write_table(table, partial)
@@ -300,7 +312,7 @@ def read_parquet(path: Path) -> Iterator[TraceRecord]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches():
                 for row in batch.to_pylist():
-                    yield TraceRecord(**{**row, "tags": tuple(row["tags"] or ())})
+                    yield TraceRecord(**row | {name: tuple(row[name] or ()) for name in _LISTS if name in row})
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
         raise JournalCorrupt(f"{path.name}: no file of traces ({type(error).__name__})") from error
 

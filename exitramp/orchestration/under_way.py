@@ -38,6 +38,7 @@ class Run:
     is_answered: bool = False
     has_broken_off: bool = False
     side_calls: int = 0
+    beside: list[TraceRecord] = field(default_factory=list)
 
     def take(self, stack: str) -> bool:
         """Whether nobody asks `stack` for this request yet; from then on somebody does."""
@@ -51,6 +52,7 @@ class Run:
             self.question.id, stack.name, made.answer,
             tuple(passage.id for passage in made.passages or ()), tuple(self.attempts), tuple(self.traces),
             self.asked_at, self.clock.monotonic() - self.began, is_mock=stack.model.identity().is_mock,
+            beside=tuple(self.beside),
         )  # fmt: skip
 
     def known(self, stored: StoredAnswer, *, from_journal: bool = False, from_cache: str = "none") -> Outcome:
@@ -64,7 +66,7 @@ class Run:
     def unanswered(self, error_class: str | None, error: str | None) -> Outcome:
         return Outcome(
             self.question.id, None, None, (), tuple(self.attempts), tuple(self.traces), self.asked_at,
-            self.clock.monotonic() - self.began, error_class, error,
+            self.clock.monotonic() - self.began, error_class, error, beside=tuple(self.beside),
         )  # fmt: skip
 
     def new_ear(self) -> Ear | None:

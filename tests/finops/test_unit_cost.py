@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from exitramp.errors import DataInvalid
 from exitramp.finops.prices import Price, PriceBook, Unit
-from exitramp.finops.unit_cost import Billed, Billing, CostPart, request_costs, unit_cost, with_unit_cost
+from exitramp.finops.recorded import with_unit_cost
+from exitramp.finops.unit_cost import Billed, Billing, CostPart, request_costs, unit_cost
 from exitramp.records import TraceRecord
 
 Make = Callable[..., TraceRecord]
@@ -208,9 +209,9 @@ def test_one_unknown_attempt_makes_the_request_unknown(book: PriceBook, record: 
 
 def test_a_record_takes_its_cost_along(book: PriceBook, record: Make) -> None:
     traced = record(gen_tokens=100)
-    assert with_unit_cost(traced, unit_cost(traced, book)).unit_cost_usd == Decimal("0.0014")
+    assert with_unit_cost(traced, unit_cost(traced, book), book).unit_cost_usd == Decimal("0.0014")
     unknown = replace(traced, provider="nobody")
-    assert with_unit_cost(unknown, unit_cost(unknown, book)).unit_cost_usd is None
+    assert with_unit_cost(unknown, unit_cost(unknown, book), book).unit_cost_usd is None
 
 
 @pytest.mark.parametrize(

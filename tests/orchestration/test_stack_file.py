@@ -223,5 +223,5 @@ def test_what_is_no_stack_file_is_a_message_and_no_fault(text: str) -> None:
 
 
 def test_a_file_that_is_missing_says_what_to_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no file"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file"):
         read_stack_file(tmp_path / "none.yaml")

@@ -217,7 +217,7 @@ def test_a_price_book_that_is_not_there_and_an_embedder_of_a_file_without_any_ar
     vendors: Vendors, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "stack.yaml", vendors.document("main", prices="nowhere.yaml"))
-    with pytest.raises(ConfigError, match=r"stack\.yaml: 'prices': there is no file .*nowhere\.yaml"):
+    with pytest.raises(ConfigError, match=r"stack\.yaml:[0-9]+: 'prices': there is no file .*nowhere\.yaml"):
         Application.open(path)
     path = write(tmp_path / "stack.yaml", vendors.document("main"))
     with Application.open(path) as application, pytest.raises(UsageError, match=r"no embedder\n  next: add 'embedders"):

@@ -1,6 +1,6 @@
 """The stack file: which models, stores and policies an application runs on, and the only thing a switch edits."""
 
-from exitramp.orchestration.stack_file.reading import PACKAGED, VERSION, parse_stack_file, read_stack_file
+from exitramp.orchestration.stack_file.reading import PACKAGED, VERSION, parse_stack_file, read_bytes, read_stack_file
 from exitramp.orchestration.stack_file.schema import SCHEMA_FILE, stack_schema
 from exitramp.orchestration.stack_file.values import (
     Action,
@@ -46,6 +46,7 @@ __all__ = [
     "TraceSpec",
     "UseCaseCap",
     "parse_stack_file",
+    "read_bytes",
     "read_stack_file",
     "stack_schema",
 ]

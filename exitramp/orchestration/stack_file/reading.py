@@ -30,6 +30,7 @@ from exitramp.yaml_reader import Block, read_block
 
 VERSION: Final = 1
 PACKAGED: Final = "packaged"
+PAGE: Final = "docs/stack.md"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 T = TypeVar("T")
@@ -37,21 +38,37 @@ T = TypeVar("T")
 
 def read_stack_file(path: Path) -> StackFile:
     """The stack file at `path`. Raises `ConfigError` that begins with FILE:LINE."""
+    return parse_stack_file(read_bytes(path), file=str(path), folder=path.resolve().parent)
+
+
+def read_bytes(path: Path) -> bytes:
+    """What the file holds now. Raises `ConfigError` that begins with FILE."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {path}", hint="'docs/stack.md' shows one to begin with") from error
+        raise ConfigError("there is no such file", file=str(path), hint=f"{PAGE} has one to begin with") from error
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from error
-    return parse_stack_file(data, file=str(path), folder=path.resolve().parent)
+        hint = "let this program's user read it"
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path), hint=hint) from error
 
 
 def parse_stack_file(data: bytes, *, file: str, folder: Path) -> StackFile:
-    """The stack file that these bytes are. Relative paths in it begin at `folder`."""
+    """The stack file that these bytes are. Relative paths in it begin at `folder`. Raises `ConfigError` that begins
+    with FILE:LINE and says what to do."""
+    try:
+        return _parsed(data, file, folder)
+    except ConfigError as error:
+        if error.hint is None:
+            error.hint = f"mend that line; {PAGE} has every key"
+        raise
+
+
+def _parsed(data: bytes, file: str, folder: Path) -> StackFile:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError("cannot be read: it is no text in UTF-8", file=file) from error
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError("cannot be read: it is no text in UTF-8", file=file, line=line) from error
     top = read_block(text, file)
     version = top.integer("version")
     if version != VERSION:
@@ -100,6 +117,7 @@ def parse_stack_file(data: bytes, *, file: str, folder: Path) -> StackFile:
         commit=_commit(top),
         keys=_keys(top),
         environment=top.text("environment", None),
+        lines=_lines(top),
     )
     if found.budget is not None and found.prices is None:
         raise top.error("a budget needs to know what things cost", "budget", hint="name a price book: prices: FILE")
@@ -283,6 +301,14 @@ def _keys(top: Block) -> dict[str, str]:
                               hint="write env:NAME or file:PATH")  # fmt: skip
         found[name] = reference
     return found
+
+
+def _lines(top: Block) -> dict[str, int]:
+    """Of each key of the top and of each name under `keys`."""
+    keys = top.block("keys", required=False)
+    names = [] if keys is None else keys.keys()
+    found = {f"keys.{name}": keys.line_of(name) for name in names if keys is not None}
+    return found | dict(zip(top.keys(), map(top.line_of, top.keys()), strict=True))
 
 
 def _path(block: Block, key: str, folder: Path) -> Path | None:

@@ -214,3 +214,8 @@ class StackFile:
     commit: Commit = Commit.WHOLE
     keys: Mapping[str, str] = field(default_factory=dict, hash=False)
     environment: str | None = None
+    lines: Mapping[str, int] = field(default_factory=dict, hash=False, compare=False)
+
+    def line_of(self, key: str) -> int:
+        """Where a key of the file's top stands, or one of `keys` as `keys.NAME`."""
+        return self.lines.get(key, 1)
