@@ -128,8 +128,9 @@ def ask_set(
     options: Mapping[str, Any],
     open_subject: Callable[[tuple[Case, ...]], Subject],
     cache: ReplayCache | None = None,
+    is_sent: Callable[[str], bool] = lambda key: True,
 ) -> Ended:
-    """Ask the set `cases` into the run's `folder`, by the options of `asking_options`."""
+    """Ask the set `cases` into the run's `folder`, by the options of `asking_options`; `is_sent` as in `run_set`."""
     from exitramp.backoff import Backoff
     from exitramp.clock import SystemClock
     from exitramp.evals.comparing.margins import parse_margins
@@ -177,6 +178,7 @@ def ask_set(
                 cache=cache,
                 clock=SystemClock(),
                 progress=lambda done, total: bar.at(done),
+                is_sent=is_sent,
             )
             bar.end()
         return Ended(folder, finished, subject.identity(), margins)

@@ -53,7 +53,13 @@ def record_command(
     _require_own(out, run)
     cassette = CassetteWriter(out, keep_requests=keep_requests)
     try:
-        ended = ask_set(cases, run, options, lambda read: _subject(kind, options, read, cassette, stream=stream))
+        ended = ask_set(
+            cases,
+            run,
+            options,
+            lambda read: _subject(kind, options, read, cassette, stream=stream),
+            is_sent=cassette.has_sent,
+        )
     finally:
         cassette.close()
     told = {

@@ -102,6 +102,7 @@ class CassetteWriter:
         self.masked = 0
         """How many of those written hold a masked secret, and so do not play as they were."""
         self.given_again = 0
+        self._sent: set[str] = set()
         with storage_errors(path):
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -132,6 +133,20 @@ class CassetteWriter:
             found = self._kept.get((request_key(identity.model, request), asked_by))
             self.given_again += found is not None
             return found
+
+    def sending(self, request: ChatRequest) -> None:
+        """To be said before a model is asked, so that it is known whose requests left."""
+        asked_by = _asked_by(request)
+        if asked_by is not None:
+            with self._lock:
+                self._sent.add(asked_by)
+
+    def has_sent(self, idempotency_key: str) -> bool:
+        """Whether a request under that key was put to a model since this writer was opened. An orchestrator gives on the
+        key's SHA-256 in its place, so that is looked for too."""
+        known = _hashed(idempotency_key)
+        with self._lock:
+            return not self._sent.isdisjoint((known, _hashed(known)))
 
     def add(
         self, identity: ModelIdentity, request: ChatRequest, answer: ChatAnswer, *, pieces: tuple[int, ...] = ()
@@ -179,4 +194,8 @@ class CassetteWriter:
 
 
 def _asked_by(request: ChatRequest) -> str | None:
-    return None if request.idempotency_key is None else hashlib.sha256(request.idempotency_key.encode()).hexdigest()
+    return None if request.idempotency_key is None else _hashed(request.idempotency_key)
+
+
+def _hashed(idempotency_key: str) -> str:
+    return hashlib.sha256(idempotency_key.encode()).hexdigest()

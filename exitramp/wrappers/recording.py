@@ -35,6 +35,7 @@ class RecordingChat:
             if on_delta is not None and request.stream:
                 on_delta(ChatDelta(kept.text))
             return kept
+        self._cassette.sending(request)
         pieces: list[int] = []
 
         def heard(delta: ChatDelta) -> None:

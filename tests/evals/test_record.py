@@ -17,6 +17,7 @@ import pytest
 
 from exitramp.cli.main import run
 from exitramp.evals.runs.folder import read_run
+from exitramp.journal import read_journal
 from exitramp.ports.cassette import Cassette, CassetteWriter, read_exchanges
 from tests.evals.vendors import command, vendor, write_cases
 
@@ -80,7 +81,11 @@ def test_a_recorder_that_is_killed_keeps_what_it_has_and_asks_only_the_rest(
         # The journal of the run may be behind: an answer that is on the cassette alone is not paid for again.
         journal = tape.with_name("tape.jsonl.run") / "cases.jsonl"
         kept = journal.read_bytes().splitlines(keepends=True)
-        journal.write_bytes(b"".join(kept[:-2]))
+        cut = max(n for n, line in enumerate(kept) if b'"result"' in line)
+        journal.write_bytes(b"".join(kept[:cut]))
+        hidden = sum(b'"asking"' in line for line in kept[cut:])  # which no crash of the process alone could do
+        entries = [entry for entry in read_journal(journal) if entry.kind == "asking"]
+        begun = {entry.data["case_id"] for entry in entries} - {place[0] for place in read_run(journal.parent).results}
         with tape.open("ab") as torn:
             torn.write(b'{"cassette": 2, "key": "ab')
         assert run([*words, "--json"]) == 0
@@ -90,6 +95,11 @@ def test_a_recorder_that_is_killed_keeps_what_it_has_and_asks_only_the_rest(
     assert max(Counter(each["asked_by"] for each in lines(tape)).values()) == 1
     assert told["written_now"] == 30 - there
     assert answered <= 30 + 2  # what was on its way when it was killed
+    assert told["given_again"] >= 1
+    again = len(told["possibly_billed_twice"])
+    assert again == len(begun) - told["given_again"], "what is on the tape is asked of nobody"
+    assert answered <= 30 + again + hidden
+    assert read_run(journal.parent).lost == tuple(map(tuple, told["possibly_billed_twice"]))
 
 
 def test_nothing_is_recorded_over_or_by_two_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +130,39 @@ def test_errors_that_are_asked_again_are_void_on_the_cassette(tmp_path: Path) ->
     assert len(cassette) == 3
     played = [cassette.play(each.key) for each in list(read_exchanges(tape))[:3]]
     assert all(each is not None and each.answer is not None for each in played)
+
+
+def test_what_is_asked_again_through_a_stack_is_on_the_list_only_if_it_left_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The orchestrator gives vendors another key than it was given."""
+    cases, tape, stack = tmp_path / "set.jsonl", tmp_path / "tape.jsonl", tmp_path / "stack.yaml"
+    write_cases(cases, 3)
+    with vendor(tmp_path / "real") as real:
+        stack.write_text(f"version: 1\nmodels:\n  main: {{address: '{real.address.text}'}}\n", "utf-8")
+        words = [
+            "eval",
+            "record",
+            str(cases),
+            "--stack",
+            str(stack),
+            "--out",
+            str(tape),
+            "--concurrency",
+            "1",
+            "--json",
+        ]
+        assert run(words) == 0
+        journal = tmp_path / "tape.jsonl.run" / "cases.jsonl"
+        last = [entry.data["case_id"] for entry in read_journal(journal)][-1]
+        for lost, expected in ((False, []), (True, [[last, 1]])):
+            journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+            if lost:
+                tape.write_bytes(b"".join(tape.read_bytes().splitlines(keepends=True)[:-1]))
+            capsys.readouterr()
+            assert run(words) == 0
+            assert json.loads(capsys.readouterr().out)["possibly_billed_twice"] == expected
+        assert real.counters()["answered"] == 4
 
 
 @contextmanager

@@ -6,7 +6,8 @@
       traces.jsonl     one line per attempt, as the cost commands read them
 
 No answer's text is in it unless it was asked for. A run that was killed is gone on with by the same command: what has a
-result is not asked again, and what was being asked when the process died is named as possibly billed twice.
+result is not asked again. What was being asked when the process died is, and is then named as possibly billed twice,
+unless its answer had been recorded elsewhere (`given_again` in its result) and nobody was asked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +76,8 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as read back. `results`: the newest of each case and repeat. `lost`: asked, and the answer never kept."""
+    """A run as read back. `results`: the newest of each case and repeat. `lost`: asked again, since what came of asking
+    before was never kept."""
 
     folder: Path
     manifest: Mapping[str, Any] = field(hash=False)
@@ -109,7 +112,12 @@ class RunFolder:
         except BaseException:
             self._journal.close()
             raise
-        self.results, self.lost = _results(self._journal.entries)
+        self.results: dict[Place, Result] = {}
+        self._sent = _Sent()
+        for entry in self._journal.entries:
+            self._sent.take(entry.kind, _place(entry), entry.data)
+            if entry.kind == "result":
+                self.results[_place(entry)] = Result(*_place(entry), entry.data)
 
     @property
     def run_id(self) -> str:
@@ -120,16 +128,24 @@ class RunFolder:
         return bool(self._journal.entries)
 
     @property
+    def lost(self) -> tuple[Place, ...]:
+        """As `Run.lost`, up to now."""
+        return self._sent.lost
+
+    @property
     def traces(self) -> Path:
         return self.folder / TRACES
 
     def asking(self, place: Place) -> None:
         """Durable before the question leaves, so that a crash cannot hide that it may have been billed."""
-        self._journal.append("asking", {"case_id": place[0], "repeat": place[1]})
+        entry = {"case_id": place[0], "repeat": place[1]}
+        self._journal.append("asking", entry)
+        self._sent.take("asking", place, entry)
 
     def record(self, place: Place, data: Mapping[str, Any]) -> None:
         entry = {"case_id": place[0], "repeat": place[1], **data}
         self._journal.append("result", entry)
+        self._sent.take("result", place, entry)
         self.results[place] = Result(place[0], place[1], entry)
 
     def end(self, state: str, totals: Mapping[str, Any]) -> None:
@@ -212,22 +228,37 @@ def read_run(folder: Path) -> Run:
     manifest = read_manifest(folder)
     path = folder / CASES
     entries = list(read_journal(path)) if path.exists() else []
-    results, lost = _results(entries)
-    return Run(folder, manifest, results, lost)
-
-
-def _results(entries: Iterable[Entry]) -> tuple[dict[Place, Result], tuple[Place, ...]]:
-    """The newest result of each place, and the places that were asked more often than an answer was kept."""
+    sent = _Sent()
     results: dict[Place, Result] = {}
-    asked: dict[Place, int] = {}
     for entry in entries:
-        place = (str(entry.data["case_id"]), int(entry.data["repeat"]))
-        if entry.kind == "asking":
-            asked[place] = asked.get(place, 0) + 1
-        elif entry.kind == "result":
-            results[place] = Result(*place, entry.data)
-            asked[place] = asked.get(place, 0) - 1
-    return results, tuple(sorted(place for place, times in asked.items() if times > 0))
+        sent.take(entry.kind, _place(entry), entry.data)
+        if entry.kind == "result":
+            results[_place(entry)] = Result(*_place(entry), entry.data)
+    return Run(folder, manifest, results, sent.lost)
+
+
+class _Sent:
+    """How often each question left, and how often what came of it was kept."""
+
+    def __init__(self) -> None:
+        self._left: Counter[Place] = Counter()
+        self._kept: Counter[Place] = Counter()
+
+    def take(self, kind: str, place: Place, data: Mapping[str, Any]) -> None:
+        if kind == "asking":
+            self._left[place] += 1
+        elif kind == "result" and data.get("given_again"):
+            self._left[place] -= 1  # it was about to leave, and its answer was there
+        elif kind == "result":
+            self._kept[place] += 1
+
+    @property
+    def lost(self) -> tuple[Place, ...]:
+        return tuple(sorted(place for place, times in self._left.items() if times > max(1, self._kept[place])))
+
+
+def _place(entry: Entry) -> Place:
+    return str(entry.data["case_id"]), int(entry.data["repeat"])
 
 
 def _of_today(plan: Mapping[str, Any]) -> Mapping[str, Any]:

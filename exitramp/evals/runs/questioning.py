@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from exitramp.backoff import Backoff
 from exitramp.clock import Clock
 from exitramp.errors import ModelError
+from exitramp.evals.checks import ASKS_A_MODEL
 from exitramp.evals.measuring import Measured, Measurer
 from exitramp.evals.runs.folder import Place
 from exitramp.evals.runs.replay_cache import ReplayCache
@@ -58,7 +59,9 @@ class Questions:
         clock: Clock,
         attempts: Counter[str],
         run_id: str,
+        is_sent: Callable[[str], bool],
     ) -> None:
+        """`is_sent`: whether a question of that idempotency key left, and was not given again what it had got."""
         self.subject = subject
         self.asking = asking
         self.asked = 0
@@ -68,6 +71,7 @@ class Questions:
         self._clock = clock
         self._attempts = attempts
         self._run_id = run_id
+        self._is_sent = is_sent
         self._described = dict(subject.describe())
 
     def ask(self, case: Case, place: Place) -> Answered:
@@ -205,6 +209,12 @@ class Questions:
         )
         judged = tuple(self._judged(case, place, number, said) for number, said in enumerate(measured.judgements))
         data = self._result(case, reply, error_class, measured, traces, replayed)
+        # A judge, an embedder for similarity and retrieval are asked anew and may bill anew, whatever was recorded.
+        asks_others = any(check.kind in ASKS_A_MODEL for check in case.checks)
+        retrieves = not replayed and reply is not None and reply.retrieved_ids is not None
+        is_sent = not replayed and self._is_sent(self._key(case, place))
+        if reply is not None and not (asks_others or retrieves or is_sent):
+            data["given_again"] = True
         return Answered(place, data, (*traces, *judged))
 
     def _judged(self, case: Case, place: Place, number: int, said: ChatAnswer) -> TraceRecord:

@@ -43,13 +43,17 @@ def run_set(
     cache: ReplayCache | None = None,
     clock: Clock | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    is_sent: Callable[[str], bool] = lambda key: True,
 ) -> Finished:
-    """Ask what has no result yet. Raises whatever is no `ModelError`; the folder then holds what was recorded."""
+    """Ask what has no result yet. Raises whatever is no `ModelError`; the folder then holds what was recorded.
+
+    is_sent: whether a question, by its idempotency key, was put to a model, and not answered from a recording.
+    """
     clock = clock or SystemClock()
     allowance = allowance or Allowance(clock)
     measurer.require(cases)
     with TraceWriter(folder.traces) as traces:
-        work = Questions(subject, measurer, traces, asking, cache, clock, _attempts(folder), folder.run_id)
+        work = Questions(subject, measurer, traces, asking, cache, clock, _attempts(folder), folder.run_id, is_sent)
         places = list(_left(cases, folder, asking))
         total = len(cases) * asking.repeats
         stopped = _ask_all(places, work, folder, allowance, lambda: progress(len(folder.results), total))
