@@ -142,7 +142,7 @@ class CassetteWriter:
                 self._sent.add(asked_by)
 
     def has_sent(self, idempotency_key: str) -> bool:
-        """Whether a request under that key was put to a model since this writer was opened. An orchestrator gives on the
+        """Whether a request under that key was put to a model since this was opened. An orchestrator gives on the
         key's SHA-256 in its place, so that is looked for too."""
         known = _hashed(idempotency_key)
         with self._lock:
