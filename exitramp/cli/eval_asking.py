@@ -73,7 +73,12 @@ _OPTIONS: tuple[Callable[[Function], Function], ...] = (
         help="Of a question.",
     ),
     click.option("--retries", type=click.IntRange(0, 20), default=2, show_default=True, help="Of a failed question."),
-    click.option("--max-usd", default=None, metavar="USD", help="Stop before the models cost more. Needs --prices."),
+    click.option(
+        "--max-usd",
+        default=None,
+        metavar="USD",
+        help="Stop before the models asked (chat, embedding, reranking, judge) cost more. Needs --prices.",
+    ),
     click.option(
         "--max-minutes", type=NumberRange(min=0), default=None, metavar="N", help="Ask nothing after that long."
     ),
@@ -156,7 +161,7 @@ def ask_set(
             "keeps_answers": options["keep_answers"],
         }
         with RunFolder(folder, plan, _about(options, replays=cache is not None)) as opened:
-            allowance = _allowance(options, opened.folder, subject)
+            allowance = _allowance(options, opened.folder, subject, measurer, read.cases)
             if opened.is_resumed:
                 output.note(f"going on with {folder}: {len(opened.results)} results are there")
             bar = output.Progress("asked", len(read.cases) * options["repeats"])
@@ -257,10 +262,12 @@ def _measurer(options: Mapping[str, Any], cases: tuple[Case, ...]) -> Measurer:
     return measurer
 
 
-def _allowance(options: Mapping[str, Any], folder: Path, subject: Subject) -> Allowance:
+def _allowance(
+    options: Mapping[str, Any], folder: Path, subject: Subject, measurer: Measurer, cases: tuple[Case, ...]
+) -> Allowance:
     from exitramp.clock import SystemClock
     from exitramp.evals.runs.folder import read_run
-    from exitramp.evals.runs.spending import Allowance
+    from exitramp.evals.runs.spending import Allowance, supposed_ways
     from exitramp.finops.prices import load_price_book
 
     book = load_price_book(options["prices"]) if options["prices"] is not None else None
@@ -270,18 +277,21 @@ def _allowance(options: Mapping[str, Any], folder: Path, subject: Subject) -> Al
             raise ArithmeticError
     except ArithmeticError:
         raise UsageError(f"--max-usd: {options['max_usd']} is no amount of money", hint="write e.g. 0.50") from None
-    earlier = [result.data.get("usd") for result in read_run(folder).results.values()]
+    results = [result.data for result in read_run(folder).results.values()]
+    earlier = [result.get("usd") for result in results]
     if limit is not None and (unpriced := sum(usd is None for usd in earlier)):
         raise UsageError(
             f"--max-usd cannot be held: {counted(unpriced, 'result')} in {folder} have no price",
             hint="leave --max-usd away, or begin a new run with a price book that has every price",
         )
     spent = sum((Decimal(usd) for usd in earlier if usd is not None), Decimal(0))
+    spent += sum((Decimal(result.get("usd_held", "0")) for result in results), Decimal(0))
     if limit is not None and subject.describe()["kind"] == "app":
         raise UsageError("--max-usd: an application does not tell what it costs", hint="use --max-minutes")
     allowance = Allowance(SystemClock(), book=book, max_usd=limit, max_minutes=options["max_minutes"], spent_usd=spent)
-    if subject.describe()["kind"] == "model":
-        allowance.check_prices(subject.identity())
+    if limit is not None:
+        most = options["max_tokens"]
+        allowance.check_prices(way for case in cases for way in supposed_ways(subject, measurer, case, most))
     return allowance
 
 
@@ -314,7 +324,9 @@ def tell(ended: Ended) -> None:
         output.say(f"{name}: {mean:.3f} over {totals['measured'][name]} results")
     if totals["usd"] is not None:
         more = f", and {totals['unpriced_results']} results without a price" if totals["unpriced_results"] else ""
-        output.say(f"models' tokens: {totals['usd']} USD{more}")
+        output.say(f"models, embedding and reranking too: {totals['usd']} USD{more}")
+    for gap in totals["prices_missing"]:
+        output.say(f"no price, so that its cost is unknown: {gap}")
     if totals["replayed"]:
         output.say(f"{totals['replayed']} results came from the replay cache")
     if totals["possibly_billed_twice"]:

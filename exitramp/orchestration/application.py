@@ -29,6 +29,7 @@ from exitramp.orchestration.pool import Pool
 from exitramp.orchestration.routing import asked_text
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import StackFile
+from exitramp.orchestration.supposing import supposed_ways
 from exitramp.ports import ChatDelta, ChatModel, ChatRequest, Embedded, Purpose
 from exitramp.records import TraceRecord
 from exitramp.urls import Network
@@ -215,6 +216,14 @@ class Application:
             names = opened.file.stack_order if stack is None else (stack,)
             models = {name: opened.file.stacks[name].chat for name in names}
             return Asking(opened, opened.stacks, asked, names, models, wishes, self._clock).answered()
+
+    def supposed(
+        self, text: str, *, use_case: str = "default", maximum_tokens: int = 512
+    ) -> tuple[tuple[TraceRecord, ...], ...]:
+        """What a question would ask of models at most, by each stack or model that may answer it: records to ask
+        prices for. Nothing is asked of anybody."""
+        with self._followed.request() as opened:
+            return supposed_ways(opened, text, use_case=use_case, maximum_tokens=maximum_tokens)
 
     def embed(
         self,

@@ -16,9 +16,20 @@ from exitramp.evals.checks import ASKS_A_MODEL
 from exitramp.evals.measuring import Measured, Measurer
 from exitramp.evals.runs.folder import Place
 from exitramp.evals.runs.replay_cache import ReplayCache
+from exitramp.evals.runs.spending import supposed_ways
 from exitramp.evals.runs.subject import Prompted, Reply, Subject, SubjectFailed
 from exitramp.evals.sets.case import Case
-from exitramp.orchestration.trace import RECORD_VERSION, TraceWriter
+from exitramp.finops.unit_cost import answer_of
+from exitramp.orchestration.side_calls import SideCall, hearing
+from exitramp.orchestration.stack import Question
+from exitramp.orchestration.trace import (
+    RECORD_VERSION,
+    UNKNOWN_USAGE,
+    TraceLabels,
+    TraceWriter,
+    side_trace_of,
+    supposed_record,
+)
 from exitramp.ports import ChatAnswer, ModelIdentity
 from exitramp.records import TraceRecord
 from exitramp.secrets import redact
@@ -122,14 +133,19 @@ class Questions:
             )
 
     def _own(self, key: str, records: Sequence[TraceRecord]) -> list[TraceRecord]:
-        """What a subject traced itself, under the run's id of the question."""
+        """What a subject traced itself, under the run's id of the question, what it asked beside the answer too."""
         written = []
         for record in records:
-            self._attempts[key] += 1
+            beside = answer_of(record)
+            name = key if beside is None else f"{key}{record.request_id.removeprefix(beside)}"
+            self._attempts[name] += 1
             told = replace(record, model_id=redact(record.model_id), tags=(*record.tags, "golden"))
-            written.append(replace(told, request_id=key, attempt=self._attempts[key]))
+            written.append(replace(told, request_id=name, attempt=self._attempts[name]))
             self._traces.append(written[-1])
         return written
+
+    def ways(self, case: Case) -> list[tuple[TraceRecord, ...]]:
+        return supposed_ways(self.subject, self._measurer, case, self.asking.maximum_tokens)
 
     @property
     def _timeout(self) -> float:
@@ -170,7 +186,7 @@ class Questions:
             cache_read_tokens=usage.cache_read_tokens if usage else 0,
             cache_write_tokens=usage.cache_write_tokens if usage else 0,
             reasoning_tokens=usage.reasoning_tokens if usage else 0,
-            usage_source=usage.source if usage else "provider",
+            usage_source=usage.source if usage else UNKNOWN_USAGE,
             time_to_first_token_ms=reply.time_to_first_token_ms if reply else None,
             error_class=error.error_class if error else None,
             http_status=error.http_status if error else None,
@@ -199,14 +215,17 @@ class Questions:
         replayed: bool,
     ) -> Answered:
         error_class = error.error_class if error else None
-        measured = self._measurer.measure(
-            case,
-            reply.text if reply else None,
-            finish_reason=reply.finish_reason if reply else None,
-            error_class=error_class,
-            retrieved_ids=reply.retrieved_ids if reply else None,
-            key=self._key(case, place),
-        )
+        embedded: list[SideCall] = []
+        with hearing(embedded.append):
+            measured = self._measurer.measure(
+                case,
+                reply.text if reply else None,
+                finish_reason=reply.finish_reason if reply else None,
+                error_class=error_class,
+                retrieved_ids=reply.retrieved_ids if reply else None,
+                key=self._key(case, place),
+            )
+        alike = tuple(self._compared(case, place, call) for call in embedded)
         judged = tuple(self._judged(case, place, number, said) for number, said in enumerate(measured.judgements))
         data = self._result(case, reply, error_class, measured, traces, replayed)
         # A judge, an embedder for similarity and retrieval are asked anew and may bill anew, whatever was recorded.
@@ -215,35 +234,55 @@ class Questions:
         is_sent = not replayed and self._is_sent(self._key(case, place))
         if reply is not None and not (asks_others or retrieves or is_sent):
             data["given_again"] = True
-        return Answered(place, data, (*traces, *judged))
+        return Answered(place, data, (*traces, *judged, *alike))
 
-    def _judged(self, case: Case, place: Place, number: int, said: ChatAnswer) -> TraceRecord:
-        """A judgement costs too, as a request of its own."""
+    def _compared(self, case: Case, place: Place, call: SideCall) -> TraceRecord:
+        """An embedding for a check by similarity: not the subject's cost, but the run's."""
+        question = Question(f"{request_id(place)}/check", "", case.use_case, tags=("golden", "check"))
+        self._attempts[f"{question.id}:{call.operation}"] += 1
+        number = self._attempts[f"{question.id}:{call.operation}"]
+        labels = TraceLabels(synthetic=call.identity.is_mock)
+        record = side_trace_of(question, call, number, labels, ended=self._clock.now())
+        self._traces.append(record)
+        return record
+
+    def _judged(self, case: Case, place: Place, number: int, said: ChatAnswer | ModelError) -> TraceRecord:
+        """A judgement costs too, as a request of its own, and one that failed may."""
         key = f"{request_id(place)}/judge/{number}"
         self._attempts[key] += 1
         identity = self._measurer.judge_identity()
-        record = TraceRecord(
-            record_version=RECORD_VERSION,
+        record = replace(
+            supposed_record(identity, 0, 0),
             request_id=key,
             attempt=self._attempts[key],
             ts=self._clock.now(),
             use_case_id=case.use_case,
             operation="judge",
-            provider=identity.provider,
-            model_id_requested=identity.model,
-            model_id=said.model_id,
-            status="ok",
-            latency_ms=said.latency_ms,
-            prompt_tokens=said.usage.prompt_tokens,
-            gen_tokens=said.usage.gen_tokens,
-            cache_read_tokens=said.usage.cache_read_tokens,
-            cache_write_tokens=said.usage.cache_write_tokens,
-            reasoning_tokens=said.usage.reasoning_tokens,
-            usage_source=said.usage.source,
-            finish_reason=said.finish_reason,
+            usage_source=UNKNOWN_USAGE,
             tags=("golden", "judge"),
             synthetic=identity.is_mock,
         )
+        if isinstance(said, ModelError):
+            record = replace(
+                record,
+                status="error",
+                error_class=said.error_class,
+                http_status=said.http_status,
+                possibly_billed=said.maybe_billed,
+            )
+        else:
+            record = replace(
+                record,
+                model_id=said.model_id,
+                latency_ms=said.latency_ms,
+                prompt_tokens=said.usage.prompt_tokens,
+                gen_tokens=said.usage.gen_tokens,
+                cache_read_tokens=said.usage.cache_read_tokens,
+                cache_write_tokens=said.usage.cache_write_tokens,
+                reasoning_tokens=said.usage.reasoning_tokens,
+                usage_source=said.usage.source,
+                finish_reason=said.finish_reason,
+            )
         self._traces.append(record)
         return record
 
@@ -258,7 +297,7 @@ class Questions:
     ) -> dict[str, Any]:
         usage = reply.usage if reply else None
         identity: ModelIdentity = self.subject.identity()
-        judged = [said.usage for said in measured.judgements]
+        judged = [said.usage for said in measured.judgements if isinstance(said, ChatAnswer)]
         data: dict[str, Any] = {
             "case_sha256": case.sha256,
             "use_case": case.use_case,
@@ -271,7 +310,7 @@ class Questions:
             "model_id": reply.model_id if reply else None,
             "mock": identity.is_mock,
             "latency_ms": round(reply.latency_ms, 3) if reply else None,
-            "attempts": len(traces),
+            "attempts": sum(answer_of(trace) is None for trace in traces),
             "replayed": replayed,
             "retrieved_ids": list(reply.retrieved_ids) if reply and reply.retrieved_ids is not None else None,
             "answer_sha256": _sha256(reply.text) if reply else None,

@@ -14,7 +14,7 @@ from exitramp.evals.measuring import Measurer
 from exitramp.evals.runs.folder import COMPLETE, RUNNING, STOPPED, Place, RunFolder
 from exitramp.evals.runs.questioning import Answered, Asking, Questions, request_id
 from exitramp.evals.runs.replay_cache import ReplayCache
-from exitramp.evals.runs.spending import Allowance
+from exitramp.evals.runs.spending import Allowance, Spent
 from exitramp.evals.runs.subject import Subject
 from exitramp.evals.sets.case import Case
 from exitramp.orchestration.trace import TraceWriter, read_traces
@@ -90,6 +90,7 @@ def totals_of(folder: RunFolder, allowance: Allowance) -> dict[str, Any]:
         "gen_tokens": sum(result.data["gen_tokens"] for result in results),
         "usd": str(sum(known, Decimal(0))) if known else None,
         "unpriced_results": sum(usd is None for usd in priced) if known else len(results),
+        "prices_missing": sorted({gap for result in results for gap in result.data.get("prices_missing", ())}),
         "replayed": sum(bool(result.data["replayed"]) for result in results),
         "possibly_billed_twice": [list(place) for place in folder.lost],
     }
@@ -112,7 +113,7 @@ def _ask_all(
     told: Callable[[], None],
 ) -> str | None:
     """Ask with a bounded number of threads; results are recorded by this one. Returns why it stopped early."""
-    identity, queue = work.subject.identity(), iter(places)
+    queue = iter(places)
     running: set[Future[Answered]] = set()
     stopped: str | None = None
     executor = ThreadPoolExecutor(work.asking.concurrency, "asking")
@@ -126,7 +127,7 @@ def _ask_all(
                     break
                 case, place = following
                 key = request_id(place)
-                stopped = allowance.stops(key, identity, work.subject.sent(case), work.asking.maximum_tokens)
+                stopped = allowance.stops(key, work.ways(case) if allowance.holds_money else ())
                 if stopped is None:
                     folder.asking(place)
                     running.add(executor.submit(work.ask, case, place))
@@ -136,9 +137,10 @@ def _ask_all(
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
                     answered = future.result()
-                    usd = allowance.cost(answered.traces) if answered.traces else Decimal(0)
-                    allowance.settle(request_id(answered.place), usd)
-                    folder.record(answered.place, answered.data | {"usd": None if usd is None else str(usd)})
+                    spent = allowance.cost(answered.traces) if answered.traces else Spent(Decimal(0))
+                    doubtful = sum(record.possibly_billed for record in answered.traces)
+                    held = allowance.settle(request_id(answered.place), spent, doubtful=doubtful)
+                    folder.record(answered.place, answered.data | _money(spent, held))
                     told()
     except BaseException:
         # What is on its way ends by its own deadline; nobody waits for it, and it is named when the run goes on.
@@ -146,6 +148,14 @@ def _ask_all(
         raise
     executor.shutdown()
     return stopped
+
+
+def _money(spent: Spent, held: Decimal) -> dict[str, Any]:
+    """What a result says of its cost: by name what has no price, and what is held for tries whose bill nobody knows."""
+    told: dict[str, Any] = {"usd": None if spent.usd is None else format(spent.usd, "f")}
+    if spent.missing:
+        told["prices_missing"] = list(spent.missing)
+    return told | ({"usd_held": format(held, "f")} if held else {})
 
 
 def _attempts(folder: RunFolder) -> Counter[str]:

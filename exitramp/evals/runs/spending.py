@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
 from exitramp.clock import Clock
 from exitramp.errors import ConfigError, UsageError
-from exitramp.evals.runs.subject import Prompted
-from exitramp.finops.prices import PriceBook, Unit
+from exitramp.evals.measuring import Measurer
+from exitramp.evals.runs.stack_subject import StackSubject
+from exitramp.evals.runs.subject import Subject
+from exitramp.evals.sets.case import Case
+from exitramp.finops.prices import PriceBook
 from exitramp.finops.unit_cost import CostPart, add_usd, request_costs
-from exitramp.ports import ModelIdentity
+from exitramp.orchestration.supposing import supposed_tokens
+from exitramp.orchestration.trace import supposed_record
 from exitramp.records import TraceRecord
 
-# Of UTF-8 bytes per token: what tokenisers need at most for any language, so that an estimate is never too low by much.
-_BYTES_PER_TOKEN: Final = 2
+_MODELS: Final = (CostPart.INPUT, CostPart.GENERATION, CostPart.RETRIEVAL, CostPart.RERANK)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What models cost; None where a price is `missing`, each by its name, or where there is no price book."""
+
+    usd: Decimal | None
+    missing: tuple[str, ...] = ()
 
 
 class Allowance:
@@ -38,63 +50,75 @@ class Allowance:
         self._ends = None if max_minutes is None else clock.monotonic() + max_minutes * 60.0
         self._reserved: dict[str, Decimal] = {}
         self._dearest = Decimal(0)
+        self._missing: tuple[str, ...] = ()
         self.spent_usd = spent_usd
-        self.is_known = True
 
-    def cost(self, traces: Sequence[TraceRecord]) -> Decimal | None:
-        """What the models' tokens cost over the attempts of a request; None where a price is missing or there is no
-        price book. Stores, orchestration and people cost something too: `exitramp cost unit` has those."""
+    @property
+    def holds_money(self) -> bool:
+        return self._max_usd is not None
+
+    def cost(self, traces: Iterable[TraceRecord]) -> Spent:
+        """What all models that a request asked cost: chat, embedding, reranking and judging, over all attempts.
+
+        Stores, orchestration and people cost something too: `exitramp cost unit` has those.
+        """
         if self._book is None:
-            return None
-        costs = request_costs(traces, self._book)
-        return add_usd(cost.parts[part].usd for cost in costs for part in (CostPart.INPUT, CostPart.GENERATION))
+            return Spent(None)
+        of_models = (replace(record, queries=0, vector_reads=0, vector_writes=0, hitl_minutes=0.0) for record in traces)
+        costs = [cost.parts[part] for cost in request_costs(of_models, self._book) for part in _MODELS]
+        missing = dict.fromkeys(str(gap) for cost in costs for gap in cost.missing)
+        return Spent(add_usd(cost.usd for cost in costs), tuple(missing))
 
-    def check_prices(self, identity: ModelIdentity) -> None:
-        """Raises `ConfigError` where a limit of money cannot be held for want of a price."""
+    def check_prices(self, ways: Iterable[Sequence[TraceRecord]]) -> None:
+        """Raises `ConfigError` with every price for want of which a limit of money cannot be held."""
         if self._book is None or self._max_usd is None:
             return
-        day = self._clock.now().date()
-        for unit in (Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS):
-            if self._book.find(identity.provider, identity.model, unit, day=day) is None:
-                raise ConfigError(
-                    f"{self._book.name} has no {unit} for {identity.provider}/{identity.model}, "
-                    "so that --max-usd cannot be held",
-                    hint="add that price, or leave --max-usd away",
-                )
+        missing = dict.fromkeys(gap for way in ways for gap in self.cost(way).missing)
+        if missing:
+            raise ConfigError(
+                f"{'; '.join(missing)}: --max-usd cannot be held",
+                hint="add each with its source, an amount of 0 for what costs nothing; or leave --max-usd away",
+            )
 
-    def stops(self, key: str, identity: ModelIdentity, sent: Prompted, maximum_tokens: int) -> str | None:
-        """Why the request `key` is not to be made, or None; then what it may cost is put aside for it."""
+    def stops(self, key: str, ways: Sequence[Sequence[TraceRecord]]) -> str | None:
+        """Why the request `key` is not to be made, or None; then what it may cost is put aside for it: the dearest of
+        the `ways` in which it may go, or what the dearest one before it did cost."""
         if self._ends is not None and self._clock.monotonic() >= self._ends:
             return "--max-minutes is reached"
-        if self._max_usd is None or self._book is None:
+        if self._max_usd is None:
             return None
-        if not self.is_known:
-            return "--max-usd cannot be held: the price book lacks a price for what answered"
-        wanted = max(self._estimate(identity, sent, maximum_tokens), self._dearest)
+        wanted = self._dearest
+        for way in ways:
+            found = self.cost(way)
+            self._missing = self._missing or found.missing
+            wanted = max(wanted, found.usd or wanted)
+        if self._missing:
+            return f"--max-usd cannot be held: {'; '.join(self._missing)}"
         if self.spent_usd + sum(self._reserved.values()) + wanted > self._max_usd:
             return f"--max-usd would be exceeded by the next question ({self.spent_usd:.6f} USD are spent)"
         self._reserved[key] = wanted
         return None
 
-    def settle(self, key: str, usd: Decimal | None) -> None:
-        """What the request really cost."""
+    def settle(self, key: str, spent: Spent, *, doubtful: int = 0) -> Decimal:
+        """What the request really cost. `doubtful` tries of it may have been billed without an answer: each counts as
+        much as was put aside. Returns what is counted for them."""
         reserved = self._reserved.pop(key, Decimal(0))
+        self._missing = self._missing or spent.missing
         # What nobody could price is taken for what was put aside.
-        spent = reserved if usd is None else usd
-        self.is_known = self.is_known and usd is not None
-        self._dearest = max(self._dearest, spent)
-        self.spent_usd += spent
+        usd = reserved if spent.usd is None else spent.usd
+        held = reserved * doubtful
+        self._dearest = max(self._dearest, usd)
+        self.spent_usd += usd + held
+        return held
 
-    def _estimate(self, identity: ModelIdentity, sent: Prompted, maximum_tokens: int) -> Decimal:
-        if self._book is None:
-            return Decimal(0)
-        day = self._clock.now().date()
-        size = sum(len(message.content.encode("utf-8", "surrogatepass")) for message in sent.messages)
-        total = Decimal(0)
-        for unit, tokens in (
-            (Unit.INPUT_TOKENS, size // _BYTES_PER_TOKEN + 16),
-            (Unit.OUTPUT_TOKENS, maximum_tokens),
-        ):
-            price = self._book.find(identity.provider, identity.model, unit, day=day)
-            total += price.cost(Decimal(tokens)) if price is not None else Decimal(0)
-        return total
+
+def supposed_ways(
+    subject: Subject, measurer: Measurer, case: Case, maximum_tokens: int
+) -> list[tuple[TraceRecord, ...]]:
+    """What a case would ask of models at most, in each way that it may go and with its measuring: records to ask
+    prices for."""
+    measured = measurer.supposed(case, maximum_tokens)
+    if isinstance(subject, StackSubject):
+        return [(*way, *measured) for way in subject.ways(case)]
+    read = supposed_tokens(*(message.content for message in subject.sent(case).messages))
+    return [(supposed_record(subject.identity(), read, maximum_tokens), *measured)]

@@ -11,7 +11,9 @@ from exitramp.evals.runs.subject import Prompted, Reply, SubjectFailed
 from exitramp.evals.sets.case import Case
 from exitramp.orchestration.answered import Answered, NotAnswered
 from exitramp.orchestration.application import Application
+from exitramp.orchestration.outcome import Outcome
 from exitramp.ports import ChatDelta, ChatModel, ChatRequest, ModelIdentity
+from exitramp.records import TraceRecord
 
 # What an orchestrator says beyond a vendor's classes, in a vendor's words.
 _CLASSES: Final[Mapping[str, str]] = {
@@ -87,10 +89,13 @@ class StackSubject:
                 )
         except NotAnswered as error:
             kind = _CLASSES.get(error.error_class, error.error_class)
-            raise SubjectFailed(
-                str(error.message), kind, error.outcome.traces, http_status=error.http_status
-            ) from error
+            raise SubjectFailed(str(error.message), kind, _all(error.outcome), http_status=error.http_status) from error
         return self._reply(answered, has_store=bool(file.stacks))
+
+    def ways(self, case: Case) -> tuple[tuple[TraceRecord, ...], ...]:
+        """What the case would ask of models at most, by each stack or model that may answer it."""
+        text = "\n".join(message.content for message in case.asked())
+        return self._application.supposed(text, use_case=case.use_case, maximum_tokens=self._maximum_tokens)
 
     def close(self) -> None:
         self._application.close()
@@ -104,8 +109,13 @@ class StackSubject:
             usage=answered.answer.usage,
             retrieved_ids=answered.retrieved_ids if has_store else None,
             time_to_first_token_ms=answered.answer.time_to_first_token_ms,
-            traces=answered.outcome.traces,
+            traces=_all(answered.outcome),
         )
+
+
+def _all(outcome: Outcome) -> tuple[TraceRecord, ...]:
+    """Of every call: the attempts, and what was asked of models beside them."""
+    return (*outcome.traces, *outcome.beside)
 
 
 def _unheard(delta: ChatDelta) -> None:

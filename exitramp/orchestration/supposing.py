@@ -1,0 +1,67 @@
+"""What a question would ask of models at most, as records to ask prices for before anything is spent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from exitramp.orchestration.opened import Generation
+from exitramp.orchestration.stack_file import StoreSpec
+from exitramp.orchestration.trace import supposed_record
+from exitramp.ports import ModelIdentity
+from exitramp.records import TraceRecord
+
+BYTES_A_TOKEN: Final = 2
+"""What tokenisers need at most for any language, so that an estimate is never too low by much."""
+PASSAGE_TOKENS: Final = 512
+"""Of a passage that nobody has seen yet."""
+
+
+def supposed_tokens(*texts: str) -> int:
+    """No fewer than the texts have."""
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) // BYTES_A_TOKEN + 16
+
+
+def supposed_ways(
+    opened: Generation, text: str, *, use_case: str, maximum_tokens: int
+) -> tuple[tuple[TraceRecord, ...], ...]:
+    """The calls of each stack that may answer, or of each model where the file names no stacks: the answer, the
+    question's embedding, the reranking. `maximum_tokens` is for a model that is asked without a prompt of the file."""
+    file, tokens = opened.file, supposed_tokens(text)
+    if not file.stacks:
+        return tuple(
+            (supposed_record(opened.models[name].identity(), tokens, maximum_tokens),) for name in file.model_order
+        )
+    ways: list[tuple[TraceRecord, ...]] = []
+    for name in file.stack_order:
+        spec = file.stacks[name]
+        prompt = None if opened.prompts is None else opened.prompts.for_use_case(use_case)
+        most = maximum_tokens if prompt is None else prompt.maximum_tokens
+        identity = opened.models[spec.chat].identity()
+        if spec.store is None:
+            ways.append((supposed_record(identity, tokens, most),))
+            continue
+        store = file.stores[spec.store]
+        read = tokens + store.depth_k * PASSAGE_TOKENS + (0 if prompt is None else supposed_tokens(prompt.template))
+        beside = _beside(opened, store, tokens)
+        reranked = sum(record.operation == "rerank" for record in beside)
+        candidates = store.rerank.candidates if store.rerank is not None and reranked else 0
+        ways.append((replace(supposed_record(identity, read, most), rerank_n=candidates), *beside))
+    return tuple(ways)
+
+
+def _beside(opened: Generation, store: StoreSpec, tokens: int) -> tuple[TraceRecord, ...]:
+    made = [_side("embed", opened.builder.embedder(store.embedder).identity(), tokens, 1)]
+    if store.rerank is not None:
+        read = tokens + store.rerank.candidates * PASSAGE_TOKENS
+        name = store.rerank.embedder
+        if name is not None:
+            made.append(_side("embed", opened.builder.embedder(name).identity(), read, 2))
+        else:
+            made.append(_side("rerank", opened.builder.reranker(store).identity(), read, 1))
+    return tuple(made)
+
+
+def _side(operation: str, identity: ModelIdentity, tokens: int, number: int) -> TraceRecord:
+    record = supposed_record(identity, tokens, 0)
+    return replace(record, request_id=f"{record.request_id}:{operation}", operation=operation, attempt=number)
