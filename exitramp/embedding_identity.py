@@ -19,6 +19,10 @@ from exitramp.records import UNKNOWN, EmbeddingModel, Finding, VectorField, Verd
 
 WEIGHTS: Final = "sha256:"
 """How a revision begins that is the hash of the weights, and no version that somebody gave them."""
+_NEXT: Final = (
+    "ask for a document that you know it holds before you rely on it; a collection made by exitramp reindex says which "
+    "model made it"
+)
 _LABELS: Final = frozenset({"provider", "name"})
 """What a model is called. Of two with the same weights that does not matter."""
 _WORDS: Final = {
@@ -123,7 +127,7 @@ def require_same(collection: Identified, given: Identified, *, doing: str, where
     return Finding(
         "model.unshown",
         f"that {doing} and {where} are of one embedding model cannot be shown: unknown of one of them are "
-        f"{found.unknown_words}",
+        f"{found.unknown_words}; next: {_NEXT}",
         Verdict.INCONCLUSIVE,
         detail={"collection": str(collection), "given": str(given), "unknown": list(found.unknown)},
     )
