@@ -20,6 +20,7 @@ from exitramp.errors import ConfigError
 
 CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 LONG = {
+    "application_over_a_bad_network",
     "bad_backup",
     "chat_vendor_down",
     "planned_exit",
@@ -86,6 +87,8 @@ def test_a_packaged_drill_ends_as_it_announces(name: str, tmp_path: Path) -> Non
         drift = json.loads((tmp_path / "run" / "report.json").read_text())["results"]["silent_drift"]["data"]
         assert (drift["found"], drift["is_silent"], drift["false_alarm"]) == (True, True, False)
         assert [each["verdict"] for each in drift["rounds"]] == ["pass", "fail"]
+    if name == "application_over_a_bad_network":
+        _require_slow_and_not_dead(tmp_path / "run")
     if name == "bad_backup":
         _require_wrong_answers(tmp_path / "run")
     if name == "embedding_vendor_gone":
@@ -94,6 +97,17 @@ def test_a_packaged_drill_ends_as_it_announces(name: str, tmp_path: Path) -> Non
         lost = sum(codes[each]["count"] for each in ("loss.missing", "loss.stale", "loss.undeleted"))
         assert lost == 40
         assert result["seconds"] > 25, "five faults of five seconds each"
+
+
+def _require_slow_and_not_dead(run: Path) -> None:
+    """No question went without an answer, and the slow vendor cost more than the one that resets."""
+    outage = json.loads((run / "report.json").read_text("utf-8"))["results"]["outage"]["data"]
+    assert (outage["application"]["name"], outage["application"]["started_by_the_drill"]) == ("help-desk", True)
+    assert outage["failed_during_outage"] == 0
+    late, cut, reset = outage["phases"]
+    assert {each["by"] for each in (late, cut, reset)} == {"fault-proxy"}
+    assert late["latency_ms"]["p50"] > 500 > reset["latency_ms"]["p50"], "it waits half a second for its vendor"
+    assert all(each["accounts"]["substitute"]["answered"] > 0 for each in (late, cut, reset))
 
 
 def _require_wrong_answers(run: Path) -> None:

@@ -141,7 +141,10 @@ def _outcome(
         "failed_during_outage": len(failed),
         "error_rate": len(failed) / len(during) if during else None,
         "error_classes": dict(Counter(each.outcome.error_class for each in failed if each.outcome is not None)),
-        "phases": [each.to_json() | {"accounts": dict(there)} for each, there in zip(measured, met, strict=True)],
+        "phases": [
+            each.to_json() | {"accounts": dict(there), "latency_ms": _latency(report, application, each, began)}
+            for each, there in zip(measured, met, strict=True)
+        ],
         "rto_seconds": None if None in rto else max(each for each in rto if each is not None),
         "latency_ms": latency_figures([each for each in report.requests if each.end is LoadEnd.ANSWERED]),
         "latency_ms_on_substitute": latency_figures(recovered),
@@ -151,6 +154,15 @@ def _outcome(
     }
     verdicts = [each.verdict for each in findings if each.verdict is not None]
     return StepOutcome(data, tuple(findings), Verdict.worst([Verdict.PASS, *verdicts]))
+
+
+def _latency(
+    report: LoadReport, application: DrilledApplication, phase: PhaseMeasure, began: float
+) -> dict[str, float | None]:
+    """Of the good answers to what was asked while the fault lasted: a fault that never fails a request costs time."""
+    start, end = phase.injected_seconds, phase.ended_seconds
+    within = [each for each in report.requests if start <= each.due - began < end]
+    return latency_figures([each for each in within if application.is_good(each)])
 
 
 def _is_after_recovery(request: LoadRequest, measured: Sequence[PhaseMeasure], began: float) -> bool:

@@ -28,6 +28,7 @@ def through_application(told: Data) -> Iterator[Block]:
         (
             ("Application", name),
             ("Kind", kind),
+            ("Its server", "started by this run" if flag(told, "started_by_the_drill") else "not started by this run"),
             ("SHA-256 of its file", code(word(told, "file_sha256"))),
             (
                 "Tells what it retrieved",

@@ -135,10 +135,10 @@ def _by_fault(phases: Sequence[Data], *, by_application: bool = False) -> Table:
             numbers("First good answer", "s", 3),
             numbers("Requests"),
             numbers("Failed"),
-            numbers("Failed attempts"),
+            numbers("Median of good answers", "ms", 0) if by_application else numbers("Failed attempts"),
             Column("After healing"),
         ),
-        tuple(_fault(each) for each in phases),
+        tuple(_fault(each, by_application=by_application) for each in phases),
         note=BY_APPLICATION
         if by_application
         else "Detected: the first attempt on the primary ends in an error. Decided: the breaker opens, and no more"
@@ -173,7 +173,7 @@ def _after_the_fault(phases: Sequence[Data], account: Data) -> Iterator[tuple[In
         yield code(fault), f" on the {PARTS.get(on, on)}:{told}."
 
 
-def _fault(each: Data) -> Row:
+def _fault(each: Data, *, by_application: bool) -> Row:
     on, fault, how = word(each, "on"), word(each, "fault"), word(each, "how")
     healed = flag(each, "healed")
     back = "left broken" if healed is None else "served again" if healed else "did not serve again"
@@ -183,7 +183,7 @@ def _fault(each: Data) -> Row:
         *(_happened(figure(each, name)) for name in ("detect_seconds", "decide_seconds", "recovery_seconds")),
         count(each, "requests"),
         count(each, "failed"),
-        count(each, "failures"),
+        figure(each, "latency_ms", "p50") if by_application else count(each, "failures"),
         back,
     )
 
