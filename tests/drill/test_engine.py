@@ -153,7 +153,14 @@ def test_drill_init_only_reads_and_the_drill_it_writes_runs(folder: Path) -> Non
     assert "FILL IN" in found.drill_file.read_text(encoding="utf-8")
     with pytest.raises(ConfigError, match="exists already"):
         begin_drill(f"qdrant:{folder}/primary#articles", f"faiss:{folder}/new.faiss", folder / "own", OpenSettings())
-    text = found.drill_file.read_text(encoding="utf-8").replace("seconds: 5", "seconds: 1")
+    text = found.drill_file.read_text(encoding="utf-8")
+    for told, quick in (
+        ("seconds: 5", "seconds: 1"),
+        ("seconds: 3", "seconds: 1"),
+        ("rate_per_second: 10\n", "rate_per_second: 10\n      warm_up_seconds: 0.3\n      after_seconds: 0.3\n"),
+    ):
+        assert told in text
+        text = text.replace(told, quick)
     found.drill_file.write_text(text, encoding="utf-8")
     result = run_drill(find_drill(str(found.drill_file)), folder / "run", seed=5)
     assert result.aborted is None
