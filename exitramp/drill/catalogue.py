@@ -20,6 +20,7 @@ from exitramp.drill.steps import (
     outage,
     parallel,
     returning,
+    vendor_data,
 )
 from exitramp.drill.steps.base import Step
 from exitramp.drill.tabletop.reading import is_tabletop, parse_tabletop
@@ -54,7 +55,7 @@ STEPS: Mapping[str, Step] = {
         parallel.CATCH_UP,
         cutting_over.CUT_OVER,
         cutting_over.WAY_BACK,
-        cutting_over.VENDOR_DATA,
+        vendor_data.VENDOR_DATA,
         drifting.DRIFT,
         drifting.AGAIN,
         embedding.GONE,

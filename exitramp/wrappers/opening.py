@@ -131,6 +131,11 @@ class Endpoint:
         """From now on only the records of these namespaces are read; None: of all."""
         self.namespaces = namespaces
 
+    def keep_metrics(self, metrics: Mapping[str, Metric]) -> None:
+        """From now on what is written is searched by these metrics, by field, whatever the source has: a collection
+        that is there keeps its own."""
+        self._metrics = {**(self._metrics or {}), **metrics}
+
     def require_records(self) -> None:
         """Raises `UsageError` where one of the namespaces that are to be read has no record."""
         source = self.source()

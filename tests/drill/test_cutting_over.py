@@ -18,9 +18,9 @@ from exitramp.drill.engine import DrillResult, run_drill
 from exitramp.drill.event_log import EventLog
 from exitramp.drill.log_reading import read_events
 from exitramp.drill.run import DrillRun
-from exitramp.drill.steps import cutting_over
-from exitramp.drill.steps.cutting_over import VENDOR_DATA, VendorDataArguments
+from exitramp.drill.steps import vendor_data
 from exitramp.drill.steps.parallel import bring_over
+from exitramp.drill.steps.vendor_data import VENDOR_DATA, VendorDataArguments
 from exitramp.errors import ConfigError, WriteRefused
 from exitramp.migration import compare_endpoints
 from exitramp.parity.alignment import read_all
@@ -218,7 +218,7 @@ def test_deletion_deletes_that_collection_alone_and_is_counted(left: Sides) -> N
 
 def test_what_a_vendor_keeps_in_spite_of_a_deletion_is_counted(left: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        cutting_over, "read_all", lambda source, batch_rows: [next(iter(read_all(source, batch_rows=50)))]
+        vendor_data, "read_all", lambda source, batch_rows: [next(iter(read_all(source, batch_rows=50)))]
     )
     result = left.run(LEAVE + UNWRITTEN + DELETE)
     assert result.verdict is Verdict.FAIL
@@ -276,3 +276,20 @@ def test_a_deletion_on_another_machine_takes_consent(
         with pytest.raises(WriteRefused, match=r"db\.example\.com"):
             VENDOR_DATA.run(run, VendorDataArguments("articles"))
     assert len(held(left.primary)) == ROWS
+
+
+def test_the_way_back_to_a_primary_of_another_metric_keeps_that_metric_and_carries_every_record(tmp_path: Path) -> None:
+    """It was left for a store that searches by dot; at home the field is searched by cosine as it always was."""
+    spec = replace(SPEC, vectors=(replace(SPEC.vectors[0], metric=Metric.COSINE),))
+    sides = Sides(tmp_path, spec)
+    sides.substitute = f"memory:{tmp_path.name}-s?metric=dot#articles"
+    leave = LEAVE.replace("restore: {}", 'restore: {accept_loss: ["metric:vector"]}')
+    result = sides.run(leave + CUT_OVER + WAY_BACK)
+    assert result.verdict is Verdict.PASS, result.findings
+    back = result.results["way_back"]
+    assert back["metrics_kept"] == {"": "cosine"}
+    assert back["sync"]["upserted"] > 0
+    assert back["back_on_primary"] is True
+    with open_endpoint(sides.primary) as endpoint:
+        assert endpoint.source().describe().vectors[0].metric is Metric.COSINE
+    assert held(sides.primary) == held(sides.substitute)

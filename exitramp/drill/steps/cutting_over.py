@@ -1,4 +1,4 @@
-"""A planned exit's cut-over at an agreed moment without a failed request, the way back, and what the vendor keeps."""
+"""A planned exit's cut-over at an agreed moment without a failed request, and the way back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from exitramp.arrow import record_keys
 from exitramp.clock import iso_utc
 from exitramp.drill.accounts import Accounts
 from exitramp.drill.measuring import is_good, latency_figures, timeline
@@ -25,15 +24,13 @@ from exitramp.drill.steps.parallel import (
     watch,
     worst,
 )
-from exitramp.errors import ConfigError
+from exitramp.errors import ConsentMissing, DataInvalid
 from exitramp.migration import compare_endpoints
 from exitramp.orchestration.load import LoadReport, LoadRequest, SteadyLoad
 from exitramp.orchestration.outcome import Outcome
 from exitramp.orchestration.reconcile import reconcile
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Question
-from exitramp.parity.alignment import read_all
-from exitramp.ports import Origin
 from exitramp.records import Finding, Verdict
 from exitramp.wording import counted
 from exitramp.yaml_reader import Block
@@ -63,16 +60,6 @@ class WayBackArguments:
 
     def to_json(self) -> dict[str, Any]:
         return {"rate_per_second": self.rate_per_second, "seconds": self.seconds}
-
-
-@dataclass(frozen=True, slots=True)
-class VendorDataArguments:
-    """delete: the name of the primary's collection, written out once more, or None: nothing is deleted."""
-
-    delete: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"delete": self.delete}
 
 
 class Switch:
@@ -192,8 +179,9 @@ def _way_back(run: DrillRun, arguments: WayBackArguments) -> StepOutcome:
         if load is not None:
             watch(run, arguments.seconds / 2)
         findings = _carried_back(run, substitute, primary, data)
+        switched: float | None = None
         if not findings:
-            switch.to = "primary"
+            switch.to, switched = "primary", run.clock.monotonic()
             run.log.append("way_back.switched", {"after_seconds": run.clock.monotonic() - began})
         if load is not None:
             watch(run, arguments.seconds / 2)
@@ -204,22 +192,45 @@ def _way_back(run: DrillRun, arguments: WayBackArguments) -> StepOutcome:
     if load is not None:
         report = drained(run, load)
         findings += _requests(report, data, began, "way_back")
-        tail = {each.outcome.stack for each in report.requests[-3:] if each.outcome is not None}
-        data["back_on_primary"] = tail == {"primary"}
-        if not data["back_on_primary"]:
-            findings.append(Finding("way_back.traffic", "traffic did not go back to the primary", Verdict.FAIL))
+        findings += _traffic(report, switched, data)
     return StepOutcome(data, tuple(findings), worst(findings))
+
+
+def _traffic(report: LoadReport, switched: float | None, data: dict[str, Any]) -> list[Finding]:
+    """Whether the last requests that came after traffic was `switched` were answered by the primary."""
+    after = [each for each in report.requests if switched is not None and each.due >= switched]
+    tail = {each.outcome.stack for each in after[-3:] if each.outcome is not None}
+    data["back_on_primary"] = tail == {"primary"}
+    if data["back_on_primary"]:
+        return []
+    if switched is not None and not after:
+        text = "no request came after traffic was sent back: give 'way_back' more seconds, or a higher rate"
+        return [Finding("way_back.traffic", text, Verdict.INCONCLUSIVE)]
+    return [Finding("way_back.traffic", "traffic did not go back to the primary", Verdict.FAIL)]
 
 
 def _carried_back(run: DrillRun, substitute: Any, primary: Any, data: dict[str, Any]) -> list[Finding]:
     # No stop condition ends this half way: what was written since would be on one side only.
-    from exitramp.migration import plan_move, synchronise_endpoints
+    from exitramp.migration import metrics_held, plan_move, synchronise_endpoints
 
     # What leaving gave up by consent is in the primary still: differing by that alone, a record was not written since,
     # and bringing it back would lose it there too. The lengths that were given up are those of the primary's vectors.
     given = {column: replace(each, length=None) for column, each in announced(run).items()}
-    plan = plan_move(substitute, primary)
-    done = synchronise_endpoints(substitute, primary, plan=plan, delete=True, given=given)
+    # Back home every field is searched as it always was: what leaving changed of that is no loss on the way back.
+    metrics = metrics_held(substitute.source().describe().vectors, primary.source().describe().vectors)
+    primary.keep_metrics(metrics)
+    plan = plan_move(substitute, primary, metrics=metrics or None)
+    try:
+        plan.require_consent(home := [each.subject for each in plan.lossy() if each.subject.startswith("metric:")])
+    except (ConsentMissing, DataInvalid) as error:
+        text = (
+            f"nothing was carried back, and traffic stays on the substitute: {error.message}; next: leave 'way_back' "
+        )
+        text += "out of the drill, or take a substitute from which the primary takes everything back"
+        return [Finding("way_back.loss", text, Verdict.INCONCLUSIVE)]
+    done = synchronise_endpoints(substitute, primary, plan=plan, accept_loss=home, delete=True, given=given)
+    if metrics:
+        data["metrics_kept"] = {name: metric.value for name, metric in metrics.items()}
     data["sync"] = {name: getattr(done, name) for name in ("missing", "changed", "extra", "upserted", "deleted")}
     result = compare_endpoints(substitute, primary, given=given)
     data["parity"] = result.records.to_json()
@@ -228,54 +239,6 @@ def _carried_back(run: DrillRun, substitute: Any, primary: Any, data: dict[str, 
         text = "what was written since the cut-over did not come back whole, so traffic stays on the substitute"
         found = [Finding("way_back.differs", text, Verdict.FAIL), *found, *result.records.findings]
     return found
-
-
-def _vendor_data(run: DrillRun, arguments: VendorDataArguments) -> StepOutcome:
-    """What the leaving vendor still holds. Deleted only where the drill file names the collection once more."""
-    part = run.stack("primary").store
-    endpoint = run.endpoint("primary")
-    chat = run.stack("primary").chat
-    held = endpoint.source().count()
-    collection = part.address.collection or ""
-    data: dict[str, Any] = {
-        "collection": collection,
-        "records": held,
-        "chat": chat is not None,
-        "asked_to_delete": arguments.delete is not None,
-        "deleted": None,
-    }
-    if arguments.delete is None:
-        text = (
-            f"nothing was deleted: {counted(held, 'record')} of the collection '{collection}' would have to be, and "
-            "whatever copies and logs the vendor keeps"
-        )
-        return StepOutcome(data, (Finding("vendor_data.kept", text, count=held),))
-    if arguments.delete != collection:
-        raise ConfigError(
-            f"vendor_data.delete names '{arguments.delete}', and the primary's collection is '{collection}'",
-            file=run.spec.file,
-            hint="nothing was deleted; write the collection's name to have it deleted",
-        )
-    if not run.shared.get("cut_over"):
-        text = "nothing was deleted: traffic was not moved away from the primary"
-        return StepOutcome(data, (Finding("vendor_data.in_use", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
-    if not run.shared.get("cut_over_passed"):
-        text = "nothing was deleted: the cut-over did not pass, and the primary is what one would go back to"
-        return StepOutcome(data, (Finding("vendor_data.needed", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
-    writable = run.writable("primary")
-    source = writable.source()
-    keys = [key for batch in read_all(source, batch_rows=1000) for key in record_keys(batch)]
-    sink = writable.sink()
-    sink.create(source.describe(), source.origin() or Origin(source.describe(), "drill"))
-    sink.delete(keys)
-    sink.flush()
-    left = writable.source().count()
-    data |= {"deleted": held - left, "left": left}
-    if left:
-        text = f"{counted(left, 'record is', 'records are')} still there after they were deleted"
-        return StepOutcome(data, (Finding("vendor_data.left", text, Verdict.FAIL, count=left),), Verdict.FAIL)
-    text = f"{counted(held, 'record')} deleted as the drill file asks; copies and logs of the vendor's are not reached"
-    return StepOutcome(data, (Finding("vendor_data.deleted", text, count=held),), Verdict.PASS)
 
 
 def _parse_cut_over(block: Block) -> CutOverArguments:
@@ -293,19 +256,9 @@ def _parse_way_back(block: Block) -> WayBackArguments:
     )
 
 
-def _parse_vendor_data(block: Block) -> VendorDataArguments:
-    return VendorDataArguments(block.text("delete", None))
-
-
 def _varied_cut_over(spec: Any, arguments: CutOverArguments) -> dict[str, Any]:
     writes = any(arguments.writes.to_json().values())
     return {"writes": (*(("primary.store",) if writes else ()), "substitute.store")}
-
-
-def _varied_vendor_data(spec: Any, arguments: VendorDataArguments) -> dict[str, Any]:
-    if arguments.delete is None:
-        return {}
-    return {"writes": ("primary.store",), "summary": "DELETE the primary's records, as the drill file asks"}
 
 
 _BOTH = ("primary.store", "primary.chat", "substitute.store", "substitute.chat")
@@ -326,12 +279,4 @@ WAY_BACK = Step(
     reads=_BOTH,
     writes=("primary.store",),
     always=True,
-)
-VENDOR_DATA = Step(
-    "vendor_data",
-    "say what the leaving vendor still holds; nothing is deleted unless asked",
-    _vendor_data,
-    _parse_vendor_data,
-    reads=("primary.store",),
-    varies=_varied_vendor_data,
 )
