@@ -50,9 +50,11 @@ def test_logs_become_unlabelled_cases_and_what_cannot_be_one_is_listed(
     assert run(["eval", "bootstrap", str(tmp_path / "logs"), "--from", form, "--out", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert "nobody labelled" in told["note"]
+    outputs = ["outputs, but for documents' ids (1 of its entries)"] if form != "csv" else []
     assert sorted(loss["what"] for loss in told["losses"]) == [
         "a question that was asked before",
         "an entry in which no question was found",
+        *outputs,
     ]
     cases = read_set(out).cases
     assert [(case.question, case.logged_ids) for case in cases] == [("Who?", ("a", "b")), ("How?", ("x", "y"))]
@@ -122,3 +124,75 @@ def test_the_tools_own_shapes_are_read(shape: str, tmp_path: Path) -> None:
         (tmp_path / "logs.json").write_text(text, "utf-8")
         found = cases_of_logs(tmp_path / "logs.json", form)
         assert [(case.question, case.logged_ids) for case in found.cases] == [("Why?", ("kb#7",))]
+
+
+EXPORTED = Path(__file__).parent / "exports"
+OUTSIDE = {"tags and metadata", "times, tokens and costs", "users and sessions", "outputs, but for documents' ids"}
+OF_VENDORS: dict[str, tuple[list[tuple[str, tuple[str, ...]]], set[str]]] = {
+    "langfuse-3-trace.json": (
+        [("The one in this picture.", ("kb#1", "kb#2"))],
+        {"a part of the question that is no text (image_url)", "the messages before the question", *OUTSIDE},
+    ),
+    "langfuse-3-traces.json": (
+        [("How long?", ("kb#3",))],
+        {"an entry in which no question was found", "scores and feedback"},
+    ),
+    "langfuse-5-observations.json": (
+        [("Who?", ("kb#1", "kb#2")), ("How long?", ())],
+        {
+            "retrieved ids: nothing can be measured on it until somebody labels it",
+            "that they ended in an error",
+            *OUTSIDE,
+        },
+    ),
+    "langsmith-runs.jsonl": (
+        [("The one in this picture.", ("kb#1", "kb#2")), ("How long?", ()), ("What is it?", ()), ("Why?", ())],
+        {
+            "a part of the question that is no text (image_url)",
+            "the messages before the question",
+            "what else was given: chat_history",
+            "what else was given: model",
+            "an entry in which no question was found",
+            "scores and feedback",
+            "that they ended in an error",
+            *OUTSIDE,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_VENDORS)
+def test_what_the_tools_own_code_writes_is_read_and_what_has_no_place_is_listed(name: str) -> None:
+    expected, lost = OF_VENDORS[name]
+    found = cases_of_logs(EXPORTED / name, name.partition("-")[0])
+    assert [(case.question, case.logged_ids) for case in found.cases] == expected
+    assert {loss.what.partition(" (")[0] if "entries)" in loss.what else loss.what for loss in found.losses} >= lost
+
+
+def test_a_run_without_the_one_that_it_ran_inside_is_told_and_so_are_documents_without_an_id(tmp_path: Path) -> None:
+    runs = [
+        {"id": "2", "trace_id": "1", "parent_run_id": "1", "run_type": "retriever", "inputs": {"query": "Why?"},
+         "outputs": {"documents": [{"id": "a"}, {"page_content": "…", "metadata": {}}]}},
+    ]  # fmt: skip
+    (tmp_path / "runs.json").write_text(json.dumps(runs), "utf-8")
+    found = cases_of_logs(tmp_path / "runs.json", "langsmith")
+    assert found.cases[0].logged_ids == ("a",)
+    told = {loss.what for loss in found.losses}
+    assert "a retrieved document that has no id" in told
+    assert any(what.startswith("what it ran inside, which is not in the file") for what in told)
+
+
+def test_a_table_may_hold_json_in_its_cells_long_ones_too_and_its_other_columns_are_listed(tmp_path: Path) -> None:
+    import csv
+
+    question = json.dumps({"messages": [{"role": "user", "content": "Why?"}]})
+    with (tmp_path / "t.csv").open("w", newline="") as out:
+        csv.writer(out).writerows(
+            [
+                ("input", "output", "cost"),
+                (question, json.dumps({"documents": [{"id": "a", "text": "x" * 200_000}]}), "1"),
+            ]
+        )
+    found = cases_of_logs(tmp_path / "t.csv", "csv")
+    assert [(case.question, case.logged_ids) for case in found.cases] == [("Why?", ("a",))]
+    assert [loss.what for loss in found.losses] == ["the column 'cost' (1 of its entries)"]

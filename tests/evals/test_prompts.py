@@ -190,6 +190,7 @@ def test_a_commit_of_langsmiths_hub_and_a_playgrounds_chain_are_unwrapped(tmp_pa
     assert combustache.render(found.template, {"tone": "kind"}) == "Be kind.\n\nReply as {{json}}."
     assert {loss.what for loss in losses} == {
         "what follows the template in its chain, such as a model with settings",
-        "a message that is no text template, such as a placeholder for others",
+        "a placeholder for other messages (history)",
+        "mustache's own delimiters: braces in the text would look like a tag, so that others stand around it",
         "the roles of its messages (system, human): one text of all",
     }

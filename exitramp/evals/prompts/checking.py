@@ -20,7 +20,7 @@ from exitramp.errors import ConfigError, DependencyMissing
 from exitramp.evals.sets.own import read_text
 from exitramp.records import Verdict
 
-_TAG: Final = re.compile(r"\{\{(\{|[#^/&!>=]?)\s*([^}\s]*)[^}]*\}\}\}?")
+_DELIMITERS: Final = re.compile(r"=\s*(\S+)\s+(\S+)\s*=")
 _NEEDED: Final = ("name", "version", "sha256", "input_schema", "golden_variables")
 
 
@@ -88,11 +88,28 @@ def render_twice(template: str, variables: Mapping[str, Any]) -> tuple[str, str]
     return one, other
 
 
+def tags_in(template: str) -> Iterator[tuple[str, str]]:
+    """Every tag's sign (`{` and `&` for a value as it is, none for one that is escaped) and name, in order."""
+    opening, closing, at = "{{", "}}", 0
+    while (start := template.find(opening, at)) >= 0:
+        inner = start + len(opening)
+        is_triple = opening == "{{" and template.startswith("{", inner)
+        ending = "}}}" if is_triple else closing
+        end = template.find(ending, inner)
+        if end < 0:
+            return
+        said, at = template[inner:end].strip(), end + len(ending)
+        sign = said[:1] if said[:1] and said[0] in "{#^/&!>=" else ""
+        yield sign, said.removeprefix(sign).strip()
+        if sign == "=" and (pair := _DELIMITERS.fullmatch(said)) is not None:
+            opening, closing = pair[1], pair[2]
+
+
 def variables_in(template: str) -> set[str]:
     """The names at the top of what a template asks for: of `{{a.b}}` it is `a`; what a section holds is its own."""
     names: set[str] = set()
     depth = 0
-    for kind, name in _TAG.findall(template):
+    for kind, name in tags_in(template):
         if kind in ("!", ">", "="):
             continue
         if kind == "/":
@@ -113,10 +130,10 @@ def _wrong(template: str, data: Mapping[str, Any], digest: str, stem: str) -> It
         yield "sha256", f"the template is not the one the side-car was written for; its SHA-256 is {digest}"
     if data.get("name") and data["name"] != stem:
         yield "name", "the side-car's name is not that of its file"
-    kinds = {kind for kind, _ in _TAG.findall(template)}
+    kinds = {kind for kind, _ in tags_in(template)}
     if ">" in kinds or "=" in kinds:
         yield "portable", "it uses partials or its own delimiters, which not every engine has"
-    if any(kind == "" for kind, _ in _TAG.findall(template)):
+    if "" in kinds:
         yield "escaping", "it writes {{name}}, which other engines escape for HTML: write {{{name}}}"
     schema = data.get("input_schema")
     if isinstance(schema, Mapping):
