@@ -18,7 +18,7 @@ from exitramp.drill.engine import DrillResult, run_drill
 from exitramp.drill.event_log import EventLog
 from exitramp.drill.log_reading import read_events
 from exitramp.drill.run import DrillRun
-from exitramp.drill.steps import vendor_data
+from exitramp.drill.steps import cutting_over, vendor_data
 from exitramp.drill.steps.parallel import bring_over
 from exitramp.drill.steps.vendor_data import VENDOR_DATA, VendorDataArguments
 from exitramp.errors import ConfigError, WriteRefused
