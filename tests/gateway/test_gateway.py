@@ -327,16 +327,6 @@ def test_a_break_after_the_first_token_is_an_error_to_the_official_client(tmp_pa
         vendors.stop()
 
 
-def test_a_wrong_file_or_address_is_one_message(tmp_path: Path) -> None:
-    stack = tmp_path / "stack.yaml"
-    stack.write_text("version: 1\nmodels:\n  main: {address: 'local:x', tiers: small}\n")
-    with pytest.raises(AssertionError, match=r"stack\.yaml:3: unknown key 'models\.main\.tiers'"):
-        RunningGateway(stack)
-    stack.write_text("version: 1\nmodels:\n  main: {address: 'local:x'}\n")
-    with pytest.raises(AssertionError, match="no keys"):
-        RunningGateway(stack, "--host", "0.0.0.0")
-
-
 @pytest.mark.parametrize("vendor", ["main", "backup"])
 def test_tools_and_formats_pass_through_to_either_vendor(place: Place, vendor: str) -> None:
     parameters = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
