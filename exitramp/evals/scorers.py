@@ -7,7 +7,6 @@ a truncated one a limit's, a provider error an operator's.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from exitramp.errors import DataInvalid
 from exitramp.evals.bounded import TooSlow, decide
+from exitramp.evals.checks import folded
 
 # What the two vendor shapes say when they stopped for a limit and not because the answer was complete.
 CUT_FINISH_REASONS: Final = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
@@ -56,8 +56,8 @@ class Assertion:
         """Whether `answer` satisfies it. Raises `TooSlow` for a pattern that takes too long."""
         if self.kind is AssertionKind.REGEX:
             return decide({"kind": "regex", "pattern": self.pattern}, answer)
-        text = _folded(answer)
-        wanted = [_folded(phrase) for phrase in self.phrases]
+        text = folded(answer)
+        wanted = [folded(phrase) for phrase in self.phrases]
         if self.kind is AssertionKind.EXACT:
             return text == wanted[0]
         found = [phrase in text for phrase in wanted]
@@ -110,7 +110,7 @@ def parse_assertion(data: object) -> Assertion:
     if not isinstance(phrases, list) or not phrases:
         raise DataInvalid(f"'assertion.{field}' is not a list with something in it")
     # An empty phrase is in every answer: the assertion could not fail.
-    if not all(isinstance(phrase, str) and _folded(phrase) for phrase in phrases):
+    if not all(isinstance(phrase, str) and folded(phrase) for phrase in phrases):
         raise DataInvalid(f"'assertion.{field}' holds something that is not a text, or an empty one")
     return Assertion(kind, phrases=tuple(phrases))
 
@@ -146,7 +146,3 @@ def _compilable(pattern: object) -> str:
     except re.error as error:
         raise DataInvalid(f"'assertion.pattern' does not compile: {error.msg} at {error.pos}") from None
     return pattern
-
-
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exitramp.errors import ConfigError, DataInvalid
-from exitramp.evals.sets.own import loads, read_text
+from exitramp.evals.sets.own import json_lines, loads, read_text
 
 Entry = tuple[int, Mapping[str, Any]]
 """Its place in the file, from 1 (of JSON lines and CSV: its line), and what it holds. Under the key "" may stand what
@@ -36,13 +36,7 @@ def entries_of(path: Path, form: str, questions: Sequence[str]) -> Iterator[Entr
     try:
         rows = list(enumerate(_listed(loads(text)), start=1))
     except DataInvalid:
-        rows = []
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                try:
-                    rows.append((number, loads(line)))
-                except DataInvalid as error:
-                    raise ConfigError(error.message, file=str(path), line=number) from error
+        rows = list(json_lines(text, str(path)))
     yield from _outermost([(number, row if isinstance(row, Mapping) else {}) for number, row in rows])
 
 

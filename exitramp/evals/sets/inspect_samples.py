@@ -14,7 +14,7 @@ from exitramp.errors import ConfigError, DataInvalid
 from exitramp.evals.sets.carried import Carried, Gathering, Loss, conversation, lost_in, question_part, said
 from exitramp.evals.sets.case import Case
 from exitramp.evals.sets.openai_evals import MEANINGS, ideal_check
-from exitramp.evals.sets.own import loads
+from exitramp.evals.sets.own import json_lines, loads
 
 USUAL: Final = "contains"
 _KNOWN: Final = frozenset({"input", "target", "choices", "id", "metadata"})
@@ -97,11 +97,4 @@ def _samples(text: str, file: str) -> list[tuple[int, Any]]:
             return list(enumerate(listed, start=1))
     except DataInvalid as error:
         raise ConfigError(error.message, file=file) from error
-    samples = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                samples.append((number, loads(line)))
-            except DataInvalid as error:
-                raise ConfigError(error.message, file=file, line=number) from error
-    return samples
+    return list(json_lines(text, file))

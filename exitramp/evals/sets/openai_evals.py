@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from exitramp.errors import ConfigError, DataInvalid
+from exitramp.errors import ConfigError
 from exitramp.evals.sets.carried import Carried, Gathering, Loss, conversation, lost_in, question_part, said
 from exitramp.evals.sets.case import Case
-from exitramp.evals.sets.own import loads
+from exitramp.evals.sets.own import json_lines
 
 MEANINGS: Final = ("exact", "starts_with", "contains")
 USUAL: Final = "starts_with"
@@ -36,13 +36,7 @@ def read(text: str, file: str, *, meaning: str | None = None) -> Carried:
         f"the eval's class, which the file does not name: an ideal is read as {meaning or USUAL}"
         + ("" if meaning else " (say otherwise with --ideal-means)")
     )
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            data = loads(line)
-        except DataInvalid as error:
-            raise ConfigError(error.message, file=file, line=number) from error
+    for number, data in json_lines(text, file):
         if not isinstance(data, Mapping) or "input" not in data:
             raise ConfigError("not an object with 'input'", file=file, line=number)
         id_ = found.unique(str(data.get("id") or f"line-{number}"))

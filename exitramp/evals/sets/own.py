@@ -7,7 +7,7 @@ as JSON, null where the case lacks it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +27,9 @@ def read_jsonl(path: Path) -> tuple[Case, ...]:
 def parse_jsonl(text: str, file: str) -> tuple[Case, ...]:
     cases: list[Case] = []
     first: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, data in json_lines(text, file):
         try:
-            case = parse_case(loads(line))
+            case = parse_case(data)
             if case.id in first:
                 raise DataInvalid(f"the id {case.id!r} was already used on line {first[case.id]}")
         except DataInvalid as error:
@@ -100,6 +98,17 @@ def read_text(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError("not UTF-8", file=str(path), line=raw[: error.start].count(b"\n") + 1) from error
+
+
+def json_lines(text: str, file: str) -> Iterator[tuple[int, Any]]:
+    """What each line holds that is not blank, with its number. Raises `ConfigError` naming the line that is no JSON."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                data = loads(line)
+            except DataInvalid as error:
+                raise ConfigError(error.message, file=file, line=number, hint=error.hint) from error
+            yield number, data
 
 
 def loads(text: str) -> Any:
