@@ -15,7 +15,7 @@ drill: $(STAMP)            ## run the main drill on real input, to a report
 	$(BIN)/exitramp drill run vendor_outage
 
 test: $(STAMP) lint        ## everything that has to hold; three at a time on two cores, since servers let one wait
-	$(BIN)/python -m pytest -n 3 --dist loadfile -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -q $(PYTEST_ARGS)
 
 lint: $(STAMP)             ## style, types and floors
 	$(BIN)/ruff format --check .

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from exitramp import secrets
+
+LONGEST = (
+    *("drills/test_packaged", "adapters/test_milvus", "adapters/test_pinecone", "adapters/test_lancedb"),
+    *("adapters/test_chroma", "drill/test_engine", "adapters/test_weaviate", "orchestration/test_referee"),
+    *("migration/test_chain", "adapters/test_servers_failing", "services/test_llama_server", "tour/test_tour"),
+    *("adapters/test_pgvector", "adapters/test_redis", "drill/test_application", "drill/test_interruption"),
+    *("adapters/test_qdrant_http", "adapters/test_usearch", "adapters/test_hnswlib", "adapters/test_faiss"),
+    *("adapters/test_vdf", "adapters/test_duckdb", "adapters/test_side_car_files", "adapters/test_qdrant_edge"),
+    *("testing/test_narrow_stores", "testing/test_suite_catches", "report/test_hostile_journals"),
+    *("adapters/test_models", "adapters/test_chat_models", "drill/test_silent_drift", "cli/test_reindex"),
+    *("cli/test_stores_check", "house/test_network", "dump/test_agreement", "dump/test_crashes"),
+)
+"""Files of a quarter of a minute and more, the longest first, as they were measured one at a time. A worker takes a
+file at a time: none of these may begin when the others have nothing left, as those with few tests did."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest begins first, where several workers share the files (with --no-loadscope-reorder)."""
+    if not hasattr(config, "workerinput"):
+        return
+    places = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True)
