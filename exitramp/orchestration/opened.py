@@ -221,6 +221,8 @@ class Generation:
                 hint = f"name a folder of .mustache files, or write prompts: {PACKAGED}; a path is relative to the file"
                 raise ConfigError(f"there is no folder {file.prompts}", hint=hint)
             found = load_prompts(file.prompts or files(_FIXTURES) / "prompts", where=f"{file.file}:{line}")
+            if file.stacks:
+                found.check()
         for use_case in sorted(before.asked if before is not None else ()):
             found.for_use_case(use_case)
         return found

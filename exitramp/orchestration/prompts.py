@@ -47,6 +47,11 @@ class PromptSet:
     def __iter__(self) -> Iterator[Prompt]:
         return iter(self._prompts.values())
 
+    def check(self) -> None:
+        """Raises `ConfigError` for a prompt that no question could be put into."""
+        for prompt in self:
+            _mustache(prompt, {"question": "a question", "passages": [{"id": "a", "text": "a text"}]})
+
     def for_use_case(self, use_case: str) -> Prompt:
         found = self._prompts.get(use_case) or self._prompts.get(DEFAULT)
         if found is None:
@@ -63,7 +68,7 @@ class PromptSet:
         """The prompt for a question and its passages, as one user message."""
         prompt = self.for_use_case(question.use_case_id)
         text = _mustache(
-            prompt.template,
+            prompt,
             {
                 "question": " ".join(question.text.split()),
                 "passages": [{"id": passage.id, "text": passage.text} for passage in passages],
@@ -119,11 +124,18 @@ def _prompt(template: bytes, side_car: bytes, where: str) -> Prompt:
     return prompt
 
 
-def _mustache(template: str, variables: Mapping[str, Any]) -> str:
+def _mustache(prompt: Prompt, variables: Mapping[str, Any]) -> str:
     try:
         import combustache
+        from combustache.exceptions import CombustacheError
     except ImportError as error:
         raise DependencyMissing("prompts", "evals", module="combustache") from error
     # HTML escaping corrupts prompts, so the escape function leaves everything as it is.
-    text: str = combustache.render(template, dict(variables), escape=lambda value: value)
+    try:
+        text: str = combustache.render(prompt.template, dict(variables), escape=lambda value: value)
+    except CombustacheError as error:  # whose message holds a piece of the prompt
+        raise ConfigError(
+            f"the prompt '{prompt.name}' is no template that can be filled in ({type(error).__name__})",
+            hint="mend it and its side-car; exitramp prompts check shows what is wrong",
+        ) from error
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import time
@@ -81,6 +82,16 @@ def _no_side_car(place: Place) -> None:
     place.path.write_bytes(place.bytes(environment="edited"))
 
 
+def _no_template(place: Place) -> None:
+    template = place.folder / "prompts" / "docs_qa.mustache"
+    side_car = template.with_suffix(".yaml")
+    before = hashlib.sha256(template.read_bytes()).hexdigest()
+    template.write_text("{{#passages}} {{question}}")
+    after = hashlib.sha256(template.read_bytes()).hexdigest()
+    side_car.write_text(side_car.read_text().replace(before, after))
+    place.path.write_bytes(place.bytes(environment="edited"))
+
+
 def _other_prompts(place: Place) -> None:
     shutil.copytree(place.folder / "prompts", place.folder / "fewer")
     for name in ("docs_qa.mustache", "docs_qa.yaml"):
@@ -143,6 +154,7 @@ EDITS: Mapping[str, tuple[Callable[[Place], object], str]] = {
     "a wrong price book": (_wrong_price, r":\d+: 'prices': .*prices.yaml:\d+: unknown key 'amout'"),
     "no folder of prompts": (_says(prompts="nowhere"), r":\d+: 'prompts': there is no folder"),
     "a prompt without its side-car": (_no_side_car, r":\d+: 'prompts': .*has no side-car"),
+    "a template that cannot be filled in": (_no_template, r":\d+: 'prompts': the prompt 'docs_qa' is no template"),
     "a side-car that is no text": (_unread_prompt, r":\d+: 'prompts': .*not a prompt's side-car"),
     "a prompt fewer": (_other_prompts, r":\d+: no prompt for the use case 'docs_qa'"),
     "traces where none can be": (_says(trace={"path": "prices.yaml/t.jsonl"}), r":\d+: 'trace': .*"),
