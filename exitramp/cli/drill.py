@@ -109,6 +109,9 @@ def _say_steps(spec: DrillSpec, touched: list[Touches]) -> None:
         told = (_in_short(each.reads, parts), _in_short(each.writes, parts), ", ".join(filter(None, cuts)))
         rows.append((number, step.name, *told, summary))
     output.say(output.table(rows, ("", "step", "reads", "writes", "cuts", "what it does")))
+    if spec.application is not None:
+        whose = ", which the drill starts" if spec.application.start is not None else ""
+        output.say(f"\nasked is the application of {spec.application.file}{whose}, and not the stacks")
     if any(each.between for each in touched):
         output.say("\nby a proxy: it stands between the application and the part, which is not touched")
     if any(each.simulates for each in touched):

@@ -18,6 +18,7 @@ from tests.cli.conftest import Cli
 from tests.drill.small_stacks import drill_text, fill, write_drill
 
 PACKAGED = [
+    "application_over_a_bad_network",
     "bad_backup",
     "chat_vendor_down",
     "embedding_vendor_gone",

@@ -9,7 +9,7 @@ from exitramp.report.cells import cell_text
 from exitramp.report.model import Notice, Objective, Stamp
 from exitramp.report.sections.consent import given_up, in_short
 from exitramp.report.sections.doubts import JUDGED_BY_OBJECTIVE, doubts, unanchored
-from exitramp.report.sections.fields import Data, count, figure, objects, part, verdict, word
+from exitramp.report.sections.fields import Data, count, figure, objects, verdict, word
 from exitramp.report.sections.flips import shown_texts
 from exitramp.report.sections.journal import Journal, StepRun
 from exitramp.report.sections.stacks import faults, mocks_answered, simulated_faults, stack_parts
@@ -140,8 +140,8 @@ def _worked(journal: Journal, objectives: Sequence[Objective]) -> list[str]:
         hit = f"{counted(played, 'simulated fault')} {'was' if played == 1 else 'were'} played on the primary"
     elif played:
         hit += f", {number_text(played)} of them simulated"
-    application = any(part(each, "application") for each in outages)
-    who = "your application" if application else "the substitute"
+    application = next((name for each in outages if (name := word(each, "application", "name"))), "")
+    who = f"the application “{application}”" if application else "the substitute"
     when = f"{'each time ' if len(injected) > 1 else ''}a good answer came from {who}"
     worked = "It came through" if application else "The switch worked"
     told = [f"{worked}: {hit}, and {when} within {within_text(max(known))}."]
