@@ -14,10 +14,10 @@ Each part is rounded to nine places, half to even, and the unit cost is their su
 A part of which nothing was used costs 0 without needing a price. A part whose price is not in the book is unknown,
 and so is the unit cost.
 
-What a request asked of models beside its answer stands in records of its own (`ID:embed`, `ID:rerank`, `ID:cache`), and
-is part of the request ID. A reranker bills by candidates, which stand on the answer's record, or by tokens, which
-stand on its own: whichever the book has a price for, and never both. What an embedder reads is retrieval, also where it
-is the one that reranks. An embedder on one's own machine costs nothing unless the book says so.
+What a request asked of models beside its answer stands in records of its own (`ID:embed`, `ID:rerank`, `ID:cache` and
+`ID:route`), and is part of the request ID. A reranker bills by candidates, which stand on the answer's record, or by
+tokens, which stand on its own: whichever the book has a price for, and never both. What an embedder reads is retrieval,
+also where it is the one that reranks. An embedder on one's own machine costs nothing unless the book says so.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ZERO_USD: Final = round_usd(Decimal(0))
 IN_PROCESS: Final = frozenset({"local", "wordllama", "onnx", "minilm", "use", "glove"})
 """Providers of embedders on one's own machine: without a price of their own they cost nothing."""
 
-_BESIDE: Final = {"embed": ("embed", "cache"), "rerank": ("rerank",)}
+_BESIDE: Final = {"embed": ("embed", "cache", "route"), "rerank": ("rerank",)}
 """Operations beside an answer, and what the ids of their records end with."""
 
 _COUNTS: Final = (

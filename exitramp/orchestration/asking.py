@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from exitramp.clock import Clock
@@ -18,7 +19,7 @@ from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.outcome import Outcome
 from exitramp.orchestration.reranking import embed_told
 from exitramp.orchestration.router import Router
-from exitramp.orchestration.routing import Routed, route
+from exitramp.orchestration.routing import Judged, Routed, route
 from exitramp.orchestration.side_calls import SideCall, hearing
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import Action, Commit
@@ -91,6 +92,7 @@ class Asking:
                 complexity=wishes.complexity,
                 pii=wishes.pii,
                 small_only=small_only,
+                judge=None if opened.classifier is None else self._judged,
             )
 
         self._routed = routed(small_only=is_degraded)
@@ -100,6 +102,15 @@ class Asking:
         if self._is_cache_only:
             free = tuple(name for name in self._routed.order if self._identity(name).provider == FREE)
             self._routed = Routed(free, self._routed.tier, "budget")
+
+    def _judged(self, text: str) -> Judged:
+        """What the stack file's classifier says of it; its embedder is asked for nothing that no money is left for."""
+        classifier = self._opened.classifier
+        assert classifier is not None
+        if self._is_cache_only and not self._is_free(classifier.spec.embedder):
+            return Judged(None, "not classified: budget")
+        with hearing(partial(self._heard, ending="route")):
+            return classifier.judge(text)
 
     def answered(self) -> Answered:
         """Raises `NotAnswered`, or `SpendExceeded` where it may not be asked."""
@@ -187,7 +198,11 @@ class Asking:
             asked = asdict(replace(request, idempotency_key=None, stream=False, messages=request.messages[:-1]))
         groups = [cache_key(each, asked) for each in common]
         self._group = groups[-1]
-        if self._is_cache_only and not self._is_free_to_compare():
+        if (
+            self._is_cache_only
+            and opened.file.semantic_cache
+            and not self._is_free(opened.file.semantic_cache.embedder)
+        ):
             return None
         self._vector = self._embedded(question.text)
         if self._vector is None:
@@ -197,12 +212,12 @@ class Asking:
                 return stored, "semantic"
         return None
 
-    def _is_free_to_compare(self) -> bool:
-        """Whether the semantic cache's embedder costs nothing."""
-        spec, pricing = self._opened.file.semantic_cache, self._opened.pricing
-        if spec is None or pricing is None:
+    def _is_free(self, embedder: str) -> bool:
+        """Whether one of the file's embedders costs nothing."""
+        pricing = self._opened.pricing
+        if pricing is None:
             return True
-        identity = self._opened.builder.embedder(spec.embedder).identity()
+        identity = self._opened.builder.embedder(embedder).identity()
         return pricing.spent(replace(supposed_record(identity, 1000, 0), operation="embed")) == 0
 
     def _setting(self) -> list[object]:
@@ -222,18 +237,21 @@ class Asking:
         assert spec is not None
         embedder = self._opened.builder.embedder(spec.embedder)
         seconds = self._opened.file.deadlines.retrieve_seconds
+        classifier = self._opened.classifier
         try:
-            with hearing(self._heard):
+            with hearing(partial(self._heard, ending="cache")):
+                if classifier is not None and classifier.spec.embedder == spec.embedder:
+                    return unit(classifier.vector(text))
                 return unit(embed_told(embedder, [text], Purpose.QUERY, seconds, self._clock)[0])
         except (ModelError, DataInvalid):
             return None
 
-    def _heard(self, call: SideCall) -> None:
+    def _heard(self, call: SideCall, *, ending: str) -> None:
         labels, handling = TraceLabels(environment=self._opened.file.environment), Handling(tenant=self._wishes.tenant)
         number = len(self._beside) + 1
         record = self._opened.priced(
             side_trace_of(
-                self._question, call, number, labels, ended=self._clock.now(), handling=handling, ending="cache"
+                self._question, call, number, labels, ended=self._clock.now(), handling=handling, ending=ending
             )
         )
         self._beside.append(record)

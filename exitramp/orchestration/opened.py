@@ -11,13 +11,14 @@ from importlib.resources import files
 from typing import Final
 
 from exitramp.clock import Clock
-from exitramp.errors import ConfigError
+from exitramp.errors import ConfigError, ModelError
 from exitramp.finops.prices import load_price_book
 from exitramp.orchestration.bounded import Bounded, InlineCalls, ThreadCalls
 from exitramp.orchestration.breaker import CircuitBreaker
 from exitramp.orchestration.budget import Budget, BudgetNotice, Ledger
 from exitramp.orchestration.building import Builder
 from exitramp.orchestration.caching import ExactCache, SemanticCache
+from exitramp.orchestration.classifying import TierClassifier
 from exitramp.orchestration.client_keys import ClientKeys
 from exitramp.orchestration.idempotency import IdempotencyJournal
 from exitramp.orchestration.named import naming
@@ -83,6 +84,7 @@ class Generation:
             self.prompts = self._prompts(None if before is None else before.prompts)
             self.pricing = self._pricing()
             self._open_files()
+            self.classifier = self._classifier()
             pricing = self.pricing
             plain = {name: replace(self.builder.plain(name, model), price=None if pricing is None else pricing.priced)
                      for name, model in self.models.items()}  # fmt: skip
@@ -199,6 +201,22 @@ class Generation:
                 self.budget = take(
                     ("budget", budget), lambda: Budget(budget, clock, self._tell_budget, self._ledger(budget))
                 )
+
+    def _classifier(self) -> TierClassifier | None:
+        """Read anew with the file. Raises `ConfigError` where it is none, or its embedder is not the one that it was
+        trained on; an embedder that does not answer is told, and looked at by the first question."""
+        spec = None if self.file.routing is None else self.file.routing.classifier
+        if spec is None:
+            return None
+        with naming(self.file, "routing.classifier", spec.line):
+            found = TierClassifier(spec, self.builder.embedder(spec.embedder), self._around.clock)
+            try:
+                told = found.require_embedder()
+            except ModelError as error:
+                told = f"whether '{spec.embedder}' is the embedder it was trained on is not known yet: {error.message}"
+        if told is not None:
+            self._around.on_notice(f"routing.classifier: {told}")
+        return found
 
     def _ledger(self, budget: BudgetSpec) -> Ledger:
         """The same for every version that names the same file, or none: a cap that is edited forgets nothing."""

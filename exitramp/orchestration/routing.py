@@ -14,7 +14,7 @@ over the last message of the user. It is a rule of thumb, not a judgement: what 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +61,15 @@ class Routed:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a classifier says of a question. `tier` None: it is not sure enough, or could not say; `said` is for the
+    trace."""
+
+    tier: Tier | None
+    said: str
+
+
 def complexity_of(text: str) -> float:
     """The estimate that this module's page describes, in [0, 1]."""
     words = [word.lower() for word in _WORD.findall(text)]
@@ -89,11 +98,12 @@ def route(
     complexity: float | None = None,
     pii: bool = False,
     small_only: bool = False,
+    judge: Callable[[str], Judged] | None = None,
 ) -> Routed:
     """The tier of a question, and those of `order` that may answer it: its own tier first, then larger ones, then
-    smaller ones. What is personal goes to its tier alone; `small_only` (a budget's wish) yields to that. Raises
-    `UsageError` for
-    what is personal where no tier is named for it.
+    smaller ones. What is personal goes to its tier alone; `small_only` (a budget's wish) yields to that. `judge` is
+    asked for neither, nor where the caller says how complex it is; where it is not sure the written rule decides.
+    Raises `UsageError` for what is personal where no tier is named for it.
     """
     if spec is None and pii:
         raise UsageError(
@@ -106,14 +116,24 @@ def route(
         return Routed(tuple(name for name in order if tiers[name] is Tier.SMALL), Tier.SMALL.value, "budget")
     if spec is None:
         return Routed(tuple(order))
-    value = complexity_of(text) if complexity is None else complexity
-    said = f"complexity {value:g}" + ("" if complexity is not None else " (estimated)")
-    if value < spec.small_below:
-        tier, reason = Tier.SMALL, f"{said} < {spec.small_below:g}"
-    elif value < spec.medium_below:
-        tier, reason = Tier.MEDIUM, f"{said} < {spec.medium_below:g}"
+    judged = judge(text) if judge is not None and complexity is None else None
+    if judged is not None and judged.tier is not None:
+        tier, reason = judged.tier, judged.said
     else:
-        tier, reason = Tier.LARGE, f"{said} >= {spec.medium_below:g}"
+        tier, reason = by_rule(spec, text, complexity)
+        if judged is not None:
+            reason = f"{judged.said}; {reason}"
     size = _SIZES.index(tier)
     ranked = [tier, *_SIZES[size + 1 :], *reversed(_SIZES[:size])]
     return Routed(tuple(name for each in ranked for name in order if tiers[name] is each), tier.value, reason)
+
+
+def by_rule(spec: RoutingSpec, text: str, complexity: float | None = None) -> tuple[Tier, str]:
+    """The tier by the written rule alone, and why."""
+    value = complexity_of(text) if complexity is None else complexity
+    said = f"complexity {value:g}" + ("" if complexity is not None else " (estimated)")
+    if value < spec.small_below:
+        return Tier.SMALL, f"{said} < {spec.small_below:g}"
+    if value < spec.medium_below:
+        return Tier.MEDIUM, f"{said} < {spec.medium_below:g}"
+    return Tier.LARGE, f"{said} >= {spec.medium_below:g}"

@@ -1,16 +1,15 @@
-"""A small routing classifier: which use case a question is of, by logistic regression over an embedder's vectors.
+"""A small routing classifier: which label a question is of, by logistic regression over an embedder's vectors.
 
-Trained on the use cases of a golden set: softmax(x W + b) with an L2 penalty on W, by accelerated gradient descent
-(Nesterov 1983) from zero, so that the same set gives the same weights. How often it is right is measured by
-cross-validation on questions that it was not trained on, beside always saying the commonest use case. As ONNX it is one
-Gemm and one Softmax over a vector; the embedder in front of it is named by its fingerprint and stays a file of its own.
+Trained on any label of a set, its tier or its use case: softmax(x W + b) with an L2 penalty on W, by accelerated
+gradient descent (Nesterov 1983) from zero, so that the same set gives the same weights. How often it is right is
+measured on questions that it was not trained on (`exitramp.reindex.held_out`). As ONNX it is one Gemm and one Softmax
+over a vector; the embedder in front of it is named by its fingerprint and stays a file of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -24,12 +23,22 @@ from exitramp import __version__
 from exitramp.durable import make_folder, write_atomically
 from exitramp.embedding_identity import Identified
 from exitramp.errors import CollectionExists, DataInvalid, IntegrityError
-from exitramp.evals.golden import GoldenCase
+from exitramp.orchestration.classifier_file import (
+    ABOUT,
+    CLASSIFIER,
+    INPUT,
+    OUTPUT,
+    VERSION,
+    ClassifierFile,
+    embedder_to_json,
+)
+from exitramp.orchestration.routing import by_rule
+from exitramp.orchestration.stack_file import RoutingSpec, Tier
 from exitramp.ports import Embedder, Purpose, embed_all
 from exitramp.reindex.exporting import IR_VERSION, OPSET, PROBES, TOLERANCE, needed
+from exitramp.reindex.held_out import HeldOut, held_out
+from exitramp.reindex.labelled import USE_CASE, Labelled, require_labels
 
-CLASSIFIER: Final = "classifier.onnx"
-ABOUT: Final = "exitramp-classifier.json"
 FOLDS: Final = 5
 LEAST_OF_A_LABEL: Final = FOLDS
 _PENALTY: Final = 0.001
@@ -52,14 +61,14 @@ class Classifier:
 
 @dataclass(frozen=True, slots=True)
 class ExportedClassifier:
-    """What was written, and how good it is. `accuracy` by cross-validation; `commonest` of always the same label."""
+    """What was written, and how good it is of what it had not seen."""
 
     folder: Path
+    column: str
     labels: tuple[str, ...]
     questions: int
-    accuracy: float
-    commonest: float
-    embedder: str
+    held_out: HeldOut
+    embedder: Identified
     sha256: str
     bytes: int
     probes: int
@@ -67,18 +76,19 @@ class ExportedClassifier:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "exitramp_classifier": 1,
+            "exitramp_classifier": VERSION,
+            "label": self.column,
             "labels": list(self.labels),
-            "input": "vector",
-            "output": "probabilities",
-            "embedder": self.embedder,
+            "input": INPUT,
+            "output": OUTPUT,
+            "embedder": embedder_to_json(self.embedder),
             "sha256": {CLASSIFIER: self.sha256},
             "bytes": self.bytes,
             "opset": OPSET,
             "ir_version": IR_VERSION,
             "checker": "full",
             "trained_on": self.questions,
-            "accuracy": {"cross_validated": self.accuracy, "folds": FOLDS, "always_the_commonest": self.commonest},
+            "accuracy": self.held_out.to_json(),
             "parity": {
                 "probes": self.probes,
                 "greatest_difference": self.greatest_difference,
@@ -87,17 +97,20 @@ class ExportedClassifier:
         }
 
 
-def export_classifier(embedder: Embedder, cases: Sequence[GoldenCase], folder: Path) -> ExportedClassifier:
-    """Train on the cases' use cases, write the model into `folder`, which must not hold one, and prove it.
+def export_classifier(
+    embedder: Embedder, rows: Sequence[Labelled], folder: Path, *, column: str = USE_CASE
+) -> ExportedClassifier:
+    """Train on the rows' labels, write the model into `folder`, which must not hold one, and prove it. Where the labels
+    are tiers, the written rule of the stack file is judged beside it, with its own thresholds.
 
-    Raises `DataInvalid` for too few questions of a use case, `IntegrityError` (and leaves no model) where the file
-    gives other probabilities under onnxruntime.
+    Raises `DataInvalid` for too few questions of a label, `IntegrityError` (and leaves no model) where the file gives
+    other probabilities under onnxruntime.
     """
     if (folder / CLASSIFIER).exists():
         raise CollectionExists(f"{folder} holds a classifier already", hint="name another folder, or remove it")
-    _require_labels(cases)
-    named = [case.use_case for case in cases]
-    vectors = embed_all(embedder, [case.question for case in cases], purpose=Purpose.QUERY)
+    require_labels(rows, column, least=LEAST_OF_A_LABEL)
+    named = [row.label for row in rows]
+    vectors = embed_all(embedder, [row.text for row in rows], purpose=Purpose.QUERY)
     made = train(vectors, named)
     content = graph_of(made)
     difference, probes = _parity(made, content, embedder, vectors)
@@ -106,13 +119,14 @@ def export_classifier(embedder: Embedder, cases: Sequence[GoldenCase], folder: P
             f"the exported classifier gives other probabilities: one differs by {difference:.2e}, "
             f"allowed are {TOLERANCE:g}"
         )
+    rule = _written_rule if set(named) <= {tier.value for tier in Tier} else None
     found = ExportedClassifier(
         folder,
+        column,
         made.labels,
-        len(cases),
-        cross_validated(vectors, named),
-        max(Counter(named).values()) / len(named),
-        str(Identified(embedder.model(), embedder.dimensions)),
+        len(rows),
+        held_out(train, vectors, rows, folds=FOLDS, rule=rule),
+        Identified(embedder.model(), embedder.dimensions),
         hashlib.sha256(content).hexdigest(),
         len(content),
         probes,
@@ -125,20 +139,13 @@ def export_classifier(embedder: Embedder, cases: Sequence[GoldenCase], folder: P
 
 
 def portability_of(folder: Path) -> dict[str, Any]:
-    """The line of a portability inventory for an exported classifier. Raises `DataInvalid` where its file is another
-    than the one that was proven."""
-    try:
-        told = json.loads((folder / ABOUT).read_text("utf-8"))
-        digest, wanted = hashlib.sha256((folder / CLASSIFIER).read_bytes()).hexdigest(), told["sha256"][CLASSIFIER]
-        name = f"routing classifier ({', '.join(told['labels'])}) over {told['embedder']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataInvalid(
-            f"{folder} holds no exported classifier ({type(error).__name__})",
-            hint="exitramp onnx export MODEL DIR --routing SET makes one",
-        ) from error
-    if digest != wanted:
-        raise DataInvalid(f"{folder / CLASSIFIER} is another file than the one that was proven: sha256 {digest}")
-    exit_ = f"it is ONNX already: keep {CLASSIFIER} ({digest[:12]}…) and {ABOUT}; its embedder is a line of its own"
+    """The line of a portability inventory for an exported classifier. Raises `ConfigError` where it is none, and
+    `IntegrityError` where its file is another than the one that was proven."""
+    found = ClassifierFile.read(folder)
+    name = f"routing classifier ({', '.join(found.labels)}) over {found.embedder}"
+    exit_ = (
+        f"it is ONNX already: keep {CLASSIFIER} ({found.sha256[:12]}…) and {ABOUT}; its embedder is a line of its own"
+    )
     return {"model": name, "format": "onnx", "can_be_exported": True, "exit": exit_}
 
 
@@ -163,20 +170,6 @@ def train(vectors: npt.NDArray[np.generic], named: Sequence[str]) -> Classifier:
     return Classifier(labels, weights.astype(np.float32), (bias - mean @ weights).astype(np.float32))
 
 
-def cross_validated(vectors: npt.NDArray[np.generic], named: Sequence[str]) -> float:
-    """The share that is right of questions left out of training, every label spread over the folds alike."""
-    order = sorted(range(len(named)), key=lambda row: (named[row], row))
-    fold_of = {row: place % FOLDS for place, row in enumerate(order)}
-    right = 0
-    for fold in range(FOLDS):
-        rest = [row for row in range(len(named)) if fold_of[row] != fold]
-        held = [row for row in range(len(named)) if fold_of[row] == fold]
-        made = train(vectors[rest], [named[row] for row in rest])
-        best = made.probabilities(vectors[held]).argmax(axis=1)
-        right += sum(made.labels[column] == named[row] for row, column in zip(held, best, strict=True))
-    return right / len(named)
-
-
 def graph_of(made: Classifier) -> bytes:
     """`vector` float32[questions, dimensions] to `probabilities` float32[questions, labels]; checked in full."""
     onnx = needed("onnx")
@@ -185,12 +178,12 @@ def graph_of(made: Classifier) -> bytes:
     constants: Mapping[str, npt.NDArray[np.float32]] = {"weights": made.weights, "bias": made.bias}
     graph = helper.make_graph(
         [
-            helper.make_node("Gemm", ["vector", "weights", "bias"], ["scores"]),
-            helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+            helper.make_node("Gemm", [INPUT, "weights", "bias"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], [OUTPUT], axis=1),
         ],
         "routing_classifier",
-        [helper.make_tensor_value_info("vector", kinds.FLOAT, ["questions", made.weights.shape[0]])],
-        [helper.make_tensor_value_info("probabilities", kinds.FLOAT, ["questions", len(made.labels)])],
+        [helper.make_tensor_value_info(INPUT, kinds.FLOAT, ["questions", made.weights.shape[0]])],
+        [helper.make_tensor_value_info(OUTPUT, kinds.FLOAT, ["questions", len(made.labels)])],
         [numbers.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
@@ -215,20 +208,13 @@ def _parity(
             continue
     vectors = np.stack(rows).astype(np.float32)
     wanted = made.probabilities(vectors)
-    together = session.run(["probabilities"], {"vector": vectors})[0]
-    alone = np.vstack([session.run(["probabilities"], {"vector": row[None]})[0] for row in vectors])
+    together = session.run([OUTPUT], {INPUT: vectors})[0]
+    alone = np.vstack([session.run([OUTPUT], {INPUT: row[None]})[0] for row in vectors])
     return float(max(np.abs(together - wanted).max(), np.abs(alone - wanted).max())), len(rows)
 
 
-def _require_labels(cases: Sequence[GoldenCase]) -> None:
-    counts = Counter(case.use_case for case in cases)
-    if len(counts) < 2:
-        raise DataInvalid("all questions are of one use case, so there is nothing to tell apart",
-                          hint="give the golden questions their 'use_case'")  # fmt: skip
-    few = [name for name, count in sorted(counts.items()) if count < LEAST_OF_A_LABEL]
-    if few:
-        text = f"fewer than {LEAST_OF_A_LABEL} questions are of the use case {few[0]!r}, too few to judge it"
-        raise DataInvalid(text)
+def _written_rule(text: str) -> str:
+    return by_rule(RoutingSpec(), text)[0].value
 
 
 def _softmax(scores: Matrix) -> Matrix:

@@ -13,6 +13,7 @@ import yaml
 from exitramp.errors import ConfigError
 from exitramp.orchestration.stack_file import (
     Action,
+    ClassifierSpec,
     Commit,
     RerankSpec,
     StackFile,
@@ -51,7 +52,8 @@ deadlines: {request_seconds: 20, attempt_seconds: 8, first_token_seconds: 2, ret
 breaker: {failures: 3, sample: 6, window_seconds: 5, cool_down_seconds: 2, longest_cool_down_seconds: 9,
   probe_successes: 1}
 hedge: {after_ms: 800}
-routing: {small_below: 0.3, medium_below: 0.6, pii: medium}
+routing: {small_below: 0.3, medium_below: 0.6, pii: medium, classifier: {onnx: router, threshold: 0.8, \
+embedder: words, tiers: {docs_qa: small, api_lookup: large}, timeout_seconds: 0.5}}
 cache:
   exact: {ttl_seconds: 60, path: cache.sqlite, entries: 10}
   semantic: {embedder: words, thresholds: {words: 0.93}, ttl_seconds: 60, entries: 10}
@@ -98,6 +100,9 @@ def test_everything_that_a_stack_file_says_is_read(tmp_path: Path) -> None:
     assert found.hedge_after_seconds == pytest.approx(0.8)
     assert found.routing is not None
     assert found.routing.small_below == 0.3
+    assert found.routing.classifier == ClassifierSpec(
+        tmp_path / "router", 0.8, "words", {"docs_qa": Tier.SMALL, "api_lookup": Tier.LARGE}, 0.5
+    )
     assert found.exact_cache is not None
     assert found.exact_cache.path == tmp_path.resolve() / "cache.sqlite"
     assert found.semantic_cache is not None
@@ -148,6 +153,9 @@ WRONG: list[tuple[str, str, str, int]] = [
     ("after_ms: 800", "", "'hedge.after_ms' is missing", 27),
     ("small_below: 0.3", "small_below: 0.7", "'routing.small_below' is above", 28),
     ("small_below: 0.3", "small_below: 3", "'routing.small_below' must be at most 1", 28),
+    ("threshold: 0.8", "threshold: 1.8", "'routing.classifier.threshold' must be at most 1", 28),
+    ("docs_qa: small", "docs_qa: tiny", "'routing.classifier.tiers.docs_qa' is 'tiny'", 28),
+    ("embedder: words, tiers", "embedder: other, tiers", "'routing.classifier.embedder' is 'other'", 28),
     ("pii: medium", "pii: private", "'routing.pii' is 'private'", 28),
     (", tier: medium,", ",", "the model 'backup' has none", 28),
     ("{words: 0.93}", "{other: 0.93}", "which is no embedder of this file", 31),
@@ -173,6 +181,7 @@ ONLY_THE_READER = {
     "'stores.docs.rerank.candidates' is 3, fewer than the depth_k of 4",
     "'budget.use_cases.docs_qa' names no cap",
     "'routing.small_below' is above",
+    "'routing.classifier.embedder' is 'other'",
     "the model 'backup' has none",
     "which is no embedder of this file",
     "goes to the small models, and there is none",

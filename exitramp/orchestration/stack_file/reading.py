@@ -13,13 +13,13 @@ from exitramp.errors import ConfigError
 from exitramp.orchestration.breaker import BreakerSettings
 from exitramp.orchestration.stack_file.places import LONGEST_SECONDS, address, one_of, read_store, seconds, whole
 from exitramp.orchestration.stack_file.policies import read_budget, read_exact_cache, read_semantic_cache
+from exitramp.orchestration.stack_file.tiers import read_routing
 from exitramp.orchestration.stack_file.values import (
     Commit,
     Deadlines,
     EmbedderSpec,
     JournalSpec,
     ModelSpec,
-    RoutingSpec,
     StackFile,
     StackSpec,
     Tier,
@@ -108,7 +108,7 @@ def _parsed(data: bytes, file: str, folder: Path) -> StackFile:
         deadlines=_deadlines(top),
         breaker=_breaker(top),
         hedge_after_seconds=_hedge(top),
-        routing=_routing(top, models),
+        routing=read_routing(top, folder, models, embedders),
         exact_cache=exact,
         semantic_cache=semantic,
         budget=read_budget(top, folder, models),
@@ -236,28 +236,6 @@ def _hedge(top: Block) -> float | None:
     after: float = block.number("after_ms", minimum=1, maximum=LONGEST_SECONDS * 1000)
     block.finish()
     return after / 1000.0
-
-
-def _routing(top: Block, models: Mapping[str, ModelSpec]) -> RoutingSpec | None:
-    block = top.block("routing", required=False)
-    if block is None:
-        return None
-    standing = RoutingSpec()
-    found = RoutingSpec(
-        block.number("small_below", standing.small_below, minimum=0, maximum=1),
-        block.number("medium_below", standing.medium_below, minimum=0, maximum=1),
-        Tier(block.choice("pii", tuple(Tier), standing.pii)),
-    )
-    if found.small_below > found.medium_below:
-        raise block.error("'routing.small_below' is above 'routing.medium_below'", "small_below")
-    for model in models.values():
-        if model.tier is None:
-            raise block.error(f"routing goes by tiers, and the model '{model.name}' has none",
-                              hint="write tier: small, medium or large under it")  # fmt: skip
-    if all(model.tier is not found.pii for model in models.values()):
-        raise block.error(f"'routing.pii' is '{found.pii}', and no model is of that tier", "pii")
-    block.finish()
-    return found
 
 
 def _trace(top: Block, folder: Path) -> TraceSpec | None:

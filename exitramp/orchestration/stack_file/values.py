@@ -112,15 +112,32 @@ class Deadlines:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassifierSpec:
+    """An exported classifier that says a question's tier where it is at least `threshold` sure.
+
+    path: its graph, or the folder in which that is. embedder: of the file, and the one that it was trained on.
+    tiers: of each label, its tier; empty where the labels are tiers. timeout_seconds: for the question's vector.
+    """
+
+    path: Path
+    threshold: float
+    embedder: str
+    tiers: Mapping[str, Tier] = field(default_factory=dict, hash=False)
+    timeout_seconds: float = 1.0
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingSpec:
     """Which tier a question goes to: small below one complexity, medium below another, else large.
 
-    pii: the tier of what is marked as personal, and of nothing else but it.
+    pii: the tier of what is marked as personal, and of nothing else but it. classifier: decides where it is sure.
     """
 
     small_below: float = 0.4
     medium_below: float = 0.7
     pii: Tier = Tier.MEDIUM
+    classifier: ClassifierSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
