@@ -91,8 +91,7 @@ def test_a_real_tool_call_reaches_the_official_client_through_the_gateway_and_it
     assert more > 20, "the model was not shown its call and the result"
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+@pytest.mark.parametrize(("kind", "stream"), [("json_object", False), ("json_schema", True)])
 def test_json_comes_through_the_gateway_from_a_real_model(client: openai.OpenAI, kind: str, stream: bool) -> None:
     wanted: Any = {"type": kind} | ({"json_schema": {"name": "c", "schema": CITY}} if kind == "json_schema" else {})
     said = "Name a city and how many people live there, as a JSON object."
