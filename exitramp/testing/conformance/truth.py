@@ -46,11 +46,20 @@ class Seeded:
 
     def truth(self, query: Query, *, where: Filter | None = None) -> tuple[list[RecordKey], npt.NDArray[np.float64]]:
         """All matching records, nearest first, and how far each is (a similarity turned round)."""
+        return self.truths([query], where=where)[0]
+
+    def truths(
+        self, queries: Sequence[Query], *, where: Filter | None = None
+    ) -> list[tuple[list[RecordKey], npt.NDArray[np.float64]]]:
+        """`truth` of each: which records match is asked once, which of all that is done here takes most."""
         rows = [row for row in self.rows if where is None or matches(where, row.payload)]
         matrix = np.array([row.vectors[self.field.column] for row in rows]).reshape(len(rows), self.field.item_count)
-        distance = distances(self.field, np.asarray(query.dense), matrix)
-        order = np.argsort(distance, kind="stable")
-        return [rows[place].key for place in order], distance[order]
+        found = []
+        for query in queries:
+            distance = distances(self.field, np.asarray(query.dense), matrix)
+            order = np.argsort(distance, kind="stable")
+            found.append(([rows[place].key for place in order], distance[order]))
+        return found
 
 
 def distances(field: VectorField, query: npt.NDArray[Any], matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -118,10 +127,10 @@ def assert_recall(
     """
     what = f"{seeded.field.dtype} under {seeded.field.metric}: {what}"
     asked = seeded.queries(queries)
+    truths = seeded.truths(asked, where=where)
     for settings, demanded in ((EXACT, 1.0), (SearchSettings(), least)):
         recalls: list[float] = []
-        for query in asked:
-            keys, far = seeded.truth(query, where=where)
+        for query, (keys, far) in zip(asked, truths, strict=True):
             try:
                 hits = ask(query, K, settings)
             except UsageError:
