@@ -3,9 +3,10 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Modules are compiled once, and not in each of the some thousand processes that the tests start: uv compiles nothing,
-# and where an environment forbids compiled files beside the sources (PYTHONDONTWRITEBYTECODE) each start costs 0.5 to
-# 2 s more of a processor, and the collection of the tests 6 s for each worker. They stand in a folder of their own.
+# Modules are compiled once, and not in each of the thousand processes that the tests start: uv compiles nothing, and
+# where an environment forbids compiled files beside the sources (PYTHONDONTWRITEBYTECODE) importing a store's client
+# costs 0.9 to 1.5 s of a processor more each time, and collecting the tests 23 s for each worker. They stand in a
+# folder of their own.
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 
