@@ -10,15 +10,17 @@ import pytest
 from exitramp import secrets
 
 LONGEST = (
-    *("drills/test_packaged", "adapters/test_milvus", "adapters/test_pinecone", "adapters/test_lancedb"),
-    *("adapters/test_chroma", "drill/test_engine", "adapters/test_weaviate", "orchestration/test_referee"),
-    *("migration/test_chain", "adapters/test_servers_failing", "services/test_llama_server", "tour/test_tour"),
-    *("adapters/test_pgvector", "adapters/test_redis", "drill/test_application", "drill/test_interruption"),
-    *("adapters/test_qdrant_http", "adapters/test_usearch", "adapters/test_hnswlib", "adapters/test_faiss"),
-    *("adapters/test_vdf", "adapters/test_duckdb", "adapters/test_side_car_files", "adapters/test_qdrant_edge"),
-    *("testing/test_narrow_stores", "testing/test_suite_catches", "report/test_hostile_journals"),
-    *("adapters/test_models", "adapters/test_chat_models", "drill/test_silent_drift", "cli/test_reindex"),
-    *("cli/test_stores_check", "house/test_network", "dump/test_agreement", "dump/test_crashes"),
+    *("drills/test_packaged", "adapters/test_milvus", "adapters/test_lancedb", "adapters/test_pinecone"),
+    *("adapters/test_chroma", "adapters/test_weaviate", "drill/test_engine", "orchestration/test_referee"),
+    *("adapters/test_duckdb", "adapters/test_servers_failing", "adapters/test_pgvector", "adapters/test_faiss"),
+    *("adapters/test_pinecone_commands", "adapters/test_pinecone_indexes", "adapters/test_hdf5"),
+    *("adapters/test_pinecone_limits", "adapters/test_faiss_lossy", "services/test_llama_server"),
+    *("drill/test_application", "testing/test_narrow_stores", "adapters/test_embedders", "migration/test_chain"),
+    *("tour/test_tour", "testing/test_suite_catches", "adapters/test_qdrant_http", "adapters/test_qdrant_edge"),
+    *("adapters/test_usearch", "adapters/test_vdf", "adapters/test_redis", "adapters/test_models"),
+    *("adapters/test_chat_models", "drill/test_interruption", "report/test_hostile_journals", "cli/test_reindex"),
+    *("adapters/test_lancedb_tables", "cli/test_stores_check", "drill/test_silent_drift", "house/test_network"),
+    *("dump/test_agreement", "adapters/test_faiss_files", "dump/test_crashes", "adapters/test_side_car_files"),
 )
 """Files of a quarter of a minute and more, the longest first, as they were measured one at a time. A worker takes a
 file at a time: none of these may begin when the others have nothing left, as those with few tests did."""
