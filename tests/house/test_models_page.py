@@ -46,7 +46,7 @@ def test_the_page_names_every_class_of_error_and_whether_to_try_again() -> None:
 
 def test_the_page_names_every_option() -> None:
     named = {name for row in rows_after("option") for name in re.findall(r"`(\w+)`", row[0])}
-    known = {*_chat_address.OPTIONS, *openai_embeddings.OPTIONS, "version", "threads", "normalise"}
+    known = {*_chat_address.OPTIONS, *openai_embeddings.OPTIONS, "version", "threads", "side_car", "normalise"}
     assert named == known
     assert all(version in PAGE for version in anthropic.VERSIONS)
 

@@ -1,4 +1,4 @@
-"""What embedders in this process have in common: which texts they take, and when they stop."""
+"""What embedders in this process have in common: which texts a call takes, when it stops, and what it gives back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exitramp.errors import DataInvalid, DependencyMissing, ModelError, UsageError
+from exitramp.errors import AddressError, DataInvalid, DependencyMissing, ModelError, UsageError
+from exitramp.ports import Embedded
+from exitramp.records import Usage
+from exitramp.urls import Address
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def check_texts(texts: Sequence[str], batch_texts: int) -> None:
@@ -23,17 +31,27 @@ def check_texts(texts: Sequence[str], batch_texts: int) -> None:
             )
 
 
-class Deadline:
-    """When a call has to be over. What runs in this process is asked between texts."""
+class Call:
+    """One call of `embed`: the texts are looked at, the clock runs, and the vectors are filled in and given back here.
 
-    def __init__(self, timeout_seconds: float, provider: str) -> None:
-        self.began = time.monotonic()
+    What runs in this process is stopped by nobody, so that an adapter asks `check` between texts.
+    """
+
+    def __init__(
+        self, texts: Sequence[str], *, dimensions: int, batch_texts: int, timeout_seconds: float, provider: str
+    ) -> None:
+        """Raises as `check_texts` does."""
+        import numpy as np
+
+        check_texts(texts, batch_texts)
+        self.vectors: npt.NDArray[np.float32] = np.empty((len(texts), dimensions), np.float32)
+        self._began = time.monotonic()
         self._timeout_seconds = timeout_seconds
         self._provider = provider
 
     def check(self) -> None:
         """Raises `ModelError` of class `timeout` when it is over."""
-        if time.monotonic() - self.began > self._timeout_seconds:
+        if time.monotonic() - self._began > self._timeout_seconds:
             raise self.passed()
 
     def passed(self) -> ModelError:
@@ -43,9 +61,32 @@ class Deadline:
             hint="embed fewer texts a call, or allow more time",
         )
 
-    @property
-    def latency_ms(self) -> float:
-        return (time.monotonic() - self.began) * 1000.0
+    def no_vector(self, row: int, why: str) -> DataInvalid:
+        """That a text has none: the same words whichever model it is."""
+        return DataInvalid(f"text {row} of {len(self.vectors)} has {why} and so no vector")
+
+    def embedded(self, name: str, *, tokens: int, cut: int = 0) -> Embedded:
+        """What the call gives, once every row of `vectors` is filled in. Raises `ModelError` where it took too long or
+        a vector is not finite."""
+        import numpy as np
+
+        self.check()
+        bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
+        if len(bad):
+            raise ModelError(
+                f"{self._provider}: the vector of text {bad[0]} of {len(self.vectors)} is not finite",
+                error_class="malformed",
+            )
+        took_ms = (time.monotonic() - self._began) * 1000.0
+        return Embedded(self.vectors, Usage(tokens, 0), took_ms, name, cut_texts=cut)
+
+
+def one_model(address: Address, *options: str) -> None:
+    """Raises `AddressError` where an address of a single model names another, or an option that it has not."""
+    address.only_options(*options)
+    if address.location:
+        scheme = address.scheme
+        raise AddressError(f"{scheme}: is one model and has no '{address.location}'", hint=f"write {scheme}:")
 
 
 def pinned(path: Path, sha256: str, *, what: str) -> bytes:

@@ -45,13 +45,16 @@ class SideCar:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Raises `ConfigError` naming the field that is wrong."""
-        path = folder / NAME
+        """That of a folder. Raises `ConfigError` naming the field that is wrong."""
+        return cls.read_file(folder / NAME)
+
+    @classmethod
+    def read_file(cls, path: Path) -> Self:
         try:
             data = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
             raise ConfigError(
-                f"{folder} has no {NAME}, so nobody knows which model it is",
+                f"{path.parent} has no {path.name}, so nobody knows which model it is",
                 hint=f"write one: {example()}",
             ) from error
         except (OSError, ValueError) as error:

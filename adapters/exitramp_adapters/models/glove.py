@@ -17,11 +17,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from exitramp.errors import AddressError, DataInvalid
 from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._local_texts import Deadline, check_texts, package_folder, pinned
+from exitramp_adapters.models._local_texts import Call, check_texts, one_model, package_folder, pinned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,20 +85,19 @@ class GloveEmbedder:
         that `purpose` changes nothing."""
         import numpy as np
 
-        check_texts(texts, _BATCH_TEXTS)
-        deadline = Deadline(timeout_seconds, "glove")
-        found, tokens = np.empty((len(texts), DIMENSIONS), np.float32), 0
+        call = Call(texts, dimensions=DIMENSIONS, batch_texts=_BATCH_TEXTS, timeout_seconds=timeout_seconds,
+                    provider="glove")  # fmt: skip
+        tokens = 0
         for place, text in enumerate(texts):
-            deadline.check()
+            call.check()
             rows = self._rows(text)
             if not rows:
-                raise DataInvalid(f"text {place} of {len(texts)} has no word that {_NAME} knows, and so no vector")
+                raise call.no_vector(place, f"no word that {_NAME} knows,")
             frequency = 1.0 / (_HARMONIC * (np.asarray(rows, np.float64) + 1.0))
             summed = (_SMOOTHING / (_SMOOTHING + frequency)) @ self._vectors[rows].astype(np.float64)
-            found[place] = summed / max(float(np.linalg.norm(summed)), 1e-12)
+            call.vectors[place] = summed / max(float(np.linalg.norm(summed)), 1e-12)
             tokens += len(rows)
-        deadline.check()
-        return Embedded(found, Usage(tokens, 0), deadline.latency_ms, _NAME, cut_texts=0)
+        return call.embedded(_NAME, tokens=tokens)
 
     def close(self) -> None:
         """The weights stay for the next one."""
@@ -130,9 +128,7 @@ def _table() -> tuple[npt.NDArray[np.float32], Mapping[str, int]]:
 
 
 def _open(address: Address, network: Network) -> Embedder:
-    address.only_options()
-    if address.location:
-        raise AddressError(f"glove: is one model and has no '{address.location}'", hint="write glove:")
+    one_model(address)
     with _loading:
         vectors, ranks = _table()
     return GloveEmbedder(vectors, ranks, address)

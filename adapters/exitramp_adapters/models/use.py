@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
-from exitramp.errors import AddressError, ModelError
 from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._local_texts import Deadline, check_texts, package_folder, pinned
+from exitramp_adapters.models._local_texts import Call, check_texts, one_model, package_folder, pinned
 
 DIMENSIONS: Final = 512
 TEXT_TOKENS: Final = 8192
@@ -91,26 +90,20 @@ class UseEmbedder:
         idempotency_key: str | None = None,
     ) -> Embedded:
         """The model knows no prefixes, so that `purpose` changes nothing."""
-        import numpy as np
-
-        check_texts(texts, _BATCH_TEXTS)
-        deadline = Deadline(timeout_seconds, "use")
-        vectors, counting = np.empty((len(texts), DIMENSIONS), np.float32), _Cutting(self._pieces)
+        call = Call(texts, dimensions=DIMENSIONS, batch_texts=_BATCH_TEXTS, timeout_seconds=timeout_seconds,
+                    provider="use")  # fmt: skip
+        counting = _Cutting(self._pieces)
         if not _one_at_a_time.acquire(timeout=timeout_seconds):
-            raise deadline.passed()
+            raise call.passed()
         try:
             self._backend.sp = counting
             for start in range(0, len(texts), _STEP_TEXTS):
-                deadline.check()
+                call.check()
                 part = list(texts[start : start + _STEP_TEXTS])
-                vectors[start : start + len(part)] = self._backend.encode(part)
-            deadline.check()
+                call.vectors[start : start + len(part)] = self._backend.encode(part)
         finally:
             _one_at_a_time.release()
-        if not np.isfinite(vectors).all():
-            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-            raise ModelError(f"use: the vector of text {row} of {len(texts)} is not finite", error_class="malformed")
-        return Embedded(vectors, Usage(counting.tokens, 0), deadline.latency_ms, _NAME, cut_texts=counting.cut)
+        return call.embedded(_NAME, tokens=counting.tokens, cut=counting.cut)
 
     def close(self) -> None:
         """The weights stay for the next one."""
@@ -130,9 +123,7 @@ def _load() -> tuple[Any, Any]:
 
 
 def _open(address: Address, network: Network) -> Embedder:
-    address.only_options()
-    if address.location:
-        raise AddressError(f"use: is one model and has no '{address.location}'", hint="write use:")
+    one_model(address)
     with _one_at_a_time:
         backend, pieces = _load()
     return UseEmbedder(backend, pieces, address)

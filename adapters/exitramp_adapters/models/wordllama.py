@@ -17,12 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from exitramp.errors import AddressError, DataInvalid, DependencyMissing, UsageError
+from exitramp.errors import AddressError, DependencyMissing, UsageError
 from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
 from exitramp.ports.embedding import StaticWeights
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._local_texts import Deadline, check_texts
+from exitramp_adapters.models._local_texts import Call, check_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,11 +84,10 @@ class WordLlamaEmbedder:
     ) -> Embedded:
         """Raises `DataInvalid` naming the first text that has no token, since it has no mean. The model knows no
         prefixes, so that `purpose` changes nothing."""
-        check_texts(texts, _CALL_TEXTS)
-        deadline = Deadline(timeout_seconds, "wordllama")
-        vectors, tokens = self._vectors(texts, deadline)
-        deadline.check()
-        return Embedded(vectors, Usage(tokens, 0), deadline.latency_ms, self.identity().model, cut_texts=0)
+        call = Call(texts, dimensions=_DIMENSIONS, batch_texts=_CALL_TEXTS, timeout_seconds=timeout_seconds,
+                    provider="wordllama")  # fmt: skip
+        tokens = self._fill(call, texts)
+        return call.embedded(self.identity().model, tokens=tokens)
 
     def close(self) -> None:
         """The weights stay for the next one."""
@@ -106,22 +105,23 @@ class WordLlamaEmbedder:
         mask = np.array([each.attention_mask for each in found], np.float32).reshape(len(texts), -1)
         return np.clip(ids, 0, self._model.embedding.shape[0] - 1), mask
 
-    def _vectors(self, texts: Sequence[str], deadline: Deadline) -> tuple[npt.NDArray[np.float32], int]:
+    def _fill(self, call: Call, texts: Sequence[str]) -> int:
+        """The call's vectors; returns how many tokens that took."""
         import numpy as np
 
-        vectors, tokens = np.empty((len(texts), _DIMENSIONS), dtype=np.float32), 0
+        vectors, tokens = call.vectors, 0
         for batch in _batches(texts):
-            deadline.check()
+            call.check()
             ids, mask = self._tokens([texts[row] for row in batch])
             vectors[batch] = self._model.avg_pool(self._model.embedding[ids], mask)  # as the library's own `embed`
             tokens += int(mask.sum())
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         empty = np.flatnonzero(norms[:, 0] == 0.0)
         if len(empty):
-            raise DataInvalid(f"text {empty[0]} of {len(texts)} has no token and so no vector")
+            raise call.no_vector(int(empty[0]), "no token")
         if self._normalise:
             vectors /= norms
-        return vectors, tokens
+        return tokens
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[int]]:

@@ -72,9 +72,12 @@ def address(block: Block, folder: Path) -> Address:
         found = Address.parse(block.text("address"))
     except AddressError as error:
         raise block.error(f"'{block.path}.address': {error.message}", "address", hint=error.hint) from error
-    if found.location.startswith(("./", "../")):
-        return replace(found, location=str((folder / found.location).resolve()))
-    return found
+    options = {key: _resolved(value, folder) for key, value in found.options.items()}
+    return replace(found, location=_resolved(found.location, folder), options=options)
+
+
+def _resolved(path: str, folder: Path) -> str:
+    return str((folder / path).resolve()) if path.startswith(("./", "../")) else path
 
 
 def one_of(block: Block, key: str, known: Iterable[str]) -> str:
