@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -244,6 +245,40 @@ def test_ids_that_stand_twice_are_named_before_anything_is_read(tmp_path: Path) 
         store.source().fetch([RecordKey("a")])
     assert store.source().fetch([RecordKey("b")]).num_rows == 1
     store.close()
+
+
+@pytest.mark.parametrize("ids", [["a", "b", "c", "d"], ["d", "b", "a", "c"], ["é", "z", "𝒳", "\uffee"], []])
+def test_ids_that_stand_once_are_read_in_whatever_order(tmp_path: Path, ids: list[str]) -> None:
+    make(tmp_path, "own", {"id": pa.array(ids, pa.string()), "x": pa.array(range(len(ids)), pa.int64())})
+    _, rows = read(f"lancedb:{tmp_path}?id=id#own")
+    assert [row.key.id for row in rows] == ids
+
+
+@pytest.mark.parametrize("ids", [["a", "b", "c", "c"], ["a", "b", "c", "b"], ["c", "b", "a", "c"]])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_an_id_that_stands_twice_is_found_over_the_bounds_of_batches(tmp_path: Path, ids: list[str], rows: int) -> None:
+    table = make(tmp_path, "own", {"id": pa.array(ids[:rows])})
+    for start in range(rows, len(ids), rows):
+        table.add(pa.table({"id": pa.array(ids[start : start + rows])}))
+    store = open_store(f"lancedb:{tmp_path}?id=id#own")
+    [finding] = store.source().identity().findings
+    assert finding.ids == tuple(each for place, each in enumerate(ids) if each in ids[:place])
+    store.close()
+
+
+def test_four_heaps_at_most_are_asked_for_unless_the_user_has_said_so() -> None:
+    code = (
+        "import ctypes; asked = []\n"
+        "class Library:\n    def __init__(self, name): self.mallopt = lambda *told: asked.append(told)\n"
+        "ctypes.CDLL = Library\n"
+        "from exitramp_adapters.stores.lancedb.engine import load\nload(); print(asked)"
+    )
+    for told, wanted in (({}, "[(-8, 4)]" if sys.platform == "linux" else "[]"), ({"MALLOC_ARENA_MAX": "2"}, "[]")):
+        plain = {key: value for key, value in os.environ.items() if key not in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=plain | told, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == wanted
 
 
 def test_ids_of_a_foreign_table_may_be_integers_and_uuids(tmp_path: Path) -> None:

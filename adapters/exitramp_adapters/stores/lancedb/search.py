@@ -15,6 +15,7 @@ from exitramp.filters import Filter, leaves, matches
 from exitramp.ports import DEFAULT_SETTINGS, Hits, IndexCoverage, IndexState, Query, SearchSettings
 from exitramp.ports.tables import plain_values
 from exitramp.records import DType, Metric, RecordKey, VectorField, VectorKind
+from exitramp_adapters.stores.lancedb.engine import translated
 from exitramp_adapters.stores.lancedb.json_form import payload_objects
 from exitramp_adapters.stores.lancedb.tables import (
     DISTANCES,
@@ -23,7 +24,6 @@ from exitramp_adapters.stores.lancedb.tables import (
     dense_column,
     id_texts,
     records_of,
-    translated,
 )
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from exitramp.durable import make_folder, storage_errors
 from exitramp.errors import CollectionExists, CollectionMissing, DataInvalid, StoreRejected, UsageError
 from exitramp.ports import Origin, SinkLimits, TransferAccount, difference_of
 from exitramp.records import CollectionSpec, DType, Metric, RecordKey, VectorField, VectorKind
+from exitramp_adapters.stores.lancedb.engine import translated
 from exitramp_adapters.stores.lancedb.layout import (
     BATCH_ROWS,
     LIMITS,
@@ -47,7 +48,6 @@ from exitramp_adapters.stores.lancedb.tables import (
     View,
     index_settings,
     origin_in,
-    translated,
 )
 
 if TYPE_CHECKING:

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -34,13 +32,7 @@ import pyarrow.compute as pc
 
 from exitramp.arrow import dense_array, dense_matrix, stream_schema, vector_type
 from exitramp.errors import (
-    AddressError,
-    CollectionMissing,
     DataInvalid,
-    ExitrampError,
-    PathUnusable,
-    StoreRejected,
-    StoreUnavailable,
     UsageError,
 )
 from exitramp.payloads import canonical_objects
@@ -66,43 +58,8 @@ _DTYPES: Final = {
     pa.int8(): DType.INT8,
     pa.uint8(): DType.BINARY,
 }
-_RUST_PLACE: Final = re.compile(r",? ?/\S+\.rs:\d+:\d+.*")
-"""Where in its own source the engine raised an error, which tells a user nothing."""
 _EMBEDDING: Final = "embedding_functions"
 _PRIMARY_KEY: Final = re.compile(r"lance-schema:unenforced-primary-key(:position)?")
-
-
-@contextmanager
-def translated(where: str) -> Iterator[None]:
-    """What LanceDB raises, which is ValueError, OSError or RuntimeError and a text, as errors of ours."""
-    try:
-        yield
-    except ExitrampError:
-        raise
-    except (ValueError, OSError, RuntimeError, TypeError, NotImplementedError) as error:
-        said = _RUST_PLACE.sub("", str(error).split("\n")[0])[:300]
-        low = said.lower()
-        if "table" in low and "was not found" in low:
-            raise CollectionMissing(f"{where}: there is no such table") from error
-        if "invalid table name" in low:
-            raise AddressError(
-                f"{where}: LanceDB has no table of such a name", hint="letters, digits, _ - and ."
-            ) from error
-        if "no longer exists" in low:
-            raise StoreRejected(f"{where}: {said}", hint="that version was cleaned away, or never was") from error
-        if "permission denied" in low or "read-only file system" in low:
-            raise PathUnusable(f"{where}: LanceDB may not write or read there") from error
-        if "commit conflict" in low or "concurrent" in low:
-            raise StoreUnavailable(f"{where}: somebody else wrote at the same time") from error
-        if "not found" in low or "no such file" in low:
-            raise StoreRejected(
-                f"{where}: a file of the table is gone", hint="was an old version cleaned away meanwhile? start anew"
-            ) from error
-        raise StoreRejected(f"{where}: LanceDB refused it: {said}") from error
-    except Exception as error:
-        if type(error).__name__ != "RustPanic":  # of a module that cannot be imported
-            raise
-        raise StoreRejected(f"{where}: LanceDB's engine broke down over it (RustPanic)") from error
 
 
 @dataclass(frozen=True, slots=True)
