@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NewType, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NewType, Protocol, runtime_checkable
 
 from exitramp.errors import UsageError
 from exitramp.records import (
@@ -25,7 +25,11 @@ CURSOR_VERSION = 1
 
 def make_cursor(**key: Any) -> Cursor:
     """A cursor that holds `key` (JSON values)."""
-    return Cursor(json.dumps({"v": CURSOR_VERSION, **key}, separators=(",", ":"), sort_keys=True))
+    return Cursor(_CURSOR_TEXT({"v": CURSOR_VERSION, **key}))
+
+
+_CURSOR_TEXT: Final = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+"""`json.dumps` makes an encoder each time it is given options: 7 us a page, and 3 so."""
 
 
 def read_cursor(cursor: Cursor) -> dict[str, Any]:

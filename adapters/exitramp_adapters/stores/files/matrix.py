@@ -83,7 +83,6 @@ class RecordsFile:
         self.origin = None if self.about["origin"] is None else Origin.from_json(self.about["origin"])
         self.rows = self._file.rows or 0
         self.parts = range(0, self.rows, CHUNK_ROWS)
-        self.mark = mark_of([path])
         self._hashes: npt.NDArray[np.int64] | None = None
 
     def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
