@@ -7,6 +7,7 @@ three times as long as everything else that becomes of a row before it is writte
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,11 +17,13 @@ import pyarrow as pa
 from exitramp.canonical import dumps, parse
 from exitramp.errors import DataInvalid
 from exitramp.payloads import canonical_faults
+from exitramp.ports.set_aside import set_aside
 from exitramp.records import RecordKey
 
 Key = str | tuple[str, str]
 """An id, or a namespace and an id."""
 _DELETED: Final = -1
+_HELD_BYTES: Final = 32 * 2**20
 
 
 def plain_keys(batch: pa.RecordBatch) -> Sequence[Key]:
@@ -37,10 +40,15 @@ def joined_keys(ids: Sequence[str], spaces: Sequence[str | None] | None) -> Sequ
 
 
 class Gathered:
-    """Rows and deletions in the order in which they came. `nbytes` is what the rows take."""
+    """Rows and deletions in the order in which they came. `nbytes` is what the rows take.
 
-    def __init__(self) -> None:
+    With a `folder` no more than some of them are in memory, and the others set aside there.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         self.nbytes = 0
+        self._folder = folder
+        self._aside = self._aside_bytes = 0  # so many batches, and bytes
         self._batches: list[pa.RecordBatch] = []
         self._starts = [0]
         self._latest: dict[Key, int] = {}  # the number of a row, counted through all batches
@@ -78,19 +86,27 @@ class Gathered:
         self._starts.append(start + len(keys))
         self._latest.update(zip(keys, range(start, start + len(keys)), strict=True))
         self.nbytes += batch.nbytes
+        if self._folder is not None and self.nbytes - self._aside_bytes > _HELD_BYTES:
+            self._batches[self._aside :] = set_aside(self._batches[self._aside :], self._folder)
+            self._aside, self._aside_bytes = len(self._batches), self.nbytes
 
     def remove(self, keys: Sequence[RecordKey]) -> None:
         self._latest.update((key.id if key.namespace is None else (key.namespace, key.id), _DELETED) for key in keys)
 
     def kept(self) -> Iterator[pa.RecordBatch]:
         """The rows that are the last word on their key, in the order in which they came."""
+        for batch, rows in self.last():
+            yield batch if len(rows) == batch.num_rows else batch.take(pa.array(rows))
+
+    def last(self) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
+        """As `kept`, each batch with the numbers of such rows in it, if there are any."""
         last = np.zeros(self._starts[-1], dtype=bool)
         numbers = self.numbers
         last[numbers[numbers >= 0]] = True
         for batch, start in zip(self._batches, self._starts, strict=False):
             rows = np.flatnonzero(last[start : start + batch.num_rows])
             if len(rows):
-                yield batch if len(rows) == batch.num_rows else batch.take(pa.array(rows))
+                yield batch, rows
 
 
 def _with_canonical_payloads(batch: pa.RecordBatch) -> pa.RecordBatch:

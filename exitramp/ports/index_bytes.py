@@ -23,7 +23,7 @@ Bytes = npt.NDArray[np.uint8]
 VectorsAt = Callable[[bytes], int | None]
 """Given how a file begins: where its vectors do, or None where its bytes are not wanted."""
 
-_HEAD_BYTES: Final = 64
+HEAD_BYTES: Final = 64
 _CHUNK_BYTES: Final = 2**20
 """What is hashed while it still is in the processor's cache."""
 _ALIGNED: Final = 64
@@ -41,7 +41,7 @@ class HashedFile:
 def hash_file(path: Path, vectors_at: VectorsAt) -> HashedFile:
     """Hashlib lets go of the interpreter meanwhile: 31 MB are 16 ms, in which another thread has the whole of it."""
     with storage_errors(path, READ), path.open("rb", buffering=0) as file:
-        head = file.read(_HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
         at = vectors_at(head)
         file.seek(0)
         data = None if at is None else _aligned(os.fstat(file.fileno()).st_size, at)

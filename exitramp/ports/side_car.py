@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,29 +30,24 @@ from exitramp.durable import READ, WRITTEN, path_error, storage_errors
 from exitramp.errors import FormatUnknown, IntegrityError, StoreRejected
 from exitramp.ports.index_bytes import Bytes, HashedFile, VectorsAt, hash_file
 from exitramp.ports.reading import Origin
+from exitramp.ports.side_car_columns import Columns, read_columns, write_columns
 from exitramp.records import CollectionSpec
 
 FORMAT: Final = 1
 METADATA_KEY: Final = b"exitramp"
-LABEL: Final = "label"
-VECTOR: Final = "vector"
-_GROUP_ROWS: Final = 4096
-"""So many rows are encoded and decoded at once. Arrow takes 4 bytes for each number of a vector to say where it
-belongs, and more for what it reads ahead: of 25,000 x 384 in one group, which are 37 MiB, 290 were in memory for a
-moment."""
-
-Signature = tuple[tuple[int, int, int] | None, ...]
+FileState = tuple[int, int, int] | None
+Signature = tuple[FileState, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SideCar:
-    """What a side-car says; `table` has all its columns. `factory` is how its index is made, in the adapter's words.
-    `data` are the bytes of its index, whose hash is right, where they were wanted."""
+    """What a side-car says. `factory` is how its index is made, in the adapter's words. `data` are the bytes of its
+    index, whose hash is right, where they were wanted."""
 
     spec: CollectionSpec
     origin: Origin | None
     factory: str
-    table: pa.Table
+    columns: Columns
     data: Bytes | None = None
 
 
@@ -83,18 +77,6 @@ def _signature(*paths: Path) -> Signature:
     return tuple(found)
 
 
-def table_schema() -> pa.Schema:
-    """The columns that every side-car has."""
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("namespace", pa.string()),
-            pa.field("document", pa.string()),
-            pa.field("payload", pa.string()),
-        ]
-    )
-
-
 def read_side_car(path: Path, vectors_at: VectorsAt = lambda head: None) -> SideCar | None:
     """The side-car of the index file `path`; None where there is none.
 
@@ -118,7 +100,7 @@ def read_side_car(path: Path, vectors_at: VectorsAt = lambda head: None) -> Side
                 if candidate == side_car:
                     raise
                 continue  # a side-car that was not written to its end belongs to no index
-            found, damage = _table_or_damage(candidate)
+            found, damage = _columns_or_damage(candidate)
             hashed = hashed or hashing.result()
             if about.get("index_sha256") == hashed.sha256:
                 if found is None:
@@ -132,40 +114,12 @@ def read_side_car(path: Path, vectors_at: VectorsAt = lambda head: None) -> Side
     )
 
 
-def _table_or_damage(side_car: Path) -> tuple[pa.Table | None, Exception | None]:
-    """What keeps the table from being read is said only of one that belongs to the index."""
+def _columns_or_damage(side_car: Path) -> tuple[Columns | None, Exception | None]:
+    """What keeps the columns from being read is said only of one that belongs to the index."""
     try:
-        return _table(side_car), None
+        return read_columns(side_car), None
     except (OSError, pa.ArrowException) as error:
         return None, error
-
-
-def _table(side_car: Path) -> pa.Table:
-    """All of its columns, a group of rows at a time; the vectors end in one piece of memory."""
-    with pq.ParquetFile(side_car, pre_buffer=False, page_checksum_verification=True) as file:
-        schema, rows, at = file.schema_arrow, file.metadata.num_rows, 0
-        vectors = VECTOR in schema.names
-        width = schema.field(VECTOR).type.list_size if vectors else 0
-        flat = np.empty(rows * width, np.float32)
-        parts = []
-        for batch in file.iter_batches(_GROUP_ROWS):
-            if vectors:
-                found = batch.column(VECTOR).flatten().to_numpy(zero_copy_only=False)
-                if len(found) != batch.num_rows * width:
-                    raise pa.ArrowInvalid("a row without a vector")
-                flat[at * width : at * width + len(found)] = found
-                at += batch.num_rows
-                batch = batch.drop_columns([VECTOR])
-                del found
-                # What Arrow's allocator keeps for itself: 65 MiB of 25,000 rows.
-                pa.default_memory_pool().release_unused()
-            parts.append(batch)
-    names = [name for name in schema.names if name != VECTOR]
-    table = pa.Table.from_batches(parts, pa.schema([schema.field(name) for name in names]))
-    if vectors:
-        column = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field(VECTOR).type)
-        table = table.append_column(schema.field(VECTOR), column)
-    return table
 
 
 def _about(side_car: Path) -> dict[str, Any]:
@@ -201,10 +155,7 @@ def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar, b
     with _alone(path), _disk(path):
         if signature(path) != before:
             _new(path).unlink(missing_ok=True)
-            raise StoreRejected(
-                f"{path} was written by somebody else meanwhile; nothing was overwritten",
-                hint="let one writer at a time work on an index file, then run this again",
-            )
+            raise written_meanwhile(path)
         _take_up(path)
         _new(path).open("wb").close()  # the index's library would not say why it cannot write there
         write_index(_new(path))
@@ -220,18 +171,7 @@ def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar, b
         }
         text = json.dumps(about, ensure_ascii=False).encode()
         metadata = {METADATA_KEY: text, METADATA_KEY + b".sha256": hashlib.sha256(text).hexdigest().encode()}
-        names = told.table.schema.names
-        pq.write_table(
-            told.table.replace_schema_metadata(metadata),
-            _new(side_car),
-            # Floats neither compress nor repeat, and nobody asks for their greatest: trying took four of the five
-            # seconds that 100,000 x 384 needed.
-            compression={name: "none" if name == VECTOR else "zstd" for name in names},
-            use_dictionary=["namespace"],
-            write_statistics=[name for name in names if name != VECTOR],
-            write_page_checksum=True,
-            row_group_size=_GROUP_ROWS,
-        )
+        write_columns(_new(side_car), told.columns, metadata)
         _fsync(_new(side_car))
         _fsync(path.parent)
         written = _signature(_new(path), _new(side_car))
@@ -240,6 +180,13 @@ def write_both(path: Path, write_index: Callable[[Path], None], told: SideCar, b
         _new(side_car).replace(side_car)
         _fsync(path.parent)
     return written
+
+
+def written_meanwhile(path: Path) -> StoreRejected:
+    return StoreRejected(
+        f"{path} was written by somebody else meanwhile; nothing was overwritten",
+        hint="let one writer at a time work on an index file, then run this again",
+    )
 
 
 @contextmanager

@@ -23,16 +23,10 @@ from exitramp.errors import CollectionMissing, DataInvalid, IntegrityError
 from exitramp.ports.gathered import Gathered, Key
 from exitramp.ports.places import Place, place_of
 from exitramp.ports.reading import Origin
-from exitramp.ports.side_car import (
-    LABEL,
-    VECTOR,
-    SideCar,
-    Signature,
-    read_side_car,
-    side_car_path,
-    signature,
-    table_schema,
-)
+from exitramp.ports.side_car import SideCar, Signature, read_side_car, side_car_path, signature
+from exitramp.ports.side_car_columns import KEYS, LABEL, TEXTS, Columns, schema_of
+from exitramp.ports.side_car_rows import Joined, Pieces, Rows, is_run
+from exitramp.ports.side_car_vectors import JoinedMatrix, Matrix, forward
 from exitramp.records import CollectionSpec, Finding, IdKind, RecordKey, VectorField
 
 if TYPE_CHECKING:
@@ -58,7 +52,7 @@ class IndexContent:
 
     index: Any
     labels: Labels
-    matrix: npt.NDArray[Any]
+    matrix: Matrix
     field: VectorField
     id_kind: IdKind
     about: Mapping[str, Any]
@@ -71,9 +65,8 @@ class IndexContent:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A collection as its files hold it: row n of `labels`, of `matrix` (the originals) and of `table` are one record.
-
-    `table` has the columns of `side_car.table_schema()`.
+    """A collection as its files hold it: row n of `labels`, of `matrix` (the originals), of `keys` and of `texts` are
+    one record. Keys are in memory, with the columns `side_car.KEYS`; texts, those of `side_car.TEXTS`, need not be.
     """
 
     spec: CollectionSpec
@@ -81,8 +74,9 @@ class Held:
     factory: str
     content: IndexContent
     labels: Labels
-    matrix: npt.NDArray[Any]
-    table: pa.Table
+    matrix: Matrix
+    keys: pa.Table
+    texts: Rows
     has_side_car: bool
 
     @property
@@ -184,29 +178,24 @@ def _load(engine: IndexEngine, path: Path, name: str | None) -> Held:
     content = engine.read(path, None if told is None else told.spec.vectors[0], None if told is None else told.data)
     if told is None:
         return _without_side_car(path, name, content)
-    if told.table.num_rows != len(content.labels):
-        held, recorded = len(content.labels), told.table.num_rows
+    columns = told.columns
+    if columns.keys.num_rows != len(content.labels):
+        held, recorded = len(content.labels), columns.keys.num_rows
         raise IntegrityError(f"{path} holds {held} vectors and {side_car_path(path)} {recorded} records")
-    columns = told.table.schema.names
     labels, matrix = content.labels, content.matrix
-    if LABEL in columns:
-        labels, order = np.asarray(told.table.column(LABEL)), np.argsort(content.labels)
+    if LABEL in columns.keys.schema.names:
+        labels, order = np.asarray(columns.keys.column(LABEL)), np.argsort(content.labels)
         found = order[np.searchsorted(content.labels, labels, sorter=order).clip(max=max(0, len(order) - 1))]
         if not np.array_equal(content.labels[found], labels):
             raise IntegrityError(f"{path} calls its vectors by other numbers than {side_car_path(path)} says")
-        # Row by row as the side-car has them; only an index that keeps its vectors in another order is copied for it.
-        matrix = matrix if np.array_equal(found, np.arange(len(found))) else matrix[found]
-    if VECTOR in columns:
-        matrix = np.asarray(dense_matrix(_one(told.table.column(VECTOR))))
-    if matrix is not content.matrix:  # of what the index made of them nothing is held beside them
+        # Row by row as the side-car has them; an index that keeps its vectors in another order is not copied for it.
+        if not np.array_equal(found, np.arange(len(found))):
+            matrix = JoinedMatrix([(content.matrix, found)], content.matrix.shape[1], content.matrix.dtype)
+    if columns.originals is not None:  # of what the index made of them nothing is held beside them
+        matrix = columns.originals
         content = replace(content, matrix=matrix, stays=True)
-    table = pa.Table.from_arrays([told.table.column(each) for each in table_schema().names], schema=table_schema())
-    return Held(told.spec, told.origin, told.factory, content, labels, matrix, table, True)
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    """The column in one piece, which joining one piece would copy."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    keys = pa.Table.from_arrays([columns.keys.column(name) for name in KEYS], schema=schema_of(KEYS))
+    return Held(told.spec, told.origin, told.factory, content, labels, matrix, keys, columns.texts, True)
 
 
 def _without_side_car(path: Path, name: str | None, content: IndexContent) -> Held:
@@ -221,13 +210,14 @@ def _without_side_car(path: Path, name: str | None, content: IndexContent) -> He
     spec = CollectionSpec(name or path.stem, content.id_kind, (content.field,))
     ids = pa.array(numbers).cast(pa.string())
     nothing = pa.nulls(len(ids), pa.string())
-    table = pa.Table.from_arrays([ids, nothing, nothing, nothing], schema=table_schema())
-    return Held(spec, None, "", content, content.labels, content.matrix, table, False)
+    keys = pa.Table.from_arrays([ids, nothing], schema=schema_of(KEYS))
+    texts = pa.RecordBatch.from_arrays([nothing, nothing], schema=schema_of(TEXTS))
+    return Held(spec, None, "", content, content.labels, content.matrix, keys, Pieces(texts.schema, [texts]), False)
 
 
 def in_order(held: Held, found: Signature) -> Opened:
     """The records in the order of `places`: bytes of UTF-8 sort as code points do, so Arrow may do it."""
-    ids, spaces = held.table.column("id"), held.table.column("namespace")
+    ids, spaces = held.keys.column("id"), held.keys.column("namespace")
     keys = pa.table({"in": pc.is_valid(spaces), "namespace": pc.fill_null(spaces, ""), "id": ids})
     order = np.arange(len(ids))
     before, behind = ids.slice(0, max(0, len(ids) - 1)), ids.slice(1)
@@ -244,17 +234,26 @@ def keys_in(table: pa.Table) -> list[RecordKey]:
     return [RecordKey(id_, space) for id_, space in zip(ids, spaces, strict=True)]
 
 
+def reader(held: Held, rows: npt.NDArray[np.int64]) -> Held:
+    """The same for one who makes batches of these rows, in their order: where they ascend, the files are gone through
+    once, and of what does not fit into memory one group of rows at a time is there."""
+    if not (np.diff(rows) > 0).all():
+        return held
+    return replace(held, texts=held.texts.forward(TEXTS), matrix=forward(held.matrix))
+
+
 def batch_of(held: Held, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
     """The records in these rows of the files, as a batch of the collection's stream."""
     if not len(rows):
         return empty_batch(held.spec)
     schema = stream_schema(held.spec)
-    names = [name for name in schema.names if name != held.field.column]
     first, count = int(rows[0]), len(rows)
-    run = int(rows[-1]) - first == count - 1 and bool((np.diff(rows) == 1).all())
-    table = held.table.select(names)
-    texts = (table.slice(first, count) if run else table.take(pa.array(rows))).combine_chunks()
-    columns = {name: texts.column(name).chunk(0) for name in names}
+    run = is_run(rows)
+    keys = (held.keys.slice(first, count) if run else held.keys.take(pa.array(rows))).combine_chunks()
+    columns = {name: keys.column(name).chunk(0) for name in KEYS if name in schema.names}
+    wanted = [name for name in TEXTS if name in schema.names]
+    if wanted:
+        columns |= dict(zip(TEXTS, held.texts.take(rows).columns, strict=True))
     lists = held.content.lists
     if lists is None:
         matrix = held.matrix[first : first + count] if run else held.matrix[rows]
@@ -268,23 +267,23 @@ def batch_of(held: Held, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
 
 def changed(opened: Opened, gathered: Gathered, *, labelled: bool) -> Change:
     """The collection after the last word on each key; what stays keeps its order, what is new follows. With `labelled`,
-    what stays or is replaced keeps its label too."""
+    what stays or is replaced keeps its label too. Texts and vectors stay where they are."""
     held, numbers = opened.held, gathered.numbers
     former = opened.rows_with(gathered.keys)
-    stays = np.ones(len(held.matrix), dtype=bool)
+    stays = np.ones(len(held.labels), dtype=bool)
     stays[former[former >= 0]] = False
-    tables, matrices = [held.table], [held.matrix]
-    if not stays.all():
-        tables, matrices = [held.table.filter(pa.array(stays))], [held.matrix[stays]]
-    for batch in gathered.kept():
-        tables.append(_side_car_rows(batch))
-        matrices.append(np.asarray(dense_matrix(batch.column(held.field.column)), held.matrix.dtype))
-    matrix = np.concatenate(matrices)
-    # What was there stays where it is: joining all of it would hold all texts twice.
-    fresh = pa.concat_tables([table_schema().empty_table(), *tables[1:]]).combine_chunks()
-    table = pa.concat_tables([tables[0], fresh])
-    first = int(stays.sum())
-    labels: Labels = np.arange(len(matrix), dtype=np.int64)
+    left = np.flatnonzero(stays)
+    keys = [held.keys if len(left) == len(stays) else held.keys.filter(pa.array(stays))]
+    texts: list[tuple[Rows, npt.NDArray[np.int64]]] = [(held.texts, left)]
+    matrices: list[tuple[Matrix, npt.NDArray[np.int64]]] = [(held.matrix, left)]
+    for batch, rows in gathered.last():
+        own = batch.take(pa.array(rows)) if len(rows) < batch.num_rows else batch
+        keys.append(pa.Table.from_batches([_columns(own, KEYS)]))
+        texts.append((Pieces(schema_of(TEXTS), [_columns(batch, TEXTS)]), rows))
+        matrices.append((dense_matrix(batch.column(held.field.column)), rows))
+    table = pa.concat_tables(keys).combine_chunks()
+    first, last = len(left), table.num_rows
+    labels: Labels = np.arange(last, dtype=np.int64)
     gone: Labels = held.labels[~stays]
     if labelled:
         ids = table.column("id").slice(first).to_pylist()
@@ -294,8 +293,9 @@ def changed(opened: Opened, gathered: Gathered, *, labelled: bool) -> Change:
         fresh_labels = _labels(ids, kept, set(held.labels.tolist()))
         labels = np.concatenate([held.labels[stays].astype(np.uint64), np.array(fresh_labels, np.uint64)])
         gone = np.setdiff1d(gone, labels[first:])
-    after = replace(held, labels=labels, matrix=matrix, table=table)
-    return Change(held, after, gone, np.arange(first, len(matrix)))
+    matrix = JoinedMatrix(matrices, held.field.item_count, held.matrix.dtype)
+    after = replace(held, labels=labels, matrix=matrix, keys=table, texts=Joined(schema_of(TEXTS), texts))
+    return Change(held, after, gone, np.arange(first, last))
 
 
 def _labels(ids: Sequence[str], kept: Sequence[int | None], taken: set[int]) -> list[int]:
@@ -316,20 +316,15 @@ def _labels(ids: Sequence[str], kept: Sequence[int | None], taken: set[int]) -> 
 
 def side_car_of(held: Held, *, labelled: bool, originals: bool) -> SideCar:
     """What is to be written beside the index."""
-    table = held.table
+    keys = held.keys
     if labelled:
-        table = table.append_column(LABEL, pa.array(held.labels, pa.uint64()))
-    if originals:
-        items = pa.array(np.ascontiguousarray(held.matrix).reshape(-1), pa.float32())
-        # Where nothing may be missing, reading takes half as long.
-        whole = pa.field(VECTOR, pa.list_(pa.field("item", pa.float32(), nullable=False), held.matrix.shape[1]), False)
-        table = table.append_column(whole, pa.FixedSizeListArray.from_arrays(items, type=whole.type))
-    return SideCar(held.spec, held.origin, held.factory, table)
+        keys = keys.append_column(LABEL, pa.array(held.labels, pa.uint64()))
+    return SideCar(held.spec, held.origin, held.factory, Columns(keys, held.texts, held.matrix if originals else None))
 
 
-def _side_car_rows(batch: pa.RecordBatch) -> pa.Table:
+def _columns(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+    """These of its columns, those that it has not being empty."""
     columns = [
-        batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string())
-        for name in table_schema().names
+        batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string()) for name in names
     ]
-    return pa.Table.from_arrays(columns, schema=table_schema())
+    return pa.RecordBatch.from_arrays(columns, schema=schema_of(names))

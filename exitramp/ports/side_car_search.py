@@ -70,7 +70,7 @@ class SideCarSearch:
         scores, labels = self._store.engine.ask(held, vector, k, rows, settings)
         found = opened.rows_of(labels)
         return Hits(
-            tuple(keys_in(held.table.take(found))),
+            tuple(keys_in(held.keys.take(found))),
             tuple(float(score) for score in scores),
             batch_of(held, found) if with_records else None,
         )
@@ -83,8 +83,12 @@ class SideCarSearch:
         known = self._passing[1]
         name = repr(where)  # not the filter itself: to Python, 1 and True and 1.0 are the same key
         if name not in known:
-            payloads = decoded_payloads(held.table.column("payload"))
-            known[name] = np.array([row for row, payload in enumerate(payloads) if matches(where, payload)], np.int64)
+            texts, passing, count = held.texts.forward(["payload"]), [], len(held.labels)
+            for start in range(0, count, _BLOCK_ROWS):
+                rows = np.arange(start, min(count, start + _BLOCK_ROWS))
+                payloads = decoded_payloads(texts.take(rows).column("payload"))
+                passing += [row for row, payload in enumerate(payloads, start) if matches(where, payload)]
+            known[name] = np.array(passing, np.int64)
         return known[name]
 
 

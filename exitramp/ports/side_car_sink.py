@@ -14,8 +14,20 @@ from exitramp.arrow import record_keys, require_schema
 from exitramp.errors import CollectionExists, DataInvalid, StoreRejected, UsageError
 from exitramp.ports.gathered import Gathered
 from exitramp.ports.reading import Origin
-from exitramp.ports.side_car import Signature, side_car_path, signature, table_schema, write_both
-from exitramp.ports.side_car_records import PAGE_ROWS, Held, IndexContent, Opened, changed, in_order, side_car_of
+from exitramp.ports.side_car import Signature, side_car_path, signature, write_both, written_meanwhile
+from exitramp.ports.side_car_columns import KEYS, TEXTS, lying, schema_of
+from exitramp.ports.side_car_records import (
+    PAGE_ROWS,
+    Held,
+    IndexContent,
+    Opened,
+    changed,
+    in_order,
+    load,
+    side_car_of,
+)
+from exitramp.ports.side_car_rows import Pieces
+from exitramp.ports.side_car_vectors import Later, Matrix
 from exitramp.ports.writing import (
     TAGGED_TYPES,
     DocumentRoom,
@@ -86,15 +98,15 @@ class SideCarSink:
         if any(before):
             self._accept(spec)
             held = self._collection().held
-            if not len(held.matrix):  # what was told of records that are gone explains no others
+            if not len(held.labels):  # what was told of records that are gone explains no others
                 self._save(replace(held, origin=origin), held.content.index, self._collection().signature)
             return
         index, factory = self._engine.empty(field, told)
         matrix = np.zeros((0, field.item_count), numpy_type(field.dtype))
         labels = np.zeros(0, np.int64)
         content = IndexContent(index, labels, matrix, field, spec.id_kind, {}, "")
-        table = table_schema().empty_table()
-        self._save(Held(spec, origin, factory, content, labels, matrix, table, True), index, before)
+        keys, texts = schema_of(KEYS).empty_table(), Pieces(schema_of(TEXTS), [])
+        self._save(Held(spec, origin, factory, content, labels, matrix, keys, texts, True), index, before)
 
     def _accept(self, spec: CollectionSpec) -> None:
         path = self._store.path
@@ -142,7 +154,7 @@ class SideCarSink:
             self._forget()
 
     def _forget(self) -> None:
-        self._gathered = Gathered()
+        self._gathered = Gathered(self._store.path.parent)
 
     def finish(self, account: TransferAccount) -> None:
         """Build the index that is wanted in the end, if it is not the one that is there."""
@@ -160,9 +172,28 @@ class SideCarSink:
         engine = self._engine
         told = side_car_of(held, labelled=engine.labelled, originals=not engine.gives_back(held))
         written = write_both(self._store.path, lambda path: engine.write(index, path), told, before)
-        # Whoever reads reads the files; this one goes on from what it wrote. To read it again took half of a flush.
-        self._opened = in_order(held, written)
+        # Whoever reads reads the files; this one goes on from what it wrote, of which it holds the keys alone. To read
+        # all of it again took half of a flush.
+        self._opened = in_order(self._as_written(held, written), written)
         self._store.forget()
+
+    def _as_written(self, held: Held, written: Signature) -> Held:
+        """The same, with texts and vectors where the files have them."""
+        path, shape = self._store.path, held.matrix.shape
+        texts, matrix = lying(side_car_path(path))
+
+        def again() -> Matrix:
+            if signature(path) != written:
+                raise written_meanwhile(path)
+            return load(self._engine, path, None).matrix
+
+        if matrix is None:
+            matrix = self._engine.lying(path, written[0], held)
+        if matrix is None:
+            matrix = Later(again, shape, held.matrix.dtype)
+        labels, kind = np.zeros(0, np.int64), held.spec.id_kind
+        nothing = IndexContent(None, labels, np.zeros((0, 0), held.matrix.dtype), held.field, kind, {}, "")
+        return replace(held, content=nothing, matrix=matrix, texts=texts)
 
     def close(self) -> None:
         """What was not flushed is lost."""

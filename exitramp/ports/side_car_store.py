@@ -23,10 +23,21 @@ from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.places import cursor_behind, parts_of, require_page_rows, span
 from exitramp.ports.reading import Cursor, Origin, Page, Partition, StoreIdentity
 from exitramp.ports.searching import IndexCoverage, SearchSettings
-from exitramp.ports.side_car import side_car_path, signature
-from exitramp.ports.side_car_records import PAGE_ROWS, Change, Held, IndexContent, Opened, batch_of, in_order, load
+from exitramp.ports.side_car import FileState, side_car_path, signature
+from exitramp.ports.side_car_records import (
+    PAGE_ROWS,
+    Change,
+    Held,
+    IndexContent,
+    Opened,
+    batch_of,
+    in_order,
+    load,
+    reader,
+)
 from exitramp.ports.side_car_search import SideCarSearch
 from exitramp.ports.side_car_sink import SideCarSink
+from exitramp.ports.side_car_vectors import Matrix
 from exitramp.ports.writing import SinkLimits
 from exitramp.records import CollectionSpec, Finding, RecordKey, VectorField
 from exitramp.urls import Address
@@ -80,6 +91,11 @@ class IndexEngine(Protocol):
         ...
 
     def write(self, index: Any, path: Path) -> None: ...
+
+    def lying(self, path: Path, state: FileState, held: Held) -> Matrix | None:
+        """The vectors of `held` where the index has them that was just written, whose file has this `state`, without
+        reading them; None where they cannot be read by parts."""
+        ...
 
     def ask(
         self,
@@ -209,13 +225,14 @@ class SideCarSource:
         require_page_rows(batch_rows)
         opened = self._store.opened()
         low, high = span(opened.places, partition, after)
+        held = reader(opened.held, opened.rows[low:high])
         cursor = after or cursor_behind(None)
         while True:
             self._store.require_open()
             until = min(high, low + min(batch_rows, PAGE_ROWS))
             if until > low:
                 cursor = cursor_behind(opened.places[until - 1])
-            yield Page(batch_of(opened.held, opened.rows[low:until]), cursor, until >= high)
+            yield Page(batch_of(held, opened.rows[low:until]), cursor, until >= high)
             if until >= high:
                 return
             low = until
