@@ -153,7 +153,9 @@ def _columns(
 ) -> dict[str, pa.Array]:
     """The columns of the stream but for vectors."""
     where = where_in(part, chunk)
-    columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
+    own = None if table.row_ids else chunk.columns[table.roles.id]
+    # Texts stand there already, and need not be made again of what was read from them.
+    columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string()) if own is None or own.type != pa.string() else own}
     if table.namespaced:
         columns["namespace"] = pa.array(spaces, pa.string())
     if table.roles.document is not None:
