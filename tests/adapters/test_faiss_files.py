@@ -174,7 +174,7 @@ def test_nothing_of_a_failed_write_is_left_behind(tmp_path: Path, monkeypatch: p
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(StoreRejected, match=r"(?s)No space left.*make room"):
         sink.flush()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

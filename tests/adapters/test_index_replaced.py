@@ -34,13 +34,13 @@ def written(path: Path, scheme: str, state: int) -> None:
 
 def between(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Act when a side-car's description was read and its table was not."""
-    table: Any = vars(side_car)["_table"]
+    columns: Any = vars(side_car)["read_columns"]
 
     def acted(path: Path) -> Any:
         act()
-        return table(path)
+        return columns(path)
 
-    monkeypatch.setattr(side_car, "_table", acted)
+    monkeypatch.setattr(side_car, "read_columns", acted)
 
 
 @pytest.mark.parametrize("scheme", ["faiss", "usearch", "hnswlib"])

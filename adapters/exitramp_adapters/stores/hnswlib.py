@@ -32,10 +32,11 @@ from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
 from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.index_settings import graph_settings
-from exitramp.ports.side_car import side_car_path
+from exitramp.ports.side_car import FileState, side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
 from exitramp.ports.side_car_search import compare_all, effort_of, unit_rows
 from exitramp.ports.side_car_store import SideCarStore, number_option
+from exitramp.ports.side_car_vectors import Matrix, forward
 from exitramp.records import DType, Finding, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address, Network
 
@@ -67,15 +68,16 @@ class Head:
         return (self.label_at - self.vector_at) // 4
 
     @classmethod
-    def read(cls, path: Path, data: npt.NDArray[np.uint8]) -> Head:
-        """Raises `IntegrityError` for what does not begin as hnswlib's files do, or is shorter than it says."""
+    def read(cls, path: Path, data: npt.NDArray[np.uint8], size: int) -> Head:
+        """The head of a file of `size` bytes, of which `data` are the first. Raises `IntegrityError` for what does not
+        begin as hnswlib's files do, or is shorter than it says."""
         if len(data) >= _HEAD.size:
             numbers = _HEAD.unpack(data[: _HEAD.size].tobytes())
-            zero, most, count, size, label_at, vector_at, _, _, links, links_0, m, _, ef = numbers
-            fits = (zero, size, vector_at, links_0, m) == (0, label_at + 8, links_0 * 4 + 4, 2 * links, links)
+            zero, most, count, each, label_at, vector_at, _, _, links, links_0, m, _, ef = numbers
+            fits = (zero, each, vector_at, links_0, m) == (0, label_at + 8, links_0 * 4 + 4, 2 * links, links)
             room = label_at - vector_at
-            if fits and count <= most and room > 0 and not room % 4 and _HEAD.size + count * size <= len(data):
-                return cls(count, size, label_at, vector_at, links_0, m, ef)
+            if fits and count <= most and room > 0 and not room % 4 and _HEAD.size + count * each <= size:
+                return cls(count, each, label_at, vector_at, links_0, m, ef)
         raise IntegrityError(f"{path} cannot be read as an index of hnswlib; it begins with {data[:8].tobytes()!r}")
 
 
@@ -125,7 +127,7 @@ class HnswlibEngine:
         if data is None:
             with storage_errors(path, READ):
                 data = np.fromfile(path, np.uint8)  # never mapped: hnswlib writes over a file in place
-        head = Head.read(path, data)
+        head = Head.read(path, data, len(data))
         metric = self._checked(path, head, told)
         elements = np.frombuffer(data, _element(head), head.elements, _HEAD.size)
         there = (elements["count"] >> 16 & 1) == 0  # a deleted one is marked in the third byte
@@ -183,7 +185,8 @@ class HnswlibEngine:
         """A graph in which more than a tenth would be replaced, or dragged along as deleted, is built anew: replacing
         2,000 of 4,000 x 64 took 4.9 s, and building all of them 0.5 s."""
         before, after = change.before, change.after
-        head = Head.read(path, np.fromfile(path, np.uint8))
+        with storage_errors(path, READ):
+            head = Head.read(path, np.fromfile(path, np.uint8, _HEAD.size), path.stat().st_size)
         replaced = np.intersect1d(after.labels[change.fresh], before.labels)
         dragged = head.elements - len(before.labels) + len(change.gone) + len(replaced)
         if dragged * 10 > len(after.labels):
@@ -196,6 +199,9 @@ class HnswlibEngine:
 
     def finished(self, path: Path, held: Held) -> tuple[Any, str] | None:
         return None
+
+    def lying(self, path: Path, state: FileState, held: Held) -> Matrix | None:
+        return None  # a flush asks for them only where the graph is built anew
 
     def write(self, index: Any, path: Path) -> None:
         index = index.index if isinstance(index, Lazy) else index
@@ -244,9 +250,10 @@ def _made(field: VectorField, room: int, settings: Mapping[str, int]) -> Any:
 
 def _added(index: Any, held: Held, rows: npt.NDArray[np.int64]) -> Any:
     """A label that is there already, deleted or not, then stands for the new vector."""
+    matrix = forward(held.matrix)
     for start in range(0, len(rows), ADDED_ROWS):
         some = rows[start : start + ADDED_ROWS]
-        vectors = held.matrix[some]
+        vectors = matrix[some]
         # Scaled here, in float64: hnswlib's own scaling makes nothing of vectors that are shorter than 1e-19.
         index.add_items(unit_rows(vectors) if held.field.metric is Metric.COSINE else vectors, held.labels[some])
     return index

@@ -25,15 +25,18 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from exitramp.durable import READ, storage_errors
 from exitramp.errors import IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
-from exitramp.ports.index_bytes import Bytes
-from exitramp.ports.side_car import side_car_path
+from exitramp.ports.index_bytes import HEAD_BYTES, Bytes
+from exitramp.ports.side_car import FileState, side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
 from exitramp.ports.side_car_search import compare_all, unit_rows
 from exitramp.ports.side_car_store import SideCarStore
+from exitramp.ports.side_car_vectors import Matrix, forward
 from exitramp.records import DType, Finding, IdKind, Metric, VectorField, VectorKind
 from exitramp.urls import Address, Network
+from exitramp_adapters.stores.faiss.flat import FlatFile, FlatVectors
 from exitramp_adapters.stores.faiss.index import (
     LARGEST,
     about_index,
@@ -79,7 +82,7 @@ class FaissEngine:
             )
         self._factory = factory
         self._reconstructs = lossy is not None
-        self._looked_at: tuple[weakref.ref[npt.NDArray[np.float32]], bool] | None = None
+        self._looked_at: tuple[weakref.ref[Matrix], bool] | None = None
 
     def version(self) -> str:
         return str(sdk().__version__)
@@ -131,7 +134,9 @@ class FaissEngine:
         return build_index("Flat", field.metric, np.zeros((0, field.item_count), np.float32)), self._factory or "Flat"
 
     def follow(self, path: Path, change: Change) -> Any:
-        return self._built("Flat", change.after)
+        held = change.after
+        cosine = held.field.metric is Metric.COSINE
+        return FlatFile(held.field.metric, held.matrix, unit=cosine and self._is_unit(held.matrix))
 
     def finished(self, path: Path, held: Held) -> tuple[Any, str] | None:
         factory = self._factory or held.factory
@@ -141,16 +146,27 @@ class FaissEngine:
 
     def _built(self, factory: str, held: Held) -> Any:
         metric = held.field.metric
-        return build_index(factory, metric, held.matrix, unit=metric is Metric.COSINE and self._is_unit(held.matrix))
+        unit = metric is Metric.COSINE and self._is_unit(held.matrix)
+        return build_index(factory, metric, np.asarray(held.matrix[:]), unit=unit)
 
-    def _is_unit(self, matrix: npt.NDArray[np.float32]) -> bool:
+    def _is_unit(self, matrix: Matrix) -> bool:
         """Looked at once: 20,000 x 384 take 8 ms."""
         if self._looked_at is None or self._looked_at[0]() is not matrix:
-            self._looked_at = weakref.ref(matrix), are_unit(matrix)
+            self._looked_at = weakref.ref(matrix), are_unit(forward(matrix))
         return self._looked_at[1]
 
     def write(self, index: Any, path: Path) -> None:
-        sdk().write_index(index, str(path))
+        if isinstance(index, FlatFile):
+            index.write(path)
+        else:
+            sdk().write_index(index, str(path))
+
+    def lying(self, path: Path, state: FileState, held: Held) -> Matrix | None:
+        """Of cosine the index has what was put in wherever the side-car has no originals."""
+        with storage_errors(path, READ), path.open("rb") as file:
+            at = vectors_at(file.read(HEAD_BYTES))
+        count, items = held.matrix.shape
+        return None if at is None else FlatVectors(path, state, at, (count, items))
 
     def ask(
         self,

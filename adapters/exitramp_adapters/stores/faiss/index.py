@@ -20,6 +20,7 @@ from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import SearchSettings
 from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.side_car_search import effort_of, unit_rows
+from exitramp.ports.side_car_vectors import Matrix
 from exitramp.records import Metric
 
 _READS_EXACTLY: Final = "Flat, HNSW…,Flat and IVF…,Flat, alone or in an IDMap"
@@ -253,13 +254,15 @@ def build_index(factory: str, metric: Metric, matrix: npt.NDArray[np.float32], *
     return index
 
 
-def are_unit(matrix: npt.NDArray[np.float32]) -> bool:
+def are_unit(matrix: Matrix) -> bool:
     """Whether there are rows, and each is of length one within what float32 tells apart: whoever scales in float32 is
     off by so much."""
-    for start in range(0, len(matrix), _UNIT_ROWS):
-        wide = matrix[start : start + _UNIT_ROWS].astype(np.float64)
-        if not (np.abs(np.einsum("ij,ij->i", wide, wide) - 1) <= _UNIT_SQUARE).all():
-            return False
+    for first in range(0, len(matrix), 8 * _UNIT_ROWS):  # what is read from a file at once
+        block = matrix[first : first + 8 * _UNIT_ROWS]
+        for start in range(0, len(block), _UNIT_ROWS):
+            wide = block[start : start + _UNIT_ROWS].astype(np.float64)
+            if not (np.abs(np.einsum("ij,ij->i", wide, wide) - 1) <= _UNIT_SQUARE).all():
+                return False
     return len(matrix) > 0
 
 

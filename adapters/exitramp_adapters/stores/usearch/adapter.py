@@ -32,10 +32,11 @@ from exitramp.errors import DataInvalid, IntegrityError, UsageError
 from exitramp.ports import IndexCoverage, SearchSettings, SinkLimits, StoreAdapter
 from exitramp.ports.index_bytes import Bytes
 from exitramp.ports.index_settings import graph_settings
-from exitramp.ports.side_car import side_car_path
+from exitramp.ports.side_car import FileState, side_car_path
 from exitramp.ports.side_car_records import Change, Held, IndexContent
 from exitramp.ports.side_car_search import compare_all, effort_of
 from exitramp.ports.side_car_store import SideCarStore, number_option
+from exitramp.ports.side_car_vectors import Matrix
 from exitramp.records import DType, Finding, IdKind, Metric, VectorField, VectorKind, parse_metric
 from exitramp.urls import Address, Network
 from exitramp_adapters.stores.usearch.graph import (
@@ -46,8 +47,10 @@ from exitramp_adapters.stores.usearch.graph import (
     added,
     made,
     numpy_type,
+    put,
     sdk,
     settings_in,
+    stored,
     unreached,
 )
 from exitramp_adapters.stores.usearch.in_bytes import VECTORS_AT, Lazy, parsed
@@ -240,9 +243,14 @@ class UsearchEngine:
             lost = unreached(index, held)
             if not len(lost) or again == _MENDED_TIMES:
                 break
-            index.remove(held.labels[lost].astype(np.uint64))
-            added(index, held, lost)
+            labels = held.labels[lost].astype(np.uint64)
+            vectors = stored(index, labels, held.field)  # the collection's own need not be in memory
+            index.remove(labels)
+            put(index, labels, vectors, held.field)
         return index, again > 0
+
+    def lying(self, path: Path, state: FileState, held: Held) -> Matrix | None:
+        return None  # a flush asks for them only where the graph is built anew
 
     def write(self, index: Any, path: Path) -> None:
         (index.index if isinstance(index, Lazy) else index).save(path)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from exitramp.errors import UsageError
 from exitramp.ports.side_car_records import Held
+from exitramp.ports.side_car_vectors import forward
 from exitramp.records import DType, Metric, VectorField
 
 METRICS: Final[Mapping[Metric, str]] = {
@@ -59,10 +60,21 @@ def settings_in(factory: str) -> dict[str, int]:
 
 
 def added(index: Any, held: Held, rows: npt.NDArray[np.int64]) -> Any:
+    matrix = forward(held.matrix)
     for start in range(0, len(rows), _ADDED_ROWS):
         some = rows[start : start + _ADDED_ROWS]
-        index.add(held.labels[some].astype(np.uint64), held.matrix[some], dtype=SCALARS[held.field.dtype].lower())
+        put(index, held.labels[some].astype(np.uint64), matrix[some], held.field)
     return index
+
+
+def put(index: Any, labels: npt.NDArray[np.uint64], vectors: npt.NDArray[Any], field: VectorField) -> None:
+    index.add(labels, vectors, dtype=SCALARS[field.dtype].lower())
+
+
+def stored(index: Any, labels: npt.NDArray[np.uint64], field: VectorField) -> npt.NDArray[Any]:
+    """What an index of such a field has under these labels, exactly: without a dtype it gives what it keeps."""
+    found = np.asarray(index.get(labels)).reshape(len(labels), -1)
+    return found.astype(numpy_type(field.dtype), copy=False)
 
 
 def unreached(index: Any, held: Held) -> npt.NDArray[np.int64]:
@@ -70,6 +82,7 @@ def unreached(index: Any, held: Held) -> npt.NDArray[np.int64]:
     if not len(held.labels):
         return np.zeros(0, np.int64)
     index.expansion_search = len(held.labels)
-    found = index.search(held.matrix[0], len(held.labels), dtype=SCALARS[held.field.dtype].lower())
+    first = stored(index, held.labels[:1].astype(np.uint64), held.field)[0]
+    found = index.search(first, len(held.labels), dtype=SCALARS[held.field.dtype].lower())
     index.expansion_search = EXPANSION_SEARCH
     return np.flatnonzero(~np.isin(held.labels.astype(np.uint64), found.keys)).astype(np.int64)
