@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 
-.PHONY: drill test lint bench docs stores tour campaigns simulate lock drills clean embedding-pairs
+.PHONY: drill test lint bench docs stores tour campaigns simulate lock drills clean embedding-pairs reindex-memory
 
 drill: $(STAMP)            ## run the main drill on real input, to a report
 	$(BIN)/exitramp drill run vendor_outage
@@ -51,6 +51,9 @@ tour: $(STAMP)             ## every pair of the real stores, and one hard collec
 
 embedding-pairs: $(STAMP)  ## what leaving each embedding model for each other one costs in quality (ten minutes)
 	$(BIN)/python -m benchmarks.embedding_pairs
+
+reindex-memory: $(STAMP)   ## fails where reindex takes more memory for more documents (half a minute)
+	$(BIN)/python -m pytest benchmarks/test_reindex_memory.py -q --benchmark-only
 
 lock:                      ## resolve the dependencies again, with hashes and without any index's address
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

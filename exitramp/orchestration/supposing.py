@@ -28,9 +28,11 @@ def supposed_ways(
     """The calls of each stack that may answer, or of each model where the file names no stacks: the answer, the
     question's embedding, the reranking. `maximum_tokens` is for a model that is asked without a prompt of the file."""
     file, tokens = opened.file, supposed_tokens(text)
+    routed = _routed(opened, tokens)
     if not file.stacks:
         return tuple(
-            (supposed_record(opened.models[name].identity(), tokens, maximum_tokens),) for name in file.model_order
+            (supposed_record(opened.models[name].identity(), tokens, maximum_tokens), *routed)
+            for name in file.model_order
         )
     ways: list[tuple[TraceRecord, ...]] = []
     for name in file.stack_order:
@@ -39,15 +41,24 @@ def supposed_ways(
         most = maximum_tokens if prompt is None else prompt.maximum_tokens
         identity = opened.models[spec.chat].identity()
         if spec.store is None:
-            ways.append((supposed_record(identity, tokens, most),))
+            ways.append((supposed_record(identity, tokens, most), *routed))
             continue
         store = file.stores[spec.store]
         read = tokens + store.depth_k * PASSAGE_TOKENS + (0 if prompt is None else supposed_tokens(prompt.template))
         beside = _beside(opened, store, tokens)
         reranked = sum(record.operation == "rerank" for record in beside)
         candidates = store.rerank.candidates if store.rerank is not None and reranked else 0
-        ways.append((replace(supposed_record(identity, read, most), rerank_n=candidates), *beside))
+        ways.append((replace(supposed_record(identity, read, most), rerank_n=candidates), *beside, *routed))
     return tuple(ways)
+
+
+def _routed(opened: Generation, tokens: int) -> tuple[TraceRecord, ...]:
+    """What a classifier that routes asks of its embedder."""
+    if opened.classifier is None:
+        return ()
+    identity = opened.builder.embedder(opened.classifier.spec.embedder).identity()
+    record = _side("embed", identity, tokens, 1)
+    return (replace(record, request_id=f"{record.request_id.removesuffix(':embed')}:route"),)
 
 
 def _beside(opened: Generation, store: StoreSpec, tokens: int) -> tuple[TraceRecord, ...]:

@@ -152,4 +152,4 @@ def _against(name: str, theirs: Sequence[bool], ours: Sequence[bool]) -> Baselin
 def _mcnemar(won: int, lost: int) -> float:
     """Two-sided and exact: twice the binomial tail at one half. Here without scipy, which ONNX does not need."""
     n, least = won + lost, min(won, lost)
-    return min(1.0, 2 * sum(comb(n, wins) for wins in range(least + 1)) / 2**n)
+    return min(1.0, 2 * sum(comb(n, wins) for wins in range(least + 1)) / (1 << n))
