@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,20 +40,27 @@ def parse_retry_after(
 ) -> float | None:
     """Seconds asked for by `retry-after-ms` (first), or `Retry-After` (seconds or date); None if neither."""
     if milliseconds is not None:
-        try:
-            return max(0.0, float(milliseconds) / 1000.0)
-        except ValueError:
-            pass  # a garbled header is no header: fall through to the standard one
+        found = _seconds(milliseconds)
+        if found is not None:  # a garbled header is no header: fall through to the standard one
+            return found / 1000.0
     if value is None:
         return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    seconds = _seconds(value)
+    if seconds is not None:
+        return seconds
     try:
         moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+def _seconds(text: str) -> float | None:
+    """A number that can be waited for. `inf` and `nan` are words to Python alone, and no time can be told of them."""
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return max(0.0, found) if math.isfinite(found) else None

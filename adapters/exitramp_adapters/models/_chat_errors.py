@@ -70,14 +70,40 @@ class VendorError:
     @classmethod
     def of(cls, data: object) -> VendorError:
         """From a parsed body; whatever is not there is empty."""
-        error: Any = data.get("error") if isinstance(data, dict) else None
+        error = _error_in(data)
         if isinstance(error, str):
-            return cls(message=error)
+            return cls(code="" if " " in error else error.lower(), message=error)
         if not isinstance(error, dict):
             return cls(message=_said_outside(data) if isinstance(data, dict) else "")
         details = error.get("details")
         code = error.get("code") or (details.get("error_code") if isinstance(details, dict) else None)
-        return cls(str(error.get("type") or ""), str(code or ""), str(error.get("message") or ""))
+        message = error.get("message") or ""
+        if isinstance(message, dict):  # a proxy that put the vendor's whole error there
+            code, message = code or message.get("code"), str(message.get("message") or "")
+        return cls(str(error.get("type") or "").lower(), str(code or "").lower(), str(message))
+
+
+def _error_in(data: object) -> object:
+    """The error of a body: under `error`, also in a list or within another one as proxies send it, under `errors` or
+    `detail`, or the body itself where it has a code."""
+    for _ in range(3):
+        if isinstance(data, list) and data:
+            data = data[0]
+        if not isinstance(data, dict):
+            return None
+        inner = data.get("error") or data.get("errors")
+        if inner is None and isinstance(data.get("detail"), dict):
+            inner = data["detail"]
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        if inner is None:
+            return data if data.get("code") or ("message" in data and "type" in data) else None
+        if not isinstance(inner, dict):
+            return inner
+        if not isinstance(inner.get("error"), dict):
+            return inner
+        data = inner
+    return None
 
 
 def _said_outside(data: Mapping[str, Any]) -> str:
@@ -95,7 +121,7 @@ def _is_wrong_path(error: VendorError) -> bool:
 
 def error_class_of(status: int | None, error: VendorError, headers: Mapping[str, str]) -> str:
     """One of `MODEL_ERROR_CLASSES`. `status` is None for an error inside a stream that began well."""
-    codes = {error.type, error.code}
+    codes = {error.type, error.code} | ({error.message} if " " not in error.message else set())
     if any(_QUOTA_CODE.search(code) for code in codes) or (status in (400, 429) and _QUOTA.search(error.message)):
         return "quota_exhausted"
     if status == 429:

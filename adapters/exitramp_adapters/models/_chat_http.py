@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from exitramp.errors import ModelError
 from exitramp.ports import ChatRequest
 from exitramp.urls import Address, Network
+from exitramp_adapters.models._body import ACCEPTED, NotDecodable, pieces_of
 from exitramp_adapters.models._chat_address import Endpoint
 from exitramp_adapters.models._chat_errors import vendor_error
 from exitramp_adapters.models._loop_thread import LoopThread
@@ -122,6 +123,7 @@ class ChatHttp:
             ) from None
         sent_headers = {
             "content-type": "application/json",
+            "accept-encoding": ACCEPTED,
             "idempotency-key": idempotency_key or uuid.uuid4().hex,
             **headers,
         }
@@ -227,11 +229,11 @@ class ChatHttp:
         body = bytearray()
         try:
             async with asyncio.timeout(min(1.0, left * 0.9)):
-                async for chunk in response.aiter_bytes():
+                async for chunk in pieces_of(response):
                     body += chunk
                     if len(body) > _ERROR_LIMIT_BYTES:
                         break
-        except (TimeoutError, httpx.HTTPError):
+        except (TimeoutError, httpx.HTTPError, NotDecodable):
             body.clear()  # half a body may hold half a secret, which no pattern would know
         raw = body[:_ERROR_LIMIT_BYTES].decode("utf-8", "replace")
         try:
@@ -241,7 +243,7 @@ class ChatHttp:
         raise vendor_error(self.provider, progress.status, data, progress.headers, prompt=prompt, raw=raw)
 
     async def _read_whole(self, progress: _Progress, response: httpx.Response) -> Mapping[str, Any]:
-        async for chunk in response.aiter_bytes():
+        async for chunk in pieces_of(response):
             progress.body += chunk
             if len(progress.body) > self._limit_bytes:
                 raise self._too_long(progress)
@@ -256,12 +258,12 @@ class ChatHttp:
     async def _read_stream(
         self, progress: _Progress, response: httpx.Response, parts: StreamParts, first: asyncio.Timeout
     ) -> None:
-        content_type = response.headers.get("content-type", "")
+        content_type = response.headers.get("content-type", "").lower()
         if not content_type.startswith("text/event-stream"):
             raise self.broken("malformed", "was asked for a stream and sent none", progress.status)
         decoder = EventDecoder()
         size = 0
-        chunks = response.aiter_bytes()
+        chunks = pieces_of(response)
         async for chunk in chunks:
             size += len(chunk)
             if size > self._limit_bytes:
@@ -287,7 +289,7 @@ class ChatHttp:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 async for _ in chunks:
                     pass
-        except (TimeoutError, httpx.HTTPError):
+        except (TimeoutError, httpx.HTTPError, NotDecodable):
             return  # the answer is whole; only the connection is lost
 
     @asynccontextmanager
@@ -309,7 +311,7 @@ class ChatHttp:
             raise self.failed(progress, "timeout", f"timed out ({type(error).__name__})") from error
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
             raise self.failed(progress, "invalid_request", f"cannot be asked ({type(error).__name__})") from error
-        except httpx.DecodingError as error:
+        except NotDecodable as error:
             raise self.failed(progress, "malformed", "sent a body that cannot be decoded") from error
         except (httpx.HTTPError, httpx.StreamError) as error:
             if progress.status is not None:

@@ -23,6 +23,12 @@ class Pieces:
     def text(self) -> str:
         return "".join(self._texts)
 
+    @property
+    def said(self) -> str:
+        """All that was generated, to be counted where the vendor counts nothing: a tool's arguments are billed too."""
+        calls = [piece.name + piece.arguments for pieces in self._calls.values() for piece in pieces]
+        return "".join([*self._texts, *calls])
+
     def calls(self) -> tuple[ToolCall, ...]:
         """In the order of their places."""
         return tuple(

@@ -21,8 +21,9 @@ class EventDecoder:
     """Bytes in, whole events out. An event that its blank line never followed is not an event."""
 
     def __init__(self) -> None:
-        self._text = codecs.getincrementaldecoder("utf-8")()
+        self._text = codecs.getincrementaldecoder("utf-8-sig")()  # a byte order mark would hide the first field's name
         self._rest = ""
+        self._searched = 0
         self._name = ""
         self._data: list[str] = []
 
@@ -30,13 +31,17 @@ class EventDecoder:
         """The events that `chunk` completes. Raises `UnicodeDecodeError`."""
         self._rest += self._text.decode(chunk)
         events: list[ServerEvent] = []
-        while (match := _LINE_END.search(self._rest)) is not None:
+        begins = 0
+        while (match := _LINE_END.search(self._rest, max(begins, self._searched))) is not None:
             if match.group() == "\r" and match.end() == len(self._rest):
                 break  # a line feed may follow in the next chunk, and belongs to this line end
-            line, self._rest = self._rest[: match.start()], self._rest[match.end() :]
-            event = self._line(line)
+            event = self._line(self._rest[begins : match.start()])
+            begins = match.end()
             if event is not None:
                 events.append(event)
+        self._rest = self._rest[begins:]
+        # What was looked through is not again: a line of 8 MiB in small chunks would hold up all calls for seconds.
+        self._searched = max(0, len(self._rest) - 1)
         return events
 
     def _line(self, line: str) -> ServerEvent | None:

@@ -29,6 +29,8 @@ from exitramp.urls import Address, Network
 from exitramp_adapters.models._chat_errors import vendor_error
 from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens, said_in
 from exitramp_adapters.models._pieces import Pieces
+from exitramp_adapters.models._shapes import WRONG_SHAPE, count, fields, optional_count, optional_text, word
+from exitramp_adapters.models._shapes import text as text_of
 from exitramp_adapters.models._sse import ServerEvent
 
 PROVIDER = "anthropic"
@@ -184,41 +186,43 @@ class _Parts:
                 case "error":
                     raise vendor_error(PROVIDER, None, data, {}, prompt=self._prompt, maybe_billed=True)
                 case "message_start":
-                    self._model = data["message"].get("model")
-                    self._usage |= data["message"].get("usage") or {}
+                    self._model = optional_text(data["message"].get("model"))
+                    self._usage |= fields(data["message"].get("usage"))
                 case "content_block_start" if data["content_block"]["type"] == "tool_use":
                     block = data["content_block"]
-                    self._pieces.add_call(int(data["index"]), ToolCall(_text(block["id"]), _text(block["name"]), ""))
+                    self._pieces.add_call(
+                        count(data["index"]), ToolCall(text_of(block["id"]), text_of(block["name"]), "")
+                    )
                 case "content_block_delta" if data["delta"]["type"] == "text_delta":
-                    self._pieces.add_text(_text(data["delta"]["text"]))
+                    self._pieces.add_text(text_of(data["delta"]["text"]))
                 case "content_block_delta" if data["delta"]["type"] == "input_json_delta":
-                    self._pieces.add_call(int(data["index"]), ToolCall("", "", _text(data["delta"]["partial_json"])))
+                    self._pieces.add_call(
+                        count(data["index"]), ToolCall("", "", text_of(data["delta"]["partial_json"]))
+                    )
                 case "message_delta":
-                    self._stop = data["delta"].get("stop_reason") or self._stop
+                    self._stop = word(data["delta"].get("stop_reason")) or self._stop
                     # Cumulative counts; what a delta leaves out was said at the start.
-                    self._usage |= {
-                        name: count for name, count in (data.get("usage") or {}).items() if count is not None
-                    }
+                    self._usage |= {name: told for name, told in fields(data.get("usage")).items() if told is not None}
                 case "message_stop":
                     self.is_done = True
-        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        except WRONG_SHAPE:
             raise self._http.broken("malformed", "sent an event that is not in its shape") from None
 
     def take_whole(self, data: Mapping[str, Any]) -> None:
         """The body of an answer that was not streamed. Raises `ModelError`."""
-        if data.get("type") == "error":
+        if data.get("type") == "error" or data.get("error"):
             raise vendor_error(PROVIDER, None, data, {}, prompt=self._prompt, maybe_billed=True)
         try:
             for place, block in enumerate(data["content"]):
                 if block["type"] == "text":
-                    self._pieces.add_text(_text(block["text"]))
+                    self._pieces.add_text(text_of(block["text"]))
                 elif block["type"] == "tool_use":
-                    given = json.dumps(block["input"], ensure_ascii=False, separators=(",", ":"))
-                    self._pieces.add_call(place, ToolCall(_text(block["id"]), _text(block["name"]), given))
-            self._stop = data["stop_reason"]
-            self._usage |= data["usage"]
-            self._model = data.get("model")
-        except (TypeError, KeyError):
+                    given = json.dumps(fields(block["input"]), ensure_ascii=False, separators=(",", ":"))
+                    self._pieces.add_call(place, ToolCall(text_of(block["id"]), text_of(block["name"]), given))
+            self._stop = word(data["stop_reason"])
+            self._usage |= fields(data["usage"])
+            self._model = optional_text(data.get("model"))
+        except WRONG_SHAPE:
             raise self._http.broken("malformed", "sent an answer that is not in its shape") from None
 
     def complete(self, received: Received, asked_model: str) -> ChatAnswer:
@@ -232,11 +236,13 @@ class _Parts:
         calls = tuple(replace(call, arguments=call.arguments or "{}") for call in self._pieces.calls())
         if not text and not calls:
             raise self._http.broken("malformed", "sent an empty answer")
+        if not all(call.name for call in calls):
+            raise self._http.broken("malformed", "called a tool without its name")
         return ChatAnswer(
             text=text,
             finish_reason=finish,
             model_id=self._model or asked_model,
-            usage=_usage(self._usage, self._prompt, text, self._http),
+            usage=_usage(self._usage, self._prompt, self._pieces.said, self._http),
             latency_ms=received.latency_ms,
             time_to_first_token_ms=received.first_token_ms,
             vendor_request_id=received.headers.get("request-id"),
@@ -244,26 +250,20 @@ class _Parts:
         )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("text")
-    return value
-
-
 def _usage(data: Mapping[str, Any], prompt: str, text: str, http: ChatHttp) -> Usage:
     """`input_tokens` leaves out what was read from or written to the cache, so both are added."""
     if "input_tokens" not in data:
         return Usage(estimated_tokens(prompt), estimated_tokens(text), source="estimated")
     try:
-        read = int(data.get("cache_read_input_tokens") or 0)
-        written = int(data.get("cache_creation_input_tokens") or 0)
+        read = optional_count(data.get("cache_read_input_tokens"))
+        written = optional_count(data.get("cache_creation_input_tokens"))
         return Usage(
-            prompt_tokens=int(data["input_tokens"]) + read + written,
-            gen_tokens=int(data["output_tokens"]),
+            prompt_tokens=count(data["input_tokens"]) + read + written,
+            gen_tokens=count(data["output_tokens"]),
             cache_read_tokens=read,
             cache_write_tokens=written,
         )
-    except (TypeError, KeyError, ValueError):
+    except WRONG_SHAPE:
         raise http.broken("malformed", "sent a usage that is not in its shape") from None
 
 

@@ -33,6 +33,15 @@ from exitramp.urls import Address, Network
 from exitramp_adapters.models._chat_errors import vendor_error
 from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens, said_in
 from exitramp_adapters.models._pieces import Pieces
+from exitramp_adapters.models._shapes import (
+    WRONG_SHAPE,
+    consistent,
+    count,
+    fields,
+    optional_count,
+    optional_text,
+    word,
+)
 from exitramp_adapters.models._sse import ServerEvent
 from exitramp_adapters.models.openai_embeddings import OPTIONS, OpenAIEmbedder
 
@@ -155,30 +164,30 @@ class _Parts:
         return self._pieces.has_token
 
     def feed(self, event: ServerEvent) -> None:
-        if event.data == "[DONE]":
+        if event.data.strip() == "[DONE]":
             self.is_done = True
             return
         try:
             chunk = json.loads(event.data)
-            if "error" in chunk:
+            if chunk.get("error"):
                 raise vendor_error(self._http.provider, None, chunk, {}, prompt=self._prompt, maybe_billed=True)
             self._take(chunk, "delta")
-        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        except WRONG_SHAPE:
             raise self._http.broken("malformed", "sent a chunk that is not in its shape") from None
 
     def take_whole(self, data: Mapping[str, Any]) -> None:
         """The body of an answer that was not streamed. Raises `ModelError`."""
-        if "error" in data and "choices" not in data:
+        if data.get("error") or ("error" in data and "choices" not in data):
             raise vendor_error(self._http.provider, None, data, {}, prompt=self._prompt, maybe_billed=True)
         try:
             if not data["choices"]:
                 raise KeyError("choices")
             self._take(data, "message")
-        except (TypeError, KeyError, AttributeError, IndexError):
+        except WRONG_SHAPE:
             raise self._http.broken("malformed", "sent an answer that is not in its shape") from None
 
     def _take(self, data: Mapping[str, Any], part: str) -> None:
-        self._model = data.get("model") or self._model
+        self._model = optional_text(data.get("model")) or self._model
         self._usage = data.get("usage") or self._usage
         for choice in data["choices"]:
             if choice.get("index", 0) != 0:
@@ -186,16 +195,13 @@ class _Parts:
             said = choice[part]
             if said.get("refusal"):
                 raise self._filtered()
-            content = said.get("content")
-            if content is not None and not isinstance(content, str):
-                raise TypeError("content")
-            if content:
+            if content := optional_text(said.get("content")):
                 self._pieces.add_text(content)
             for place, call in enumerate(said.get("tool_calls") or ()):
                 function = call.get("function") or {}
-                piece = ToolCall(call.get("id") or "", function.get("name") or "", function.get("arguments") or "")
-                self._pieces.add_call(int(call.get("index", place)), piece)
-            self._finish = choice.get("finish_reason") or self._finish
+                named = (call.get("id"), function.get("name"), function.get("arguments"))
+                self._pieces.add_call(count(call.get("index", place)), ToolCall(*map(optional_text, named)))
+            self._finish = word(choice.get("finish_reason")) or self._finish
 
     def complete(self, received: Received, asked_model: str) -> ChatAnswer:
         """The answer, if it has a finish reason. Raises `ModelError`."""
@@ -206,11 +212,13 @@ class _Parts:
         text, calls = self._pieces.text, self._pieces.calls()
         if not text and not calls:
             raise self._http.broken("malformed", "sent an empty answer")
+        if not all(call.name for call in calls):
+            raise self._http.broken("malformed", "called a tool without its name")
         return ChatAnswer(
             text=text,
             finish_reason=self._finish,
             model_id=self._model or asked_model,
-            usage=_usage(self._usage, self._prompt, text, self._http),
+            usage=_usage(self._usage, self._prompt, self._pieces.said, self._http),
             latency_ms=received.latency_ms,
             time_to_first_token_ms=received.first_token_ms,
             vendor_request_id=received.headers.get("x-request-id"),
@@ -227,15 +235,17 @@ def _usage(data: Mapping[str, Any] | None, prompt: str, text: str, http: ChatHtt
     if data is None:
         return Usage(estimated_tokens(prompt), estimated_tokens(text), source="estimated")
     try:
-        cached = data.get("prompt_tokens_details") or {}
-        return Usage(
-            prompt_tokens=int(data["prompt_tokens"]),
-            gen_tokens=int(data["completion_tokens"]),
-            cache_read_tokens=int(cached.get("cached_tokens") or 0),
-            cache_write_tokens=int(cached.get("cache_write_tokens") or 0),
-            reasoning_tokens=int((data.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0),
+        cached, generated = fields(data.get("prompt_tokens_details")), fields(data.get("completion_tokens_details"))
+        return consistent(
+            Usage(
+                prompt_tokens=count(data["prompt_tokens"]),
+                gen_tokens=count(data["completion_tokens"]),
+                cache_read_tokens=optional_count(cached.get("cached_tokens")),
+                cache_write_tokens=optional_count(cached.get("cache_write_tokens")),
+                reasoning_tokens=optional_count(generated.get("reasoning_tokens")),
+            )
         )
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except WRONG_SHAPE:
         raise http.broken("malformed", "sent a usage that is not in its shape") from None
 
 

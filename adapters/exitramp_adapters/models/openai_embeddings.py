@@ -21,6 +21,7 @@ from exitramp.urls import Address, Network
 from exitramp_adapters.models._chat_errors import vendor_error
 from exitramp_adapters.models._chat_http import ChatHttp, estimated_tokens
 from exitramp_adapters.models._local_texts import check_texts
+from exitramp_adapters.models._shapes import WRONG_SHAPE, count, fields, optional_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,16 +116,16 @@ class OpenAIEmbedder:
             timeout_seconds=timeout_seconds,
             prompt=prompt,
         )
-        if "error" in received.data and "data" not in received.data:
+        if received.data.get("error") or ("error" in received.data and "data" not in received.data):
             raise vendor_error(self._provider, None, received.data, {}, prompt=prompt, maybe_billed=True)
         try:
             vectors = _vectors(received.data["data"], len(texts))
-            usage = _usage(received.data.get("usage"), said)
-        except (TypeError, KeyError, ValueError, AttributeError, binascii.Error):
+            usage = _usage(fields(received.data.get("usage")), said)
+            model = optional_text(received.data.get("model")) or self._model
+        except (*WRONG_SHAPE, binascii.Error):
             raise self._broken("sent vectors that are not in its shape") from None
         if self._asked_dimensions is not None and vectors.shape[1] != self._asked_dimensions:
             raise self._broken(f"sent vectors of {vectors.shape[1]} numbers, asked were {self._asked_dimensions}")
-        model = str(received.data.get("model") or self._model)
         return Embedded(vectors, usage, received.latency_ms, model)
 
     def close(self) -> None:
@@ -134,12 +135,12 @@ class OpenAIEmbedder:
         return self._http.broken("malformed", what)
 
 
-def _vectors(rows: Sequence[Mapping[str, Any]], count: int) -> npt.NDArray[np.float32]:
+def _vectors(rows: Sequence[Mapping[str, Any]], texts: int) -> npt.NDArray[np.float32]:
     """In the order of the texts, which the rows' own numbers tell. Raises `ValueError` and the like."""
     import numpy as np
 
-    by_place = {int(row.get("index", place)): row["embedding"] for place, row in enumerate(rows)}
-    if len(rows) != count or sorted(by_place) != list(range(count)):
+    by_place = {count(row.get("index", place)): row["embedding"] for place, row in enumerate(rows)}
+    if len(rows) != texts or sorted(by_place) != list(range(texts)):
         raise ValueError("rows")
     with np.errstate(over="ignore"):  # 1e39 becomes infinite, and that is refused below
         found = [
@@ -154,10 +155,10 @@ def _vectors(rows: Sequence[Mapping[str, Any]], count: int) -> npt.NDArray[np.fl
     return vectors
 
 
-def _usage(data: Mapping[str, Any] | None, said: Sequence[str]) -> Usage:
-    if not data or data.get("prompt_tokens") is None:
+def _usage(data: Mapping[str, Any], said: Sequence[str]) -> Usage:
+    if data.get("prompt_tokens") is None:
         return Usage(sum(map(estimated_tokens, said)), 0, source="estimated")
-    return Usage(int(data["prompt_tokens"]), 0)
+    return Usage(count(data["prompt_tokens"]), 0)
 
 
 def _number(address: Address, name: str) -> int | None:
