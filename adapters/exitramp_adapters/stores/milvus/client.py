@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,12 @@ _OLD_NO_ACCESS: Final = 3
 # the server mends these by itself.
 _PASSING: Final = frozenset({1, 2, 3, 8, 9, 103, 400, 401, 500, 501, 502, 503, 504, 600, 601, 900, 901, 902})
 NO_INDEX: Final = 700
+_UNWRITTEN_BYTES: Final = 32 << 20
+"""What milvus-lite collects in memory before it writes a segment, unless the user has said it; it reads it when it is
+loaded. It then makes a Python object of every number, of some eight times the bytes. From 15,000 to 30,000 rows x 384 a
+load grew by 314 MB with its own 128 MiB, and by 27 with these. With 16 MiB, 30,000 rows took more, 690 MB instead of
+530: four segments are merged, all of them in memory. Here that begins at some 60,000 rows, which took 1,390 MB either
+way, and 9% more of the processor; 20,000 took 7% less, since an index of fewer vectors is built faster."""
 
 
 class NotLoaded(UsageError):
@@ -230,6 +237,7 @@ class _Engines:
             if path in self._open:
                 self._open[path][0] += 1
                 return int(self._open[path][3])
+            os.environ.setdefault("MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES", str(_UNWRITTEN_BYTES))
             # What it could not do it would write to stderr as well, with a traceback.
             logging.getLogger("milvus_lite").addHandler(logging.NullHandler())
             from milvus_lite.adapter.grpc.server import start_server_in_thread
