@@ -46,9 +46,9 @@ NO_INDEX: Final = 700
 _UNWRITTEN_BYTES: Final = 32 << 20
 """What milvus-lite collects in memory before it writes a segment, unless the user has said it; it reads it when it is
 loaded. It then makes a Python object of every number, of some eight times the bytes. From 15,000 to 30,000 rows x 384 a
-load grew by 314 MB with its own 128 MiB, and by 27 with these. With 16 MiB, 30,000 rows took more, 690 MB instead of
-530: four segments are merged, all of them in memory. Here that begins at some 60,000 rows, which took 1,390 MB either
-way, and 9% more of the processor; 20,000 took 7% less, since an index of fewer vectors is built faster."""
+load without its index grew by 308 to 331 MB with its own 128 MiB, and by 27 with these. With 16 MiB, 30,000 rows took
+more, 690 MB instead of 530: four segments are merged, all of them in memory. Here that begins at some 60,000 rows,
+which took 1,390 MB with the index either way, and 9% more of the processor; 20,000 took 7% less of it."""
 
 
 class NotLoaded(UsageError):
