@@ -59,9 +59,9 @@ STORES: Final = {
     "chroma+http": Case(5_000, 20_000),
     "milvus": Case(15_000, 30_000, 200, 100),  # from where a page is as large as it may be
     "milvus+http": Case(3_000, 15_000),
-    "faiss": Case(10_000, 100_000, 400, 150),
-    "usearch": Case(5_000, 20_000, 150, 100),
-    "hnswlib": Case(5_000, 20_000, 150, 100),
+    "faiss": Case(10_000, 100_000),
+    "usearch": Case(5_000, 20_000),
+    "hnswlib": Case(5_000, 20_000),
     "vdf": Case(10_000, 100_000),
     "hdf5": Case(10_000, 100_000),
     "npy": Case(10_000, 100_000),

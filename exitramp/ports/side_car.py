@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from exitramp.durable import READ, WRITTEN, path_error, storage_errors
-from exitramp.errors import FormatUnknown, IntegrityError, StoreRejected
+from exitramp.errors import ExitrampError, FormatUnknown, IntegrityError, StoreRejected
 from exitramp.ports.index_bytes import Bytes, HashedFile, VectorsAt, hash_file
 from exitramp.ports.reading import Origin
 from exitramp.ports.side_car_columns import Columns, read_columns, write_columns
@@ -244,11 +244,13 @@ def _disk(path: Path) -> Iterator[None]:
     """What the file system or the index's writer raises, as an error of ours; nothing half-written keeps its name."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ExitrampError) as error:
         if os.path.exists(_new(path)):  # once the index has its name, the new side-car is the only one that fits it
             for each in (_new(path), _new(side_car_path(path))):
                 with suppress(OSError):
                     each.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise path_error(path, error, WRITTEN) from error
+        if isinstance(error, ExitrampError):  # of what was there before and is to be kept
+            raise
         raise StoreRejected(f"{path}: the index could not be written", hint="is there room on that disk?") from error

@@ -1,8 +1,11 @@
 """Index files with a side-car as a store: what an adapter says of its library, and the roles that follow from it.
 
-Everything of a collection is in memory while it is open, as such libraries want it: ids, payloads and vectors. A sink
-adds at most 256 MiB of rows to that before it flushes by itself. A flush writes both files anew, whole, so checkpoints
-should be many rows apart. One writer at a time: a flush onto files that somebody else replaced meanwhile is refused.
+Of a collection that is open the index is in memory, as such libraries want it, and the keys. Documents, payloads and
+originals are only where they are few (`side_car_columns.HELD_BYTES`); else they are read as a scan goes on, or set
+aside in a file without a name where records are wanted in another order than the side-car's. A sink holds keys, and at
+most 32 MiB of rows; more are set aside until the next flush, which comes by itself at 256 MiB. A flush writes both
+files anew, whole, by groups of rows, so checkpoints should be many rows apart. One writer at a time: a flush onto files
+that somebody else replaced meanwhile is refused.
 """
 
 from __future__ import annotations

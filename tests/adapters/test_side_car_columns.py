@@ -136,6 +136,12 @@ def test_a_damaged_page_is_found_before_anything_is_made_of_it(tmp_path: Path) -
     assert next(pages).batch.num_rows == 1000
     with pytest.raises(IntegrityError, match="damaged"):
         list(pages)
+    sink = open_store(address).sink()
+    sink.upsert(batch_from_rows([row_of(1, 5)], SPEC))
+    with pytest.raises(IntegrityError, match="damaged"):
+        sink.flush()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["x", "x.exitramp"]
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("form", ADDRESSES)

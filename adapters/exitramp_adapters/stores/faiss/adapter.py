@@ -9,8 +9,8 @@ unless the address says `?lossy=reconstruct`: then their approximations are read
 A new collection is an `IndexFlat`, exact and bit for bit. `?factory=HNSW32` or `?factory=IVF256,Flat` builds that
 index in `finish`; until then the file holds the flat one, so that a flush costs a copy and not an index build.
 
-Everything of a collection is in memory while it is open: vectors of cosine and of inverted files twice, and once more
-during a flush. A flush of 100,000 x 384 took 0.9 s, three times that for cosine where they are not of unit length.
+Vectors of a collection that is read are in memory while it is open. A flush goes by blocks of rows from file to file:
+of 100,000 x 384 a load took 23 MB more than of 10,000, where the bare library takes 160.
 """
 
 from __future__ import annotations
