@@ -10,7 +10,7 @@ A new collection is an `IndexFlat`, exact and bit for bit. `?factory=HNSW32` or 
 index in `finish`; until then the file holds the flat one, so that a flush costs a copy and not an index build.
 
 Vectors of a collection that is read are in memory while it is open. A flush goes by blocks of rows from file to file:
-of 100,000 x 384 a load took 23 MB more than of 10,000, where the bare library takes 160.
+of 100,000 x 384 a load took 23 to 42 MB more than of 10,000, where the bare library takes 160.
 """
 
 from __future__ import annotations
