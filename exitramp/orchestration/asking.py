@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from exitramp.errors import DataInvalid, ModelError, SpendExceeded
 from exitramp.orchestration.answered import Answered, NotAnswered
 from exitramp.orchestration.caching import KEPT_REASONS, cache_key, unit
 from exitramp.orchestration.handling import Handling
+from exitramp.orchestration.holding import Holding, limit_around
 from exitramp.orchestration.idempotency import StoredAnswer
 from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.outcome import Outcome
@@ -23,6 +25,7 @@ from exitramp.orchestration.routing import Judged, Routed, route
 from exitramp.orchestration.side_calls import SideCall, hearing
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import Action, Commit
+from exitramp.orchestration.supposing import supposed_tokens
 from exitramp.orchestration.trace import TraceLabels, side_trace_of, supposed_record
 from exitramp.ports import ChatDelta, ChatMessage, ModelIdentity, Purpose
 from exitramp.records import TraceRecord
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 
 FREE: Final = "local"
 """The provider of models on one's own machine, which cost no tokens and are asked when nothing may be spent."""
-_CHARACTERS_A_TOKEN: Final = 3  # fewer than there are, so that more is held than it costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class Asking:
         self._wishes = wishes
         self._clock = clock
         self._began = clock.monotonic()
-        self._reservation: str | None = None
-        self._estimate = Decimal(0)
+        self._holding: Holding | None = None
+        self._limit = limit_around()
         self._beside: list[TraceRecord] = []
         self._vector: npt.NDArray[np.float32] | None = None
         self._key = self._group = ""
@@ -126,6 +128,7 @@ class Asking:
             on_restart=wishes.on_restart,
             at_first_token=self._opened.file.commit is Commit.FIRST_TOKEN,
             beforehand=self._beforehand,
+            covers=self._covers,
             hedge_after_seconds=self._opened.file.hedge_after_seconds,
         )
         outcome = None
@@ -284,12 +287,13 @@ class Asking:
         budget, pricing = self._opened.budget, self._opened.pricing
         if budget is None or pricing is None:
             return
-        characters = sum(len(message.content) for message in self._messages())
-        request = self._question.request
+        request, estimate = self._question.request, Decimal(0)
         most = self._question.maximum_tokens if request is None else request.maximum_tokens
-        tokens = characters // _CHARACTERS_A_TOKEN + 16
         if request is None:
-            tokens += 4096  # the passages, which nobody has seen yet
+            tokens = supposed_tokens(self._question.text) + 4096  # the passages, which nobody has seen yet
+        else:
+            sent = asdict(replace(request, idempotency_key=None))  # tools, their calls and a schema are read as well
+            tokens = supposed_tokens(json.dumps(sent, ensure_ascii=False, default=str))
         for name in self._routed.order:
             supposed = supposed_record(self._identity(name), tokens, most)
             cost = pricing.spent(replace(supposed, rerank_n=self._candidates(name)), name)
@@ -299,9 +303,15 @@ class Asking:
                     f"holds today",
                     hint="add one that does to the price book, and save the stack file again",
                 )
-            self._estimate = max(self._estimate, cost)
-        if self._estimate:
-            self._reservation = budget.reserve(self._estimate, self._question.use_case_id)
+            estimate = max(estimate, cost)
+        if estimate:
+            self._holding = Holding(budget, estimate, self._question.use_case_id)
+
+    def _covers(self, tries: int) -> bool:
+        """Whether so many tries may be billed, by the budget and by whoever asks."""
+        if self._limit is not None and not self._limit(tries):
+            return False
+        return self._holding is None or self._holding.covers(tries)
 
     def _candidates(self, name: str) -> int:
         """How many passages are reranked for a stack."""
@@ -309,22 +319,22 @@ class Asking:
         return stack.rerank.candidates if stack is not None and stack.rerank is not None else 0
 
     def _settle(self, outcome: Outcome | None) -> None:
-        budget, pricing = self._opened.budget, self._opened.pricing
-        if budget is None or pricing is None or self._reservation is None:
+        holding, pricing = self._holding, self._opened.pricing
+        if holding is None or pricing is None:
             return
         if outcome is None:  # it ended by an exception, and nobody knows how far it came
-            budget.settle(self._reservation, self._estimate, self._question.use_case_id)
+            holding.settle(holding.estimate)
             return
         total = Decimal(0)
         for attempt, record in zip(outcome.attempts, outcome.traces, strict=False):
             if record.status == "cancelled":
                 continue  # counted when it came
             if record.possibly_billed:
-                total += self._estimate
+                total += holding.estimate
             else:
                 spent = pricing.spent(record, attempt.stack)
-                total += self._estimate if spent is None else spent
-        budget.settle(self._reservation, total, self._question.use_case_id)
+                total += holding.estimate if spent is None else spent
+        holding.settle(total)
 
     def _messages(self) -> tuple[ChatMessage, ...]:
         request = self._question.request

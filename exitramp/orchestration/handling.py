@@ -23,6 +23,7 @@ class Handling:
         request, or, if there is an `on_restart`, that is called and another stack answers anew.
     beforehand: called once, when the journal knows nothing and before anybody is asked: an answer from elsewhere with
         the word for where from, or None; what it raises ends the request.
+    covers: whether so many tries of it may be billed together; asked before each; where it says no, nobody is asked.
     hedge_after_seconds: how long the first stack may be silent before the next is asked as well; None is for ever.
     """
 
@@ -36,6 +37,7 @@ class Handling:
     on_restart: Callable[[], None] | None = None
     at_first_token: bool = False
     beforehand: Callable[[], tuple[StoredAnswer, str] | None] | None = None
+    covers: Callable[[int], bool] | None = None
     hedge_after_seconds: float | None = None
 
 

@@ -158,6 +158,9 @@ class Router:
             permit = self._breakers[stack.name].admit()
             if permit is None:
                 continue
+            if not run.may_try():
+                self._breakers[stack.name].unused(permit)
+                break
             made = self._try_stack(run, place, permit, is_hedge=place == start > 0)
             if made.answer is not None:
                 return run.answered(stack, made)
@@ -166,7 +169,9 @@ class Router:
             if run.has_broken_off and run.handling.on_restart is None:
                 break  # what was shown cannot be taken back
         if run.attempts:
-            return run.unanswered(run.attempts[-1].error_class, run.attempts[-1].error)
+            last = run.attempts[-1]
+            told = "; nothing is left of the budget to try again" if run.is_out_of_money else ""
+            return run.unanswered(last.error_class, f"{last.error}{told}")
         if run.deadline.is_over:
             return run.unanswered("deadline", "the deadline passed before any stack was asked")
         return run.unanswered("no_stack", "no stack takes requests: every breaker is open")
@@ -212,7 +217,7 @@ class Router:
                 run.has_broken_off = True
                 return made
             wait = self._wait_seconds(run, failure, permit, breaker, parties, retries + 1)
-            if wait is None:
+            if wait is None or not run.may_try():
                 return made
             self._clock.sleep(wait)
             waited, retries, passages = wait, retries + 1, made.passages
@@ -260,6 +265,7 @@ class Router:
         failure = made.failure
         identity = stack.model.identity()
         with run.lock:  # a hedge may end at the same moment
+            run.trying -= 1
             number = len(run.attempts) + 1
             is_late = made.answer is not None and run.is_answered
             run.is_answered = run.is_answered or made.answer is not None

@@ -11,15 +11,20 @@ from exitramp.orchestration.trace import supposed_record
 from exitramp.ports import ModelIdentity
 from exitramp.records import TraceRecord
 
-BYTES_A_TOKEN: Final = 2
-"""What tokenisers need at most for any language, so that an estimate is never too low by much."""
+LETTERS_A_TOKEN: Final = 2
+"""Of what is written in ASCII; of anything else every byte may be a token, and of rare letters it is."""
 PASSAGE_TOKENS: Final = 512
 """Of a passage that nobody has seen yet."""
 
 
 def supposed_tokens(*texts: str) -> int:
-    """No fewer than the texts have."""
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) // BYTES_A_TOKEN + 16
+    """No fewer than the texts have, in whatever language they are."""
+    total = 16
+    for text in texts:
+        size = len(text.encode("utf-8", "surrogatepass"))
+        plain = size if text.isascii() else sum(letter < "\x80" for letter in text)
+        total += plain // LETTERS_A_TOKEN + (size - plain)
+    return total
 
 
 def supposed_ways(

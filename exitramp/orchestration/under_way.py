@@ -38,6 +38,8 @@ class Run:
     is_answered: bool = False
     has_broken_off: bool = False
     side_calls: int = 0
+    trying: int = 0
+    is_out_of_money: bool = False
     beside: list[TraceRecord] = field(default_factory=list)
 
     def take(self, stack: str) -> bool:
@@ -46,6 +48,17 @@ class Run:
             is_free = stack not in self.taken
             self.taken.add(stack)
             return is_free
+
+    def may_try(self) -> bool:
+        """Whether a try may be billed beside those that may have been; from then on it is under way."""
+        with self.lock:
+            doubtful = sum(attempt.maybe_billed for attempt in self.attempts)
+            covers = self.handling.covers
+            if covers is not None and not covers(doubtful + self.trying + 1):
+                self.is_out_of_money = True
+                return False
+            self.trying += 1
+            return True
 
     def answered(self, stack: Stack, made: Try) -> Outcome:
         return Outcome(

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from exitramp.backoff import Backoff
@@ -20,6 +21,7 @@ from exitramp.evals.runs.spending import supposed_ways
 from exitramp.evals.runs.subject import Prompted, Reply, Subject, SubjectFailed
 from exitramp.evals.sets.case import Case
 from exitramp.finops.unit_cost import answer_of
+from exitramp.orchestration.holding import covered
 from exitramp.orchestration.side_calls import SideCall, hearing
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.trace import (
@@ -71,8 +73,10 @@ class Questions:
         attempts: Counter[str],
         run_id: str,
         is_sent: Callable[[str], bool],
+        covers: Callable[[str, int], bool] = lambda key, tries: True,
     ) -> None:
-        """`is_sent`: whether a question of that idempotency key left, and was not given again what it had got."""
+        """`is_sent`: whether a question of that idempotency key left, and was not given again what it had got.
+        `covers`: whether so many tries of a request may be billed."""
         self.subject = subject
         self.asking = asking
         self.asked = 0
@@ -83,6 +87,7 @@ class Questions:
         self._attempts = attempts
         self._run_id = run_id
         self._is_sent = is_sent
+        self._covers = covers
         self._described = dict(subject.describe())
 
     def ask(self, case: Case, place: Place) -> Answered:
@@ -109,8 +114,10 @@ class Questions:
         retry = 0
         while True:
             started = self._clock.monotonic()
+            doubtful = sum(trace.possibly_billed for trace in traces)
             try:
-                reply = _named(self.subject.ask(case, key=self._key(case, place), timeout_seconds=self._timeout))
+                with covered(partial(self._covers_more, key, doubtful)):
+                    reply = _named(self.subject.ask(case, key=self._key(case, place), timeout_seconds=self._timeout))
             except ModelError as error:
                 milliseconds = (self._clock.monotonic() - started) * 1000.0
                 own = error.traces if isinstance(error, SubjectFailed) else ()
@@ -118,7 +125,8 @@ class Questions:
                 retry += 1
                 after = error.retry_after_seconds
                 pause = self.asking.backoff.wait_seconds(retry, rng, retry_after_seconds=after)
-                if not error.retryable or pause is None:
+                doubtful = sum(trace.possibly_billed for trace in traces)
+                if not error.retryable or pause is None or not self._covers(key, doubtful + 1):
                     return None, error, tuple(traces)
                 self._clock.sleep(pause)
                 continue
@@ -131,6 +139,9 @@ class Questions:
                     *(found or [self._trace(case, key, sent, reply, None, reply.latency_ms, retry)]),
                 ),
             )
+
+    def _covers_more(self, key: str, doubtful: int, tries: int) -> bool:
+        return self._covers(key, doubtful + tries)
 
     def _own(self, key: str, records: Sequence[TraceRecord]) -> list[TraceRecord]:
         """What a subject traced itself, under the run's id of the question, what it asked beside the answer too."""
@@ -300,6 +311,7 @@ class Questions:
         judged = [said.usage for said in measured.judgements if isinstance(said, ChatAnswer)]
         data: dict[str, Any] = {
             "case_sha256": case.sha256,
+            "question_sha256": case.question_sha256,
             "use_case": case.use_case,
             "labelled": bool(case.checks),
             "outcome": measured.outcome.value if measured.outcome else None,

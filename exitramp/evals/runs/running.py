@@ -53,7 +53,10 @@ def run_set(
     allowance = allowance or Allowance(clock)
     measurer.require(cases)
     with TraceWriter(folder.traces) as traces:
-        work = Questions(subject, measurer, traces, asking, cache, clock, _attempts(folder), folder.run_id, is_sent)
+        attempts = _attempts(folder)
+        work = Questions(
+            subject, measurer, traces, asking, cache, clock, attempts, folder.run_id, is_sent, allowance.covers
+        )
         places = list(_left(cases, folder, asking))
         total = len(cases) * asking.repeats
         stopped = _ask_all(places, work, folder, allowance, lambda: progress(len(folder.results), total))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -48,7 +49,9 @@ class Allowance:
         self._book = book
         self._max_usd = max_usd
         self._ends = None if max_minutes is None else clock.monotonic() + max_minutes * 60.0
+        self._lock = threading.Lock()
         self._reserved: dict[str, Decimal] = {}
+        self._shares: dict[str, Decimal] = {}
         self._dearest = Decimal(0)
         self._missing: tuple[str, ...] = ()
         self.spent_usd = spent_usd
@@ -94,21 +97,35 @@ class Allowance:
             wanted = max(wanted, found.usd or wanted)
         if self._missing:
             return f"--max-usd cannot be held: {'; '.join(self._missing)}"
-        if self.spent_usd + sum(self._reserved.values()) + wanted > self._max_usd:
-            return f"--max-usd would be exceeded by the next question ({self.spent_usd:.6f} USD are spent)"
-        self._reserved[key] = wanted
+        with self._lock:
+            if self.spent_usd + sum(self._reserved.values()) + wanted > self._max_usd:
+                return f"--max-usd would be exceeded by the next question ({self.spent_usd:.6f} USD are spent)"
+            self._reserved[key] = self._shares[key] = wanted
         return None
+
+    def covers(self, key: str, tries: int) -> bool:
+        """Whether so many tries of the request `key` may be billed; puts aside what is not yet for them."""
+        if self._max_usd is None:
+            return True
+        with self._lock:
+            more = self._shares[key] * tries - self._reserved[key]
+            if more > 0 and self.spent_usd + sum(self._reserved.values()) + more > self._max_usd:
+                return False
+            self._reserved[key] += max(more, Decimal(0))
+        return True
 
     def settle(self, key: str, spent: Spent, *, doubtful: int = 0) -> Decimal:
         """What the request really cost. `doubtful` tries of it may have been billed without an answer: each counts as
         much as was put aside. Returns what is counted for them."""
-        reserved = self._reserved.pop(key, Decimal(0))
         self._missing = self._missing or spent.missing
-        # What nobody could price is taken for what was put aside.
-        usd = reserved if spent.usd is None else spent.usd
-        held = reserved * doubtful
-        self._dearest = max(self._dearest, usd)
-        self.spent_usd += usd + held
+        with self._lock:
+            self._reserved.pop(key, None)
+            share = self._shares.pop(key, Decimal(0))
+            # What nobody could price is taken for what was put aside.
+            usd = share if spent.usd is None else spent.usd
+            held = share * doubtful
+            self._dearest = max(self._dearest, usd)
+            self.spent_usd += usd + held
         return held
 
 

@@ -10,6 +10,9 @@ hash of the case without it. Every golden set that `exitramp.evals.golden` reads
 
 from __future__ import annotations
 
+import hashlib
+import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,6 +56,16 @@ class Case:
         """Whether somebody said what is right: without it only overlap with what was logged can be measured."""
         return bool(self.checks or self.relevant)
 
+    @property
+    def question_sha256(self) -> str:
+        """What is asked, whatever it is called: two cases of one hash get one answer, and are no two observations.
+
+        Case, white space and the forms of Unicode make no difference.
+        """
+        said = [[message.role, *_folded(message.content)] for message in self.asked()]
+        parts = [self.use_case, said, self.variables]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
     def asked(self) -> tuple[ChatMessage, ...]:
         """The messages as a model gets them: choices stand below the question, each behind its letter."""
         if not self.choices:
@@ -61,6 +74,10 @@ class Case:
         *before, last = self.messages
         told = f"{last.content}\n\n{listed}\n\nEnd with ANSWER: and the letter of the right choice."
         return (*before, ChatMessage(last.role, told))
+
+
+def _folded(text: str) -> list[str]:
+    return unicodedata.normalize("NFKC", text).casefold().split()
 
 
 def parse_case(data: object) -> Case:

@@ -1,0 +1,66 @@
+"""What a request may be billed for: a share of the budget for each of its tries that a vendor may bill.
+
+A try that brought nothing may be billed all the same, and the next one may be as well. So a request that is tried four
+times can cost four times as much, and each time is held before it is asked for; where that is more than there is,
+nobody is asked again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from decimal import Decimal
+
+from exitramp.errors import SpendExceeded
+from exitramp.orchestration.budget import Budget
+
+Covers = Callable[[int], bool]
+"""Whether so many tries of one request may be billed together; asked before each."""
+
+_covers: ContextVar[Covers | None] = ContextVar("covers", default=None)
+
+
+@contextmanager
+def covered(covers: Covers) -> Iterator[None]:
+    """Hold the requests that are made in here to a limit beside the stack file's own budget."""
+    token = _covers.set(covers)
+    try:
+        yield
+    finally:
+        _covers.reset(token)
+
+
+def limit_around() -> Covers | None:
+    """The limit that this request is made under, if there is one."""
+    return _covers.get()
+
+
+class Holding:
+    """The shares of one request. Thread-safe: a hedge tries beside the first."""
+
+    def __init__(self, budget: Budget, estimate: Decimal, use_case: str) -> None:
+        """Holds the first share. Raises `SpendExceeded`."""
+        self._budget = budget
+        self.estimate = estimate
+        self._use_case = use_case
+        self._lock = threading.Lock()
+        self._held = [budget.reserve(estimate, use_case)]
+
+    def covers(self, tries: int) -> bool:
+        with self._lock:
+            while 0 < len(self._held) < tries:
+                try:
+                    self._held.append(self._budget.reserve(self.estimate, self._use_case))
+                except SpendExceeded:
+                    return False
+            return bool(self._held)
+
+    def settle(self, usd: Decimal) -> None:
+        """Count what all tries did cost, and let go of the rest."""
+        with self._lock:
+            held, self._held = self._held, []
+        for reservation in held:
+            self._budget.settle(reservation, usd, self._use_case)
+            usd = Decimal(0)
