@@ -19,6 +19,7 @@ from exitramp.evals.comparing.comparison import compare_runs, holm
 from exitramp.evals.comparing.margins import fixed_margins
 from exitramp.evals.exact_pairs import exact_p
 from exitramp.evals.runs.folder import RunFolder, read_run
+from exitramp.evals.sets.case import parse_case
 from exitramp.evals.verdicts import Pairs
 from exitramp.records import Verdict
 from exitramp_adapters.services.mock_vendor.adapter import MockVendor
@@ -128,9 +129,15 @@ def test_what_cannot_be_compared_is_refused(
 
 
 def made(
-    folder: Path, outcomes: Sequence[Sequence[str | None]], cases: int | None = None, **values: Sequence[float]
+    folder: Path,
+    outcomes: Sequence[Sequence[str | None]],
+    cases: int | None = None,
+    *,
+    more: Mapping[str, Any] | None = None,
+    questions: int | None = None,
+    **values: Sequence[float],
 ) -> Path:
-    """A run with these outcomes: of each case, for each repeat."""
+    """A run with these outcomes: of each case, for each repeat. `questions`: how many different ones its cases ask."""
     plan = {
         "set": {"cases": cases or len(outcomes), "sha256": "s"},
         "subject": {"kind": "model", "provider": "p", "model": folder.name},
@@ -144,6 +151,7 @@ def made(
                 error = "overloaded" if outcome == "provider_error" else None
                 measured = {} if error else {name: found[number] for name, found in values.items()}
                 data = {"case_sha256": str(number), "use_case": "all", "labelled": outcome is not None}
+                data |= {"question_sha256": f"q{number % (questions or len(outcomes))}", **(more or {})}
                 opened.record(
                     (f"c{number:03}", repeat), data | {"outcome": outcome, "error_class": error, "values": measured}
                 )
@@ -178,7 +186,55 @@ def test_cases_without_a_judgement_are_left_out_on_both_sides(tmp_path: Path) ->
     other = read_run(made(tmp_path / "b", [["unscored"]] * 2 + [["pass"]] * 68))
     found = compare_runs(one, other, {"*": 0.05}, margin_fixed="x")
     assert found.metrics[0].judged.n == 68
-    assert found.verdict is Verdict.PASS
+    one = read_run(made(tmp_path / "c", [["unscored"]] * 2 + [["pass"]] * 68))
+    other = read_run(made(tmp_path / "d", [["pass"]] * 70))
+    assert compare_runs(one, other, {"*": 0.05}, margin_fixed="x").verdict is Verdict.PASS
+
+
+def test_no_pass_rests_on_answers_of_the_second_run_that_nobody_could_judge(tmp_path: Path) -> None:
+    one = read_run(made(tmp_path / "a", [["pass"]] * 70))
+    other = read_run(made(tmp_path / "b", [["unscored"]] * 2 + [["pass"]] * 68))
+    found = compare_runs(one, other, {"*": 0.05}, margin_fixed="x")
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "2 answers of the second run could not be judged" in found.reason
+    many = read_run(made(tmp_path / "c", [["pass"]] * 300))
+    few = read_run(made(tmp_path / "d", [["unscored"]] * 2 + [["pass"]] * 298))
+    assert compare_runs(many, few, {"*": 0.05}, margin_fixed="x").verdict is Verdict.PASS, "a pass even if wrong"
+
+
+def test_a_repeat_that_nobody_could_judge_does_not_vanish_behind_one_that_passed(tmp_path: Path) -> None:
+    one = read_run(made(tmp_path / "a", [["pass", "pass"]] * 70))
+    other = read_run(made(tmp_path / "b", [["unscored", "pass"]] * 10 + [["pass", "pass"]] * 60))
+    found = compare_runs(one, other, {"*": 0.05}, margin_fixed="x")
+    assert len(found.metrics[0].judged.unmeasured) == 10
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
+def test_five_questions_under_a_hundred_ids_are_five(tmp_path: Path) -> None:
+    one = read_run(made(tmp_path / "a", [["pass"]] * 100, questions=5, ndcg=[0.9] * 100))
+    other = read_run(made(tmp_path / "b", [["pass"]] * 100, questions=5, ndcg=[0.9] * 100))
+    found = compare_runs(one, other, {"*": 0.05}, margin_fixed="x")
+    assert [metric.judged.n for metric in found.metrics] == [5, 5]
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert any("95 cases ask what another one asks" in note for note in found.notes)
+
+
+def test_a_question_is_the_same_however_it_is_spaced_and_another_one_with_other_choices() -> None:
+    one, spaced, other, chosen = (
+        parse_case({"id": str(number), "question": question, **more}).question_sha256
+        for number, (question, more) in enumerate(
+            [("How so?", {}), (" how\u00a0SO? ", {}), ("How not?", {}), ("How so?", {"choices": ["a", "b"]})]
+        )
+    )
+    assert one == spaced
+    assert len({one, other, chosen}) == 3
+
+
+def test_answers_that_were_known_before_are_named(tmp_path: Path) -> None:
+    one = read_run(made(tmp_path / "a", [["pass"]] * 70))
+    other = read_run(made(tmp_path / "b", [["pass"]] * 70, more={"replayed": True}))
+    notes = compare_runs(one, other, {"*": 0.05}, margin_fixed="x").notes
+    assert any("70 answers of the second run were kept from an earlier one" in note for note in notes)
 
 
 def test_repeats_are_no_cases_of_their_own(tmp_path: Path) -> None:

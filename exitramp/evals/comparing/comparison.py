@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from statistics import fmean
 from typing import Any, Final
 
 from exitramp.errors import UsageError
 from exitramp.evals.comparing.margins import EVERY
-from exitramp.evals.comparing.pairing import PASS, ByCase, Together, metrics_in, pairs_of, passed_share, together
+from exitramp.evals.comparing.pairing import (
+    PASS,
+    ByCase,
+    Together,
+    asked_alike,
+    metrics_in,
+    pairs_of,
+    passed_share,
+    together,
+    unjudged_in_second,
+)
 from exitramp.evals.exact_pairs import pairs_for_power
 from exitramp.evals.runs.folder import Result, Run
 from exitramp.evals.verdicts import NonInferiority, Pairs, cases_needed, non_inferiority
@@ -126,6 +136,8 @@ def compare_runs(
     deciding = _deciding(available, margins)
     pairs = {metric: pairs_of(both, metric) for metric in dict.fromkeys((*deciding, *available))}
     judged = holm({metric: pairs[metric] for metric in deciding}, deciding, seed=seed)
+    worst = holm({each: pairs_of(both, each, unjudged_fails=True) for each in deciding}, deciding, seed=seed)
+    judged = {metric: _held_back(judged[metric], worst[metric], both) for metric in deciding}
     metrics = [_result(judged[metric], pairs[metric], decides=True) for metric in deciding]
     for metric in available:
         if metric not in deciding:
@@ -205,6 +217,19 @@ def _result(judged: NonInferiority, pairs: Pairs, *, decides: bool) -> MetricRes
     return MetricResult(judged, decides, max(least, pairs_for_power(spread, judged.margin, power=POWER)))
 
 
+def _held_back(judged: NonInferiority, worst: NonInferiority, both: Together) -> NonInferiority:
+    """No pass that rests on answers of the second run which nobody could judge, and which may be wrong."""
+    unjudged = unjudged_in_second(both, judged.metric)
+    if judged.verdict is not Verdict.PASS or worst.verdict is Verdict.PASS or not unjudged:
+        return judged
+    which = counted(len(unjudged), "answer")
+    return replace(
+        judged,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=f"{which} of the second run could not be judged; were they wrong, it would be no pass ({worst.reason})",
+    )
+
+
 def _overall(first: Run, second: Run, judged: Sequence[NonInferiority]) -> tuple[Verdict, str]:
     verdict = Verdict.worst([each.verdict for each in judged])
     reason = "; ".join(f"{each.metric}: {each.reason}" for each in judged if each.verdict is verdict)
@@ -218,6 +243,11 @@ def _notes(first: Run, second: Run, both: Together, judged: Sequence[NonInferior
     notes = []
     if both.left_out:
         notes.append(f"{counted(len(both.left_out), 'case is', 'cases are')} not the same in both runs, and left out")
+    if alike := asked_alike(both):
+        notes.append(
+            f"{counted(alike, 'case asks', 'cases ask')} what another one asks: averaged, as "
+            f"{counted(len(both.first) - alike, 'question')} in all"
+        )
     for each in judged:
         if each.unmeasured:
             notes.append(
@@ -238,6 +268,11 @@ def _notes(first: Run, second: Run, both: Together, judged: Sequence[NonInferior
     if any(run.plan["repeats"] > 1 for run in (first, second)):
         notes.append("repeats of a case are averaged: the cases are what is counted")
     for name, run in (("first", first), ("second", second)):
+        if replayed := sum(bool(result.data.get("replayed")) for result in run.results.values()):
+            notes.append(
+                f"{counted(replayed, 'answer')} of the {name} run {'was' if replayed == 1 else 'were'} kept from an "
+                "earlier one: known when its margins were fixed, and nothing of who would answer now"
+            )
         if run.lost:
             notes.append(f"the {name} run may have been billed twice for {counted(len(run.lost), 'question')}")
     if first.plan["subject"] == second.plan["subject"]:

@@ -1,4 +1,6 @@
-"""Two runs' results as pairs of a metric, one pair a case, repeats averaged within their case.
+"""Two runs' results as pairs of a metric, one pair a question, repeats averaged within their case.
+
+Cases that ask the same under several ids are averaged as well: five questions under a hundred ids are five.
 
 The first run is the one in use, the second the one that would replace it. A case to which the first gave no complete
 answer is unmeasured: counted as a failure it would flatter the second. One to which the second gave none counts as
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from exitramp.evals.runs.folder import Result, Run
 from exitramp.evals.scorers import Outcome
@@ -54,26 +57,46 @@ def metrics_in(both: Together) -> tuple[str, ...]:
     return tuple(name for name in order if name in found)
 
 
-def pairs_of(both: Together, metric: str) -> Pairs:
-    """Pairs of `metric` over the cases that have it. Binary where every case was asked once on both sides."""
+def asked_alike(both: Together) -> int:
+    """How many cases ask what another one asks already."""
+    return len(both.first) - len({_question(results) for results in both.first.values()})
+
+
+def unjudged_in_second(both: Together, metric: str) -> tuple[str, ...]:
+    """Cases of which the second run has an answer that could not be judged, in any repeat, and the first has none."""
+    return tuple(
+        case
+        for case in sorted(both.first)
+        if metric == PASS and _any_unscored(both.second[case]) and not _any_unscored(both.first[case])
+    )
+
+
+def pairs_of(both: Together, metric: str, *, unjudged_fails: bool = False) -> Pairs:
+    """Pairs of `metric` over the cases that have it. Binary where every case was asked once on both sides.
+
+    unjudged_fails: whether an answer of the second run that could not be judged counts as wrong, as it may be.
+    """
     values: dict[str, tuple[float | None, float | None]] = {}
     unscored: set[str] = set()
     for case in sorted(both.first):
         first, second = both.first[case], both.second[case]
         if not any(_has(result, metric) for result in (*first, *second)):
             continue
-        if any(_all_unscored(results, metric) for results in (first, second)):
+        if metric == PASS and (_any_unscored(first) or (_any_unscored(second) and not unjudged_fails)):
             unscored.add(case)
             continue
         values[case] = (_mean(first, metric, missing=None), _mean(second, metric, missing=0.0))
     measured = {case: pair for case, pair in values.items() if pair[0] is not None}
     answered_by_none = {case for case in measured if not any(_answered(each) for each in both.second[case])}
     singly = all(len(results) == 1 for case in values for results in (both.first[case], both.second[case]))
+    questions: dict[str, list[str]] = {}
+    for case in measured:
+        questions.setdefault(_question(both.first[case]), []).append(case)
     pairs = Pairs(
-        case_ids=tuple(measured),
-        primary=tuple(pair[0] or 0.0 for pair in measured.values()),
-        substitute=tuple(pair[1] or 0.0 for pair in measured.values()),
-        binary=metric == PASS and singly,
+        case_ids=tuple(cases[0] for cases in questions.values()),
+        primary=tuple(fmean(measured[case][0] or 0.0 for case in cases) for cases in questions.values()),
+        substitute=tuple(fmean(measured[case][1] or 0.0 for case in cases) for cases in questions.values()),
+        binary=metric == PASS and singly and len(questions) == len(measured),
         unmeasured=tuple(sorted(unscored | (values.keys() - measured.keys()))),
     )
     return replace(pairs, substitute_missing=tuple(sorted(answered_by_none)))
@@ -105,15 +128,20 @@ def _answered(result: Result) -> bool:
     return result.outcome not in _NO_ANSWER
 
 
-def _all_unscored(results: tuple[Result, ...], metric: str) -> bool:
-    return metric == PASS and all(result.outcome == Outcome.UNSCORED for result in results)
+def _any_unscored(results: tuple[Result, ...]) -> bool:
+    """One repeat that nobody could judge is enough: the others say nothing of it."""
+    return any(result.outcome == Outcome.UNSCORED for result in results)
+
+
+def _question(results: tuple[Result, ...]) -> str:
+    """What a case asks; runs that were made before it was written down have their cases' names for it."""
+    data = results[0].data
+    return str(data.get("question_sha256") or data["case_id"])
 
 
 def _mean(results: tuple[Result, ...], metric: str, *, missing: float | None) -> float | None:
     values: list[float] = []
     for result in results:
-        if metric == PASS and result.outcome == Outcome.UNSCORED:
-            continue
         if not _answered(result):
             values += [] if missing is None else [missing]
         elif metric == PASS:
