@@ -73,9 +73,7 @@ def test_nothing_that_was_asked_or_answered_shows_in_a_repr(world: World) -> Non
 
 
 def test_a_price_hook_puts_the_cost_into_the_trace(world: World) -> None:
-    router = world.router(
-        price_primary=lambda trace: replace(trace, unit_cost_usd=Decimal(trace.prompt_tokens) / 1000)
-    )
+    router = world.router(price_primary=lambda trace: replace(trace, unit_cost_usd=Decimal(trace.prompt_tokens) / 1000))
     assert world.ask(router)[0].traces[0].unit_cost_usd == Decimal("0.01")
 
 
