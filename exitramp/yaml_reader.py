@@ -77,7 +77,10 @@ class Block:
         return key in self._values and not _is_null(self._values[key])
 
     def text(self, key: str, default: Any = _MISSING) -> Any:
-        return self._plain(key, str, "a text", default)
+        found = self._plain(key, str, "a text", default)
+        if isinstance(found, str) and "\0" in found:
+            raise self.error(f"'{self._name(key)}' holds a zero byte, which no path and no name can", key)
+        return found
 
     def choice(self, key: str, known: Sequence[str], default: Any = _MISSING) -> Any:
         value = self.text(key, default)

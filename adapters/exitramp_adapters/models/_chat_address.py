@@ -50,8 +50,12 @@ def _base_url(address: Address, example: str) -> str:
     url = address.option("base_url")
     if not url:
         raise AddressError(f"{address} names no server", hint=f"add ?base_url={example}")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise AddressError(f"{address.scheme}: option 'base_url' has no host or no port that can be") from None
+    if port == 0 or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise AddressError(f"{address.scheme}: option 'base_url' is not http://HOST… or https://HOST…")
     if parts.username or parts.password:
         raise AddressError(f"{address.scheme}: option 'base_url' holds a user or a password", hint="use ?key=env:NAME")

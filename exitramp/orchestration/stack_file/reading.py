@@ -25,6 +25,7 @@ from exitramp.orchestration.stack_file.values import (
     Tier,
     TraceSpec,
 )
+from exitramp.secrets import redact
 from exitramp.urls import REFERENCE_KINDS
 from exitramp.yaml_reader import Block, read_block
 
@@ -58,6 +59,7 @@ def parse_stack_file(data: bytes, *, file: str, folder: Path) -> StackFile:
     try:
         return _parsed(data, file, folder)
     except ConfigError as error:
+        error.message = redact(error.message)  # a key in the wrong place is still a key
         if error.hint is None:
             error.hint = f"mend that line; {PAGE} has every key"
         raise
