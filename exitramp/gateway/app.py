@@ -225,8 +225,10 @@ class Gateway:
         purpose = request.headers.get("x-exitramp-purpose", Purpose.DOCUMENT.value)
         if purpose not in tuple(Purpose):
             raise wire.Refused(f"x-exitramp-purpose is {' or '.join(Purpose)}")
-        name = body.get("model")
-        embedder = name if isinstance(name, str) and name in self._application.file.embedders else None
+        embedder = self._embedder(body.get("model"))
+        if isinstance(embedder, Failure):
+            await send_json(send, embedder.status, embedder.body(), embedder.headers)
+            return
         ask = partial(
             self._application.embed, texts, Purpose(purpose), embedder=embedder, tenant=tenant, use_case="gateway"
         )
@@ -240,6 +242,22 @@ class Gateway:
             return
         await send_json(send, 200, told, {"x-exitramp-mock": "1" if is_mock else "0"})
 
+    def _embedder(self, name: object) -> str | Failure:
+        """Which embedder is meant. None is asked for another: its vectors would mean something else, and no error
+        would say so."""
+        file = self._application.file
+        if not isinstance(name, str):
+            raise wire.Refused("'model' must be the name of an embedder of the stack file", param="model")
+        found = file.embedder_named(name)
+        if found is not None:
+            return found
+        listed = ", ".join(file.embedders) or "none"
+        said = (
+            f"the stack file names no embedder '{name}', and none stands in for it: its vectors mean something else; "
+            f"it names: {listed}. An embedder's 'aliases' in the file are further names of it"
+        )
+        return Failure(404, "model_not_found", redact(said), "model", {"x-should-retry": "false"})
+
     def _in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().run_in_executor(self._workers, work)
 
@@ -247,6 +265,8 @@ class Gateway:
         file = self._application.file
         owners = {name: spec.address.scheme for name, spec in file.models.items()}
         owners |= {name: spec.address.scheme for name, spec in file.embedders.items()}
+        owners |= {name: each.address.scheme for each in file.embedders.values() for name in each.aliases
+                   if name not in owners}  # fmt: skip
         owners |= {name: "stack" for name in (*file.stacks, *((STACKS,) if file.stacks else ())) if name not in owners}
         data = [{"id": name, "object": "model", "created": 0, "owned_by": owner} for name, owner in owners.items()]
         return {"object": "list", "data": data}

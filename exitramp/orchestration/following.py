@@ -126,7 +126,7 @@ class FollowedStack:
             self._looked += RESTS_SECONDS - age_seconds - LOOKS_SECONDS
             return
         try:
-            if self._ends_a_line and not data.endswith(b"\n"):
+            if self._ends_a_line and data.strip() and not data.endswith(b"\n"):
                 raise ConfigError(
                     "the file ends in the middle of a line: some of it may be missing",
                     file=str(self._path),

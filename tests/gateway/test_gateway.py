@@ -42,7 +42,7 @@ class Place:
             breaker={"cool_down_seconds": 0.05, "probe_successes": 1},
             **more,
         )
-        document["embedders"] = {"words": {"address": "wordllama:"}}
+        document["embedders"] = {"words": {"address": "wordllama:", "aliases": ["text-embedding-3-small"]}}
         write(self.stack, document)
 
     def end(self) -> None:
@@ -101,11 +101,19 @@ def test_the_official_client_streams(place: Place) -> None:
 
 
 def test_the_official_client_embeds_and_lists_models(place: Place) -> None:
-    found = place.client.embeddings.create(model="any", input=["one text", "another"])
+    found = place.client.embeddings.create(model="text-embedding-3-small", input=["one text", "another"])
     assert [len(row.embedding) for row in found.data] == [256, 256]
     plain = place.client.embeddings.create(model="words", input="one text", encoding_format="float")
     assert plain.data[0].embedding == pytest.approx(found.data[0].embedding, abs=1e-6)
-    assert {model.id for model in place.client.models.list()} == {"main", "backup", "words"}
+    assert {model.id for model in place.client.models.list()} == {"main", "backup", "words", "text-embedding-3-small"}
+
+
+@pytest.mark.parametrize("name", ["word", "text-embedding-3-large", "main", "gpt-of-before"])
+def test_no_embedder_stands_in_for_another(place: Place, name: str) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        place.client.embeddings.create(model=name, input="one text")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    assert "it names: words" in str(caught.value)
 
 
 def test_a_model_of_the_stack_file_is_asked_by_its_name_and_no_other(place: Place) -> None:

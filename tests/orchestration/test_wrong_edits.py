@@ -132,7 +132,7 @@ EDITS: Mapping[str, tuple[Callable[[Place], object], str]] = {
     "an unknown key": (_says(modells={}), r":\d+: unknown key 'modells'"),
     "half of the file": (lambda place: place.path.write_bytes(place.bytes()[:-90]), r":\d+: "),
     "half of its last line": (lambda place: place.path.write_bytes(place.bytes()[:-3]), r":\d+: the file ends in"),
-    "nothing": (lambda place: place.path.write_bytes(b""), r":1: "),
+    "nothing": (lambda place: place.path.write_bytes(b""), r":1: the file is empty"),
     "a folder": (_folder, r": cannot be read"),
     "gone": (lambda place: place.path.unlink(), r": there is no such file"),
     "a model's unset key": (

@@ -71,6 +71,8 @@ def _parsed(data: bytes, file: str, folder: Path) -> StackFile:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError("cannot be read: it is no text in UTF-8", file=file, line=line) from error
+    if not text.strip():
+        raise ConfigError("the file is empty", file=file, line=1, hint=f"{PAGE} has one to begin with")
     top = read_block(text, file)
     version = top.integer("version")
     if version != VERSION:
@@ -78,7 +80,7 @@ def _parsed(data: bytes, file: str, folder: Path) -> StackFile:
     models = _named(top, "models", lambda name, block: _model(name, block, folder))
     if not models:
         raise top.error("'models' names no model", "models")
-    embedders = _named(top, "embedders", lambda name, block: _embedder(name, block, folder))
+    embedders = _embedders(top, folder)
     stores = _named(top, "stores", lambda name, block: read_store(name, block, folder, embedders))
     stacks = _named(top, "stacks", lambda name, block: _stack(name, block, models, stores))
     failover = top.block("failover", required=False)
@@ -156,8 +158,23 @@ def _model(name: str, block: Block, folder: Path) -> ModelSpec:
     )
 
 
-def _embedder(name: str, block: Block, folder: Path) -> EmbedderSpec:
-    return EmbedderSpec(name, address(block, folder), block.line)
+def _embedders(top: Block, folder: Path) -> dict[str, EmbedderSpec]:
+    """Each name and alias means one of them."""
+    owners: dict[str, str] = {}
+
+    def read(name: str, block: Block) -> EmbedderSpec:
+        aliases = block.texts("aliases", ())
+        for alias in aliases:
+            if owners.setdefault(alias, name) != name:
+                raise block.error(f"'{block.path}.aliases' holds '{alias}', which '{owners[alias]}' has too", "aliases")
+        return EmbedderSpec(name, address(block, folder), aliases, block.line)
+
+    found = _named(top, "embedders", read)
+    for alias, owner in owners.items():
+        if alias in found:
+            raise top.error(f"'embedders.{owner}.aliases' holds '{alias}', which is an embedder itself", "embedders",
+                            hint="give each name to one of them")  # fmt: skip
+    return found
 
 
 def _stack(name: str, block: Block, models: Mapping[str, object], stores: Mapping[str, object]) -> StackSpec:

@@ -52,8 +52,11 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
+    """`aliases` are names of other models under which applications at the gateway may ask for it."""
+
     name: str
     address: Address
+    aliases: tuple[str, ...] = ()
     line: int = field(default=0, compare=False)
 
 
@@ -232,6 +235,12 @@ class StackFile:
     keys: Mapping[str, str] = field(default_factory=dict, hash=False)
     environment: str | None = None
     lines: Mapping[str, int] = field(default_factory=dict, hash=False, compare=False)
+
+    def embedder_named(self, name: str) -> str | None:
+        """The embedder that is meant by its name or an alias."""
+        if name in self.embedders:
+            return name
+        return next((each.name for each in self.embedders.values() if name in each.aliases), None)
 
     def line_of(self, key: str) -> int:
         """Where a key of the file's top stands, or one of `keys` as `keys.NAME`."""
