@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
+from exitramp.orchestration.budget import WindowStanding
 from exitramp.orchestration.following import Edits
 from exitramp.records import TraceRecord
 
@@ -57,9 +58,9 @@ class Metrics:
             self._buckets[bisect_left(_BUCKETS_SECONDS, seconds)] += 1
             self._seconds += seconds
 
-    def text(self, breakers: Mapping[str, str], edits: Edits) -> str:
+    def text(self, breakers: Mapping[str, str], edits: Edits, budget: Sequence[WindowStanding] = ()) -> str:
         with self._lock:
-            return "\n".join((*self._lines(breakers), *_edit_lines(edits))) + "\n"
+            return "\n".join((*self._lines(breakers), *_edit_lines(edits), *_budget_lines(budget))) + "\n"
 
     def _lines(self, breakers: Mapping[str, str]) -> Iterator[str]:
         yield from _head("exitramp_gateway_responses_total", "counter", "Answers of the gateway, by path and status.")
@@ -103,6 +104,17 @@ def _edit_lines(edits: Edits) -> Iterator[str]:
     yield _line("exitramp_stack_edits_total", edits.refused, result="refused")
     yield from _head("exitramp_stack_edit_refused", "gauge", "1 while the file as it stands is not the one in force.")
     yield f"exitramp_stack_edit_refused {int(edits.is_refused)}"
+
+
+def _budget_lines(budget: Sequence[WindowStanding]) -> Iterator[str]:
+    if not budget:
+        return
+    name = "exitramp_budget_usd"
+    yield from _head(name, "gauge", "Of the day and the month in UTC: the cap, what is spent of it, and what is held.")
+    for window in budget:
+        amounts = {"cap": window.cap_usd, "spent": window.spent_usd, "held": window.held_usd}
+        for kind, usd in amounts.items():
+            yield _line(name, float(usd), period=window.period, use_case=window.use_case or "", kind=kind)
 
 
 def _head(name: str, kind: str, what: str) -> Iterator[str]:

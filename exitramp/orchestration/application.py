@@ -20,6 +20,7 @@ from exitramp.clock import Clock, SystemClock
 from exitramp.errors import UsageError
 from exitramp.orchestration.answered import Answered
 from exitramp.orchestration.asking import Asking, Wishes, new_id
+from exitramp.orchestration.budget import WindowStanding
 from exitramp.orchestration.client_keys import ClientKeys
 from exitramp.orchestration.embedding import embed_texts
 from exitramp.orchestration.following import Edits, FollowedStack
@@ -96,6 +97,12 @@ class Application:
     def edits(self) -> Edits:
         """What became of the edits since it was opened."""
         return self._followed.edits
+
+    @property
+    def budget(self) -> tuple[WindowStanding, ...]:
+        """How it stands with each cap of the version in force; none where it has no budget."""
+        found = self._followed.newest.budget
+        return () if found is None else found.standing()
 
     @property
     def client_keys(self) -> ClientKeys:

@@ -164,7 +164,7 @@ class Asking:
             return found
         if self._is_cache_only and not self._routed.order:
             raise SpendExceeded(
-                "the budget is spent: only answers that are kept are given, and this is none",
+                "so much of the budget is spent or held that only answers that are kept are given, and this is none",
                 hint="wait for the next day or month in UTC, or raise the cap in the stack file",
             )
         self._reserve()

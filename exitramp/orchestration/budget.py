@@ -23,6 +23,7 @@ from exitramp.errors import PathUnusable, SpendExceeded
 from exitramp.orchestration.stack_file.values import Action, BudgetSpec
 
 _NANO: Final = Decimal(10**9)
+_DAY_LENGTH: Final = len("2026-03-01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,18 @@ class BudgetNotice:
     share: float
     at: float
     actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStanding:
+    """Of a cap that is in force now, what is spent and what is held. `period` is day or month, in UTC; `use_case` None:
+    it is the cap of everything."""
+
+    period: str
+    use_case: str | None
+    cap_usd: Decimal
+    spent_usd: Decimal
+    held_usd: Decimal
 
 
 class Ledger:
@@ -59,12 +72,16 @@ class Ledger:
             raise PathUnusable(f"{path}: is no budget's file ({error})", hint="name another file") from error
 
     def used(self, window: str) -> int:
+        return sum(self.sums(window))
+
+    def sums(self, window: str) -> tuple[int, int]:
+        """What is spent, and what is held."""
         with self.lock:
             (spent,) = self._db.execute(
                 "SELECT COALESCE(SUM(nano), 0) FROM spent WHERE window = ?", (window,)
             ).fetchone()
             (held,) = self._db.execute("SELECT COALESCE(SUM(nano), 0) FROM held WHERE window = ?", (window,)).fetchone()
-        return int(spent) + int(held)
+        return int(spent), int(held)
 
     def hold(self, reservation: str, window: str, nano: int) -> None:
         self._db.execute("INSERT INTO held VALUES (?, ?, ?)", (reservation, window, nano))
@@ -132,13 +149,10 @@ class Budget:
             shares = []
             for window in _windows(now, use_case):
                 if window in caps:
-                    used = self._ledger.used(window) + wanted
-                    if used > caps[window]:
-                        raise SpendExceeded(
-                            f"the budget of {window} is {caps[window] / 10**9:.2f} USD, and this request may pass it",
-                            hint="wait for the next window, or raise the cap in the stack file",
-                        )
-                    shares.append((window, used / caps[window]))
+                    spent, held = self._ledger.sums(window)
+                    if spent + held + wanted > caps[window]:
+                        raise _would_pass(window, caps[window], spent, held, wanted)
+                    shares.append((window, (spent + held + wanted) / caps[window]))
                 self._ledger.hold(reservation, window, wanted)
         self._reached(shares)
         return reservation
@@ -160,11 +174,24 @@ class Budget:
 
     def spent_usd(self) -> dict[str, Decimal]:
         """What is spent or held, by window that has a cap."""
+        return {window: Decimal(self._ledger.used(window)) / _NANO for window in self._all_caps()}
+
+    def standing(self) -> tuple[WindowStanding, ...]:
+        """How it stands with each cap now."""
+        found = []
+        for window, cap in self._all_caps().items():
+            day, _, use_case = window.partition(" ")
+            spent, held = (Decimal(nano) / _NANO for nano in self._ledger.sums(window))
+            period = "day" if len(day) == _DAY_LENGTH else "month"
+            found.append(WindowStanding(period, use_case or None, Decimal(cap) / _NANO, spent, held))
+        return tuple(found)
+
+    def _all_caps(self) -> dict[str, int]:
         now = self._clock.now()
         caps = dict(self._caps(now, None))
         for cap in self._spec.use_cases:
             caps |= self._caps(now, cap.use_case)
-        return {window: Decimal(self._ledger.used(window)) / _NANO for window in caps}
+        return caps
 
     def close(self) -> None:
         if self._owns_ledger:
@@ -211,3 +238,25 @@ def _windows(now: datetime, use_case: str | None) -> list[str]:
 def _nano(usd: Decimal) -> int:
     """Whole billionths, rounded up: a cap is not passed by what was rounded away."""
     return int((usd * _NANO).to_integral_value(rounding="ROUND_CEILING"))
+
+
+def _would_pass(window: str, cap: int, spent: int, held: int, wanted: int) -> SpendExceeded:
+    """With every amount as it is, and what of it stands in the way."""
+    if wanted > cap:
+        hint = "ask for fewer tokens (max_tokens), of a cheaper model, or raise the cap in the stack file"
+    elif spent + wanted > cap:
+        period = "day" if len(window.partition(" ")[0]) == _DAY_LENGTH else "month"
+        hint = f"wait for the next {period} in UTC, ask for fewer tokens, or raise the cap in the stack file"
+    else:
+        hint = "ask again when the requests under way have ended, or raise the cap in the stack file"
+    return SpendExceeded(
+        f"the budget of {window} is {_usd(cap)} USD: {_usd(spent)} are spent, {_usd(held)} are held by what has "
+        f"not ended, and this one could cost {_usd(wanted)} at most",
+        hint=hint,
+    )
+
+
+def _usd(nano: int) -> str:
+    """With all its digits, and cents at least: 20.00, 0.0002."""
+    whole, _, rest = format(Decimal(nano) / _NANO, "f").partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"

@@ -93,7 +93,7 @@ def _held(
         return
     if Action.CACHE_ONLY in budget.actions(use_case):
         raise SpendExceeded(
-            "the budget is spent: nothing is embedded that costs something",
+            "so much of the budget is spent or held that nothing is embedded that costs something",
             hint="wait for the next day or month in UTC, or raise the cap in the stack file",
         )
     reservation, doubts = budget.reserve(estimate, use_case), [Decimal(0)]

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import openai
 import pytest
 
 from exitramp.faults import Fault
+from exitramp.gateway.metrics import Metrics
 from exitramp.orchestration import read_traces
+from exitramp.orchestration.budget import WindowStanding
+from exitramp.orchestration.following import Edits
 from tests.gateway.running import RunningGateway
 from tests.orchestration.vendors import PROMPT, WHOLE, Vendors, write
 
@@ -249,6 +253,15 @@ def test_an_edit_is_in_force_without_a_restart_and_a_broken_one_shows_in_healthz
     finally:
         place.write()
         wait_for(place, "main")
+
+
+def test_a_budget_is_a_gauge_with_all_its_digits() -> None:
+    day = WindowStanding("day", None, Decimal("0.015"), Decimal("0.0002"), Decimal("0.01"))
+    own = WindowStanding("month", "docs_qa", Decimal(5), Decimal(0), Decimal(0))
+    lines = Metrics().text({}, Edits(0, 0, False), (day, own)).splitlines()
+    assert 'exitramp_budget_usd{period="day",use_case="",kind="spent"} 0.0002' in lines
+    assert 'exitramp_budget_usd{period="month",use_case="docs_qa",kind="cap"} 5.0' in lines
+    assert sum(line.startswith("exitramp_budget_usd{") for line in lines) == 6
 
 
 def test_the_metrics_say_what_the_vendors_say(place: Place) -> None:

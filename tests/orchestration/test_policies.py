@@ -187,6 +187,28 @@ def price_book(path: Path, *models: tuple[str, str]) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("cap", "spent", "held", "wanted", "said"),
+    [
+        ("0.0002", "0", "0", "0.00025", r"0\.0002 USD: 0\.00 are spent, 0\.00 are held .* 0\.00025 at most\n.*fewer"),
+        ("0.005", "0.004", "0", "0.002", r"0\.005 USD: 0\.004 are spent, 0\.00 are held .* 0\.002 .*\n.*next day"),
+        ("0.015", "0", "0.01", "0.01", r"0\.015 USD: 0\.00 are spent, 0\.01 are held .* 0\.01 .*\n.*have ended"),
+        ("20", "19.5", "0", "0.6", r"20\.00 USD: 19\.50 are spent"),
+    ],
+)
+def test_a_budget_that_is_refused_names_every_amount_as_it_is(
+    cap: str, spent: str, held: str, wanted: str, said: str
+) -> None:
+    found = Budget(BudgetSpec(Decimal(cap), None), ManualClock(datetime(2026, 3, 1, 12, tzinfo=UTC)))
+    found.spend(Decimal(spent))
+    found.reserve(Decimal(held))
+    with pytest.raises(SpendExceeded, match=said):
+        found.reserve(Decimal(wanted))
+    [standing] = found.standing()
+    assert (standing.period, standing.use_case) == ("day", None)
+    assert (standing.cap_usd, standing.spent_usd, standing.held_usd) == (Decimal(cap), Decimal(spent), Decimal(held))
+
+
 def test_a_spent_budget_gives_only_what_is_kept_or_free(vendors: Vendors, tmp_path: Path) -> None:
     price_book(tmp_path / "prices.yaml", ("openai", "mock-large"))
     limits = {"daily_usd": "0.30", "thresholds": [{"at": 0.1, "actions": ["notify", "cache_only"]}]}
@@ -198,6 +220,9 @@ def test_a_spent_budget_gives_only_what_is_kept_or_free(vendors: Vendors, tmp_pa
         assert application.chat(request()).cache == "exact"
         with pytest.raises(SpendExceeded):
             application.chat(request(text=PROMPT + " "))
+        day = application.budget[0]
+        assert (day.period, day.cap_usd, day.held_usd) == ("day", Decimal("0.30"), 0)
+        assert day.spent_usd > 0
     assert len(told) == 1
     assert "cache_only" in told[0]
 
