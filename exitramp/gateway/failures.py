@@ -61,7 +61,8 @@ def failure_of(error: Exception) -> Failure:
     """What a client is told of `error`. Of one that is nobody's on purpose, its type alone."""
     if isinstance(error, NotAnswered | ModelError):
         code = error.error_class
-        headers = {} if code in _WORTH_ANOTHER_TRY else {"x-should-retry": "false"}
+        is_open = code in _WORTH_ANOTHER_TRY or (isinstance(error, NotAnswered) and error.has_no_substitute)
+        headers = {} if is_open else {"x-should-retry": "false"}
         if error.retry_after_seconds is not None:
             headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
         return Failure(_STATUS.get(code, 502), code, redact(error.message), headers=headers)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from exitramp.errors import RemoteError
-from exitramp.orchestration.outcome import Outcome
+from exitramp.errors import RETRYABLE_MODEL_ERRORS, RemoteError
+from exitramp.orchestration.outcome import Attempt, Outcome, deciding
 from exitramp.ports import ChatAnswer
 
 _NEXT: Final = {
@@ -16,6 +16,7 @@ _NEXT: Final = {
     "auth": "look at the key that the model's address refers to",
     "quota_exhausted": "raise the vendor's quota, or name another model in the stack file",
 }
+_PASSING: Final = RETRYABLE_MODEL_ERRORS | {"store_unavailable", "store_timeout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Answered:
 
 
 class NotAnswered(RemoteError):
-    """Nobody gave a whole answer. `error_class` is that of the last try; `outcome` has them all."""
+    """Nobody gave a whole answer. `error_class` is that of the try that decided it; `outcome` has them all."""
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -53,9 +54,21 @@ class NotAnswered(RemoteError):
 
     @property
     def http_status(self) -> int | None:
-        """What the last vendor that was asked said."""
-        return self.outcome.attempts[-1].http_status if self.outcome.attempts else None
+        """What the vendor said whose failure decided it."""
+        return None if self._decided is None else self._decided.http_status
 
     @property
     def retry_after_seconds(self) -> float | None:
-        return self.outcome.attempts[-1].retry_after_seconds if self.outcome.attempts else None
+        return None if self._decided is None else self._decided.retry_after_seconds
+
+    @property
+    def has_no_substitute(self) -> bool:
+        """Whether it failed for a while only, and who was to stand in takes no such request: then it is worth asking
+        again later, since not everybody has been asked."""
+        decided = self._decided
+        return decided is not None and decided is not self.outcome.attempts[-1] and decided.error_class in _PASSING
+
+    @property
+    def _decided(self) -> Attempt | None:
+        found = deciding(self.outcome.attempts) if self.outcome.attempts else None
+        return found if found is not None and found.error_class == self.error_class else None

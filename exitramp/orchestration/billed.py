@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from exitramp.ports import ChatAnswer, ChatDelta, ChatModel, ChatRequest, ModelIdentity, Reranked, Reranker
+from exitramp.ports import (
+    ChatAnswer,
+    ChatDelta,
+    ChatModel,
+    ChatRequest,
+    ModelIdentity,
+    Reranked,
+    Reranker,
+    TellsRefusals,
+)
 
 
 class BilledModel:
@@ -26,6 +35,9 @@ class BilledModel:
         on_delta: Callable[[ChatDelta], None] | None = None,
     ) -> ChatAnswer:
         return self._model.answer(request, timeout_seconds=timeout_seconds, on_delta=on_delta)
+
+    def refuses(self) -> tuple[str, ...]:
+        return self._model.refuses() if isinstance(self._model, TellsRefusals) else ()
 
     def close(self) -> None:
         self._model.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -28,6 +28,7 @@ from exitramp.ports import (
     Purpose,
     Reranker,
     SearchSettings,
+    TellsRefusals,
 )
 from exitramp.registry import model_adapter, store_adapter
 from exitramp.urls import REFERENCE_KINDS, Address, Network
@@ -90,6 +91,24 @@ class Builder:
 
             found: ChatModel = self.holding.take(("model", address, spec.billed_as), make)
             return found
+
+    def tell_refusals(self, models: Mapping[str, ChatModel], tell: Callable[[str], None]) -> None:
+        """Say of each model that follows another what it does not take of that one's requests: for those it is nobody's
+        backup. Each once, however often the file is edited."""
+        file = self.file
+        for order in (file.model_order, tuple(file.stacks[name].chat for name in file.stack_order)):
+            for place, name in enumerate(order):
+                pair = ("refusals", name, file.models[name].address)
+                before = [_refused(models[each]) for each in order[:place]]
+                missing = [what for what in _refused(models[name]) if any(what not in each for each in before)]
+                if missing and not self.holding.knows(pair):
+                    tell(
+                        f"models.{name}: does not take {', '.join(missing)}, and refuses a request with one of them: "
+                        f"for such it stands in for nobody when '{order[0]}' fails; next: name a model that takes them "
+                        f"in failover, or leave them out of the requests"
+                    )
+                if missing:
+                    self.holding.take(pair, object)
 
     def embedder(self, name: str) -> Embedder:
         """Opened when it is first asked for: some take a second to load."""
@@ -233,6 +252,10 @@ class Builder:
             return opened[0](question_text, k)
 
         return retrieve
+
+
+def _refused(model: ChatModel) -> tuple[str, ...]:
+    return model.refuses() if isinstance(model, TellsRefusals) else ()
 
 
 def _fetch_secrets(address: Address) -> None:

@@ -81,6 +81,7 @@ class Generation:
             self.models: Mapping[str, ChatModel] = {
                 name: self.builder.model(spec) for name, spec in file.models.items()
             }
+            self.builder.tell_refusals(self.models, around.on_notice)
             self.prompts = self._prompts(None if before is None else before.prompts)
             self.pricing = self._pricing()
             self._open_files()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from exitramp.ports import ChatAnswer
 from exitramp.records import TraceRecord, Usage
@@ -69,13 +71,25 @@ class Attempt:
     maybe_billed: bool = False
 
 
+CANNOT_BE_ASKED: Final = frozenset({"invalid_request", "context_length"})
+"""What a model says of a request that it does not take, or not in this length, whatever else it answers."""
+
+
+def deciding(attempts: Sequence[Attempt]) -> Attempt:
+    """By which of these failures the request failed: the last of those that could be asked it, since a model that takes
+    no such request was never a substitute; the last of all where nobody could."""
+    last = {attempt.stack: attempt for attempt in attempts}
+    able = [attempt for attempt in last.values() if attempt.error_class not in CANNOT_BE_ASKED]
+    return able[-1] if able and attempts[-1].error_class in CANNOT_BE_ASKED else attempts[-1]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The end of a question. `answer` is there exactly if it was answered, and is then complete.
 
     stack: who answered; None if nobody did.
     retrieved_ids: what that stack retrieved, nearest first.
-    error_class: of the last attempt, or why there was none (`no_stack`, `deadline`, `in_flight`).
+    error_class: of the attempt that decided it, or why there was none (`no_stack`, `deadline`, `in_flight`).
     is_mock: the answer is a mock's and is to be shown as such.
     from_journal: it was answered before under the same key, and nobody was asked again.
     from_cache: the word for where an answer came from that nobody was asked for.

@@ -22,7 +22,7 @@ from exitramp.orchestration.events import EventKind, Listener
 from exitramp.orchestration.handling import PLAIN, Handling
 from exitramp.orchestration.hedging import hedged
 from exitramp.orchestration.idempotency import IdempotencyJournal, StoredAnswer
-from exitramp.orchestration.outcome import Attempt, Outcome, RouteReason
+from exitramp.orchestration.outcome import CANNOT_BE_ASKED, Attempt, Outcome, RouteReason, deciding
 from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.side_calls import SideCall
 from exitramp.orchestration.stack import Question, Stack
@@ -157,6 +157,7 @@ class Router:
                 continue  # a hedge asks it already
             permit = self._breakers[stack.name].admit()
             if permit is None:
+                run.passed_over.append(stack.name)
                 continue
             if not run.may_try():
                 self._breakers[stack.name].unused(permit)
@@ -169,9 +170,14 @@ class Router:
             if run.has_broken_off and run.handling.on_restart is None:
                 break  # what was shown cannot be taken back
         if run.attempts:
-            last = run.attempts[-1]
-            told = "; nothing is left of the budget to try again" if run.is_out_of_money else ""
-            return run.unanswered(last.error_class, f"{last.error}{told}")
+            last, decided = run.attempts[-1], deciding(run.attempts)
+            refused = f"; '{last.stack}' cannot stand in for this request: {last.error}"
+            if run.passed_over and decided.error_class in CANNOT_BE_ASKED:
+                closed = ", ".join(run.passed_over)
+                return run.unanswered("no_stack", f"no stack takes it now: the breaker of {closed} is open{refused}")
+            told = "" if last is decided else refused
+            told += "; nothing is left of the budget to try again" if run.is_out_of_money else ""
+            return run.unanswered(decided.error_class, f"{decided.error}{told}")
         if run.deadline.is_over:
             return run.unanswered("deadline", "the deadline passed before any stack was asked")
         return run.unanswered("no_stack", "no stack takes requests: every breaker is open")

@@ -40,6 +40,7 @@ class Run:
     side_calls: int = 0
     trying: int = 0
     is_out_of_money: bool = False
+    passed_over: list[str] = field(default_factory=list)
     beside: list[TraceRecord] = field(default_factory=list)
 
     def take(self, stack: str) -> bool:

@@ -13,6 +13,7 @@ from exitramp.ports.chat import (
     ChatRequest,
     ModelIdentity,
     ResponseFormat,
+    TellsRefusals,
     ToolCall,
     ToolSpec,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "StoreIdentity",
     "TellsCoverage",
     "TellsOptions",
+    "TellsRefusals",
     "ToolCall",
     "ToolSpec",
     "TransferAccount",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from exitramp.records import Usage
 
@@ -130,3 +130,12 @@ class ChatModel(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class TellsRefusals(Protocol):
+    """A `ChatModel` whose shape cannot say everything that a `ChatRequest` can."""
+
+    def refuses(self) -> tuple[str, ...]:
+        """What of a request it refuses, each as a person would name it, such as `temperature above 0`."""
+        ...

@@ -104,6 +104,21 @@ def test_the_official_client_streams(place: Place) -> None:
     assert chunks[-1].usage is not None
 
 
+@pytest.mark.parametrize(
+    "more", [{"temperature": 0.3}, {"response_format": {"type": "json_object"}}], ids=["temperature", "JSON mode"]
+)
+@pytest.mark.parametrize(("fault", "status"), [("unavailable", 503), ("reset", 502)])
+def test_a_backup_that_takes_no_such_request_makes_the_clients_fault_of_no_outage(
+    place: Place, more: dict[str, Any], fault: str, status: int
+) -> None:
+    place.vendors["main"].inject(Fault(fault))
+    body = {**BODY, "messages": [{"role": "user", "content": f"As JSON: {PROMPT}"}], **more}
+    answer = httpx.post(f"{place.gateway.address}/chat/completions", json=body, timeout=30)
+    assert answer.status_code == status, answer.text
+    assert "x-should-retry" not in answer.headers
+    assert "'backup' cannot stand in for this request" in answer.json()["error"]["message"]
+
+
 def test_the_official_client_embeds_and_lists_models(place: Place) -> None:
     found = place.client.embeddings.create(model="text-embedding-3-small", input=["one text", "another"])
     assert [len(row.embedding) for row in found.data] == [256, 256]

@@ -84,6 +84,33 @@ def test_an_edit_is_in_force_without_a_restart_and_a_broken_one_is_told_once(ven
         assert application.problem is None
 
 
+def test_what_a_backup_does_not_take_is_told_once_when_the_file_is_opened(vendors: Vendors, tmp_path: Path) -> None:
+    told: list[str] = []
+    path = write(tmp_path / "stack.yaml", vendors.document("main", "backup"))
+    with Application.open(path, on_notice=told.append) as application:
+        [notice] = told
+        assert notice.startswith("models.backup: does not take a temperature above 0, top_p, json_object")
+        write(path, vendors.document("main", "backup", environment="edited"))
+        assert until(lambda: application.file.environment == "edited")
+        assert len(told) == 2, "that the edit is in force"
+    with Application.open(write(path, vendors.document("backup", "main")), on_notice=told.append):
+        assert len(told) == 2, "nobody stands before it"
+
+
+def test_a_breaker_that_is_open_is_the_reason_where_the_substitute_takes_no_such_request(
+    vendors: Vendors, tmp_path: Path
+) -> None:
+    once = {"failures": 1, "sample": 1, "cool_down_seconds": 60}
+    path = write(tmp_path / "stack.yaml", vendors.document("main", "backup", breaker=once, retry={"tries": 1}))
+    vendors["main"].inject(Fault("unavailable"))
+    with Application.open(path, on_notice=lambda text: None) as application:
+        for error_class in ("overloaded", "no_stack"):
+            with pytest.raises(NotAnswered, match="'backup' cannot stand in") as caught:
+                application.chat(request(temperature=0.3))
+            assert caught.value.error_class == error_class
+        assert caught.value.http_status is None
+
+
 def test_a_request_that_is_under_way_ends_on_the_version_it_began_on(vendors: Vendors, tmp_path: Path) -> None:
     path = write(tmp_path / "stack.yaml", vendors.document("main"))
     vendors["main"].inject(Fault("slow_first_token", {"delay_seconds": 1.0}))

@@ -85,6 +85,10 @@ class AnthropicChat:
             parts.take_whole(received.data)
         return parts.complete(received, self._model)
 
+    def refuses(self) -> tuple[str, ...]:
+        sampling = () if self._version == "2023-06-01" else ("a temperature above 0", "top_p")
+        return (*sampling, "json_object")
+
     def close(self) -> None:
         self._http.close()
 
