@@ -19,6 +19,11 @@ from exitramp.records import UNKNOWN, EmbeddingModel, Finding, VectorField, Verd
 
 WEIGHTS: Final = "sha256:"
 """How a revision begins that is the hash of the weights, and no version that somebody gave them."""
+PROBES: Final = 8
+"""So many texts are embedded again where it cannot be shown by name that a collection's vectors are the model's."""
+PROBE_COSINE: Final = 0.999
+"""Vectors of one text by one model agree to 0.9999 and better, also where a store keeps halves or a vendor rounds;
+those of a model that was replaced behind its name do not come near it."""
 _NEXT: Final = (
     "ask for a document that you know it holds before you rely on it; a collection made by exitramp reindex says which "
     "model made it"

@@ -9,15 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from exitramp.clock import Clock
-from exitramp.errors import CollectionMissing, ConfigError, DependencyMissing, ExitrampError, ModelError, StoreError
+from exitramp.errors import ConfigError, DependencyMissing, ExitrampError, ModelError, StoreError
+from exitramp.finops.unit_cost import IN_PROCESS
 from exitramp.orchestration.billed import BilledModel, BilledReranker
 from exitramp.orchestration.bounded import CallOverdue, ThreadCalls
 from exitramp.orchestration.handling import Slots
 from exitramp.orchestration.named import naming
 from exitramp.orchestration.pool import Holding
+from exitramp.orchestration.probing import probed
 from exitramp.orchestration.prompts import PromptSet
 from exitramp.orchestration.reranking import EmbeddingScorer, ModelScorer, Reranking, Scorer, embed_told
-from exitramp.orchestration.retrieving import StorePassages, require_collections_model
+from exitramp.orchestration.retrieving import Probe, StorePassages, require_collections_model
+from exitramp.orchestration.side_calls import Hear, hearing
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Retriever, Stack
 from exitramp.orchestration.stack_file import ModelSpec, RerankSpec, StackFile, StoreSpec
 from exitramp.ports import (
@@ -57,6 +60,7 @@ class Builder:
     network: Network
     clock: Clock
     around_chat: Callable[[ChatModel], ChatModel] | None = None
+    hear: Hear = lambda call: None
 
     def check(self) -> None:
         """What is not installed, and a key that is not there, is told now and not by the first question."""
@@ -202,11 +206,12 @@ class Builder:
         return "store", spec.address, self.file.deadlines.retrieve_seconds
 
     def require_models(self, tell: Callable[[str], None]) -> None:
-        """Raises `ConfigError` where a store is asked by another embedder than made its vectors, with both
-        fingerprints. What cannot be known now, as the store does not answer, is told and looked at by the first
-        question. Each pair that was seen to be one is looked at once, however often the file is edited."""
+        """Raises `ConfigError` where a store is asked by another embedder than made its vectors, and where it answers
+        that there is no such collection or vector field. What cannot be known now, as the store does not answer, is
+        told and looked at by the first question. Each pair that was seen to be one is looked at once, however often
+        the file is edited."""
         for store in self.file.stores.values():
-            pair = ("one model", store.address, store.vector_field, self.file.embedders[store.embedder].address)
+            pair = self._pair(store)
             if not self.holding.knows(pair):
                 with naming(self.file, f"stores.{store.name}.embedder", store.line):
                     told = self._model_of(store)
@@ -217,15 +222,31 @@ class Builder:
             else:
                 self.holding.take(pair, object)
 
+    def _pair(self, store: StoreSpec) -> object:
+        return "one model", store.address, store.vector_field, self.file.embedders[store.embedder].address
+
+    def _probe(self, store: StoreSpec) -> Probe | None:
+        """Embeds a few documents where that costs nothing or the file asks for it, and it was not seen before."""
+        embedder = self.embedder(store.embedder)
+        is_wanted = embedder.identity().provider in IN_PROCESS if store.probe is None else store.probe
+        if not is_wanted or self.holding.knows(self._pair(store)):
+            return None
+        seconds = self.file.deadlines.retrieve_seconds
+        return lambda endpoint, field: probed(endpoint, field, embedder, seconds, self.clock)
+
     def _model_of(self, store: StoreSpec) -> _Told | None:
         """What is to be told of whether the store's vectors are the embedder's. Raises `ModelDiffers`."""
 
         def look() -> str | None:
-            return require_collections_model(self._endpoint(store), store.vector_field, self.embedder(store.embedder))
+            with hearing(self.hear):
+                embedder = self.embedder(store.embedder)
+                return require_collections_model(
+                    self._endpoint(store), store.vector_field, embedder, self._probe(store)
+                )
 
         try:
             unshown = ThreadCalls("look")(look, timeout_seconds=2 * self.file.deadlines.retrieve_seconds)
-        except (StoreError, CollectionMissing, ModelError, DependencyMissing, CallOverdue, OSError) as error:
+        except (StoreError, ModelError, DependencyMissing, CallOverdue, OSError) as error:
             said = error.message if isinstance(error, ExitrampError) else str(error) or type(error).__name__
             whether = f"whether its vectors are of the embedder '{store.embedder}' is not known yet"
             return _Told(f"{whether}, and the first question looks: {said}", is_known=False)
@@ -246,7 +267,8 @@ class Builder:
             with lock:
                 if not opened:
                     endpoint = self._endpoint(spec)
-                    require_collections_model(endpoint, spec.vector_field, self.embedder(spec.embedder))
+                    embedder = self.embedder(spec.embedder)
+                    require_collections_model(endpoint, spec.vector_field, embedder, self._probe(spec))
                     settings = SearchSettings(spec.exact, spec.options)
                     opened.append(StorePassages(endpoint, vector, vector_field=spec.vector_field, settings=settings))
             return opened[0](question_text, k)

@@ -27,9 +27,10 @@ from exitramp.orchestration.pool import Holding, Pool
 from exitramp.orchestration.pricing import Pricing
 from exitramp.orchestration.prompts import PromptSet, load_prompts
 from exitramp.orchestration.router import Router
+from exitramp.orchestration.side_calls import SideCall
 from exitramp.orchestration.stack import Stack
 from exitramp.orchestration.stack_file import PACKAGED, BudgetSpec, StackFile
-from exitramp.orchestration.trace import TraceLabels, supposed_record
+from exitramp.orchestration.trace import UNKNOWN_USAGE, TraceLabels, supposed_record
 from exitramp.orchestration.trace_files import PromptLog, TraceFile, open_traces
 from exitramp.ports import ChatModel, ModelIdentity
 from exitramp.records import TraceRecord
@@ -76,7 +77,7 @@ class Generation:
             with naming(file, "keys", file.line_of("keys")):
                 around.check(file)
             self.client_keys = ClientKeys.of(file) if around.reads_keys else ClientKeys({})
-            self.builder = Builder(file, self._holding, around.network, around.clock, around.around_chat)
+            self.builder = Builder(file, self._holding, around.network, around.clock, around.around_chat, self._heard)
             self.builder.check()
             self.models: Mapping[str, ChatModel] = {
                 name: self.builder.model(spec) for name, spec in file.models.items()
@@ -156,6 +157,25 @@ class Generation:
     def priced(self, record: TraceRecord) -> TraceRecord:
         """With what it cost, where there is a price book."""
         return record if self.pricing is None else self.pricing.priced(record)
+
+    def _heard(self, call: SideCall) -> None:
+        """What an embedder was asked when the file was opened, which is no question's."""
+        usage = call.usage
+        record = replace(
+            supposed_record(call.identity, 0 if usage is None else usage.prompt_tokens, 0),
+            operation=call.operation,
+            request_id=f"open-{self.file.sha256[:12]}:{call.operation}",
+            ts=self._around.clock.now(),
+            use_case_id="open",
+            model_id=call.model_id,
+            latency_ms=call.latency_ms,
+            usage_source=UNKNOWN_USAGE if usage is None else usage.source,
+            status="ok" if call.error is None else "error",
+            error_class=None if call.error is None else call.error.error_class,
+            possibly_billed=call.error is not None and call.error.maybe_billed,
+            environment=self.file.environment,
+        )
+        self.append(self.priced(record))
 
     def _tell_uncounted(self, record: TraceRecord) -> None:
         """A price that held when the file was opened holds no more."""

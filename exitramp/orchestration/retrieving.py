@@ -11,7 +11,7 @@ from exitramp.embedding_identity import Identified, require_same
 from exitramp.errors import ConfigError
 from exitramp.orchestration.stack import Passage
 from exitramp.ports import Embedder, Query, SearchSettings, VectorSearch
-from exitramp.records import VectorKind
+from exitramp.records import VectorField, VectorKind
 from exitramp.wrappers import Endpoint
 
 if TYPE_CHECKING:
@@ -61,16 +61,28 @@ class StorePassages:
             return self._search, self._field
 
 
-def require_collections_model(endpoint: Endpoint, vector_field: str | None, embedder: Embedder) -> str | None:
+Probe = Callable[[Endpoint, VectorField], str | None]
+"""What a few documents that are embedded again show, as `exitramp.orchestration.probing.probed` says it."""
+
+
+def require_collections_model(
+    endpoint: Endpoint, vector_field: str | None, embedder: Embedder, probe: Probe | None = None
+) -> str | None:
     """Raises `ModelDiffers` with both fingerprints where the vectors that would be searched are of another embedding
-    model than `embedder`; returns a sentence where that cannot be shown, and None where they are of the same."""
+    model than `embedder`, `CollectionMissing` where there is no such collection, and `ConfigError` where it has no such
+    vectors; returns a sentence where that cannot be shown by name, and None where they are of the same."""
     dense = [each for each in endpoint.source().describe().vectors if each.kind is VectorKind.DENSE]
     field = next((each for each in dense if vector_field in (None, each.name)), None)
     if field is None:
-        return None  # which the first question tells
+        wanted = "no dense vector field" if vector_field is None else f"no dense vector field '{vector_field}'"
+        listed = ", ".join(repr(each.name) for each in dense) or "none"
+        raise ConfigError(f"{endpoint.address} has {wanted} to search", hint=f"its dense vector fields are: {listed}")
     given = Identified(embedder.model(), embedder.dimensions)
     unshown = require_same(Identified.of(field), given, doing="the questions", where=str(endpoint.address))
-    return None if unshown is None else unshown.message
+    if unshown is None:
+        return None
+    seen = None if probe is None else probe(endpoint, field)
+    return unshown.message if seen is None else seen
 
 
 def _documents(batch: Any) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from exitramp import canonical
 from exitramp.arrow import dense_matrix, record_keys
-from exitramp.embedding_identity import Comparison, Identified, Sameness, compare
+from exitramp.embedding_identity import PROBE_COSINE, PROBES, Comparison, Identified, Sameness, compare
 from exitramp.errors import ModelDiffers, StoreProtocolError
 from exitramp.ports import Embedder, VectorSource
 from exitramp.records import RecordKey, VectorField, VectorKind
@@ -19,11 +19,6 @@ from exitramp.reindex.calling import Caller
 from exitramp.reindex.spool import Spool, text_hash
 
 IDS_SHOWN = 20
-PROBES = 8
-"""So many texts are embedded again where it cannot be shown by name that the target's vectors are the model's."""
-PROBE_COSINE = 0.999
-"""Vectors of one text by one model agree to 0.9999 and better, also where a store keeps halves or a vendor rounds;
-those of a model that was replaced behind its name do not come near it."""
 
 
 @dataclass(slots=True)

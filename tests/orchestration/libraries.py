@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 
 from exitramp.arrow import dense_array, stream_schema
@@ -32,8 +33,11 @@ QUESTION = "How do I join two pathname components?"
 NEAREST = "os.path.join#0"
 
 
-def fill(address: str, *, model: str = "wordllama:", is_marked: bool = True) -> str:
-    """The passages at `address`, which is returned, embedded by `model`, and marked with it unless told otherwise."""
+def fill(address: str, *, model: str = "wordllama:", is_marked: bool = True, shifted: int = 0) -> str:
+    """The passages at `address`, which is returned, embedded by `model`, and marked with it unless told otherwise.
+
+    `shifted`: each has the vector of the one so many places before it, which is as good as another model's.
+    """
     passages = PASSAGES
     embedder = open_embedder(model)
     field = VectorField(
@@ -46,6 +50,7 @@ def fill(address: str, *, model: str = "wordllama:", is_marked: bool = True) -> 
     )
     spec = CollectionSpec(address.partition("#")[2], IdKind.STRING, (field,), has_documents=True)
     vectors = embedder.embed(list(passages.values()), purpose=Purpose.DOCUMENT).vectors
+    vectors = np.roll(vectors, shifted, axis=0)
     columns = {
         "id": pa.array(list(passages), pa.string()),
         "document": pa.array(list(passages.values()), pa.string()),

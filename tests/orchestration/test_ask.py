@@ -95,12 +95,14 @@ def test_a_stack_fails_over_as_a_whole_when_its_store_or_its_model_is_gone(libra
     library.vendors.heal()
     document["stores"]["chroma"]["address"] = f"chroma:{library.folder}/chroma-db#gone"
     notices: list[str] = []
+    with pytest.raises(ConfigError, match=r"stack\.yaml:\d+: 'stores\.chroma\.embedder'.*gone.*\n  next: "):
+        Application.open(write(path, document))
+    document["stores"]["chroma"]["address"] = "qdrant+http://127.0.0.1:9#docs"
     with Application.open(write(path, document), on_notice=notices.append) as application:
         assert the_application(application).name == "backup-qdrant"
-    assert len(notices) == 1
-    assert "the first question looks" in notices[0]
+    assert sum("the first question looks" in notice for notice in notices) == 1
     records = [record for record in answers_of(traces) if record.status == "error"]
-    assert records[-1].error_class == "store_missing"
+    assert records[-1].error_class == "store_unavailable"
 
 
 def test_another_embedder_than_the_collections_is_refused_with_both_fingerprints_at_open_and_after_an_edit(
@@ -117,7 +119,8 @@ def test_another_embedder_than_the_collections_is_refused_with_both_fingerprints
     notices: list[str] = []
     with Application.open(write(path, good), on_notice=notices.append) as application:
         assert NEAREST in the_application(application).text
-        assert notices == []
+        assert [notice for notice in notices if not notice.startswith("models.backup: does not take")] == []
+        notices.clear()
         write(path, other)
         end = time.monotonic() + 10
         while application.problem is None and time.monotonic() < end:
@@ -137,8 +140,22 @@ def test_a_model_that_cannot_be_shown_to_be_the_collections_is_said_and_not_refu
     with Application.open(path, on_notice=notices.append) as application:
         assert NEAREST in the_application(application).text
         after_edit(application, path, document | {"environment": "edited"})
-    [unshown] = [notice for notice in notices if "cannot be shown" in notice]  # an edit of other things repeats nothing
+    [seen] = [notice for notice in notices if "they agree" in notice]  # an edit of other things repeats nothing
+    assert "8 documents that were embedded again" in seen
+    document["stores"]["qdrant"]["probe"] = False
+    notices.clear()
+    with Application.open(write(path, document), on_notice=notices.append):
+        pass
+    [unshown] = [notice for notice in notices if "cannot be shown" in notice]
     assert "; next: ask for a document that you know" in unshown
+
+
+def test_an_unmarked_collection_of_another_model_is_refused_by_its_vectors(library: Library, tmp_path: Path) -> None:
+    document = library.document(("main", "qdrant"))
+    other = fill(f"qdrant:{tmp_path}/other#docs", is_marked=False, shifted=3)
+    document["stores"]["qdrant"]["address"] = other
+    with pytest.raises(ConfigError, match="of another embedding model than the questions"):
+        Application.open(write(tmp_path / "stack.yaml", document))
 
 
 def by_length(question: str, text: str) -> float:

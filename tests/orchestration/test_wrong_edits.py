@@ -144,6 +144,16 @@ EDITS: Mapping[str, tuple[Callable[[Place], object], str]] = {
                          "far": {"address": "openai:e?base_url=http://127.0.0.1:9/v1&key=file:/nowhere/key"}}),
         r":\d+: 'embedders.far': .*cannot read the file",
     ),
+    "a collection that is not there": (
+        lambda place: place.path.write_bytes(place.bytes(stores={"docs": {
+            **place.good["stores"]["docs"], "address": place.good["stores"]["docs"]["address"] + "nothere"}})),
+        r":\d+: 'stores.docs.embedder': .*docsnothere",
+    ),
+    "a field that is not there": (
+        lambda place: place.path.write_bytes(place.bytes(stores={"docs": {**place.good["stores"]["docs"],
+                                                                          "field": "title"}})),
+        r":\d+: 'stores.docs.embedder': .*no dense vector field 'title'",
+    ),
     "a store's unset key": (
         _says(stores={"docs": {"address": "qdrant+http://127.0.0.1:9?api_key=env:EXITRAMP_TEST_UNSET#docs",
                                "embedder": "words"}}),

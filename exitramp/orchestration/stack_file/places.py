@@ -39,6 +39,7 @@ def read_store(name: str, block: Block, folder: Path, embedders: Mapping[str, ob
         exact,
         options,
         _rerank(block, folder, embedders),
+        block.flag("probe", None),
         block.line,
     )
 

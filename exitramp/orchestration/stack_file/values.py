@@ -81,6 +81,8 @@ class StoreSpec:
 
     vector_field: which vectors are searched; None takes the first dense ones.
     depth_k: how many passages a question gets.
+    probe: whether a few documents are embedded to see if the embedder made the vectors, where the collection does not
+        say; None where that costs nothing.
     """
 
     name: str
@@ -91,6 +93,7 @@ class StoreSpec:
     exact: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     rerank: RerankSpec | None = None
+    probe: bool | None = None
     line: int = field(default=0, compare=False)
 
 
