@@ -83,6 +83,8 @@ class Asking:
         actions = opened.budget.actions(question.use_case_id) if opened.budget is not None else frozenset()
         self._is_cache_only = Action.CACHE_ONLY in actions
         tiers = {name: opened.file.models[models[name]].tier for name in names}
+        journal = opened.journal
+        is_known = wishes.is_keyed and journal is not None and journal.has_answer(question.id)
         is_degraded = Action.DEGRADE_TO_SMALL in actions
 
         def routed(*, small_only: bool) -> Routed:
@@ -94,7 +96,7 @@ class Asking:
                 complexity=wishes.complexity,
                 pii=wishes.pii,
                 small_only=small_only,
-                judge=None if opened.classifier is None else self._judged,
+                judge=None if opened.classifier is None or is_known else self._judged,
             )
 
         self._routed = routed(small_only=is_degraded)

@@ -152,6 +152,12 @@ class IdempotencyJournal:
             if not entry.ended.wait(max(0.0, gives_up - time.monotonic())):
                 raise TimeoutError
 
+    def has_answer(self, key: str) -> bool:
+        """Whether `key` was answered, so that `claim` asks nobody."""
+        with self._lock:
+            entry = self._entries.get(self._hashed(key))
+            return entry is not None and not entry.is_under_way and entry.answer_sha256 is not None
+
     def doubt(self, key: str, *, vendor: str, error_class: str) -> None:
         """An attempt under `key` ended without an answer and may have been billed."""
         hashed = self._hashed(key)

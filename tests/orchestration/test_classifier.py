@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from exitramp.clock import SystemClock
 from exitramp.errors import ExitrampError, IntegrityError, ModelError
@@ -95,6 +96,17 @@ def test_where_it_is_sure_it_decides_and_else_the_written_rule(place: Callable[.
     assert len(beside) == 3, "a text that was seen is not embedded again; what is personal is embedded by nobody"
     assert {each.operation for each in beside} == {"embed"}
     assert all(answer_of(each) for each in beside)
+
+
+def test_what_was_answered_before_is_not_classified_again(place: Callable[..., Path]) -> None:
+    path = place()
+    document = yaml.safe_load(path.read_text()) | {"idempotency": {"path": "journal.jsonl", "spool": "answers"}}
+    write(path, document)
+    for _ in range(2):  # the second time after a restart, whose classifier has kept no vector
+        with Application.open(path) as application:
+            assert application.chat(request("a-key", text=EASY)).text
+    beside = [each for each in read_traces(path.with_name("t.jsonl")) if each.request_id.endswith(":route")]
+    assert len(beside) == 1
 
 
 def test_an_edit_of_the_threshold_is_in_force_without_a_restart(
