@@ -234,3 +234,17 @@ def test_what_is_no_stack_file_is_a_message_and_no_fault(text: str) -> None:
 def test_a_file_that_is_missing_says_what_to_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file"):
         read_stack_file(tmp_path / "none.yaml")
+
+
+def test_a_tier_for_personal_questions_that_nobody_named_is_called_a_default_and_what_to_write_is_said() -> None:
+    models = """version: 1
+models:
+  a: {address: "openai:x?base_url=http://127.0.0.1:1/v1", tier: small}
+  b: {address: "openai:y?base_url=http://127.0.0.1:1/v1", tier: large}
+stacks: {s: {chat: a}, t: {chat: b}}
+"""
+    with pytest.raises(ConfigError) as caught:
+        parsed(models + "routing: {small_below: 0.4}\n")
+    assert "'routing.pii' is left out, and then 'medium', and no model is of that tier" in caught.value.message
+    assert str(caught.value.hint).startswith("write pii: small or large")
+    assert parsed(models + "routing: {small_below: 0.4, pii: large}\n").routing is not None

@@ -33,7 +33,13 @@ def read_routing(
             raise block.error(f"routing goes by tiers, and the model '{model.name}' has none",
                               hint="write tier: small, medium or large under it")  # fmt: skip
     if all(model.tier is not found.pii for model in models.values()):
-        raise block.error(f"'routing.pii' is '{found.pii}', and no model is of that tier", "pii")
+        there = [str(tier) for tier in Tier if any(model.tier is tier for model in models.values())]
+        said = "is" if block.has("pii") else "is left out, and then"
+        raise block.error(
+            f"'routing.pii' {said} '{found.pii}', and no model is of that tier",
+            "pii",
+            hint=f"write pii: {' or '.join(there)} under routing; what is marked as personal goes to that tier alone",
+        )
     block.finish()
     return found
 
