@@ -45,7 +45,15 @@ def by_map(source: str, target: str | None, model: str, how: How, choice: Choice
         finally:
             embedder.close()
     if own["as_json"]:
-        output.emit_json(result.to_json() | {"source": str(one.address), "target": target, "moved": moved})
+        output.emit_json(
+            result.to_json()
+            | {
+                "source": str(one.address),
+                "target": target,
+                "moved": moved,
+                "map_file": str(own["map_file"]),
+            }
+        )
     else:
         _say(result, target, moved, str(own["map_file"]))
     return output.exit_code(result.verdict)
@@ -53,6 +61,7 @@ def by_map(source: str, target: str | None, model: str, how: How, choice: Choice
 
 def _say(result: MapResult, target: str | None, moved: bool, file: str) -> None:
     output.say(f"{output.verdict_word(result.verdict)}  a mapping, fitted on {counted(result.fitted, 'text')} → {file}")
+    output.say(f"  sample    {result.sampled}")
     output.say(f"  old       {result.map.old}")
     output.say(f"  new       {result.map.new}")
     rows = [_row(each) for each in result.judgements]
@@ -86,8 +95,8 @@ def _say(result: MapResult, target: str | None, moved: bool, file: str) -> None:
         )
     else:
         output.say(
-            f"nothing was written to {target}: embed everything anew (leave --map away), or accept what it costs with "
-            f"--accept-loss {CONSENT}"
+            f"nothing was written to {target}; the mapping alone is kept, in {file}, with what it was found to be\n"
+            f"next: embed everything anew (leave --map away), or accept what it costs with --accept-loss {CONSENT}"
         )
 
 

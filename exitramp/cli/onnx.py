@@ -54,7 +54,8 @@ def export(model: str, folder: Path, routing: str | None, label: str, as_json: b
 
     With --routing a small classifier is written in its place: it says of a question's vector how probable each label
     is. Any embedder can stand before it, also a hosted one. It is kept if onnxruntime gives its own probabilities. A
-    stack file can route by it: 'routing: {classifier: {onnx: DIR, threshold: 0.8, embedder: NAME}}'.
+    stack file routes by it with 'routing: {pii: TIER, classifier: {onnx: DIR, threshold: 0.8, embedder: NAME, tiers:
+    {LABEL: TIER}}}'; docs/routing.md has each key.
 
     \b
     Example:
@@ -143,24 +144,25 @@ def _how_good(found: HeldOut, column: str) -> Iterator[str]:
 def inventory(models: tuple[str, ...], as_json: bool) -> int:
     """Say of each MODEL whether it can be taken out, and if not, what its exit is.
 
-    A MODEL is an embedder's address, or the folder of an exported classifier.
+    A MODEL is an embedder's address, or the folder of an exported embedder or classifier.
 
     \b
     Example:
       exitramp onnx inventory wordllama: use:
-      exitramp onnx inventory wordllama: ./router
+      exitramp onnx inventory wordllama: ./model ./router
     """
     from exitramp.orchestration.classifier_file import ABOUT
     from exitramp.registry import open_embedder
     from exitramp.reindex.classifying import portability_of
-    from exitramp.reindex.exporting import portability
+    from exitramp.reindex.exporting import SIDE_CAR, portability
 
     found = []
     for model in models:
         if (Path(model) / ABOUT).is_file():
             found.append({"address": model} | portability_of(Path(model)))
             continue
-        embedder = open_embedder(model)
+        is_exported = (Path(model) / SIDE_CAR).is_file()
+        embedder = open_embedder(path_address("onnx", Path(model)) if is_exported else model)
         try:
             found.append({"address": str(embedder.identity().address)} | portability(embedder))
         finally:

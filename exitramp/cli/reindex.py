@@ -277,6 +277,11 @@ def _say(result: ReindexResult, target: str, dry: bool, accepted: tuple[str, ...
             f"  embedded  {counted(account.texts, 'text')}, {account.tokens:,} tokens, "
             f"{counted(account.requests, 'request')} ({account.retries:,} of them tries again), {usd}{cut}"
         )
+        if look.probed:
+            output.say(
+                f"  checked   {counted(look.probed, 'text')} of the target embedded again, to see that its vectors are "
+                "of this model; the tokens and requests above include them, the texts do not"
+            )
     if result.sync is not None:
         output.say(f"  written   {result.sync.upserted:,}; the others stood there already")
     output.say_findings(result.findings)

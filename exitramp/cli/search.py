@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import click
 from exitramp.cli import output
 from exitramp.cli.options import json_option, open_settings, store_options
 from exitramp.errors import ExitCode
+from exitramp.records import Finding, Verdict
+
+FURTHER = 10
 
 
 @click.command()
@@ -44,7 +49,8 @@ def search(
     """Embed TEXT by the model and print the ids of the nearest records of STORE, with the store's own scores.
 
     A model that is known to be another one than the collection's is refused, and both are shown. What nobody knows of
-    one of them is told. No document and no payload is shown.
+    one of them is told, and so is a mapping that was not recommended. The heading says whether the store's scores are
+    distances or similarities. No document and no payload is shown.
 
     \b
     Example:
@@ -64,14 +70,22 @@ def search(
         try:
             given = Identified(embedder.model(), embedder.dimensions)
             there, where = Identified.of(asked), str(endpoint.address)
-            way = None if through is None else way_through(SpaceMap.load(through), there, given, where)
+            spaces = None if through is None else SpaceMap.load(through)
+            way = None if spaces is None else way_through(spaces, there, given, where)
             unshown = require_same(there, given, doing="the query", where=where) if way is None else way.unshown
             vector = embedder.embed([text], purpose=Purpose.QUERY, timeout_seconds=settings.timeout_seconds).vectors[0]
         finally:
             embedder.close()
         if way is not None and way.maps is not None:
             vector = way.maps.apply(vector[None, :])[0]
-        hits = endpoint.search().search(Query(asked.name, dense=vector), k=k, settings=SearchSettings(exact))
+        query, asking, how = Query(asked.name, dense=vector), endpoint.search(), SearchSettings(exact)
+        hits = asking.search(query, k=k, settings=how)
+        meaning = score_meaning(hits.scores)
+        if meaning is None and hits.scores:  # one hit, or several alike: only further ones tell which way scores go
+            meaning = score_meaning(asking.search(query, k=k + FURTHER, settings=how).scores)
+    findings = [] if unshown is None else [unshown]
+    if spaces is not None and way is not None and spaces.recommended(way.goes) != "yes":
+        findings.append(_unrecommended(spaces.recommended(way.goes), way.goes, through))
     if as_json:
         found = [
             {"id": key.id, "namespace": key.namespace, "score": score}
@@ -82,15 +96,41 @@ def search(
                 "model": str(given),
                 "collection_model": str(Identified.of(asked)),
                 "field": asked.name,
+                "metric": asked.metric.value,
+                "score": "unknown" if meaning is None else meaning.partition(",")[0],
+                "nearer_is": None if meaning is None else meaning.rpartition(", ")[2].split()[0],
                 "hits": found,
-                "findings": [] if unshown is None else [unshown.to_json()],
+                "findings": [each.to_json() for each in findings],
             }
         )
     else:
         rows = [
             (rank, key, f"{score:.6f}") for rank, (key, score) in enumerate(zip(hits.keys, hits.scores, strict=True), 1)
         ]
-        output.say(output.table(rows, ("rank", "id", "score")))
-        if unshown is not None:
-            output.note(f"note: {unshown.message}")
+        said = "the store does not show whether smaller or larger is nearer" if meaning is None else meaning
+        output.say(output.table(rows, ("rank", "id", f"score ({asked.metric.value} {said})")))
+        for each in findings:
+            output.note(f"note: {each.message}")
     return int(ExitCode.PASS)
+
+
+def score_meaning(scores: Sequence[float]) -> str | None:
+    """Which way a store's scores go, by the order that every store answers in, nearest first; None where they are all
+    alike. Stores differ in it, also for one metric, and so it is read off the answer rather than off a table."""
+    known = [each for each in scores if not math.isnan(each)]
+    if not known or known[0] == known[-1]:
+        return None
+    return "distance, smaller is nearer" if known[0] < known[-1] else "similarity, larger is nearer"
+
+
+def _unrecommended(said: str, way: str, file: Path | None) -> Finding:
+    what = {
+        "no": f"was not recommended for {way}: judged on held-out texts it loses more than its margin allows",
+        "not shown": f"was not shown to be inside its margin for {way}: it was judged on too little",
+    }.get(said, f"does not say whether it was recommended for {way}")
+    return Finding(
+        "map.unrecommended",
+        f"the mapping {file} {what}, so what is found may be the wrong records; next: fit it again on more texts, or "
+        "embed the collection anew: exitramp reindex without --map",
+        Verdict.INCONCLUSIVE,
+    )

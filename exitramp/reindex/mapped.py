@@ -39,6 +39,8 @@ from exitramp.wrappers import Endpoint
 QUESTIONS = 400
 """So many held-out documents ask for their neighbours."""
 CONSENT = "mapping"
+WAYS = ("documents", "questions")
+_RECOMMENDED = {Verdict.PASS: "yes", Verdict.FAIL: "no", Verdict.INCONCLUSIVE: "not shown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class MapResult:
     account: Account
     usd: Decimal | None
     fitted: int
+    held: int
+    asked: MapHow
     move: MoveResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -72,6 +76,21 @@ class MapResult:
     def decides(self, way: str) -> Judgement:
         """The golden questions where there are any, else the neighbours."""
         return [each for each in self.judgements if each.way == way][-1]
+
+    def recommended(self, way: str) -> str:
+        return _RECOMMENDED[self.decides(way).verdict]
+
+    @property
+    def sampled(self) -> str:
+        """How many texts the mapping was fitted on, and why not as many as were asked for."""
+        fitted, held = counted(self.fitted, "text"), f"{self.held:,} others were held back to judge it by"
+        if self.fitted >= self.asked.sample:
+            return f"fitted on {fitted}; {held}"
+        beside = " beside those that the golden questions ask for" if self.asked.golden else ""
+        return (
+            f"fitted on {fitted} and not the {self.asked.sample:,} of --sample: there are "
+            f"{self.fitted + self.held:,} different ones with a vector{beside}, and {held}"
+        )
 
     @property
     def verdict(self) -> Verdict:
@@ -87,7 +106,9 @@ class MapResult:
             "map_sha256": self.map.digest(),
             "kind": {"documents": self.map.documents.kind.value, "questions": self.map.questions.kind.value},
             "fitted_on": self.fitted,
-            "recommended": {way: self.decides(way).verdict is Verdict.PASS for way in ("documents", "questions")},
+            "judged_on": self.held,
+            "sample_asked": self.asked.sample,
+            "recommended": {way: self.decides(way).verdict is Verdict.PASS for way in WAYS},
             "judgements": [each.to_json() for each in self.judgements],
             "spent": spent_json(self.account, self.usd),
             "move": self.move.to_json() if self.move is not None else None,
@@ -192,10 +213,18 @@ def map_spaces(
                 judge_questions(way, grades, anew, scores, pool, margin=asked.margin, seed=asked.seed)
             )  # fmt: skip
     seconds["fit and judge"] = clock.monotonic() - began
-    told = {"fitted_on": len(fitting.names), "margin": asked.margin, "seed": asked.seed}
     result = MapResult(
-        replace(found, told=told), judgements, account, price.usd(account.tokens), len(fitting.names), seconds=seconds
+        found,
+        judgements,
+        account,
+        price.usd(account.tokens),
+        len(fitting.names),
+        len(held.names),
+        asked,
+        seconds=seconds,
     )
+    told = {"fitted_on": result.fitted, "margin": asked.margin, "seed": asked.seed}
+    result.map = replace(found, told=told | {"recommended": {way: result.recommended(way) for way in WAYS}})
     if asked.golden and len(cases) < len(asked.golden):
         lost = counted(len(asked.golden) - len(cases), "golden question has", "golden questions have")
         result.findings.append(Finding("golden.absent", f"{lost} no relevant document in the collection"))

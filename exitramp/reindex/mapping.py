@@ -22,7 +22,7 @@ import numpy.typing as npt
 from exitramp.durable import READ, storage_errors, write_atomically
 from exitramp.embedding_identity import Identified, require_same
 from exitramp.errors import DataInvalid, FormatUnknown
-from exitramp.records import EmbeddingModel, Finding
+from exitramp.records import UNKNOWN, EmbeddingModel, Finding
 
 Matrix = npt.NDArray[np.float64]
 _VERSION: Final = 1
@@ -65,6 +65,12 @@ class SpaceMap:
     documents: Linear
     questions: Linear
     told: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What it was fitted on, and under `recommended` of each way what its judging came to."""
+
+    def recommended(self, way: str) -> str:
+        """`yes`, `no`, `not shown` where there was too little to judge by, `unknown` for a file that does not tell."""
+        said = self.told.get("recommended")
+        return str(said.get(way, UNKNOWN)) if isinstance(said, Mapping) else UNKNOWN
 
     def digest(self) -> str:
         """Of the numbers: two maps that map alike have the same."""
@@ -121,10 +127,13 @@ class SpaceMap:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a question of the new model gets into a collection: `maps` it first, or None where it goes as it is."""
+    """How a question of the new model gets into a collection: `maps` it first, or None where it goes as it is.
+
+    `goes` is what was mapped on that way: the questions, or the collection's documents."""
 
     maps: Linear | None
     unshown: Finding | None
+    goes: str = "questions"
 
 
 def way_through(found: SpaceMap, collection: Identified, given: Identified, where: str) -> Way:
@@ -135,7 +144,7 @@ def way_through(found: SpaceMap, collection: Identified, given: Identified, wher
     """
     unshown = require_same(found.new, given, doing="the query", where="the map's new side")
     if collection.model.revision == found.model().revision:  # the map's own hash
-        return Way(None, unshown)
+        return Way(None, unshown, "documents")
     other = require_same(collection, found.old, doing="the map's old side", where=where)
     return Way(found.questions, other or unshown)
 

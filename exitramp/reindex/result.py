@@ -61,6 +61,7 @@ class Estimate:
             "texts_to_embed": self.look.texts_left,
             "texts_repeated": self.look.repeated,
             "texts_unchanged": self.look.reused,
+            "texts_probed": self.look.probed,
             "tokens": self.look.tokens_left,
             "tokens_by": self.look.token_source,
             "requests": self.requests,

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from exitramp.arrow import dense_matrix, record_keys
+from exitramp.cli.search import score_meaning
 from exitramp.parity.alignment import read_all
 from exitramp.records import DType, EmbeddingModel, Metric, VectorField, VectorKind
 from exitramp.wrappers import open_endpoint
@@ -153,6 +154,8 @@ def test_unchanged_documents_are_not_embedded_again_and_changed_ones_are(cli: Cl
     # The vendor tells no weights: eight texts are embedded again to see that it is the same model still.
     assert sum(again.values()) == paid + 2 + 8
     assert read(target)["d00007"][2] == vector_of("changed")
+    said = cli("reindex", source, target, "--model", server.address(), code=0).out
+    assert "checked   8 texts of the target embedded again" in said
 
 
 def test_a_target_of_another_model_is_refused_with_both_fingerprints(cli: Cli, name: str, server: Server) -> None:
@@ -338,5 +341,42 @@ def test_a_mapping_that_loses_too_much_writes_nothing_but_by_consent_and_is_know
     assert len(read(target)) == 400
     assert "mapped/old-8 → test-embed" in cli("search", target, "--query", "x", "--model", server.address(), code=2).err
     through = ("--model", server.address(), "--through", "map.npz", "-k", "3", "--json")
-    for place in (source, target):
-        assert len(cli("search", place, "--query", "x", *through, code=0).json["hits"]) == 3
+    for place, way in ((source, "questions"), (target, "documents")):
+        found = cli("search", place, "--query", "x", *through, code=0).json
+        assert len(found["hits"]) == 3
+        (unrecommended,) = [each["message"] for each in found["findings"] if each["code"] == "map.unrecommended"]
+        assert f"map.npz was not recommended for {way}" in unrecommended
+
+
+def test_an_ending_without_a_copy_names_the_map_that_was_kept_and_why_the_sample_was_smaller(
+    cli: Cli, name: str, server: Server
+) -> None:
+    source = fill(f"memory:{name}#docs", texts_for(150))
+    command = ("reindex", source, f"memory:{name}#new", "--model", server.address(), "--map", "--sample", 140)
+    said = cli(*command, code=3).out
+    assert "the mapping alone is kept, in map.npz" in said
+    assert "fitted on 100 texts and not the 140 of --sample: there are 150 different ones with a vector, and 50" in said
+
+
+@pytest.mark.parametrize(
+    ("scores", "meaning"),
+    [
+        ((0.1, 0.2), "distance, smaller is nearer"),
+        ((0.9, 0.9, 0.2), "similarity, larger is nearer"),
+        ((-0.9, -0.2), "distance, smaller is nearer"),
+        ((0.5,), None),
+        ((float("nan"), 0.5), None),
+    ],
+)
+def test_which_way_scores_go_is_read_off_their_order(scores: tuple[float, ...], meaning: str | None) -> None:
+    assert score_meaning(scores) == meaning
+
+
+def test_a_search_says_which_way_its_scores_go_also_for_one_hit(cli: Cli, name: str, tmp_path: Path) -> None:
+    source = fill(f"memory:{name}#docs", texts_for(20))
+    for store, nearer in (("chroma", "smaller"), ("qdrant", "larger")):
+        target = f"{store}:{tmp_path / store}#docs"
+        cli("reindex", source, target, "--model", "wordllama:", code=0)
+        asked = ("search", target, "--query", texts_for(6)[5], "--model", "wordllama:", "-k", 1)
+        assert cli(*asked, "--json", code=0).json["nearer_is"] == nearer
+        assert f"{nearer} is nearer)" in cli(*asked, code=0).out

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exitramp.cli.main import run
 from exitramp.errors import CollectionExists, IntegrityError, RoleUnsupported
 from exitramp.ports import Embedder, Purpose
 from exitramp.registry import open_embedder
@@ -36,6 +37,19 @@ def test_the_exported_model_makes_the_models_own_vectors_of_any_text(address: st
     assert (made.ir_version, made.opset_import[0].version) == (IR_VERSION, OPSET)
     with pytest.raises(CollectionExists):
         export(embedder, tmp_path / "out", reopen=reopen)
+
+
+def test_the_inventory_takes_an_exported_folder_as_it_takes_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    export(open_embedder("wordllama:"), tmp_path / "out", reopen=reopen)
+    assert run(["onnx", "inventory", "./out", "onnx:./out", "--json"]) == 0
+    by_folder, by_address = json.loads(capsys.readouterr().out)["models"]
+    assert by_folder["model"] == by_address["model"]
+    assert by_folder["can_be_exported"] is True
 
 
 def test_an_export_that_makes_other_vectors_is_removed(tmp_path: Path) -> None:
