@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from exitramp.records import TraceRecord
 
 _ALL = "all"
+_EVERY = "every use case"
+"""What the last column is called where a use case is called `all`, as `eval bootstrap` leaves them."""
 
 
 @click.group()
@@ -57,7 +59,7 @@ def unit(traces: tuple[Path, ...], prices: Path, as_json: bool) -> int:
         raise UsageError("there is no request in these traces", hint="name a file that a stack file's 'trace' wrote")
     names = sorted({each.use_case_id for each in costs})
     groups = {name: summarise_costs([each for each in costs if each.use_case_id == name], label=name) for name in names}
-    whole = summarise_costs(costs, label=_ALL)
+    whole = summarise_costs(costs, label=_ALL if _ALL not in names else _EVERY)
     if as_json:
         use_cases = {name: _json(each) for name, each in groups.items()}
         output.emit_json(

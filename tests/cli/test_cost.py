@@ -90,6 +90,17 @@ def test_parquet_parts_and_what_is_under_way_are_read_once(files: Path, capsys: 
     assert [*read_traces(folder / UNDER_WAY)] == list(RECORDS)
 
 
+def test_a_use_case_called_all_is_not_taken_for_all_of_them(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traces = TraceWriter(files / "own.jsonl")
+    traces.append(record("c", prompt_tokens=10, gen_tokens=1, use_case_id="all"))
+    traces.append(record("d", prompt_tokens=10, gen_tokens=1, use_case_id="triage"))
+    traces.close()
+    run(["cost", "unit", str(files / "own.jsonl"), "--prices", str(files / "prices.yaml")])
+    header = capsys.readouterr().out.splitlines()[0]
+    assert header.endswith("  every use case")
+    assert header.split().count("all") == 1
+
+
 def test_a_missing_price_is_named_and_the_cost_unknown(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     book = files / "prices.yaml"
     book.write_text(book.read_text().replace("provider: rerank,", "provider: other,"))

@@ -120,6 +120,7 @@ def test_a_mistake_in_a_decisions_file_names_file_and_line(tmp_path: Path, old: 
     with pytest.raises(ConfigError, match=said) as caught:
         _by_file(tmp_path, DECISIONS.replace(old, new, 1))
     assert "decisions.yaml:" in str(caught.value)
+    assert caught.value.hint
     assert not (tmp_path / "run").exists(), "nothing is begun with a file that is wrong"
 
 

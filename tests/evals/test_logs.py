@@ -61,6 +61,24 @@ def test_logs_become_unlabelled_cases_and_what_cannot_be_one_is_listed(
     assert not any(case.is_labelled for case in cases)
 
 
+def test_of_a_question_that_was_asked_twice_the_one_with_ids_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("question,ids\nWho?,\nHow?,z\nwho?,a;b\nWHO?,\nwho?,c\n", "utf-8")
+    found = cases_of_logs(tmp_path / "logs", "csv")
+    assert [(case.question, case.logged_ids) for case in found.cases] == [("who?", ("a", "b")), ("How?", ("z",))]
+    assert [(loss.case_id, loss.what.partition(",")[0]) for loss in found.losses] == [
+        ("csv 2", "a question that was asked again later"),
+        ("csv 5", "a question that was asked before"),
+        ("csv 6", "a question that was asked before"),
+    ]
+
+
+def test_a_header_without_a_question_is_told_what_to_write(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a,b\n1,2\n", "utf-8")
+    with pytest.raises(ConfigError, match="no column is called") as caught:
+        cases_of_logs(tmp_path / "logs", "csv")
+    assert "in the first line" in str(caught.value.hint)
+
+
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
     for form, text in (("csv", "a,b\n1,2\n"), ("langfuse", "[]"), ("langsmith", "{")):
         (tmp_path / "logs").write_text(text, "utf-8")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from exitramp.cli.main import run
+from exitramp.errors import ConfigError
 from exitramp.evals.prompts.checking import check_prompts, variables_in
 from exitramp.evals.prompts.importing import read_prompts
 from exitramp.records import Verdict
@@ -194,3 +195,10 @@ def test_a_commit_of_langsmiths_hub_and_a_playgrounds_chain_are_unwrapped(tmp_pa
         "mustache's own delimiters: braces in the text would look like a tag, so that others stand around it",
         "the roles of its messages (system, human): one text of all",
     }
+
+
+@pytest.mark.parametrize("folder", ["", "missing"])
+def test_a_folder_without_prompts_is_told_what_to_name(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_prompts(tmp_path / folder)
+    assert "NAME.mustache" in str(caught.value.hint)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exitramp.drill.tabletop.spec import Inject, TabletopSpec
-from exitramp.errors import UsageError
+from exitramp.errors import ConfigError, UsageError
 from exitramp.yaml_reader import Block, read_block
 
 STATED: Final = "stated"
@@ -74,6 +74,15 @@ def read_decisions(path: Path, spec: TabletopSpec) -> Record:
     """Raises `UsageError` for a file that cannot be read, and `ConfigError` with its line for one that does not fit
     the drill: another drill's, an inject, question, role or runbook step that it does not have, or a time before its
     inject."""
+    try:
+        return _read(path, spec)
+    except ConfigError as error:
+        shown = f"'exitramp drill show {spec.name}' lists the drill's injects, questions, roles and runbook steps"
+        error.hint = error.hint or f"mend that line; {shown}"
+        raise
+
+
+def _read(path: Path, spec: TabletopSpec) -> Record:
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-8")

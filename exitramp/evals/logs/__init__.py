@@ -38,7 +38,7 @@ _BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
 def cases_of_logs(path: Path, form: str) -> Carried:
     """Unlabelled cases, each question once; what cannot be one is listed. Raises `ConfigError` naming file and line."""
     found = Gathering()
-    seen: set[str] = set()
+    kept: dict[str, tuple[str, str, Retrieved]] = {}
     beside: Counter[str] = Counter()
     for number, row in entries_of(path, form, QUESTIONS):
         where = f"{form} {number}"
@@ -49,16 +49,20 @@ def cases_of_logs(path: Path, form: str) -> Carried:
             found.lose("an entry in which no question was found", where)
             continue
         key = hashlib.sha256(" ".join(asked.text.casefold().split()).encode("utf-8", "replace")).hexdigest()
-        if key in seen:
+        before = kept.get(key)
+        if before is not None and (before[2].ids or not retrieved.ids):
             found.lose("a question that was asked before", where)
             continue
-        seen.add(key)
+        if before is not None:
+            found.lose("a question that was asked again later, and with retrieved ids only then", before[0])
+        kept[key] = (where, asked.text, retrieved)
+    for key, (where, text, retrieved) in kept.items():
         if retrieved.without_id:
             found.lose("a retrieved document that has no id", where)
         if not retrieved.ids:
             found.lose("retrieved ids: nothing can be measured on it until somebody labels it", where)
         ids = list(retrieved.ids)
-        found.take({"id": f"log-{key[:12]}", "question": asked.text, "logged_ids": ids, "metadata": {"from": form}})
+        found.take({"id": f"log-{key[:12]}", "question": text, "logged_ids": ids, "metadata": {"from": form}})
     for what, count in sorted(beside.items()):
         found.lose(f"{what} ({count} of its entries)")
     if not found.cases:

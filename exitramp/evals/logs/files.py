@@ -55,7 +55,13 @@ def _rows(text: str, path: Path, questions: Sequence[str]) -> Iterator[Entry]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         if not {name.strip().lower() for name in reader.fieldnames or ()} & set(questions):
-            raise ConfigError(f"no column is called {', '.join(questions[:-1])} or text", file=str(path), line=1)
+            raise ConfigError(
+                f"no column is called {', '.join(questions[:-1])} or {questions[-1]}",
+                file=str(path),
+                line=1,
+                hint="write one of these names over the column of the questions, in the first line; the retrieved "
+                "documents' ids stand under 'ids', set apart by ;",
+            )
         for row in reader:
             yield reader.line_num, {str(name).strip().lower(): value for name, value in row.items() if name is not None}
     except csv.Error as error:

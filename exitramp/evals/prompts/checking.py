@@ -21,6 +21,10 @@ from exitramp.evals.sets.own import read_text
 from exitramp.records import Verdict
 
 _DELIMITERS: Final = re.compile(r"=\s*(\S+)\s+(\S+)\s*=")
+_MAKE: Final = (
+    "name the folder that holds the prompts themselves, NAME.mustache and NAME.yaml; 'exitramp prompts import' makes "
+    "one of another tool's export"
+)
 _NEEDED: Final = ("name", "version", "sha256", "input_schema", "golden_variables")
 
 
@@ -55,10 +59,10 @@ class PromptsChecked:
 def check_prompts(folder: Path) -> PromptsChecked:
     """Check every `.mustache` file of a folder. Raises `ConfigError` where there is none, or a side-car is no YAML."""
     if not folder.is_dir():
-        raise ConfigError("there is no such folder", file=str(folder))
+        raise ConfigError("there is no such folder", file=str(folder), hint=_MAKE)
     templates = sorted(folder.glob("*.mustache"))
     if not templates:
-        raise ConfigError("there is no .mustache file in this folder", file=str(folder))
+        raise ConfigError("there is no .mustache file in this folder", file=str(folder), hint=_MAKE)
     findings: list[PromptFinding] = []
     prompts: list[tuple[str, str, str]] = []
     rendered = 0
