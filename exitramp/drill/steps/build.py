@@ -153,7 +153,8 @@ def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
     started = run.clock.monotonic()
     endpoint = run.writable("primary")
     spec = _spec(run, embedder, arguments.metric)
-    if count_or_none(endpoint):
+    held_before = count_or_none(endpoint)
+    if held_before:
         there = endpoint.source().describe().vectors
         unshown = [
             require_same(
@@ -175,6 +176,8 @@ def _build(run: DrillRun, arguments: BuildArguments) -> StepOutcome:
     landed = endpoint.source().count()
     digests = read_digests(endpoint.source())
     every_norm = np.concatenate(norms) if norms else np.zeros(0)
+    if not held_before:
+        run.shared["built_by"] = Identified(embedder.model(), embedder.dimensions)
     run.shared["primary_digests"] = digests
     if landed != len(documents):
         text = f"{counted(len(documents), 'document was', 'documents were')} written and {landed:,} landed"
