@@ -115,6 +115,8 @@ def _side(letter: str, side: Side, names: Sequence[str]) -> tuple[object, ...]:
 
 
 def _row(metric: MetricResult) -> tuple[object, ...]:
+    from exitramp.evals.verdicts import level_text
+
     judged = metric.judged
     numbers = (judged.primary, judged.substitute)
     signed = (judged.difference, judged.lower, judged.upper)
@@ -125,7 +127,7 @@ def _row(metric: MetricResult) -> tuple[object, ...]:
         *("" if each is None else f"{each:.3f}" for each in numbers),
         *("" if each is None else f"{each:+.3f}" for each in signed),
         f"{judged.margin:g}" if metric.decides else "",
-        f"{judged.confidence:.2%}".replace(".00", ""),
+        level_text(judged.confidence),
         f"{metric.cases_for_power:,}" if metric.decides else "",
     )
 

@@ -213,6 +213,11 @@ def non_inferiority(
     )
 
 
+def level_text(confidence: float) -> str:
+    """A level of confidence in percent, to two places at most: 95%, 97.5%, 98.33%. Holm's procedure makes such ones."""
+    return f"{confidence * 100:.2f}".rstrip("0").rstrip(".") + "%"
+
+
 def summarise_use_cases(pairs: Pairs, use_case_of: Mapping[str, str]) -> tuple[UseCaseSummary, ...]:
     """Means by use case, in the order of their names. Raises `DataInvalid` for a case without a use case."""
     grouped: dict[str, list[tuple[float, float]]] = {}
@@ -249,7 +254,7 @@ def flipped_cases(
 def _judge(
     pairs: Pairs, lower: float, upper: float, margin: float, confidence: float, needed: int
 ) -> tuple[Verdict, str]:
-    level = f"{confidence:.0%}"
+    level = level_text(confidence)
     if pairs.n < needed:
         return Verdict.INCONCLUSIVE, (
             f"{counted(pairs.n, 'case')} cannot decide a margin of {margin:g} whatever was seen: a loss of "

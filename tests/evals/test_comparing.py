@@ -289,6 +289,20 @@ def test_holms_procedure_decides_what_statsmodels_decides_from_the_p_values() ->
         assert [each.verdict is Verdict.PASS for each in found.values()] == list(rejected)
 
 
+def test_a_level_is_the_same_number_in_the_reason_and_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes = [["pass"]] * 150
+    folders = [made(tmp_path / name, outcomes, ndcg=[0.9] * 150, recall=[0.9] * 150) for name in "ab"]
+    words = [f"--margin={name}=0.1" for name in ("pass", "ndcg", "recall")]
+    assert run(["eval", "compare", *map(str, folders), *words[:2]]) == 0
+    said = capsys.readouterr().out
+    assert said.count("97.5%") == 4, "two in the verdict's reason, two in the table"
+    assert "98%" not in said
+    assert run(["eval", "compare", *map(str, folders), *words]) == 0
+    assert capsys.readouterr().out.count("98.33%") == 6
+
+
 def test_mcnemars_p_is_that_of_statsmodels(tmp_path: Path) -> None:
     one = read_run(made(tmp_path / "a", [["wrong"]] * 3 + [["pass"]] * 77))
     other = read_run(made(tmp_path / "b", [["pass"]] * 72 + [["wrong"]] * 8))
