@@ -100,7 +100,7 @@ def fault_proxy(
             else:
                 output.say(str(address))
                 output.note(f"control: {url}. Ctrl-C stops it.")
-            wait_for_end(for_seconds)
+            wait_for_end(for_seconds, service)
             counts = dict(service.counters())
         finally:
             service.stop()

@@ -7,14 +7,21 @@ import signal
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from exitramp.cli import output
 from exitramp.cli.options import NumberRange, json_option
 from exitramp.cli.schedules import read_faults
+from exitramp.clock import SystemClock
 from exitramp.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from exitramp.ports import Service
+
+_LOOKS_SECONDS: Final = 0.25
+"""How often it is looked whether the service is still there."""
 
 
 @click.command("mock-vendor")
@@ -117,7 +124,7 @@ def mock_vendor(
                 output.say(str(address))
                 source = "a cassette" if cassette else "the model it forwards to" if forward else "a rule, not a model"
                 output.note(f"a mock: its answers come from {source}. Ctrl-C stops it.")
-            wait_for_end(for_seconds)
+            wait_for_end(for_seconds, service)
             counts = dict(service.counters())
         finally:
             service.stop()
@@ -125,9 +132,17 @@ def mock_vendor(
     return int(ExitCode.PASS)
 
 
-def wait_for_end(seconds: float | None) -> None:
-    """Return after `seconds`, or when somebody wants it to end."""
+def wait_for_end(seconds: float | None, service: Service) -> None:
+    """Return after `seconds`, or when somebody wants it to end. Raises `RemoteError` where `service` ends before."""
+    from exitramp.ports import TellsItsEnd
+
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    ended.wait(seconds)
+    clock = SystemClock()
+    until = None if seconds is None else clock.monotonic() + seconds
+    while not ended.wait(_LOOKS_SECONDS if until is None else min(_LOOKS_SECONDS, until - clock.monotonic())):
+        if until is not None and clock.monotonic() >= until:
+            return
+        if isinstance(service, TellsItsEnd):
+            service.require_running()

@@ -42,7 +42,7 @@ from exitramp.ports.searching import (
     TellsOptions,
     VectorSearch,
 )
-from exitramp.ports.services import Corpus, Service, ServiceAdapter
+from exitramp.ports.services import Corpus, Service, ServiceAdapter, TellsItsEnd
 from exitramp.ports.stores import DropsCollection, Store, StoreAdapter
 from exitramp.ports.writing import (
     TAGGED_TYPES,
@@ -94,6 +94,7 @@ __all__ = [
     "StoreAdapter",
     "StoreIdentity",
     "TellsCoverage",
+    "TellsItsEnd",
     "TellsOptions",
     "TellsRefusals",
     "ToolCall",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from exitramp.faults import Fault
 from exitramp.records import (
@@ -33,6 +33,15 @@ class Service(Protocol):
 
     def stop(self) -> None:
         """End its process and remove what it made; calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class TellsItsEnd(Protocol):
+    """A service that knows when its process has ended by itself, or by somebody else's signal."""
+
+    def require_running(self) -> None:
+        """Raises `RemoteError` with what it ended by and its last words, where its process is gone."""
         ...
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -78,3 +83,44 @@ def test_a_schedules_mistakes_end_with_2_and_a_name(
 def test_a_target_elsewhere_and_a_toxic_that_is_no_json_are_refused(cli: Cli) -> None:
     assert "--allow-remote" in cli("fault-proxy", "example.com:443", code=2).err
     assert "not JSON" in cli("fault-proxy", "127.0.0.1:1", "--toxic", "latency", code=2).err
+
+
+@pytest.mark.parametrize(
+    "words", [["mock-vendor", "openai"], ["mock-vendor", "anthropic"], ["fault-proxy", "127.0.0.1:9"]]
+)
+def test_a_service_that_is_killed_ends_its_command_with_5_and_says_how(tmp_path: Path, words: list[str]) -> None:
+    with started(*words, folder=tmp_path) as command:
+        os.kill(json.loads((tmp_path / "control.json").read_text())["pid"], signal.SIGKILL)
+        _, err = command.communicate(timeout=20)
+    assert command.returncode == 5
+    assert "was killed by SIGKILL" in err
+    assert "next: start it again" in err
+
+
+@pytest.mark.parametrize("words", [["mock-vendor", "openai"], ["fault-proxy", "127.0.0.1:9"]])
+def test_a_service_does_not_outlive_its_command_that_is_killed(tmp_path: Path, words: list[str]) -> None:
+    with started(*words, folder=tmp_path) as command:
+        service = os.pidfd_open(json.loads((tmp_path / "control.json").read_text())["pid"])
+        command.kill()
+        command.communicate(timeout=20)
+    try:
+        assert select.select([service], [], [], 10)[0], "readable once the process has ended"
+    finally:
+        os.close(service)
+
+
+@contextmanager
+def started(*words: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, once it has told its address."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "exitramp", *words, "--folder", str(folder), "--for-seconds", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        command.stdout.readline()
+        try:
+            yield command
+        finally:
+            command.kill()

@@ -291,6 +291,11 @@ def test_unknown_options_and_faults_are_errors(tmp_path: Path, openai: Caller) -
         OPENAI.make(str(tmp_path), 0, {"schedule": [{"kind": "refuse", "calls": [1]}]})
     with pytest.raises(UsageError, match="after_seconds"):
         openai.vendor.inject(Fault("hang", {"after_seconds": 3}))
+    for kind in ("sigstop", "sigcont", "sigkill", "restart"):
+        with pytest.raises(UsageError, match=f"'{kind}' is done to the vendor's process from outside"):
+            OPENAI.make(str(tmp_path), 0, {"schedule": [{"kind": kind, "calls": [1]}]})
+        with pytest.raises(UsageError, match=r"its control address and a schedule(.|\n)*'pid' of control\.json"):
+            openai.vendor._control("POST", "/fault", {"kind": kind})
     with pytest.raises(RemoteError, match="not set"):
         OPENAI.make(str(tmp_path), 0, {"key": "env:SURELY_NOT_SET_ANYWHERE"}).start()
     assert ConfigError.exit_code == 2

@@ -117,6 +117,15 @@ class LoopbackProcess:
         """Whether the process is there, stopped by a signal or not."""
         return self._process is not None and self._process.poll() is None
 
+    def require_running(self) -> None:
+        """Raises `RemoteError` that says how it ended, with its last words, where it was started and is gone."""
+        process = self._process
+        if process is None or process.poll() is None:
+            return
+        status = process.returncode
+        how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        raise RemoteError(f"{self.name} {how}{self._last_words()}", hint="start it again; its files are kept")
+
     def start(self) -> int:
         """Start it, return its port once it is ready. Raises `RemoteError` if it ends or the deadline passes first."""
         if self.is_alive:
@@ -264,6 +273,14 @@ class LoopbackProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None  # its number may be another process's by the next call
+
+
+def _signal_name(number: int) -> str:
+    """SIGKILL; the number, where it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 _spawner: ThreadPoolExecutor | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +71,10 @@ class Program:
             self._process.start()
         except RemoteError as error:
             hint = f"what it printed is in {self._process.log_path}"
+            if os.strerror(errno.EADDRINUSE).lower() in error.message.lower():
+                hint = (
+                    f"let it set SO_REUSEADDR before it binds: the port is held for it, and nobody else has it; {hint}"
+                )
             raise RemoteError(error.message, hint=hint) from error
         return self.address
 

@@ -128,6 +128,10 @@ class FaultProxy:
         found: dict[str, Any] = self._control("GET", "/describe")
         return found
 
+    def require_running(self) -> None:
+        """Raises `RemoteError` where its process is gone."""
+        self._process.require_running()
+
     def stop(self) -> None:
         self._process.stop()
 

@@ -122,6 +122,10 @@ class MockVendor:
             if len(entries) < _PAGE_ENTRIES:
                 return
 
+    def require_running(self) -> None:
+        """Raises `RemoteError` where its process is gone."""
+        self._process.require_running()
+
     def stop(self) -> None:
         self._process.stop()
 

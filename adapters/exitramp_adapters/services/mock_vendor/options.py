@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from exitramp.errors import UsageError
-from exitramp.faults import VENDOR_FAULTS, Fault, ScheduledFault
+from exitramp.faults import PROCESS_FAULTS, VENDOR_FAULTS, Fault, ScheduledFault
 from exitramp_adapters.services.extractive import QUALITIES, Rule
 from exitramp_adapters.services.mock_vendor.shape import MODEL_OF_QUALITY
 
@@ -154,6 +154,13 @@ class VendorOptions:
 
 def check_fault(fault: Fault) -> None:
     """Raises `UsageError` for a fault no vendor has, or an option that fault does not take."""
+    if fault.kind in PROCESS_FAULTS - {"none"}:
+        raise UsageError(
+            f"{fault.kind!r} is done to the vendor's process from outside: its control address and a schedule, which "
+            f"are inside of it, cannot",
+            hint="name it as the fault of a drill's phase, call inject() in Python, or by hand send SIGSTOP, SIGCONT "
+            "or SIGKILL to the 'pid' of control.json",
+        )
     if fault.kind not in VENDOR_FAULTS:
         raise UsageError(
             f"a mock vendor cannot fail by {fault.kind!r}", hint=f"known are: {', '.join(sorted(VENDOR_FAULTS))}"
