@@ -47,6 +47,7 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 3
     INTEGRITY = 4
     REMOTE = 5
+    FAULT = 70
     INTERRUPTED = 130
 
 

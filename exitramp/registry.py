@@ -12,6 +12,7 @@ from typing import Any
 
 from exitramp.errors import AdapterUnknown, DependencyMissing, ExitrampError, RoleUnsupported, UsageError
 from exitramp.ports import ChatModel, Corpus, Embedder, ModelAdapter, Reranker, ServiceAdapter, Store, StoreAdapter
+from exitramp.ports.unforeseen import guarded
 from exitramp.urls import Address, Network
 
 STORES = "exitramp.stores"
@@ -105,9 +106,11 @@ def store_adapter(scheme: str) -> StoreAdapter:
 
 
 def model_adapter(scheme: str) -> ModelAdapter:
+    """The adapter for models whose addresses begin with `scheme`, what it needs being there; what its models raise is
+    `ExitrampError` and nothing else of their own."""
     adapter: ModelAdapter = load(MODELS, scheme)
     _require(adapter, scheme)
-    return adapter
+    return guarded(adapter)
 
 
 def service_adapter(name: str) -> ServiceAdapter:

@@ -84,7 +84,7 @@ def cli() -> None:
     qdrant+http://127.0.0.1:6333#articles, dump:./my-dump.
 
     Exit codes: 0 pass, 1 fail, 2 usage or configuration, 3 inconclusive, 4 integrity, 5 a vendor or store failed,
-    130 interrupted, 143 told to end.
+    70 a fault of exitramp or an adapter, 130 interrupted, 143 told to end.
 
     \b
     Example:
@@ -150,6 +150,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.REMOTE)
+    except Exception as error:  # noqa: BLE001  (a fault of ours; Python's own code for it, 1, would be a verdict)
+        _show_fault(type(error), error, error.__traceback__)
+        _complain("a fault of exitramp's own or of an adapter's, and no verdict; please report what stands above")
+        if as_json:
+            _tell_machine(type(error).__name__, "a fault of exitramp's own, or of an adapter's", None, ExitCode.FAULT)
+        return int(ExitCode.FAULT)
     return int(result) if isinstance(result, int) else int(ExitCode.PASS)
 
 

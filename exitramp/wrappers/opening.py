@@ -25,6 +25,7 @@ from exitramp.urls import Address, Network, is_scheme, path_address
 from exitramp.wrappers.around import Policy, SearchAround, SinkAround, SourceAround, Stacked
 from exitramp.wrappers.arranged import ArrangedSink, ArrangedSource
 from exitramp.wrappers.deadline import Deadline
+from exitramp.wrappers.guarded import Guarded
 from exitramp.wrappers.metered import Meter, Metered
 from exitramp.wrappers.namespaced import NamespacedSource, Namespaces
 from exitramp.wrappers.rate_limited import RateLimited
@@ -67,7 +68,7 @@ class Endpoint:
             policies.append(RateLimited(settings.calls_per_second, clock))
         self._deadline = Deadline(settings.timeout_seconds, what=str(address))
         self._closing = Deadline(settings.timeout_seconds, what=str(address))
-        policies += [Metered(self.meter, clock), self._deadline]
+        policies += [Metered(self.meter, clock), Guarded(str(address)), self._deadline]
         if extra is not None:
             policies.append(extra)
         self._policy = Stacked(*policies)

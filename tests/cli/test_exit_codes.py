@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exitramp.cli.main import run
 from exitramp.errors import ExitCode
 from tests.cli.conftest import Cli
 from tests.cli.test_data_commands import ids_of, lose
@@ -141,3 +143,18 @@ def test_a_drill_ends_with_its_verdict(
     found = cli("drill", "run", file, "--out", "run", "--json", code=code).json
     assert found["verdict"] == {0: "pass", 1: "fail", 3: "inconclusive"}[code]
     assert cli("report", "run", "--json", code=code).json["verdict"] == found["verdict"]
+
+
+def test_70_is_a_fault_and_never_a_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("sk-abcdefghijklmnopqrstuvwxyz0123")
+
+    monkeypatch.setattr("exitramp.cli.listing.listed", broken)
+    assert run(["stores"]) == ExitCode.FAULT == 70
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError" in shown
+    assert "no verdict" in shown
+    assert "sk-abcdefghijklmnopqrstuvwxyz0123" not in shown
+    assert run(["stores", "--json"]) == 70
+    told = json.loads(capsys.readouterr().out)
+    assert (told["verdict"], told["error"]["kind"], told["exit_code"]) == (None, "ZeroDivisionError", 70)
