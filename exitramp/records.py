@@ -282,6 +282,10 @@ class Usage:
     source: str = "provider"
 
 
+EVAL_TAG: Final = "eval"
+"""The tag of calls that an eval made: not the application's, whatever file their traces stand in."""
+
+
 @dataclass(frozen=True, slots=True)
 class TraceRecord:
     """One attempt at one request, as the cost commands read it. Times are UTC; no prompt or answer text.

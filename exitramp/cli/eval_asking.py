@@ -1,11 +1,10 @@
-"""What `eval run` and `eval record` have in common: their options, whom they ask, what measures, what ends them."""
+"""What `eval run` and `eval record` have in common: their options, whom they ask, what measures, what limits them."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import reduce
@@ -15,28 +14,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exitramp.cli import output
+from exitramp.cli.eval_ended import Ended
 from exitramp.cli.options import NumberRange
-from exitramp.errors import ExitCode, RoleUnsupported, UsageError
+from exitramp.errors import RoleUnsupported, UsageError
 from exitramp.wording import counted
 
 if TYPE_CHECKING:
     from exitramp.evals.measuring import Measurer
     from exitramp.evals.runs.replay_cache import ReplayCache
-    from exitramp.evals.runs.running import Finished
     from exitramp.evals.runs.spending import Allowance
     from exitramp.evals.runs.subject import Subject
     from exitramp.evals.sets import Case
-    from exitramp.ports import ChatModel, ModelIdentity
+    from exitramp.ports import ChatModel
 
 Function = Callable[..., Any]
-_UNANSWERED_LIMIT = 0.05
-_SHOWN = 10
-_WHY = {
-    "too_slow": "too_slow: a check's pattern took more than 2 s of computing; write it without repeats in repeats",
-    "malformed": "malformed: the judge said neither pass nor fail",
-}
 
 _OPTIONS: tuple[Callable[[Function], Function], ...] = (
+    click.option(
+        "--only",
+        default=None,
+        metavar="NAME",
+        help="Ask this stack of --stack alone, or this model if it has no stacks.",
+    ),
     click.option("--from", "form", default=None, metavar="FORM", help="Form of SET, as in `eval sets convert`."),
     click.option(
         "--prompts", type=click.Path(path_type=Path), default=None, help="Folder of prompts, one per use case."
@@ -85,7 +84,9 @@ _OPTIONS: tuple[Callable[[Function], Function], ...] = (
     click.option("--prices", type=click.Path(path_type=Path), default=None, help="Price book, a YAML file."),
     click.option("--keep-answers", is_flag=True, help="Keep the answers' texts in the run's folder."),
     click.option(
-        "--retry-errors", is_flag=True, help="Ask again what ended in a provider's error when this run last ran."
+        "--retry-errors",
+        is_flag=True,
+        help="Ask again what ended in an error of a provider or a store when this run last ran.",
     ),
 )
 
@@ -93,38 +94,6 @@ _OPTIONS: tuple[Callable[[Function], Function], ...] = (
 def asking_options(command: Function) -> Function:
     """The options of every command that asks a set."""
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that has ended, and what there is to tell of it."""
-
-    folder: Path
-    finished: Finished
-    identity: ModelIdentity
-    margins: Mapping[str, float]
-
-    @property
-    def code(self) -> int:
-        outcomes, results = self.finished.totals["outcomes"], self.finished.totals["results"]
-        failed = sum(self.finished.totals["error_classes"].values())
-        if results and failed == results:
-            return int(ExitCode.REMOTE)
-        unanswered = failed + outcomes.get("truncated", 0) + outcomes.get("unscored", 0)
-        if self.finished.state != "complete" or unanswered > _UNANSWERED_LIMIT * results:
-            return int(ExitCode.INCONCLUSIVE)
-        return int(ExitCode.PASS)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "run": str(self.folder),
-            "state": self.finished.state,
-            "asked_now": self.finished.asked_now,
-            "mock": self.identity.is_mock,
-            "margins": dict(self.margins),
-            **self.finished.totals,
-            "exit_code": self.code,
-        }
 
 
 def ask_set(
@@ -235,6 +204,8 @@ def only_one(options: Mapping[str, Any], *names: str) -> str:
         raise UsageError(what, hint=f"name one: {', '.join(listed[:-1])} or {listed[-1]}")
     if options["prompts"] is not None and named[0] not in ("model", "address"):
         raise UsageError(f"--prompts are for a --{names[0]}", hint=f"a {named[0]} has its own")
+    if options["only"] is not None and named[0] != "stack":
+        raise UsageError("--only names a stack or a model of a stack file", hint=f"leave it away for a --{named[0]}")
     return named[0]
 
 
@@ -306,34 +277,3 @@ def _about(options: Mapping[str, Any], *, replays: bool) -> dict[str, Any]:
         "max_usd": options["max_usd"],
         "max_minutes": options["max_minutes"],
     }
-
-
-def tell(ended: Ended) -> None:
-    """What came of a run, in words."""
-    folder, finished, identity, margins = ended.folder, ended.finished, ended.identity, ended.margins
-    totals = finished.totals
-    mock = "  (a mock: its answers come from a rule or a cassette)" if identity.is_mock else ""
-    output.say(f"{identity.provider} {output.visible(identity.model)}{mock}")
-    shown = [(name, count) for name, count in totals["outcomes"].items()]
-    shown += [(f"  {name}", count) for name, count in totals["error_classes"].items()]
-    output.say(output.table(shown, ("outcome", "results")))
-    for why, ids in totals["unscored"].items():
-        shown_ids = ", ".join(output.visible(each, 60) for each in ids[:_SHOWN]) + (" …" if len(ids) > _SHOWN else "")
-        output.say(f"not judged ({_WHY.get(why, why)}): {shown_ids}")
-    for name, mean in totals["means"].items():
-        output.say(f"{name}: {mean:.3f} over {totals['measured'][name]} results")
-    if totals["usd"] is not None:
-        more = f", and {totals['unpriced_results']} results without a price" if totals["unpriced_results"] else ""
-        output.say(f"models, embedding and reranking too: {totals['usd']} USD{more}")
-    for gap in totals["prices_missing"]:
-        output.say(f"no price, so that its cost is unknown: {gap}")
-    if totals["replayed"]:
-        output.say(f"{totals['replayed']} results came from the replay cache")
-    if totals["possibly_billed_twice"]:
-        places = ", ".join(output.visible(f"{case}#{repeat}") for case, repeat in totals["possibly_billed_twice"])
-        output.say(f"possibly billed twice, since the process ended while they were being asked: {places}")
-    if margins:
-        output.say("margins fixed before: " + ", ".join(f"{name} {value:g}" for name, value in margins.items()))
-    if finished.state != "complete":
-        output.say(f"not finished: {finished.stopped_by}; the same command goes on")
-    output.say(f"{finished.state}: {folder}")

@@ -12,7 +12,8 @@ from exitramp.cli import output
 from exitramp.cli.options import json_option
 
 if TYPE_CHECKING:
-    from exitramp.evals.comparing.comparison import Comparison, Flipped, MetricResult, Side
+    from exitramp.evals.comparing.comparison import Comparison, Flipped, MetricResult
+    from exitramp.evals.comparing.side import Side
     from exitramp.evals.runs.folder import Result
 
 _ANSWER_WIDTH = 2000
@@ -29,6 +30,11 @@ _ANSWER_WIDTH = 2000
     help="By how much RUN_B may be worse, e.g. 0.05 or ndcg=0.1, if the runs did not fix it. May be repeated.",
 )
 @click.option("--common-cases", is_flag=True, help="Compare runs of different sets by the cases that both hold.")
+@click.option(
+    "--judge-order",
+    is_flag=True,
+    help="Judge a stack file's order itself, so that answers of stand-ins count too.",
+)
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the bootstrap.")
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write JUnit XML there.")
 @click.option("--answers", is_flag=True, help="Show flipped cases' answers side by side, where the runs kept them.")
@@ -38,6 +44,7 @@ def compare_command(
     second: Path,
     margins: tuple[str, ...],
     common_cases: bool,
+    judge_order: bool,
     seed: int,
     junit: Path | None,
     answers: bool,
@@ -47,7 +54,9 @@ def compare_command(
 
     The verdict comes from the lower confidence bound of the paired difference against the margin and from nothing
     else: 0 pass, 1 fail, 3 inconclusive, which is also the answer to too few cases. A margin that was fixed when a run
-    was made holds, and no other. Wilson intervals and McNemar's test are shown and decide nothing.
+    was made holds, and no other. Where a stack file was asked and another one stood in for who was to answer, that is
+    inconclusive too, unless --judge-order says that the order itself is what is judged. Wilson intervals and McNemar's
+    test are shown and decide nothing.
 
     \b
     Example:
@@ -61,7 +70,9 @@ def compare_command(
 
     one, other = read_run(first), read_run(second)
     held, fixed = fixed_margins(one.plan["margins"], other.plan["margins"], parse_margins(margins))
-    found = compare_runs(one, other, held, margin_fixed=fixed, common_cases=common_cases, seed=seed)
+    found = compare_runs(
+        one, other, held, margin_fixed=fixed, common_cases=common_cases, judges_order=judge_order, seed=seed
+    )
     if junit is not None:
         write_atomically(junit, render_junit(found).encode("utf-8"))
     if as_json:
@@ -76,6 +87,8 @@ def compare_command(
 
 def _tell(found: Comparison, *, answers: bool) -> None:
     output.say(f"{output.verdict_word(found.verdict)}  {found.reason}")
+    if found.next_step is not None:
+        output.say(f"  next: {found.next_step}")
     output.say(f"\n{found.cases:,} cases; margins: {found.margin_fixed}")
     names = sorted({*found.first.outcomes, *found.second.outcomes})
     rows = [_side("A", found.first, names), _side("B", found.second, names)]
@@ -84,6 +97,9 @@ def _tell(found: Comparison, *, answers: bool) -> None:
         if side.error_classes:
             told = ", ".join(f"{name} {count}" for name, count in side.error_classes.items())
             output.say(f"errors of {letter}: {told}")
+        if told := ", ".join(f"{name} {count}" for name, count in side.answerers.answered_by.items()):
+            stood_in = "".join(f"; {each}" for each in side.answerers.stand_ins)
+            output.say(f"{letter} answered by: {output.visible(told + stood_in)}")
         if side.is_mock:
             told = "its answers come from a rule or a cassette, and say nothing about a real model of today"
             output.say(f"{letter} is a mock: {told}")

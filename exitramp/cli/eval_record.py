@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exitramp.cli import output
-from exitramp.cli.eval_asking import ask_set, asking_options, model_subject, only_one, open_chat, tell
+from exitramp.cli.eval_asking import ask_set, asking_options, model_subject, only_one, open_chat
+from exitramp.cli.eval_ended import tell
 from exitramp.cli.options import json_option
 from exitramp.errors import PathUnusable, UsageError
 
@@ -101,6 +102,7 @@ def _subject(
 
         return StackSubject(
             options["stack"],
+            only=options["only"],
             maximum_tokens=options["max_tokens"],
             temperature=options["temperature"],
             stream=stream,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exitramp.cli import output
-from exitramp.cli.eval_asking import ask_set, asking_options, model_subject, only_one, open_chat, tell
+from exitramp.cli.eval_asking import ask_set, asking_options, model_subject, only_one, open_chat
+from exitramp.cli.eval_ended import tell
 from exitramp.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def run_command(cases: Path, out: Path | None, replay_cache: Path | None, as_jso
     A run that was interrupted, killed or stopped by a limit is gone on with by the same command with the same --out:
     nothing that has a result is asked again. The exit code is 0 when every case was asked, 3 when more than 5 % got no
     complete answer or one that nobody could judge, or a limit stopped the run, 5 when none was answered. A run has no
-    verdict: `eval compare` has.
+    verdict: `eval compare` has. Of a stack file it is told who answered, and for whom another one stood in.
 
     \b
     Example:
@@ -60,5 +61,10 @@ def _subject(kind: str, options: Mapping[str, Any], cases: tuple[Case, ...]) -> 
     if kind == "stack":
         from exitramp.evals.runs.stack_subject import StackSubject
 
-        return StackSubject(options["stack"], maximum_tokens=options["max_tokens"], temperature=options["temperature"])
+        return StackSubject(
+            options["stack"],
+            only=options["only"],
+            maximum_tokens=options["max_tokens"],
+            temperature=options["temperature"],
+        )
     return model_subject(options, cases, open_chat(options["model"], "--model"))

@@ -21,6 +21,7 @@ from exitramp.evals.checks import Check
 from exitramp.evals.retrieval import score_retrieval
 from exitramp.evals.scorers import CUT_FINISH_REASONS, Outcome
 from exitramp.evals.sets.case import Case
+from exitramp.orchestration.outcome import STORE_ERROR_CLASSES
 from exitramp.orchestration.reranking import embed_told
 from exitramp.orchestration.supposing import supposed_tokens
 from exitramp.orchestration.trace import supposed_record
@@ -167,6 +168,8 @@ class Measurer:
         values = self._retrieval(case, retrieved_ids)
         if error_class == "truncated" or finish_reason in CUT_FINISH_REASONS:
             return Measured(Outcome.TRUNCATED, values=values)
+        if error_class in STORE_ERROR_CLASSES:
+            return Measured(Outcome.STORE_ERROR, values=values)
         if error_class is not None or answer is None:
             return Measured(Outcome.PROVIDER_ERROR, values=values)
         if not case.checks:

@@ -1,7 +1,7 @@
 """Assertions on answers, and why an answer did not pass: wrong, cut short, or never given.
 
-The three stay apart because they call for different people: a wrong answer is the model's or the retrieval's,
-a truncated one a limit's, a provider error an operator's.
+They stay apart because they call for different people: a wrong answer is the model's or the retrieval's, a truncated
+one a limit's, a provider's error and a store's those of whoever runs the one or the other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 from exitramp.errors import DataInvalid
 from exitramp.evals.bounded import TooSlow, decide
 from exitramp.evals.checks import folded
+from exitramp.orchestration.outcome import STORE_ERROR_CLASSES
 
 # What the two vendor shapes say when they stopped for a limit and not because the answer was complete.
 CUT_FINISH_REASONS: Final = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
@@ -40,6 +41,7 @@ class Outcome(StrEnum):
     PASS = "pass"
     WRONG = "wrong"
     PROVIDER_ERROR = "provider_error"
+    STORE_ERROR = "store_error"
     TRUNCATED = "truncated"
     UNSCORED = "unscored"
 
@@ -130,6 +132,8 @@ def score_answer(
     """
     if error_class == "truncated" or finish_reason in CUT_FINISH_REASONS:
         return Score(case_id, Outcome.TRUNCATED)
+    if error_class in STORE_ERROR_CLASSES:
+        return Score(case_id, Outcome.STORE_ERROR)
     if error_class is not None or answer is None:
         return Score(case_id, Outcome.PROVIDER_ERROR)
     try:

@@ -225,12 +225,12 @@ class Application:
             return Asking(opened, opened.stacks, asked, names, models, wishes, self._clock).answered()
 
     def supposed(
-        self, text: str, *, use_case: str = "default", maximum_tokens: int = 512
+        self, text: str, *, use_case: str = "default", maximum_tokens: int = 512, only: str | None = None
     ) -> tuple[tuple[TraceRecord, ...], ...]:
-        """What a question would ask of models at most, by each stack or model that may answer it: records to ask
-        prices for. Nothing is asked of anybody."""
+        """What a question would ask of models at most, by each stack or model that may answer it, or by
+        `only` that one: records to ask prices for. Nothing is asked of anybody."""
         with self._followed.request() as opened:
-            return supposed_ways(opened, text, use_case=use_case, maximum_tokens=maximum_tokens)
+            return supposed_ways(opened, text, use_case=use_case, maximum_tokens=maximum_tokens, only=only)
 
     def embed(
         self,

@@ -28,19 +28,20 @@ def supposed_tokens(*texts: str) -> int:
 
 
 def supposed_ways(
-    opened: Generation, text: str, *, use_case: str, maximum_tokens: int
+    opened: Generation, text: str, *, use_case: str, maximum_tokens: int, only: str | None = None
 ) -> tuple[tuple[TraceRecord, ...], ...]:
     """The calls of each stack that may answer, or of each model where the file names no stacks: the answer, the
-    question's embedding, the reranking. `maximum_tokens` is for a model that is asked without a prompt of the file."""
+    question's embedding, the reranking. `maximum_tokens` is for a model that is asked without a prompt of the file.
+    `only`: the calls of that one alone."""
     file, tokens = opened.file, supposed_tokens(text)
     routed = _routed(opened, tokens)
     if not file.stacks:
         return tuple(
             (supposed_record(opened.models[name].identity(), tokens, maximum_tokens), *routed)
-            for name in file.model_order
+            for name in (file.model_order if only is None else (only,))
         )
     ways: list[tuple[TraceRecord, ...]] = []
-    for name in file.stack_order:
+    for name in file.stack_order if only is None else (only,):
         spec = file.stacks[name]
         prompt = None if opened.prompts is None else opened.prompts.for_use_case(use_case)
         most = maximum_tokens if prompt is None else prompt.maximum_tokens

@@ -135,12 +135,13 @@ def made(
     *,
     more: Mapping[str, Any] | None = None,
     questions: int | None = None,
+    kind: str = "model",
     **values: Sequence[float],
 ) -> Path:
     """A run with these outcomes: of each case, for each repeat. `questions`: how many different ones its cases ask."""
     plan = {
         "set": {"cases": cases or len(outcomes), "sha256": "s"},
-        "subject": {"kind": "model", "provider": "p", "model": folder.name},
+        "subject": {"kind": kind, "provider": "p", "model": folder.name},
         "measured_by": {"k": 10, "embedder": None, "judge": None},
         "repeats": len(outcomes[0]),
         "margins": {},

@@ -47,6 +47,7 @@ def test_a_wrong_answer_a_cut_one_and_none_at_all_stay_apart() -> None:
     assert score_answer("q", ANY, "").outcome is Outcome.WRONG
     assert score_answer("q", ANY, None).outcome is Outcome.PROVIDER_ERROR
     assert score_answer("q", ANY, None, error_class="overloaded").outcome is Outcome.PROVIDER_ERROR
+    assert score_answer("q", ANY, None, error_class="store_timeout").outcome is Outcome.STORE_ERROR
     assert score_answer("q", ANY, "half", error_class="truncated").outcome is Outcome.TRUNCATED
     assert score_answer("q", ANY, "half", finish_reason="length").outcome is Outcome.TRUNCATED
 

@@ -25,7 +25,7 @@ from exitramp.evals.verdicts import (
     pair_values,
     summarise_use_cases,
 )
-from exitramp.orchestration.outcome import Outcome
+from exitramp.orchestration.outcome import STORE_ERROR_CLASSES, Outcome
 from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Question
@@ -177,6 +177,7 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
     flips = flipped_cases(*scores, use_cases) if scores[0] else ()
     findings = [Finding("quality.answers", "answers were not judged: no answer has an assertion to meet")] * unasserted
     findings += [Finding(f"quality.{each.metric}", f"{each.metric}: {each.reason}", each.verdict) for each in judged]
+    findings += store_failures((("primary", before), ("substitute", after)))
     data = {
         "margin": margin,
         "metrics": [each.to_json() for each in judged],
@@ -197,6 +198,19 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
         ],
     }
     return StepOutcome(data, tuple(findings), Verdict.worst([each.verdict for each in judged]))
+
+
+def store_failures(sides: Sequence[tuple[str, Replay]]) -> list[Finding]:
+    """Questions that a store left without an answer: they count as all that are not answered, and say nothing of how
+    good the answers are."""
+    found = []
+    for name, side in sides:
+        failed = [result.case_id for result in side.results if result.error_class in STORE_ERROR_CLASSES]
+        if failed:
+            text = f"{len(failed)} of {counted(len(side.results), 'golden question')} got no answer of the {name} "
+            text += "since its store failed, which says nothing of how good its answers are"
+            found.append(Finding("quality.store_errors", text, None, tuple(failed[:20]), len(failed)))
+    return found
 
 
 def _pairs(metric: str, before: Replay, after: Replay, logged: Logged) -> Any:

@@ -7,7 +7,6 @@ the next round. So the chance of even one false pass, or one false fail, among t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -16,17 +15,18 @@ from typing import Any, Final
 
 from exitramp.errors import UsageError
 from exitramp.evals.comparing.margins import EVERY
+from exitramp.evals.comparing.notes import notes_of
 from exitramp.evals.comparing.pairing import (
     PASS,
     ByCase,
     Together,
-    asked_alike,
     metrics_in,
     pairs_of,
     passed_share,
     together,
     unjudged_in_second,
 )
+from exitramp.evals.comparing.side import JUDGE_ONE, Side, not_its_own, side_of, store_errors
 from exitramp.evals.exact_pairs import pairs_for_power
 from exitramp.evals.runs.folder import Result, Run
 from exitramp.evals.verdicts import NonInferiority, Pairs, cases_needed, non_inferiority
@@ -74,24 +74,9 @@ class Flipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One run as the comparison tells it. `outcomes` counts results over all repeats."""
-
-    folder: str
-    run_id: str
-    subject: Mapping[str, Any] = field(hash=False)
-    is_mock: bool
-    is_complete: bool
-    outcomes: Mapping[str, int] = field(hash=False)
-    error_classes: Mapping[str, int] = field(hash=False)
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
-    """What came of comparing two runs. `margin_fixed` says when the margins were fixed."""
+    """What came of comparing two runs. `margin_fixed` says when the margins were fixed, `next_step` what to do where
+    the verdict is not about who was to be judged."""
 
     verdict: Verdict
     reason: str
@@ -102,6 +87,8 @@ class Comparison:
     flipped: tuple[Flipped, ...]
     cases: int
     notes: tuple[str, ...]
+    next_step: str | None = None
+    judges_order: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -114,6 +101,8 @@ class Comparison:
             "second": self.second.to_json(),
             "flipped": [flip.to_json() for flip in self.flipped],
             "notes": list(self.notes),
+            "next_step": self.next_step,
+            "judges_order": self.judges_order,
         }
 
 
@@ -124,11 +113,14 @@ def compare_runs(
     *,
     margin_fixed: str,
     common_cases: bool = False,
+    judges_order: bool = False,
     seed: int = SEED,
 ) -> Comparison:
     """Whether the second run is worse than the first by no more than the margins.
 
-    Raises `UsageError` for runs that cannot be compared: other sets (unless `common_cases`), or other rulers.
+    judges_order: whether answers of stand-ins count, since it is a stack file's order that is judged; without it they
+    leave open how good the one is that was to be asked. Raises `UsageError` for runs that cannot be compared: other
+    sets (unless `common_cases`), or other rulers.
     """
     _require_comparable(first, second, common_cases=common_cases)
     both = together(first, second)
@@ -138,22 +130,29 @@ def compare_runs(
     judged = holm({metric: pairs[metric] for metric in deciding}, deciding, seed=seed)
     worst = holm({each: pairs_of(both, each, unjudged_fails=True) for each in deciding}, deciding, seed=seed)
     judged = {metric: _held_back(judged[metric], worst[metric], both) for metric in deciding}
+    sides = side_of(first), side_of(second)
+    others = [] if judges_order else [*not_its_own(sides[0], "first"), *not_its_own(sides[1], "second")]
+    judged = {metric: _told_whose(judged[metric], others, sides[1]) for metric in deciding}
     metrics = [_result(judged[metric], pairs[metric], decides=True) for metric in deciding]
     for metric in available:
         if metric not in deciding:
             shown = non_inferiority(pairs[metric], metric=metric, margin=_SHOWN_MARGIN, seed=seed)
             metrics.append(_result(shown, pairs[metric], decides=False))
-    verdict, reason = _overall(first, second, [judged[metric] for metric in deciding])
+    verdict, reason = _overall(first, second, [judged[metric] for metric in deciding], others)
     return Comparison(
         verdict=verdict,
         reason=reason,
-        first=_side(first),
-        second=_side(second),
+        first=sides[0],
+        second=sides[1],
         margin_fixed=margin_fixed,
         metrics=tuple(metrics),
         flipped=flipped(both.first, both.second),
         cases=len(both.first),
-        notes=tuple(_notes(first, second, both, [judged[metric] for metric in deciding])),
+        notes=tuple(
+            notes_of((first, second), sides, both, [judged[each] for each in deciding], judges_order=judges_order)
+        ),
+        next_step=JUDGE_ONE if others else None,
+        judges_order=judges_order,
     )
 
 
@@ -230,54 +229,24 @@ def _held_back(judged: NonInferiority, worst: NonInferiority, both: Together) ->
     )
 
 
-def _overall(first: Run, second: Run, judged: Sequence[NonInferiority]) -> tuple[Verdict, str]:
+def _told_whose(judged: NonInferiority, others: Sequence[str], second: Side) -> NonInferiority:
+    """Neither pass nor fail of one that did not answer; and no fail of answers without what a store made of them."""
+    if others:
+        return replace(judged, verdict=Verdict.INCONCLUSIVE, reason="; ".join(others))
+    if judged.verdict is Verdict.FAIL and (failed := store_errors(second, "second")):
+        return replace(judged, reason=f"{judged.reason}; {failed}")
+    return judged
+
+
+def _overall(first: Run, second: Run, judged: Sequence[NonInferiority], others: Sequence[str]) -> tuple[Verdict, str]:
     verdict = Verdict.worst([each.verdict for each in judged])
     reason = "; ".join(f"{each.metric}: {each.reason}" for each in judged if each.verdict is verdict)
     unfinished = [str(run.folder) for run in (first, second) if not run.is_complete]
     if unfinished:
         return Verdict.INCONCLUSIVE, f"not every case was asked in {' and '.join(unfinished)}"
+    if others:
+        return Verdict.INCONCLUSIVE, "; ".join(others)
     return verdict, reason or "nothing was measured"
-
-
-def _notes(first: Run, second: Run, both: Together, judged: Sequence[NonInferiority]) -> list[str]:
-    notes = []
-    if both.left_out:
-        notes.append(f"{counted(len(both.left_out), 'case is', 'cases are')} not the same in both runs, and left out")
-    if alike := asked_alike(both):
-        notes.append(
-            f"{counted(alike, 'case asks', 'cases ask')} what another one asks: averaged, as "
-            f"{counted(len(both.first) - alike, 'question')} in all"
-        )
-    for each in judged:
-        if each.unmeasured:
-            notes.append(
-                f"{each.metric}: {counted(len(each.unmeasured), 'case')} without a complete answer of the first run, "
-                "or without a judgement: left out"
-            )
-        if each.substitute_missing:
-            notes.append(
-                f"{each.metric}: {counted(len(each.substitute_missing), 'case')} without a complete answer of the "
-                "second run: counted as failed"
-            )
-    unlabelled = sum(
-        all(result.outcome is None for result in results) and not results[0].values.get("ndcg")
-        for results in both.first.values()
-    )
-    if unlabelled:
-        notes.append(f"nobody labelled {counted(unlabelled, 'case')}: judged by retrieval overlap only, or not at all")
-    if any(run.plan["repeats"] > 1 for run in (first, second)):
-        notes.append("repeats of a case are averaged: the cases are what is counted")
-    for name, run in (("first", first), ("second", second)):
-        if replayed := sum(bool(result.data.get("replayed")) for result in run.results.values()):
-            notes.append(
-                f"{counted(replayed, 'answer')} of the {name} run {'was' if replayed == 1 else 'were'} kept from an "
-                "earlier one: known when its margins were fixed, and nothing of who would answer now"
-            )
-        if run.lost:
-            notes.append(f"the {name} run may have been billed twice for {counted(len(run.lost), 'question')}")
-    if first.plan["subject"] == second.plan["subject"]:
-        notes.append("both runs asked the same model in the same way")
-    return notes
 
 
 def _require_comparable(first: Run, second: Run, *, common_cases: bool) -> None:
@@ -304,19 +273,6 @@ def _ruler(run: Run) -> dict[str, Any]:
         if found.get(part) is not None:
             found[part] = {key: value for key, value in found[part].items() if key != "address"}
     return found
-
-
-def _side(run: Run) -> Side:
-    results = list(run.results.values())
-    return Side(
-        folder=str(run.folder),
-        run_id=str(run.manifest["run_id"]),
-        subject=run.plan["subject"],
-        is_mock=any(result.data.get("mock") for result in results),
-        is_complete=run.is_complete,
-        outcomes=dict(sorted(Counter(result.outcome or "unlabelled" for result in results).items())),
-        error_classes=dict(sorted(Counter(each.error_class for each in results if each.error_class).items())),
-    )
 
 
 def _shown(result: Result) -> dict[str, Any]:

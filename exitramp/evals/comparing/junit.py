@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from exitramp.evals.comparing.comparison import Comparison
+from exitramp.evals.comparing.side import Side
 from exitramp.records import Verdict
 from exitramp.secrets import redact
 
@@ -24,7 +25,8 @@ def render_junit(comparison: Comparison) -> str:
         for metric in comparison.metrics
         if metric.decides
     ]
-    cases.append(_case("verdict", comparison.verdict, comparison.reason))
+    then = "" if comparison.next_step is None else f"\nnext: {comparison.next_step}"
+    cases.append(_case("verdict", comparison.verdict, comparison.reason, then))
     root = Element("testsuites")
     counts = {
         "tests": str(len(cases)),
@@ -39,6 +41,9 @@ def render_junit(comparison: Comparison) -> str:
         ("exitramp.margin_fixed", comparison.margin_fixed),
         ("exitramp.first.run_id", comparison.first.run_id),
         ("exitramp.second.run_id", comparison.second.run_id),
+        ("exitramp.first.answered_by", _who(comparison.first)),
+        ("exitramp.second.answered_by", _who(comparison.second)),
+        ("exitramp.judges_order", str(comparison.judges_order).lower()),
         ("exitramp.mock", str(comparison.first.is_mock or comparison.second.is_mock).lower()),
     ):
         SubElement(properties, "property", {"name": name, "value": _clean(value)})
@@ -49,12 +54,20 @@ def render_junit(comparison: Comparison) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _case(name: str, verdict: Verdict, reason: str) -> Element:
+def _who(side: Side) -> str:
+    """Who answered, where a stack file was asked: `main 60, backup 10; 'backup' for 'main' 10 times (auth)`."""
+    found = side.answerers
+    named = [f"{name} {count}" for name, count in found.answered_by.items()]
+    named += [f"not known {found.unknown}"] if found.unknown else []
+    return "; ".join([", ".join(named), *map(str, found.stand_ins)])
+
+
+def _case(name: str, verdict: Verdict, reason: str, then: str = "") -> Element:
     case = Element("testcase", {"name": name, "classname": _CLASS, "time": "0"})
     if verdict is not Verdict.PASS:
         kind = "failure" if verdict is Verdict.FAIL else "error"
         child = SubElement(case, kind, {"message": _clean(reason), "type": verdict.value})
-        child.text = _clean(reason)
+        child.text = _clean(reason + then)
     return case
 
 

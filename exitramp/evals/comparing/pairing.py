@@ -18,7 +18,7 @@ from exitramp.evals.scorers import Outcome
 from exitramp.evals.verdicts import Pairs
 
 PASS = "pass"
-_NO_ANSWER = (Outcome.PROVIDER_ERROR, Outcome.TRUNCATED)
+_NO_ANSWER = (Outcome.PROVIDER_ERROR, Outcome.STORE_ERROR, Outcome.TRUNCATED)
 
 ByCase = Mapping[str, tuple[Result, ...]]
 

@@ -1,10 +1,9 @@
-"""What a thread does with one question: ask until there is an answer or no hope, trace every try, measure."""
+"""What a thread does with one question: ask until there is an answer or no hope, and measure what came."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,19 +18,11 @@ from exitramp.evals.runs.folder import Place
 from exitramp.evals.runs.replay_cache import ReplayCache
 from exitramp.evals.runs.spending import supposed_ways
 from exitramp.evals.runs.subject import Prompted, Reply, Subject, SubjectFailed
+from exitramp.evals.runs.tracing import RunTraces, request_id
 from exitramp.evals.sets.case import Case
 from exitramp.finops.unit_cost import answer_of
 from exitramp.orchestration.holding import covered
 from exitramp.orchestration.side_calls import SideCall, hearing
-from exitramp.orchestration.stack import Question
-from exitramp.orchestration.trace import (
-    RECORD_VERSION,
-    UNKNOWN_USAGE,
-    TraceLabels,
-    TraceWriter,
-    side_trace_of,
-    supposed_record,
-)
 from exitramp.ports import ChatAnswer, ModelIdentity
 from exitramp.records import TraceRecord
 from exitramp.secrets import redact
@@ -66,11 +57,10 @@ class Questions:
         self,
         subject: Subject,
         measurer: Measurer,
-        traces: TraceWriter,
+        traces: RunTraces,
         asking: Asking,
         cache: ReplayCache | None,
         clock: Clock,
-        attempts: Counter[str],
         run_id: str,
         is_sent: Callable[[str], bool],
         covers: Callable[[str, int], bool] = lambda key, tries: True,
@@ -84,7 +74,6 @@ class Questions:
         self._traces = traces
         self._cache = cache
         self._clock = clock
-        self._attempts = attempts
         self._run_id = run_id
         self._is_sent = is_sent
         self._covers = covers
@@ -95,12 +84,14 @@ class Questions:
         sent = self.subject.sent(case)
         cached = self._cache.key(self._described, case, sent, place[1]) if self._cache is not None else None
         found = self._cache.get(cached) if self._cache is not None and cached is not None else None
-        if found is not None:
+        if found is not None and (found.answered_by is not None or self._described["kind"] != "stack"):
             return self._measured(case, place, found, None, (), replayed=True)
         reply, error, traces = self._asked(case, place, sent)
         answered = self._measured(case, place, reply, error, traces, replayed=False)
         is_whole = reply is not None and answered.data["outcome"] != "truncated"
-        if reply is not None and is_whole and self._cache is not None and cached is not None:
+        # A stand-in's answer is not kept: once the first one answers again, it is to be asked.
+        is_kept = is_whole and reply is not None and reply.stands_in_for is None
+        if reply is not None and is_kept and self._cache is not None and cached is not None:
             self._cache.put(cached, reply)
         return answered
 
@@ -120,8 +111,8 @@ class Questions:
                     reply = _named(self.subject.ask(case, key=self._key(case, place), timeout_seconds=self._timeout))
             except ModelError as error:
                 milliseconds = (self._clock.monotonic() - started) * 1000.0
-                own = error.traces if isinstance(error, SubjectFailed) else ()
-                traces += self._own(key, own) or [self._trace(case, key, sent, None, error, milliseconds, retry)]
+                own = error.traces if isinstance(error, SubjectFailed) else None
+                traces += self._traced(case, place, sent, own, None, error, milliseconds, retry)
                 retry += 1
                 after = error.retry_after_seconds
                 pause = self.asking.backoff.wait_seconds(retry, rng, retry_after_seconds=after)
@@ -130,30 +121,39 @@ class Questions:
                     return None, error, tuple(traces)
                 self._clock.sleep(pause)
                 continue
-            found = self._own(key, reply.traces or ())
-            return (
+            traces += self._traced(case, place, sent, reply.traces, reply, None, reply.latency_ms, retry)
+            return reply, None, tuple(traces)
+
+    def _traced(
+        self,
+        case: Case,
+        place: Place,
+        sent: Prompted,
+        own: Sequence[TraceRecord] | None,
+        reply: Reply | None,
+        error: ModelError | None,
+        latency_ms: float,
+        retries: int,
+    ) -> list[TraceRecord]:
+        """A try's records: those that the subject traced itself, which are none where nobody was asked; or one."""
+        if own is not None:
+            return self._traces.own(place, own)
+        return [
+            self._traces.asked(
+                case,
+                place,
+                sent,
+                self.subject.identity(),
                 reply,
-                None,
-                (
-                    *traces,
-                    *(found or [self._trace(case, key, sent, reply, None, reply.latency_ms, retry)]),
-                ),
+                error,
+                latency_ms=latency_ms,
+                retries=retries,
+                deadline_seconds=self._timeout,
             )
+        ]
 
     def _covers_more(self, key: str, doubtful: int, tries: int) -> bool:
         return self._covers(key, doubtful + tries)
-
-    def _own(self, key: str, records: Sequence[TraceRecord]) -> list[TraceRecord]:
-        """What a subject traced itself, under the run's id of the question, what it asked beside the answer too."""
-        written = []
-        for record in records:
-            beside = answer_of(record)
-            name = key if beside is None else f"{key}{record.request_id.removeprefix(beside)}"
-            self._attempts[name] += 1
-            told = replace(record, model_id=redact(record.model_id), tags=(*record.tags, "golden"))
-            written.append(replace(told, request_id=name, attempt=self._attempts[name]))
-            self._traces.append(written[-1])
-        return written
 
     def ways(self, case: Case) -> list[tuple[TraceRecord, ...]]:
         return supposed_ways(self.subject, self._measurer, case, self.asking.maximum_tokens)
@@ -165,55 +165,6 @@ class Questions:
     def _key(self, case: Case, place: Place) -> str:
         """Stable over retries and over starts of the same run, and another one in another run."""
         return hashlib.sha256(f"{self._run_id}/{case.sha256}/{place[1]}".encode()).hexdigest()
-
-    def _trace(
-        self,
-        case: Case,
-        key: str,
-        sent: Prompted,
-        reply: Reply | None,
-        error: ModelError | None,
-        latency_ms: float,
-        retries: int,
-    ) -> TraceRecord:
-        self._attempts[key] += 1
-        identity = self.subject.identity()
-        usage = reply.usage if reply else None
-        prompt = (reply.prompt if reply else None) or sent.prompt or (None, None, None)
-        record = TraceRecord(
-            record_version=RECORD_VERSION,
-            request_id=key,
-            attempt=self._attempts[key],
-            ts=self._clock.now(),
-            use_case_id=case.use_case,
-            operation="answer",
-            provider=identity.provider,
-            model_id_requested=identity.model,
-            model_id=reply.model_id if reply else identity.model,
-            status="ok" if reply else "error",
-            latency_ms=latency_ms,
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            gen_tokens=usage.gen_tokens if usage else 0,
-            cache_read_tokens=usage.cache_read_tokens if usage else 0,
-            cache_write_tokens=usage.cache_write_tokens if usage else 0,
-            reasoning_tokens=usage.reasoning_tokens if usage else 0,
-            usage_source=usage.source if usage else UNKNOWN_USAGE,
-            time_to_first_token_ms=reply.time_to_first_token_ms if reply else None,
-            error_class=error.error_class if error else None,
-            http_status=error.http_status if error else None,
-            finish_reason=reply.finish_reason if reply else None,
-            retries=retries,
-            deadline_seconds=self._timeout,
-            idempotency_key_sha256=hashlib.sha256(key.encode()).hexdigest(),
-            possibly_billed=error.maybe_billed if error else False,
-            prompt_name=prompt[0],
-            prompt_version=prompt[1],
-            prompt_sha256=prompt[2],
-            tags=("golden",),
-            synthetic=identity.is_mock,
-        )
-        self._traces.append(record)
-        return record
 
     def _measured(
         self,
@@ -236,9 +187,12 @@ class Questions:
                 retrieved_ids=reply.retrieved_ids if reply else None,
                 key=self._key(case, place),
             )
-        alike = tuple(self._compared(case, place, call) for call in embedded)
-        judged = tuple(self._judged(case, place, number, said) for number, said in enumerate(measured.judgements))
-        data = self._result(case, reply, error_class, measured, traces, replayed)
+        alike = tuple(self._traces.compared(case, place, call) for call in embedded)
+        judged = tuple(
+            self._traces.judged(case, place, number, self._measurer.judge_identity(), said)
+            for number, said in enumerate(measured.judgements)
+        )
+        data = self._result(case, reply, error_class, measured, traces, replayed) | _whose(reply, error)
         # A judge, an embedder for similarity and retrieval are asked anew and may bill anew, whatever was recorded.
         asks_others = any(check.kind in ASKS_A_MODEL for check in case.checks)
         retrieves = not replayed and reply is not None and reply.retrieved_ids is not None
@@ -246,56 +200,6 @@ class Questions:
         if reply is not None and not (asks_others or retrieves or is_sent):
             data["given_again"] = True
         return Answered(place, data, (*traces, *judged, *alike))
-
-    def _compared(self, case: Case, place: Place, call: SideCall) -> TraceRecord:
-        """An embedding for a check by similarity: not the subject's cost, but the run's."""
-        question = Question(f"{request_id(place)}/check", "", case.use_case, tags=("golden", "check"))
-        self._attempts[f"{question.id}:{call.operation}"] += 1
-        number = self._attempts[f"{question.id}:{call.operation}"]
-        labels = TraceLabels(synthetic=call.identity.is_mock)
-        record = side_trace_of(question, call, number, labels, ended=self._clock.now())
-        self._traces.append(record)
-        return record
-
-    def _judged(self, case: Case, place: Place, number: int, said: ChatAnswer | ModelError) -> TraceRecord:
-        """A judgement costs too, as a request of its own, and one that failed may."""
-        key = f"{request_id(place)}/judge/{number}"
-        self._attempts[key] += 1
-        identity = self._measurer.judge_identity()
-        record = replace(
-            supposed_record(identity, 0, 0),
-            request_id=key,
-            attempt=self._attempts[key],
-            ts=self._clock.now(),
-            use_case_id=case.use_case,
-            operation="judge",
-            usage_source=UNKNOWN_USAGE,
-            tags=("golden", "judge"),
-            synthetic=identity.is_mock,
-        )
-        if isinstance(said, ModelError):
-            record = replace(
-                record,
-                status="error",
-                error_class=said.error_class,
-                http_status=said.http_status,
-                possibly_billed=said.maybe_billed,
-            )
-        else:
-            record = replace(
-                record,
-                model_id=said.model_id,
-                latency_ms=said.latency_ms,
-                prompt_tokens=said.usage.prompt_tokens,
-                gen_tokens=said.usage.gen_tokens,
-                cache_read_tokens=said.usage.cache_read_tokens,
-                cache_write_tokens=said.usage.cache_write_tokens,
-                reasoning_tokens=said.usage.reasoning_tokens,
-                usage_source=said.usage.source,
-                finish_reason=said.finish_reason,
-            )
-        self._traces.append(record)
-        return record
 
     def _result(
         self,
@@ -335,9 +239,17 @@ class Questions:
         return data
 
 
-def request_id(place: Place) -> str:
-    """A question's id in the traces."""
-    return f"{place[0]}/{place[1]}"
+def _whose(reply: Reply | None, error: ModelError | None) -> dict[str, Any]:
+    """Which stack answered, and for whom it stood in; or what kept a stack from answering, where its store tells."""
+    if reply is not None and reply.answered_by is not None:
+        found: dict[str, Any] = {"answered_by": reply.answered_by}
+        if reply.stands_in_for is not None:
+            found |= {"stands_in_for": reply.stands_in_for, "stands_in_because": reply.stands_in_because}
+        return found
+    if not isinstance(error, SubjectFailed):
+        return {}
+    said = {} if error.store_said is None else {"store_said": redact(error.store_said)}
+    return said | ({} if error.was_asked else {"was_asked": False})
 
 
 def _named(reply: Reply) -> Reply:

@@ -67,6 +67,7 @@ class ReplayCache:
             "retrieved_ids": None if reply.retrieved_ids is None else list(reply.retrieved_ids),
             "time_to_first_token_ms": reply.time_to_first_token_ms,
             "prompt": None if reply.prompt is None else list(reply.prompt),
+            "answered_by": reply.answered_by,
         }
         write_atomically(path, json.dumps({"format": _FORMAT, "key": key, "reply": fields}).encode())
 

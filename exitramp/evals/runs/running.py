@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from exitramp.clock import Clock, SystemClock
 from exitramp.evals.measuring import Measurer
+from exitramp.evals.runs.answerers import StandIn, answerers_of
 from exitramp.evals.runs.folder import COMPLETE, RUNNING, STOPPED, Place, RunFolder
-from exitramp.evals.runs.questioning import Answered, Asking, Questions, request_id
+from exitramp.evals.runs.questioning import Answered, Asking, Questions
 from exitramp.evals.runs.replay_cache import ReplayCache
 from exitramp.evals.runs.spending import Allowance, Spent
 from exitramp.evals.runs.subject import Subject
+from exitramp.evals.runs.tracing import RunTraces, request_id
 from exitramp.evals.sets.case import Case
 from exitramp.orchestration.trace import TraceWriter, read_traces
 
@@ -30,6 +32,7 @@ class Finished:
     totals: dict[str, Any]
     asked_now: int
     stopped_by: str | None = None
+    stand_ins: tuple[StandIn, ...] = ()
 
 
 def run_set(
@@ -52,11 +55,9 @@ def run_set(
     clock = clock or SystemClock()
     allowance = allowance or Allowance(clock)
     measurer.require(cases)
-    with TraceWriter(folder.traces) as traces:
-        attempts = _attempts(folder)
-        work = Questions(
-            subject, measurer, traces, asking, cache, clock, attempts, folder.run_id, is_sent, allowance.covers
-        )
+    with TraceWriter(folder.traces) as writer:
+        traces = RunTraces(writer, clock, _attempts(folder))
+        work = Questions(subject, measurer, traces, asking, cache, clock, folder.run_id, is_sent, allowance.covers)
         places = list(_left(cases, folder, asking))
         total = len(cases) * asking.repeats
         stopped = _ask_all(places, work, folder, allowance, lambda: progress(len(folder.results), total))
@@ -66,11 +67,13 @@ def run_set(
     if stopped is not None:
         totals["stopped_by"] = stopped
     folder.end(state if stopped or done else RUNNING, totals)
-    return Finished(state, totals, work.asked, stopped)
+    found = answerers_of(folder.results.values(), folder.plan.get("subject", {}))
+    return Finished(state, totals, work.asked, stopped, found.stand_ins)
 
 
 def totals_of(folder: RunFolder, allowance: Allowance) -> dict[str, Any]:
-    """Counts and sums over a run's results, provider errors, truncations and wrong answers each by themselves."""
+    """Counts and sums over a run's results, errors of providers and of stores, truncations and wrong answers each
+    by themselves."""
     results = list(folder.results.values())
     outcomes = Counter(result.outcome or "unlabelled" for result in results)
     values: dict[str, list[float]] = {}
@@ -83,6 +86,9 @@ def totals_of(folder: RunFolder, allowance: Allowance) -> dict[str, Any]:
         "results": len(results),
         "outcomes": dict(sorted(outcomes.items())),
         "error_classes": dict(sorted(Counter(each.error_class for each in results if each.error_class).items())),
+        **answerers_of(results, folder.plan.get("subject", {})).to_json(),
+        "store_said": sorted({each.data["store_said"] for each in results if "store_said" in each.data}),
+        "asked_of_nobody": sum(each.data.get("was_asked") is False for each in results),
         "unscored": {
             why: sorted({each.case_id for each in results if why in each.unscored_for})
             for why in sorted({why for each in results for why in each.unscored_for})

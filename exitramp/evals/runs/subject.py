@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from exitramp.errors import MODEL_ERROR_CLASSES, ModelError
 from exitramp.evals.sets.case import Case
+from exitramp.orchestration.outcome import STORE_ERROR_CLASSES
 from exitramp.ports import ChatMessage, ChatModel, ChatRequest, ModelIdentity
 from exitramp.records import TraceRecord, Usage
 
@@ -22,7 +23,11 @@ class Prompted:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer. `retrieved_ids` None: nobody told what was retrieved. `traces` None: the run makes its own."""
+    """A complete answer. `retrieved_ids` None: nobody told what was retrieved. `traces` None: the run makes its own.
+
+    answered_by: which stack or model of a stack file. stands_in_for: which one was to be asked before it, and
+    `stands_in_because`, an error's class or a word, why it did not answer.
+    """
 
     text: str = field(repr=False)
     finish_reason: str | None
@@ -33,18 +38,36 @@ class Reply:
     time_to_first_token_ms: float | None = None
     prompt: tuple[str, str, str] | None = None
     traces: tuple[TraceRecord, ...] | None = None
+    answered_by: str | None = None
+    stands_in_for: str | None = None
+    stands_in_because: str | None = None
 
 
 class SubjectFailed(ModelError):
-    """A subject that writes traces of its own, and tried for itself as often as it will, gave no answer."""
+    """A subject that writes traces of its own, and tried for itself as often as it will, gave no answer.
+
+    Its class may be a store's too (`STORE_ERROR_CLASSES`). store_said: what the store said then, which is ours to
+    repeat; a vendor's words are not. was_asked: whether anybody was, and no breaker was open for everybody.
+    """
 
     def __init__(
-        self, message: str, kind: str, traces: tuple[TraceRecord, ...], *, http_status: int | None = None
+        self,
+        message: str,
+        kind: str,
+        traces: tuple[TraceRecord, ...],
+        *,
+        http_status: int | None = None,
+        store_said: str | None = None,
+        was_asked: bool = True,
     ) -> None:
         known = kind if kind in MODEL_ERROR_CLASSES else "server_error"
         super().__init__(message, error_class=known, http_status=http_status)
+        if kind in STORE_ERROR_CLASSES:
+            self.error_class = kind
         self.retryable = False
         self.traces = traces
+        self.store_said = store_said
+        self.was_asked = was_asked
 
 
 class Subject(Protocol):

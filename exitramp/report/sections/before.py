@@ -131,6 +131,7 @@ def _golden(journal: Journal) -> list[Block]:
                 row("Wrong answers", count(asked, "outcomes", "wrong")),
                 row("Broken off", count(asked, "outcomes", "truncated")),
                 row("Vendor errors", count(asked, "outcomes", "provider_error")),
+                row("Store errors", count(asked, "outcomes", "store_error")),
             ),
             note="By use case, and beside the substitute, in section 10."
             f"{' Latency contains what a mock waits on purpose.' if flag(asked, 'mock') else ''} {MEASURES_EXPLAINED}"

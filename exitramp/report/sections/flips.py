@@ -28,6 +28,7 @@ _OUTCOMES: Final = {
     "wrong": "missed",
     "truncated": "broken off",
     "provider_error": "no answer",
+    "store_error": "no answer: the store failed",
 }
 _TEXTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "question": (("question", "Question"),),
