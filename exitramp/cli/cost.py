@@ -11,6 +11,7 @@ import click
 from exitramp.cli import output
 from exitramp.cli.options import json_option
 from exitramp.errors import ExitCode, UsageError
+from exitramp.wording import counted
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -36,25 +37,32 @@ def cost() -> None:
 @cost.command()
 @click.argument("traces", metavar="TRACES...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--prices", required=True, type=click.Path(path_type=Path), help="Price book.")
+@click.option("--with-evals", is_flag=True, help="Count the calls of evals too, which are not the application's.")
 @json_option
-def unit(traces: tuple[Path, ...], prices: Path, as_json: bool) -> int:
+def unit(traces: tuple[Path, ...], prices: Path, with_evals: bool, as_json: bool) -> int:
     """The mean cost of a request by part and use case: input, generation, retrieval, rerank, vector reads and writes,
     orchestration, people.
 
     TRACES are files of traces (.jsonl, .parquet) or folders of them, as a stack file's `trace` writes them. What a
-    request asked of models beside its answer is part of it. An answer from a cache is a request too. With a price
-    missing the cost is unknown, and the exit code 3.
+    request asked of models beside its answer is part of it. An answer from a cache is a request too. Calls that
+    an eval made (`eval run --stack` writes into the stack file's traces too) are left out and counted apart, and what
+    stands in two files is counted once. With a price missing the cost is unknown, and the exit code 3.
 
     \b
     Example:
       exitramp cost unit traces.jsonl --prices prices.yaml
     """
     from exitramp.finops.comparison import summarise_costs
+    from exitramp.finops.gathering import gather
     from exitramp.finops.prices import load_price_book
     from exitramp.finops.unit_cost import request_costs
 
     book = load_price_book(_file(prices))
-    costs = request_costs((record for path in traces for record in _records(path)), book)
+    found = gather((record for path in traces for record in _records(path)), with_evals=with_evals)
+    costs = request_costs(found.records, book)
+    if not costs and found.evals:
+        calls = counted(found.evals, "call of these traces is", "calls of these traces are all")
+        raise UsageError(f"{calls} an eval's, and none the application's", hint="count them by --with-evals")
     if not costs:
         raise UsageError("there is no request in these traces", hint="name a file that a stack file's 'trace' wrote")
     names = sorted({each.use_case_id for each in costs})
@@ -62,11 +70,15 @@ def unit(traces: tuple[Path, ...], prices: Path, as_json: bool) -> int:
     whole = summarise_costs(costs, label=_ALL if _ALL not in names else _EVERY)
     if as_json:
         use_cases = {name: _json(each) for name, each in groups.items()}
-        output.emit_json(
-            {"price_book": {"name": book.name, "sha256": book.sha256}, **_json(whole), "by_use_case": use_cases}
-        )
+        told = {"price_book": {"name": book.name, "sha256": book.sha256}, **_json(whole), "by_use_case": use_cases}
+        output.emit_json(told | {"eval_calls_left_out": found.evals, "copies_left_out": found.copies})
     else:
         _say(groups, whole)
+        if found.evals:
+            calls = counted(found.evals, "call of an eval is", "calls of evals are")
+            output.say(f"\n{calls} left out, which the application did not make; --with-evals counts them too")
+        if found.copies:
+            output.say(f"\n{counted(found.copies, 'record stands', 'records stand')} there twice, and counted once")
     return int(ExitCode.INCONCLUSIVE if whole.missing else ExitCode.PASS)
 
 

@@ -15,7 +15,7 @@ import pytest
 from exitramp.cli.main import run
 from exitramp.orchestration.trace import TraceWriter, read_traces, write_parquet
 from exitramp.orchestration.trace_files import UNDER_WAY
-from exitramp.records import TraceRecord
+from exitramp.records import EVAL_TAG, TraceRecord
 from tests.orchestration.libraries import price_book
 
 ROWS = (
@@ -122,3 +122,63 @@ def test_what_is_no_trace_is_told(
         (files / name).write_text(text)
     assert run(["cost", "unit", str(files / name), "--prices", str(files / "prices.yaml")]) == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+def spanned(request_id: str, trace: str, attempt: int = 1, second: int = 0, **changes: Any) -> TraceRecord:
+    ts = datetime(2026, 11, 3, 12, 0, second, 123456, tzinfo=UTC)
+    more: dict[str, Any] = {"trace_id": trace, "span_id": f"{trace}{attempt}", "ts": ts, "gen_tokens": 1} | changes
+    return record(request_id, attempt=attempt, **more)
+
+
+def wrote(path: Path, *records: TraceRecord) -> Path:
+    traces = TraceWriter(path)
+    for each in records:
+        traces.append(each)
+    traces.close()
+    return path
+
+
+def test_an_evals_calls_are_left_out_unless_they_are_wanted_and_it_is_said(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = spanned("sha", "t1", tags=(EVAL_TAG,))
+    own = wrote(files / "own.jsonl", spanned("app", "t0"), asked)
+    run_folder = wrote(files / "run.jsonl", replace(asked, request_id="c0/1", tags=(EVAL_TAG, "golden")))
+    found = told(files, capsys, own, run_folder)
+    assert (found["overall"]["requests"], found["eval_calls_left_out"], found["copies_left_out"]) == (1, 1, 0)
+    words = ["cost", "unit", str(own), str(run_folder), "--prices", str(files / "prices.yaml")]
+    assert run([*words, "--with-evals", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["overall"]["requests"], found["eval_calls_left_out"], found["copies_left_out"]) == (2, 0, 1)
+    assert run(words) == 0
+    assert "1 call of an eval is left out" in capsys.readouterr().out
+    assert run(["cost", "unit", str(run_folder), "--prices", str(files / "prices.yaml")]) == 2
+    assert "--with-evals" in capsys.readouterr().err
+
+
+def test_what_stands_in_two_files_is_counted_once_and_that_is_said(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = told(files, capsys, files / "traces.jsonl")
+    shutil.copy(files / "traces.jsonl", files / "copy.jsonl")
+    found = told(files, capsys, files / "traces.jsonl", files / "copy.jsonl")
+    assert found == whole | {"copies_left_out": 4}
+    write_parquet([spanned("a1", "t1")], files / "part.parquet")
+    lines = wrote(files / "line.jsonl", spanned("a1", "t1"))
+    found = told(files, capsys, files / "part.parquet", lines)
+    assert (found["overall"]["requests"], found["copies_left_out"]) == (1, 1), "one has its time to the microsecond"
+    words = ["cost", "unit", str(lines), str(files / "part.parquet"), "--prices", str(files / "prices.yaml")]
+    assert run(words) == 0
+    assert "1 record stands there twice, and counted once" in capsys.readouterr().out
+
+
+def test_calls_of_one_key_in_two_processes_are_one_request_and_two_runs_of_a_set_are_two(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = wrote(files / "again.jsonl", spanned("key", "t1"), spanned("key", "t1", second=9))
+    found = told(files, capsys, again)
+    assert found["overall"]["requests"] == 1
+    assert Decimal(found["total_usd"]) == Decimal("0.00104"), "two answers, and one request's orchestration"
+    one, other = (wrote(files / f"{name}.jsonl", spanned("c0/1", name, second=5)) for name in ("r1", "r2"))
+    found = told(files, capsys, one, other)
+    assert (found["overall"]["requests"], found["copies_left_out"]) == (2, 0)

@@ -17,6 +17,7 @@ from exitramp.evals.runs.spending import Allowance
 from exitramp.finops.prices import load_price_book
 from exitramp.finops.unit_cost import CostPart, request_costs
 from exitramp.orchestration import Application, read_traces
+from exitramp.records import EVAL_TAG
 from tests.orchestration.libraries import QUESTION, RerankServer, fill, price_book
 from tests.orchestration.vendors import Vendors, write
 
@@ -132,3 +133,31 @@ def test_a_run_without_a_limit_says_by_name_whose_price_it_lacks(
     assert told["unpriced_results"] == 4
     [gap] = told["prices_missing"]
     assert "usd_per_million_input_tokens for openai/mock-embed" in gap
+
+
+def test_what_an_eval_asks_of_a_stack_is_marked_in_its_traces_and_no_cost_of_the_application(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traced = place.document | {"trace": {"path": "app.jsonl"}}
+    write(place.stack, traced)
+    try:
+        with Application.open(place.stack) as application:
+            application.ask(QUESTION, use_case="docs_qa")
+        assert place.run("traced", ALL) == 0
+    finally:
+        write(place.stack, place.document)
+    own, of_run = place.folder / "app.jsonl", place.folder / "traced" / "traces.jsonl"
+    assert all(EVAL_TAG in each.tags for each in read_traces(of_run))
+    by_eval = [each for each in read_traces(own) if EVAL_TAG in each.tags]
+    assert {each.span_id for each in by_eval} < {each.span_id for each in read_traces(of_run)}
+    assert len({each.request_id.partition(":")[0] for each in by_eval}) == 4
+    words = ["cost", "unit", str(own), str(of_run), "--prices", str(place.folder / "traced.yaml"), "--json"]
+    capsys.readouterr()
+    run(words)
+    told = json.loads(capsys.readouterr().out)
+    assert told["overall"]["requests"] == 1
+    assert told["eval_calls_left_out"] == len(list(read_traces(of_run)))
+    run([*words, "--with-evals"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["overall"]["requests"] == 1 + 4 + 4, "the checks by similarity are requests of the run"
+    assert told["copies_left_out"] == len(by_eval)

@@ -56,7 +56,7 @@ def run_set(
     allowance = allowance or Allowance(clock)
     measurer.require(cases)
     with TraceWriter(folder.traces) as writer:
-        traces = RunTraces(writer, clock, _attempts(folder))
+        traces = RunTraces(writer, clock, _attempts(folder), folder.run_id)
         work = Questions(subject, measurer, traces, asking, cache, clock, folder.run_id, is_sent, allowance.covers)
         places = list(_left(cases, folder, asking))
         total = len(cases) * asking.repeats

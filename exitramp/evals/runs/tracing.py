@@ -43,8 +43,9 @@ class RunTraces:
     attempts: how many of each request were written before, by a start of the same run that ended.
     """
 
-    def __init__(self, writer: TraceWriter, clock: Clock, attempts: Counter[str]) -> None:
+    def __init__(self, writer: TraceWriter, clock: Clock, attempts: Counter[str], run_id: str) -> None:
         self._writer = writer
+        self._run_id = run_id
         self._clock = clock
         self._attempts = attempts
 
@@ -56,7 +57,9 @@ class RunTraces:
             name = key if beside is None else f"{key}{record.request_id.removeprefix(beside)}"
             tags = tuple(dict.fromkeys((*record.tags, *_TAGS)))
             told = replace(record, model_id=redact(record.model_id), tags=tags)
-            written.append(self._written(replace(told, request_id=name, attempt=self._number(name))))
+            told = replace(told, request_id=name, attempt=self._number(name))  # its span says what it is a copy of
+            self._writer.append(told)
+            written.append(told)
         return written
 
     def asked(
@@ -164,5 +167,9 @@ class RunTraces:
         return self._attempts[request]
 
     def _written(self, record: TraceRecord) -> TraceRecord:
+        """Under ids that are this run's: another run of the same set names its questions alike."""
+        trace = hashlib.sha256(f"{self._run_id}/{answer_of(record) or record.request_id}".encode()).hexdigest()[:32]
+        span = hashlib.sha256(f"{trace}/{record.request_id}#{record.attempt}".encode()).hexdigest()[:16]
+        record = replace(record, trace_id=trace, span_id=span)
         self._writer.append(record)
         return record
