@@ -23,7 +23,7 @@ from exitramp.evals.scorers import CUT_FINISH_REASONS, Outcome
 from exitramp.evals.sets.case import Case
 from exitramp.orchestration.outcome import STORE_ERROR_CLASSES
 from exitramp.orchestration.reranking import embed_told
-from exitramp.orchestration.supposing import supposed_tokens
+from exitramp.orchestration.supposed_tokens import supposed_tokens
 from exitramp.orchestration.trace import supposed_record
 from exitramp.ports import (
     ChatAnswer,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +13,6 @@ from exitramp.errors import DataInvalid, ModelError, SpendExceeded
 from exitramp.orchestration.answered import Answered, NotAnswered
 from exitramp.orchestration.caching import KEPT_REASONS, cache_key, unit
 from exitramp.orchestration.handling import Handling
-from exitramp.orchestration.holding import Holding, limit_around
 from exitramp.orchestration.idempotency import StoredAnswer
 from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.outcome import Outcome
@@ -23,9 +20,9 @@ from exitramp.orchestration.reranking import embed_told
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.routing import Judged, Routed, route
 from exitramp.orchestration.side_calls import SideCall, hearing
+from exitramp.orchestration.spending import Spending
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import Action, Commit
-from exitramp.orchestration.supposing import supposed_tokens
 from exitramp.orchestration.trace import TraceLabels, side_trace_of, supposed_record
 from exitramp.ports import ChatDelta, ChatMessage, ModelIdentity, Purpose
 from exitramp.records import TraceRecord
@@ -75,8 +72,7 @@ class Asking:
         self._wishes = wishes
         self._clock = clock
         self._began = clock.monotonic()
-        self._holding: Holding | None = None
-        self._limit = limit_around()
+        self._spending = Spending(opened, router, question, self._identity)
         self._beside: list[TraceRecord] = []
         self._vector: npt.NDArray[np.float32] | None = None
         self._key = self._group = ""
@@ -130,14 +126,16 @@ class Asking:
             on_restart=wishes.on_restart,
             at_first_token=self._opened.file.commit is Commit.FIRST_TOKEN,
             beforehand=self._beforehand,
-            covers=self._covers,
+            begins=self._spending.begins,
+            ended=self._spending.ended,
+            doubted=partial(self._opened.doubted, use_case=self._question.use_case_id),
+            under_way=self._opened.request,
             hedge_after_seconds=self._opened.file.hedge_after_seconds,
         )
-        outcome = None
         try:
             outcome = self._router.ask(self._question, handling=handling)
         finally:
-            self._settle(outcome)
+            self._spending.settle()
         return self._ended(replace(outcome, beside=(*self._beside, *outcome.beside)))
 
     def _ended(self, outcome: Outcome) -> Answered:
@@ -169,7 +167,7 @@ class Asking:
                 "so much of the budget is spent or held that only answers that are kept are given, and this is none",
                 hint="wait for the next day or month in UTC, or raise the cap in the stack file",
             )
-        self._reserve()
+        self._spending.hold(self._routed.order)
         return None
 
     @property
@@ -261,6 +259,7 @@ class Asking:
         )
         self._beside.append(record)
         self._opened.append(record)
+        self._opened.doubted(call, use_case=self._question.use_case_id)
 
     def _cache_record(self, stored: StoredAnswer, kind: str) -> TraceRecord:
         """An answer that nobody was asked for: no tokens, no vendor."""
@@ -283,60 +282,6 @@ class Asking:
             tags=self._question.tags,
         )
         return self._opened.priced(record)
-
-    def _reserve(self) -> None:
-        """Hold what the dearest of those that may be asked can take."""
-        budget, pricing = self._opened.budget, self._opened.pricing
-        if budget is None or pricing is None:
-            return
-        request, estimate = self._question.request, Decimal(0)
-        most = self._question.maximum_tokens if request is None else request.maximum_tokens
-        if request is None:
-            tokens = supposed_tokens(self._question.text) + 4096  # the passages, which nobody has seen yet
-        else:
-            sent = asdict(replace(request, idempotency_key=None))  # tools, their calls and a schema are read as well
-            tokens = supposed_tokens(json.dumps(sent, ensure_ascii=False, default=str))
-        for name in self._routed.order:
-            supposed = supposed_record(self._identity(name), tokens, most)
-            cost = pricing.spent(replace(supposed, rerank_n=self._candidates(name)), name)
-            if cost is None:  # there was one when the file was opened
-                raise SpendExceeded(
-                    f"the budget cannot be held: no price for the tokens of {supposed.provider}/{supposed.model_id} "
-                    f"holds today",
-                    hint="add one that does to the price book, and save the stack file again",
-                )
-            estimate = max(estimate, cost)
-        if estimate:
-            self._holding = Holding(budget, estimate, self._question.use_case_id)
-
-    def _covers(self, tries: int) -> bool:
-        """Whether so many tries may be billed, by the budget and by whoever asks."""
-        if self._limit is not None and not self._limit(tries):
-            return False
-        return self._holding is None or self._holding.covers(tries)
-
-    def _candidates(self, name: str) -> int:
-        """How many passages are reranked for a stack."""
-        stack = self._router.find(name)
-        return stack.rerank.candidates if stack is not None and stack.rerank is not None else 0
-
-    def _settle(self, outcome: Outcome | None) -> None:
-        holding, pricing = self._holding, self._opened.pricing
-        if holding is None or pricing is None:
-            return
-        if outcome is None:  # it ended by an exception, and nobody knows how far it came
-            holding.settle(holding.estimate)
-            return
-        total = Decimal(0)
-        for attempt, record in zip(outcome.attempts, outcome.traces, strict=False):
-            if record.status == "cancelled":
-                continue  # counted when it came
-            if record.possibly_billed:
-                total += holding.estimate
-            else:
-                spent = pricing.spent(record, attempt.stack)
-                total += holding.estimate if spent is None else spent
-        holding.settle(total)
 
     def _messages(self) -> tuple[ChatMessage, ...]:
         request = self._question.request

@@ -15,6 +15,7 @@ from exitramp.orchestration.asking import new_id
 from exitramp.orchestration.deadline import Deadline
 from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.stack_file import Action
+from exitramp.orchestration.supposed_tokens import supposed_tokens
 from exitramp.orchestration.trace import UNKNOWN_USAGE, supposed_record
 from exitramp.ports import Embedded, Embedder, Purpose, batches_of
 from exitramp.records import TraceRecord, Usage
@@ -80,7 +81,9 @@ def _held(
     budget, pricing, use_case = opened.budget, opened.pricing, base.use_case_id
     estimate = Decimal(0)
     if budget is not None and pricing is not None:
-        tokens = embedder.count_tokens(texts).prompt_tokens
+        counted = embedder.count_tokens(texts)
+        # A guess may be too low; a tokeniser's count is not.
+        tokens = supposed_tokens(*texts) if counted.source == "estimated" else counted.prompt_tokens
         cost = pricing.spent(replace(base, prompt_tokens=tokens))
         if cost is None:  # there was one when the file was opened
             raise SpendExceeded(

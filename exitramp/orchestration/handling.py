@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 from exitramp.orchestration.idempotency import StoredAnswer
+from exitramp.orchestration.side_calls import SideCall
 from exitramp.ports import ChatDelta
+from exitramp.records import TraceRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,11 @@ class Handling:
         request, or, if there is an `on_restart`, that is called and another stack answers anew.
     beforehand: called once, when the journal knows nothing and before anybody is asked: an answer from elsewhere with
         the word for where from, or None; what it raises ends the request.
-    covers: whether so many tries of it may be billed together; asked before each; where it says no, nobody is asked.
+    begins: whether so many tries of it may be billed together; asked before each; where it says no, nobody is asked.
+    ended: told of each try that began, by its stack, with its record; None where it ended by an exception. It may come
+        after the request's own end, from a hedge that lost.
+    doubted: told of each call beside the answer.
+    under_way: entered for as long as a hedge asks, which may be longer than the request.
     hedge_after_seconds: how long the first stack may be silent before the next is asked as well; None is for ever.
     """
 
@@ -37,7 +44,10 @@ class Handling:
     on_restart: Callable[[], None] | None = None
     at_first_token: bool = False
     beforehand: Callable[[], tuple[StoredAnswer, str] | None] | None = None
-    covers: Callable[[int], bool] | None = None
+    begins: Callable[[int], bool] | None = None
+    ended: Callable[[str, TraceRecord | None], None] | None = None
+    doubted: Callable[[SideCall], None] | None = None
+    under_way: Callable[[], AbstractContextManager[None]] = nullcontext
     hedge_after_seconds: float | None = None
 
 

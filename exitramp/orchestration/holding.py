@@ -2,7 +2,8 @@
 
 A try that brought nothing may be billed all the same, and the next one may be as well. So a request that is tried four
 times can cost four times as much, and each time is held before it is asked for; where that is more than there is,
-nobody is asked again.
+nobody is asked again. What is under way when the request has ended, such as a hedge's loser, keeps its share until it
+ends too.
 """
 
 from __future__ import annotations
@@ -47,20 +48,42 @@ class Holding:
         self._use_case = use_case
         self._lock = threading.Lock()
         self._held = [budget.reserve(estimate, use_case)]
+        self._under_way = 0
+        self._ended_usd = Decimal(0)
+        self._is_settled = False
 
-    def covers(self, tries: int) -> bool:
+    def begins(self, tries: int) -> bool:
+        """Whether one more may be tried, so that `tries` may be billed together; then it is under way."""
         with self._lock:
-            while 0 < len(self._held) < tries:
+            if self._is_settled:
+                return False
+            while len(self._held) < tries:
                 try:
                     self._held.append(self._budget.reserve(self.estimate, self._use_case))
                 except SpendExceeded:
                     return False
-            return bool(self._held)
+            self._under_way += 1
+            return True
 
-    def settle(self, usd: Decimal) -> None:
-        """Count what all tries did cost, and let go of the rest."""
+    def ended(self, usd: Decimal) -> None:
+        """What a try did cost; one that the request did not wait for gives its share back now."""
         with self._lock:
-            held, self._held = self._held, []
+            self._under_way -= 1
+            if not self._is_settled:
+                self._ended_usd += usd
+                return
+            reservation = self._held.pop()
+        self._budget.settle(reservation, usd, self._use_case)
+
+    def settle(self) -> None:
+        """The request has ended: count what the tries that have ended did cost, and let go of what none holds."""
+        with self._lock:
+            self._is_settled = True
+            kept = min(self._under_way, len(self._held))
+            held, self._held = self._held[kept:], self._held[:kept]
+            usd = self._ended_usd
         for reservation in held:
             self._budget.settle(reservation, usd, self._use_case)
             usd = Decimal(0)
+        if usd:
+            self._budget.spend(usd, self._use_case)

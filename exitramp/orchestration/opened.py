@@ -141,11 +141,11 @@ class Generation:
             return self._idle.wait_for(lambda: not self._running, seconds)
 
     def append(self, record: TraceRecord) -> None:
-        """Write a trace down, and count what came too late for its request to count it."""
+        """Write a trace down, and count what it asked beside an answer, which no request has held."""
         if self.traces is not None:
             self.traces.append(record)
         is_beside = record.operation in ("embed", "rerank") and record.status == "ok"
-        if self.budget is not None and self.pricing is not None and (is_beside or record.status == "cancelled"):
+        if self.budget is not None and self.pricing is not None and is_beside:
             spent = self.pricing.spent(record)
             if spent is not None:
                 self.budget.spend(spent, record.use_case_id)
@@ -153,6 +153,13 @@ class Generation:
                 self._tell_uncounted(record)
         if self._around.on_trace is not None:
             self._around.on_trace(record)
+
+    def doubted(self, call: SideCall, *, use_case: str) -> None:
+        """Count what a call beside an answer can have cost at most, where it brought nothing and may have been billed
+        all the same; what it did cost is counted with its trace."""
+        if self.budget is None or self.pricing is None or call.error is None or not call.error.maybe_billed:
+            return
+        self.budget.spend(self.pricing.side_call_at_most(call), use_case)
 
     def priced(self, record: TraceRecord) -> TraceRecord:
         """With what it cost, where there is a price book."""
@@ -176,6 +183,7 @@ class Generation:
             environment=self.file.environment,
         )
         self.append(self.priced(record))
+        self.doubted(call, use_case="open")
 
     def _tell_uncounted(self, record: TraceRecord) -> None:
         """A price that held when the file was opened holds no more."""

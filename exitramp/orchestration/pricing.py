@@ -9,6 +9,7 @@ from decimal import Decimal
 from exitramp.finops.prices import PriceBook, Unit
 from exitramp.finops.recorded import free_of_cost, of_unknown_cost, with_unit_cost
 from exitramp.finops.unit_cost import IN_PROCESS, Billed, Billing, CostPart, add_usd, tokens_part, unit_cost
+from exitramp.orchestration.side_calls import SideCall
 from exitramp.orchestration.trace import UNKNOWN_USAGE, supposed_record
 from exitramp.ports import ModelIdentity
 from exitramp.records import TraceRecord
@@ -42,6 +43,19 @@ class Pricing:
         if parts[tokens_part(record)].usd is None or parts[CostPart.GENERATION].usd is None:
             return None
         return add_usd(part.usd for part in parts.values() if part.usd is not None)
+
+    def side_call_at_most(self, call: SideCall) -> Decimal:
+        """What a call beside an answer can have been billed at most, though it brought nothing."""
+        record = replace(
+            supposed_record(call.identity, call.at_most_tokens, 0),
+            operation=call.operation,
+            request_id=f"doubt:{call.operation}",
+        )
+        if call.operation == "rerank" and self._has(record, Unit.RERANK_CANDIDATE):
+            billing = Billing(reranker=Billed(call.identity.provider, call.identity.model))
+            found = unit_cost(replace(record, prompt_tokens=0, rerank_n=call.texts), self._book, billing)
+            return found.parts[CostPart.RERANK].usd or Decimal(0)
+        return self.spent(record) or Decimal(0)
 
     def counts_reranking(self, reranker: ModelIdentity) -> bool:
         """Whether the book has a price for its candidates or for its tokens."""

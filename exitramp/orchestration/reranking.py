@@ -17,6 +17,7 @@ from exitramp.clock import Clock
 from exitramp.errors import DataInvalid, ModelError
 from exitramp.orchestration.side_calls import SideCall, tell_side_call
 from exitramp.orchestration.stack import Passage
+from exitramp.orchestration.supposed_tokens import supposed_tokens
 from exitramp.ports import Embedder, Purpose, Reranker, batches_of
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ class ModelScorer:
             found = self._reranker.rerank(question, texts, timeout_seconds=timeout_seconds)
         except ModelError as error:
             passed = (self._clock.monotonic() - began) * 1000.0
-            tell_side_call(SideCall("rerank", identity, identity.model, passed, error=error))
+            read = supposed_tokens(*texts) + len(texts) * supposed_tokens(question)  # once with each of them
+            tell_side_call(
+                SideCall("rerank", identity, identity.model, passed, None, error, len(texts), at_most_tokens=read)
+            )
             raise
         passed = (self._clock.monotonic() - began) * 1000.0
         tell_side_call(SideCall("rerank", identity, found.model_id, passed, found.usage))
@@ -126,7 +130,10 @@ def embed_told(
         found = embedder.embed(texts, purpose=purpose, timeout_seconds=seconds)
     except ModelError as error:
         passed = (clock.monotonic() - began) * 1000.0
-        tell_side_call(SideCall("embed", identity, identity.model, passed, error=error))
+        read = supposed_tokens(*texts)
+        tell_side_call(
+            SideCall("embed", identity, identity.model, passed, None, error, len(texts), at_most_tokens=read)
+        )
         raise
     passed = (clock.monotonic() - began) * 1000.0
     tell_side_call(SideCall("embed", identity, found.model_id, passed, found.usage))

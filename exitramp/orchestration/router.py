@@ -146,7 +146,12 @@ class Router:
         is_shown_at_once = run.handling.on_delta is not None and run.handling.at_first_token
         if after is None or len(run.stacks) < 2 or is_shown_at_once:
             return self._walk(run, 0)
-        return hedged(lambda: self._walk(run, 0), lambda: self._walk(run, 1), after_seconds=after)
+        return hedged(
+            lambda: self._walk(run, 0),
+            lambda: self._walk(run, 1),
+            after_seconds=after,
+            under_way=run.handling.under_way,
+        )
 
     def _walk(self, run: Run, start: int) -> Outcome:
         """From the stack at `start` on, until one answers."""
@@ -184,7 +189,7 @@ class Router:
 
     def _try_stack(self, run: Run, place: int, permit: Permit, *, is_hedge: bool = False) -> Try:
         """Tries on one stack until one answers or it is no use to go on; what the breaker learns is told at once."""
-        stack = run.stacks[place]
+        stack, policy = run.stacks[place], self._policy
         breaker = self._breakers[stack.name]
         parties = len(run.stacks) - place
         passages = None
@@ -197,14 +202,18 @@ class Router:
                 question = replace(question, depth_k=stack.depth_k)
             try:
                 reason = RouteReason.HEDGED if is_hedge else run.reason(place, permit)
-                made = self._calls[stack.name].attempt(
-                    question,
-                    passages,
-                    retrieve_seconds=lambda: run.deadline.share_seconds(self._policy.retrieve_seconds, parties=parties),
-                    answer_seconds=lambda: run.deadline.share_seconds(self._policy.attempt_seconds, parties=parties),
-                    on_delta=ear,
-                    hear=partial(self._heard, run, stack),
-                )
+                try:
+                    made = self._calls[stack.name].attempt(
+                        question,
+                        passages,
+                        retrieve_seconds=partial(run.deadline.share_seconds, policy.retrieve_seconds, parties=parties),
+                        answer_seconds=partial(run.deadline.share_seconds, policy.attempt_seconds, parties=parties),
+                        on_delta=ear,
+                        hear=partial(self._heard, run, stack),
+                    )
+                except BaseException:
+                    run.given_up(stack)
+                    raise
                 is_late = self._record(run, question, stack, place, made, reason, waited, retries)
             except BaseException:
                 breaker.unused(permit)
@@ -255,6 +264,8 @@ class Router:
             run.beside.append(record)
         if self._traces is not None:
             self._traces.append(record)
+        if run.handling.doubted is not None:
+            run.handling.doubted(call)
 
     def _record(
         self,
@@ -302,6 +313,8 @@ class Router:
                 record = stack.price(record)
             run.attempts.append(attempt)
             run.traces.append(record)
+        if run.handling.ended is not None:
+            run.handling.ended(stack.name, record)
         if self._traces is not None:
             self._traces.append(record)
         if self._journal is not None and run.handling.is_keyed and attempt.maybe_billed:

@@ -18,7 +18,10 @@ from exitramp.records import Usage
 
 @dataclass(frozen=True, slots=True)
 class SideCall:
-    """One call. `operation` is embed or rerank; a failed one has an error class and no usage."""
+    """One call. `operation` is embed or rerank; a failed one has an error class and no usage.
+
+    texts: how many were sent. at_most_tokens: how many tokens they have at most, of one that failed.
+    """
 
     operation: str
     identity: ModelIdentity
@@ -26,6 +29,8 @@ class SideCall:
     latency_ms: float
     usage: Usage | None = None
     error: ModelError | None = None
+    texts: int = 0
+    at_most_tokens: int = 0
 
 
 Hear = Callable[[SideCall], None]

@@ -7,24 +7,13 @@ from typing import Final
 
 from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.stack_file import StoreSpec
+from exitramp.orchestration.supposed_tokens import supposed_tokens
 from exitramp.orchestration.trace import supposed_record
 from exitramp.ports import ModelIdentity
 from exitramp.records import TraceRecord
 
-LETTERS_A_TOKEN: Final = 2
-"""Of what is written in ASCII; of anything else every byte may be a token, and of rare letters it is."""
 PASSAGE_TOKENS: Final = 512
 """Of a passage that nobody has seen yet."""
-
-
-def supposed_tokens(*texts: str) -> int:
-    """No fewer than the texts have, in whatever language they are."""
-    total = 16
-    for text in texts:
-        size = len(text.encode("utf-8", "surrogatepass"))
-        plain = size if text.isascii() else sum(letter < "\x80" for letter in text)
-        total += plain // LETTERS_A_TOKEN + (size - plain)
-    return total
 
 
 def supposed_ways(

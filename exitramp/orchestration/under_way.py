@@ -54,12 +54,19 @@ class Run:
         """Whether a try may be billed beside those that may have been; from then on it is under way."""
         with self.lock:
             doubtful = sum(attempt.maybe_billed for attempt in self.attempts)
-            covers = self.handling.covers
-            if covers is not None and not covers(doubtful + self.trying + 1):
+            begins = self.handling.begins
+            if begins is not None and not begins(doubtful + self.trying + 1):
                 self.is_out_of_money = True
                 return False
             self.trying += 1
             return True
+
+    def given_up(self, stack: Stack) -> None:
+        """A try ended by an exception, and nobody knows how far it came."""
+        with self.lock:
+            self.trying -= 1
+        if self.handling.ended is not None:
+            self.handling.ended(stack.name, None)
 
     def answered(self, stack: Stack, made: Try) -> Outcome:
         return Outcome(

@@ -15,7 +15,7 @@ from exitramp.cli.main import run
 from exitramp.errors import SpendExceeded
 from exitramp.faults import Fault
 from exitramp.orchestration import Application, NotAnswered
-from exitramp.orchestration.supposing import supposed_tokens
+from exitramp.orchestration.supposed_tokens import supposed_tokens
 from exitramp.ports import ToolSpec
 from tests.orchestration.libraries import price_book
 from tests.orchestration.vendors import Vendors, request, write

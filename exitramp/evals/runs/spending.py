@@ -16,7 +16,7 @@ from exitramp.evals.runs.subject import Subject
 from exitramp.evals.sets.case import Case
 from exitramp.finops.prices import PriceBook
 from exitramp.finops.unit_cost import CostPart, add_usd, request_costs
-from exitramp.orchestration.supposing import supposed_tokens
+from exitramp.orchestration.supposed_tokens import supposed_tokens
 from exitramp.orchestration.trace import supposed_record
 from exitramp.records import TraceRecord
 
