@@ -17,7 +17,7 @@ from exitramp.ports.chat import (
     ToolCall,
     ToolSpec,
 )
-from exitramp.ports.embedding import Embedded, Embedder, EmbedderLimits, Purpose, batches_of, embed_all
+from exitramp.ports.embedding import Embedded, Embedder, EmbedderLimits, Purpose, batches_of, check_texts, embed_all
 from exitramp.ports.models import ModelAdapter
 from exitramp.ports.reading import (
     CURSOR_VERSION,
@@ -104,6 +104,7 @@ __all__ = [
     "VectorSink",
     "VectorSource",
     "batches_of",
+    "check_texts",
     "difference_of",
     "embed_all",
     "make_cursor",

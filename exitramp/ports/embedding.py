@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from exitramp.errors import DataInvalid
 from exitramp.ports.chat import ModelIdentity
 from exitramp.records import EmbeddingModel, Usage
 
@@ -103,6 +104,18 @@ class HoldsStaticWeights(Protocol):
     """An `Embedder` whose weights are here and can be taken elsewhere."""
 
     def static_weights(self) -> StaticWeights: ...
+
+
+def check_texts(texts: Sequence[str], batch_texts: int) -> None:
+    """Raises `DataInvalid` for too many, and naming the first that is no text of Unicode."""
+    if len(texts) > batch_texts:
+        raise DataInvalid(f"{len(texts)} texts in one call, of which {batch_texts} are allowed")
+    for row, text in enumerate(texts):
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataInvalid(
+                f"text {row} of {len(texts)} holds half a surrogate pair and has no vector",
+                hint="decode it with errors='replace' where it comes from",
+            )
 
 
 def batches_of(texts: Sequence[str], limits: EmbedderLimits) -> Sequence[Sequence[str]]:

@@ -22,13 +22,13 @@ import pytest
 from exitramp.errors import AddressError, ConfigError, DataInvalid, ModelError, UsageError
 from exitramp.faults import Fault
 from exitramp.ports import ChatMessage, ChatModel, ChatRequest, Purpose, embed_all
+from exitramp.ports.over_http.events import EventDecoder, ServerEvent
+from exitramp.ports.over_http.exchange import ModelHttp, _Progress
+from exitramp.ports.over_http.vendor_errors import VendorError, error_class_of, repeatable
 from exitramp.records import Usage
 from exitramp.secrets import MASK
 from exitramp.urls import Address, Network
 from exitramp_adapters.models import anthropic, openai, wordllama
-from exitramp_adapters.models._chat_errors import VendorError, error_class_of, repeatable
-from exitramp_adapters.models._chat_http import ChatHttp, _Progress
-from exitramp_adapters.models._sse import EventDecoder, ServerEvent
 from exitramp_adapters.services.extractive import QUALITIES, answer, count_tokens
 from exitramp_adapters.services.mock_vendor.adapter import ANTHROPIC, OPENAI, MockVendor
 
@@ -317,7 +317,7 @@ def test_every_exception_of_the_client_library_becomes_a_model_error() -> None:
             yield child
             yield from below(child)
 
-    http = ChatHttp(Address.parse("openai:m?base_url=http://127.0.0.1:9/v1"), Network(), provider="p", example_url="")
+    http = ModelHttp(Address.parse("openai:m?base_url=http://127.0.0.1:9/v1"), Network(), provider="p", example_url="")
     kinds = [*below(httpx.HTTPError), *below(httpx.StreamError), httpx.InvalidURL]
     assert len(kinds) > 15
 

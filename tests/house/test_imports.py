@@ -107,7 +107,7 @@ def test_the_public_names_are_these() -> None:
         "ResponseFormat", "SearchSettings", "Service", "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter",
         "StoreIdentity", "TAGGED_TYPES", "TellsCoverage", "TellsOptions", "TellsRefusals", "ToolCall", "ToolSpec",
         "TransferAccount",
-        "VectorSearch", "VectorSink", "VectorSource", "batches_of", "difference_of", "embed_all",
+        "VectorSearch", "VectorSink", "VectorSource", "batches_of", "check_texts", "difference_of", "embed_all",
         "make_cursor", "read_cursor",
     }  # fmt: skip
     assert set(wrappers.__all__) == {

@@ -12,8 +12,9 @@ import pytest
 
 from exitramp.errors import MODEL_ERROR_CLASSES, RETRYABLE_MODEL_ERRORS
 from exitramp.ports import ModelAdapter
+from exitramp.ports.over_http import endpoint
 from exitramp.registry import MODELS, listed, load
-from exitramp_adapters.models import _chat_address, anthropic, onnx, openai_embeddings
+from exitramp_adapters.models import anthropic, onnx, openai_embeddings
 from exitramp_adapters.models._onnx_side_car import SideCar
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
@@ -46,7 +47,7 @@ def test_the_page_names_every_class_of_error_and_whether_to_try_again() -> None:
 
 def test_the_page_names_every_option() -> None:
     named = {name for row in rows_after("option") for name in re.findall(r"`(\w+)`", row[0])}
-    known = {*_chat_address.OPTIONS, *openai_embeddings.OPTIONS, "version", "threads", "side_car", "normalise"}
+    known = {*endpoint.OPTIONS, *openai_embeddings.OPTIONS, "version", "threads", "side_car", "normalise"}
     assert named == known
     assert all(version in PAGE for version in anthropic.VERSIONS)
 

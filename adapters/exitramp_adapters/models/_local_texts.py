@@ -10,25 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exitramp.errors import AddressError, DataInvalid, DependencyMissing, ModelError, UsageError
-from exitramp.ports import Embedded
+from exitramp.ports import Embedded, check_texts
 from exitramp.records import Usage
 from exitramp.urls import Address
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-
-def check_texts(texts: Sequence[str], batch_texts: int) -> None:
-    """Raises `DataInvalid` for too many, and naming the first that is no text of Unicode."""
-    if len(texts) > batch_texts:
-        raise DataInvalid(f"{len(texts)} texts in one call, of which {batch_texts} are allowed")
-    for row, text in enumerate(texts):
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise DataInvalid(
-                f"text {row} of {len(texts)} holds half a surrogate pair and has no vector",
-                hint="decode it with errors='replace' where it comes from",
-            )
 
 
 class Call:

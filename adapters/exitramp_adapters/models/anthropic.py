@@ -24,14 +24,25 @@ from exitramp.ports import (
     ModelIdentity,
     ToolCall,
 )
+from exitramp.ports.over_http import (
+    WRONG_SHAPE,
+    ModelHttp,
+    Pieces,
+    Received,
+    ServerEvent,
+    count,
+    estimated_tokens,
+    fields,
+    optional_count,
+    optional_text,
+    said_in,
+    word,
+)
+from exitramp.ports.over_http import (
+    text as text_of,
+)
 from exitramp.records import Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._chat_errors import vendor_error
-from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens, said_in
-from exitramp_adapters.models._pieces import Pieces
-from exitramp_adapters.models._shapes import WRONG_SHAPE, count, fields, optional_count, optional_text, word
-from exitramp_adapters.models._shapes import text as text_of
-from exitramp_adapters.models._sse import ServerEvent
 
 PROVIDER = "anthropic"
 VERSIONS: Final = ("2026-10-21", "2023-06-01")
@@ -49,7 +60,7 @@ class AnthropicChat:
     """A chat model behind the messages shape. Finish reasons are given in the words of `openai:`."""
 
     def __init__(self, address: Address, network: Network) -> None:
-        self._http = ChatHttp(
+        self._http = ModelHttp(
             address, network, provider=PROVIDER, known_options=("version",), example_url="https://api.anthropic.com"
         )
         self._version = address.options.get("version", VERSIONS[0])
@@ -170,7 +181,7 @@ def _refused(what: str, hint: str | None) -> ModelError:
 class _Parts:
     """An answer as it comes together, from one body or from many events."""
 
-    def __init__(self, http: ChatHttp, prompt: str, on_delta: Callable[[ChatDelta], None] | None) -> None:
+    def __init__(self, http: ModelHttp, prompt: str, on_delta: Callable[[ChatDelta], None] | None) -> None:
         self._http = http
         self._prompt = prompt
         self._pieces = Pieces(on_delta)
@@ -188,7 +199,7 @@ class _Parts:
             data = json.loads(event.data)
             match data["type"]:
                 case "error":
-                    raise vendor_error(PROVIDER, None, data, {}, prompt=self._prompt, maybe_billed=True)
+                    raise self._http.error_inside(data, self._prompt)
                 case "message_start":
                     self._model = optional_text(data["message"].get("model"))
                     self._usage |= fields(data["message"].get("usage"))
@@ -215,7 +226,7 @@ class _Parts:
     def take_whole(self, data: Mapping[str, Any]) -> None:
         """The body of an answer that was not streamed. Raises `ModelError`."""
         if data.get("type") == "error" or data.get("error"):
-            raise vendor_error(PROVIDER, None, data, {}, prompt=self._prompt, maybe_billed=True)
+            raise self._http.error_inside(data, self._prompt)
         try:
             for place, block in enumerate(data["content"]):
                 if block["type"] == "text":
@@ -254,7 +265,7 @@ class _Parts:
         )
 
 
-def _usage(data: Mapping[str, Any], prompt: str, text: str, http: ChatHttp) -> Usage:
+def _usage(data: Mapping[str, Any], prompt: str, text: str, http: ModelHttp) -> Usage:
     """`input_tokens` leaves out what was read from or written to the cache, so both are added."""
     if "input_tokens" not in data:
         return Usage(estimated_tokens(prompt), estimated_tokens(text), source="estimated")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exitramp.errors import AddressError, ConfigError, DataInvalid, ModelError
-from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
+from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose, check_texts
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._local_texts import Call, check_texts, one_model, package_folder, pinned
+from exitramp_adapters.models._local_texts import Call, one_model, package_folder, pinned
 from exitramp_adapters.models._onnx_package import PREFIX, find
 from exitramp_adapters.models._onnx_side_car import MODEL_FILE, TOKENIZER_FILE, SideCar
 

@@ -28,21 +28,23 @@ from exitramp.ports import (
     ResponseFormat,
     ToolCall,
 )
-from exitramp.records import Usage
-from exitramp.urls import Address, Network
-from exitramp_adapters.models._chat_errors import vendor_error
-from exitramp_adapters.models._chat_http import ChatHttp, Received, estimated_tokens, said_in
-from exitramp_adapters.models._pieces import Pieces
-from exitramp_adapters.models._shapes import (
+from exitramp.ports.over_http import (
     WRONG_SHAPE,
+    ModelHttp,
+    Pieces,
+    Received,
+    ServerEvent,
     consistent,
     count,
+    estimated_tokens,
     fields,
     optional_count,
     optional_text,
+    said_in,
     word,
 )
-from exitramp_adapters.models._sse import ServerEvent
+from exitramp.records import Usage
+from exitramp.urls import Address, Network
 from exitramp_adapters.models.openai_embeddings import OPTIONS, OpenAIEmbedder
 
 PROVIDER: Final = "openai"
@@ -55,7 +57,7 @@ class OpenAIChat:
     """A chat model behind the chat completions shape."""
 
     def __init__(self, address: Address, network: Network, *, provider: str = PROVIDER) -> None:
-        self._http = ChatHttp(
+        self._http = ModelHttp(
             address,
             network,
             provider=provider,
@@ -150,7 +152,7 @@ def _format(wanted: ResponseFormat) -> dict[str, Any]:
 class _Parts:
     """An answer as it comes together, from one body or from many chunks."""
 
-    def __init__(self, http: ChatHttp, prompt: str, on_delta: Callable[[ChatDelta], None] | None) -> None:
+    def __init__(self, http: ModelHttp, prompt: str, on_delta: Callable[[ChatDelta], None] | None) -> None:
         self._http = http
         self._prompt = prompt
         self._pieces = Pieces(on_delta)
@@ -170,7 +172,7 @@ class _Parts:
         try:
             chunk = json.loads(event.data)
             if chunk.get("error"):
-                raise vendor_error(self._http.provider, None, chunk, {}, prompt=self._prompt, maybe_billed=True)
+                raise self._http.error_inside(chunk, self._prompt)
             self._take(chunk, "delta")
         except WRONG_SHAPE:
             raise self._http.broken("malformed", "sent a chunk that is not in its shape") from None
@@ -178,7 +180,7 @@ class _Parts:
     def take_whole(self, data: Mapping[str, Any]) -> None:
         """The body of an answer that was not streamed. Raises `ModelError`."""
         if data.get("error") or ("error" in data and "choices" not in data):
-            raise vendor_error(self._http.provider, None, data, {}, prompt=self._prompt, maybe_billed=True)
+            raise self._http.error_inside(data, self._prompt)
         try:
             if not data["choices"]:
                 raise KeyError("choices")
@@ -229,7 +231,7 @@ class _Parts:
         return self._http.broken("content_filter", "withheld its answer")
 
 
-def _usage(data: Mapping[str, Any] | None, prompt: str, text: str, http: ChatHttp) -> Usage:
+def _usage(data: Mapping[str, Any] | None, prompt: str, text: str, http: ModelHttp) -> Usage:
     """Cached tokens are inside `prompt_tokens` already, read and written ones. Servers that count nothing are estimated
     for."""
     if data is None:

@@ -15,13 +15,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from exitramp.errors import AddressError, DataInvalid, ModelError
-from exitramp.ports import Embedded, EmbedderLimits, ModelIdentity, Purpose
+from exitramp.ports import Embedded, EmbedderLimits, ModelIdentity, Purpose, check_texts
+from exitramp.ports.over_http import (
+    WRONG_SHAPE,
+    ModelHttp,
+    count,
+    estimated_tokens,
+    fields,
+    optional_text,
+)
 from exitramp.records import UNKNOWN, EmbeddingModel, Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._chat_errors import vendor_error
-from exitramp_adapters.models._chat_http import ChatHttp, estimated_tokens
-from exitramp_adapters.models._local_texts import check_texts
-from exitramp_adapters.models._shapes import WRONG_SHAPE, count, fields, optional_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +48,7 @@ class OpenAIEmbedder:
     """An embedding model behind the embeddings shape. Thread-safe."""
 
     def __init__(self, address: Address, network: Network, *, provider: str, known_options: tuple[str, ...]) -> None:
-        self._http = ChatHttp(
+        self._http = ModelHttp(
             address,
             network,
             provider=provider,
@@ -117,7 +121,7 @@ class OpenAIEmbedder:
             prompt=prompt,
         )
         if received.data.get("error") or ("error" in received.data and "data" not in received.data):
-            raise vendor_error(self._provider, None, received.data, {}, prompt=prompt, maybe_billed=True)
+            raise self._http.error_inside(received.data, prompt)
         try:
             vectors = _vectors(received.data["data"], len(texts))
             usage = _usage(fields(received.data.get("usage")), said)

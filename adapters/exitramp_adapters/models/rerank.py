@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from exitramp.errors import ModelError
 from exitramp.ports import ModelAdapter, ModelIdentity, Reranked, Reranker
+from exitramp.ports.over_http import (
+    ModelHttp,
+    estimated_tokens,
+)
 from exitramp.records import Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._chat_errors import vendor_error
-from exitramp_adapters.models._chat_http import ChatHttp, estimated_tokens
 
 PROVIDER: Final = "rerank"
 
@@ -25,7 +27,7 @@ class HttpReranker:
     """A reranker behind the rerank shape. Thread-safe."""
 
     def __init__(self, address: Address, network: Network) -> None:
-        self._http = ChatHttp(address, network, provider=PROVIDER, example_url="http://127.0.0.1:8080/v1")
+        self._http = ModelHttp(address, network, provider=PROVIDER, example_url="http://127.0.0.1:8080/v1")
         self._model = address.location
 
     def identity(self) -> ModelIdentity:
@@ -49,7 +51,7 @@ class HttpReranker:
             prompt=prompt,
         )
         if "error" in received.data and "results" not in received.data:
-            raise vendor_error(PROVIDER, None, received.data, {}, prompt=prompt, maybe_billed=True)
+            raise self._http.error_inside(received.data, prompt)
         try:
             scores = _scores(received.data["results"], len(texts))
             usage = _usage(_told_tokens(received.data), prompt)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
-from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
+from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose, check_texts
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._local_texts import Call, check_texts, one_model, package_folder, pinned
+from exitramp_adapters.models._local_texts import Call, one_model, package_folder, pinned
 
 DIMENSIONS: Final = 512
 TEXT_TOKENS: Final = 8192

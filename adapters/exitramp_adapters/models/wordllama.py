@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exitramp.errors import AddressError, DependencyMissing, UsageError
-from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose
+from exitramp.ports import Embedded, Embedder, EmbedderLimits, ModelAdapter, ModelIdentity, Purpose, check_texts
 from exitramp.ports.embedding import StaticWeights
 from exitramp.records import EmbeddingModel, Usage
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._local_texts import Call, check_texts
+from exitramp_adapters.models._local_texts import Call
 
 if TYPE_CHECKING:
     import numpy as np

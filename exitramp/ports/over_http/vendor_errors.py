@@ -1,4 +1,4 @@
-"""Which class of error a chat vendor's answer is, and what of its words may be repeated.
+"""Which class of error a model vendor's answer is, and what of its words may be repeated.
 
 Read from the vendors' published error tables and from answers seen in the wild: a used-up quota comes as 429, 402 or
 400, and may not be retried in any of these forms.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from exitramp.backoff import parse_retry_after
-from exitramp.errors import ModelError
+from exitramp.errors import MODEL_ERROR_CLASSES, ModelError
 from exitramp.secrets import redact
 
 MESSAGE_LIMIT_CHARACTERS: Final = 200
@@ -57,6 +57,24 @@ _BY_STATUS: Final[Mapping[int, str]] = {
 _WORKED: Final = frozenset({408, 499, 502, 504})
 _WORD = re.compile(r"\w+")
 _RUN_WORDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SaidError:
+    """What a vendor's error answer means, read by an adapter that knows its shape. Raises `ValueError` for a class that
+    is none of `MODEL_ERROR_CLASSES`.
+
+    message: the vendor's words, masked before they are shown; "" takes those that are found in the body.
+    retry_after_seconds: where the body says it; None takes the headers'.
+    """
+
+    error_class: str
+    message: str = ""
+    retry_after_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.error_class not in MODEL_ERROR_CLASSES:
+            raise ValueError(f"unknown model error class {self.error_class!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +171,23 @@ def vendor_error(
     prompt: str,
     raw: str = "",
     maybe_billed: bool = False,
+    said: SaidError | None = None,
 ) -> ModelError:
-    """The error for an answer that is one. `raw` is the body where it was no JSON."""
+    """The error for an answer that is one. `raw` is the body where it was no JSON, `said` what the adapter read."""
     error = VendorError.of(data)
     if not error.message:
         error = replace(error, message=" ".join(raw.split()))
-    found = error_class_of(status, error, headers)
-    said = repeatable(error.message, prompt)
+    found = error_class_of(status, error, headers) if said is None else said.error_class
+    words = repeatable((said.message if said is not None else "") or error.message, prompt)
+    wait_seconds = None if said is None else said.retry_after_seconds
+    if wait_seconds is None:
+        wait_seconds = parse_retry_after(headers.get("retry-after"), milliseconds=headers.get("retry-after-ms"))
     where = f"answered {status}" if status is not None else "broke off its answer with an error"
     return ModelError(
-        f"{provider} {where} ({found})" + (f": {said}" if said else ""),
+        f"{provider} {where} ({found})" + (f": {words}" if words else ""),
         error_class=found,
         http_status=status,
-        retry_after_seconds=parse_retry_after(headers.get("retry-after"), milliseconds=headers.get("retry-after-ms")),
+        retry_after_seconds=wait_seconds,
         maybe_billed=maybe_billed or status in _WORKED,
         hint="check base_url in the address" if status == 404 and found != "model_gone" else _HINTS.get(found),
     )

@@ -1,4 +1,4 @@
-"""What the address of a chat model says: where it is, with which key, and how long to wait."""
+"""What the address of a model behind HTTP says: where it is, with which key, and how long to wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DUMMY_KEY: Final = "no-key"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A chat vendor's endpoint. `key` never shows in a repr; on loopback it may be a dummy.
+    """A model vendor's endpoint. `key` never shows in a repr; on loopback it may be a dummy.
 
     connect_seconds, first_token_seconds: limits within the timeout of a call; None leaves them to it.
     connections: how many are open at once at most; a call beyond that waits within its timeout.

@@ -1,4 +1,4 @@
-"""One exchange with a chat vendor over HTTP: a whole answer within its deadline, or a `ModelError`.
+"""One exchange with a model vendor over HTTP: a whole answer within its deadline, or a `ModelError`.
 
 The client is asynchronous and lives on an event loop in a thread of its own, because only cancelling ends a call that
 drips: a timeout per read starts anew with every byte, headers included, and a server that sends one byte a second was
@@ -13,7 +13,7 @@ import json
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 
 from exitramp.errors import ModelError
 from exitramp.ports import ChatRequest
+from exitramp.ports.over_http.body import ACCEPTED, NotDecodable, pieces_of
+from exitramp.ports.over_http.endpoint import Endpoint
+from exitramp.ports.over_http.events import EventDecoder, ServerEvent
+from exitramp.ports.over_http.loop_thread import LoopThread
+from exitramp.ports.over_http.vendor_errors import SaidError, vendor_error
 from exitramp.urls import Address, Network
-from exitramp_adapters.models._body import ACCEPTED, NotDecodable, pieces_of
-from exitramp_adapters.models._chat_address import Endpoint
-from exitramp_adapters.models._chat_errors import vendor_error
-from exitramp_adapters.models._loop_thread import LoopThread
-from exitramp_adapters.models._sse import EventDecoder, ServerEvent
 
 if TYPE_CHECKING:
     import httpx
@@ -75,8 +75,13 @@ class _Progress:
     body: bytearray = field(default_factory=bytearray)
 
 
-class ChatHttp:
-    """A vendor's endpoint. Thread-safe; one client and one connection pool for its life."""
+class ModelHttp:
+    """A vendor's endpoint. Thread-safe; one client and one connection pool for its life.
+
+    provider: how errors and traces name the vendor. known_options: of the address, beside `endpoint.OPTIONS`.
+    read_error: what the vendor's own error answers mean, from the status (None within a stream) and the parsed body;
+        None leaves an answer to the status and to what the chat completions and messages shapes say.
+    """
 
     def __init__(
         self,
@@ -87,7 +92,9 @@ class ChatHttp:
         known_options: tuple[str, ...] = (),
         example_url: str,
         answer_limit_bytes: int = _ANSWER_LIMIT_BYTES,
+        read_error: Callable[[int | None, object], SaidError | None] | None = None,
     ) -> None:
+        self._read_vendor_error = read_error
         self._limit_bytes = answer_limit_bytes
         self.provider = provider
         self.address = address
@@ -240,7 +247,8 @@ class ChatHttp:
             data = json.loads(raw)
         except (ValueError, RecursionError):
             data = None
-        raise vendor_error(self.provider, progress.status, data, progress.headers, prompt=prompt, raw=raw)
+        said = self._read_vendor_error(progress.status, data) if self._read_vendor_error else None
+        raise vendor_error(self.provider, progress.status, data, progress.headers, prompt=prompt, raw=raw, said=said)
 
     async def _read_whole(self, progress: _Progress, response: httpx.Response) -> Mapping[str, Any]:
         async for chunk in pieces_of(response):
@@ -329,6 +337,11 @@ class ChatHttp:
             http_status=progress.status,
             maybe_billed=progress.is_sent,
         )
+
+    def error_inside(self, data: object, prompt: str) -> ModelError:
+        """The error that stands within an answer that began well; the work was begun, so it may be billed."""
+        said = self._read_vendor_error(None, data) if self._read_vendor_error else None
+        return vendor_error(self.provider, None, data, {}, prompt=prompt, maybe_billed=True, said=said)
 
     def broken(self, error_class: str, what: str, status: int | None = 200) -> ModelError:
         """An answer that came and is not one: the work was done, so it may be billed."""
