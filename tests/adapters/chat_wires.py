@@ -62,7 +62,9 @@ class OpenAIWire:
             return ResponseFormat("json_object")
         return ResponseFormat("json_schema", data["json_schema"]["name"], data["json_schema"]["schema"])
 
-    def _usage(self, said: Said) -> dict[str, Any]:
+    def _usage(self, said: Said) -> dict[str, Any] | None:
+        if said.usage is None:
+            return None
         return {
             "prompt_tokens": said.usage.prompt_tokens,
             "completion_tokens": said.usage.gen_tokens,
@@ -71,10 +73,13 @@ class OpenAIWire:
                 "cached_tokens": said.usage.cache_read_tokens,
                 "cache_write_tokens": said.usage.cache_write_tokens,
             },
+            "completion_tokens_details": {"reasoning_tokens": said.usage.reasoning_tokens},
         }
 
     def whole(self, said: Said) -> Mapping[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": said.text or None, "refusal": None}
+        if said.thought:
+            message["reasoning_content"] = said.thought  # as llama.cpp and vLLM show it
         if said.calls:
             message["tool_calls"] = [
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -88,7 +93,12 @@ class OpenAIWire:
             choice = {"index": 0, "delta": delta, "finish_reason": finish}
             return _event({"object": "chat.completion.chunk", "model": "m-1", "choices": [choice], "usage": None})
 
-        events = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": piece}) for piece in pieces)]
+        thoughts = [chunk({"reasoning_content": said.thought})] if said.thought else []
+        events = [
+            chunk({"role": "assistant", "content": ""}),
+            *thoughts,
+            *(chunk({"content": piece}) for piece in pieces),
+        ]
         for place, call in enumerate(said.calls):
             half = len(call.arguments) // 2
             first = {"name": call.name, "arguments": ""}
@@ -100,7 +110,8 @@ class OpenAIWire:
         if said.finish is None:
             return events
         usage = {"object": "chat.completion.chunk", "model": "m-1", "choices": [], "usage": self._usage(said)}
-        return [*events, chunk({}, said.finish), _event(usage), b"data: [DONE]\n\n"]
+        counted = [] if said.usage is None else [_event(usage)]
+        return [*events, chunk({}, said.finish), *counted, b"data: [DONE]\n\n"]
 
     def error(self, error_class: str) -> Sequence[WireError]:
         def error(status: int, kind: str, code: str | None = None, message: str = "No.") -> WireError:
@@ -127,7 +138,13 @@ class AnthropicWire:
     """Messages: content in blocks, usage without what the cache gave, events with names. Version 2026-10-21."""
 
     path = "/v1/messages"
-    _finish = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", None: None}
+    _finish = {
+        "stop": "end_turn",
+        "length": "max_tokens",
+        "tool_calls": "tool_use",
+        "content_filter": "refusal",
+        None: None,
+    }
 
     def __init__(self, version: str = "2026-10-21") -> None:
         self.version = version
@@ -161,9 +178,7 @@ class AnthropicWire:
             ),
             tool_choice=None if choice is None else words.get(choice["type"]) or choice["name"],
             # The shape has no room for the schema's name.
-            response_format=None
-            if wanted is None
-            else ResponseFormat("json_schema", "size", wanted["format"]["schema"]),
+            response_format=None if wanted is None else ResponseFormat("json_schema", "", wanted["format"]["schema"]),
             stop=tuple(data.get("stop_sequences", ())),
         )
 
@@ -183,7 +198,9 @@ class AnthropicWire:
         )
         return [ChatMessage("assistant", text, calls)]
 
-    def _usage(self, said: Said) -> dict[str, Any]:
+    def _usage(self, said: Said) -> dict[str, Any] | None:
+        if said.usage is None:
+            return None
         fresh = said.usage.prompt_tokens - said.usage.cache_read_tokens - said.usage.cache_write_tokens
         return {
             "input_tokens": fresh,
@@ -194,6 +211,8 @@ class AnthropicWire:
 
     def whole(self, said: Said) -> Mapping[str, Any]:
         blocks: list[dict[str, Any]] = [{"type": "text", "text": said.text}] if said.text else []
+        if said.thought:
+            blocks.insert(0, {"type": "thinking", "thinking": said.thought, "signature": "s"})
         for call in said.calls:
             blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": json.loads(call.arguments)})
         return {
@@ -214,10 +233,13 @@ class AnthropicWire:
         message = dict(self.whole(said)) | {
             "content": [],
             "stop_reason": None,
-            "usage": self._usage(said) | {"output_tokens": 1},
+            "usage": None if said.usage is None else {**(self._usage(said) or {}), "output_tokens": 1},
         }
         events = [event("message_start", message=message), event("ping")]
         blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+        if said.thought:
+            opening = {"type": "thinking", "thinking": "", "signature": ""}
+            blocks.append((opening, [{"type": "thinking_delta", "thinking": said.thought}]))
         if pieces:
             blocks.append(({"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces]))
         for call in said.calls:
@@ -232,7 +254,8 @@ class AnthropicWire:
         if said.finish is None:
             return events
         stop = {"stop_reason": self._finish[said.finish], "stop_sequence": None}
-        ended = event("message_delta", delta=stop, usage={"output_tokens": said.usage.gen_tokens})
+        counted = {} if said.usage is None else {"output_tokens": said.usage.gen_tokens}
+        ended = event("message_delta", delta=stop, usage=counted)
         return [*events, ended, event("message_stop")]
 
     def error(self, error_class: str) -> Sequence[WireError]:

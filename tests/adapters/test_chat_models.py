@@ -70,6 +70,7 @@ class AnthropicHarness(MockHarness):
         ChatFeature.JSON_OBJECT: "the messages shape has JSON by a schema alone",
         ChatFeature.TEMPERATURE: "the API has none since its version 2026-10-21",
         ChatFeature.TOP_P: "the API has none since its version 2026-10-21",
+        ChatFeature.REASONING: "the shape counts what was thought with what was said, and does not tell them apart",
     }
 
 

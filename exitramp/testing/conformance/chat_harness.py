@@ -11,7 +11,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import pytest
 
@@ -36,6 +36,9 @@ class ChatFeature(StrEnum):
     TEMPERATURE = "temperature"
     TOP_P = "top_p"
     CACHE_WRITES = "cache_writes"  # the vendor counts what it put into its cache
+    REASONING = "reasoning"  # the vendor counts what the model thought, and tells it apart
+    THOUGHTS = "thoughts"  # the vendor may show what the model thought, beside the answer
+    FILTER = "filter"  # the vendor may withhold an answer, and says so where it says why it ended
 
     ANSWERS_TOOLS = "answers_tools"  # it calls a tool when it must
     ANSWERS_JSON_OBJECT = "answers_json_object"  # it answers a JSON object when it must
@@ -60,31 +63,39 @@ ASKED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a vendor is to answer. `finish` is in the port's words; None leaves it away, as a broken answer does."""
+    """What a vendor is to answer. `finish` is in the port's words, and content_filter where the answer is withheld;
+    None leaves it away, as a broken answer does.
+
+    usage: what it counts, in the port's way of counting: `gen_tokens` hold the `reasoning_tokens`. None: it counts
+        nothing. thought: what the model thought, shown beside the text where the shape has a place for that.
+    """
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     finish: str | None = "stop"
-    usage: Usage = Usage(21, 8, cache_read_tokens=5)
+    usage: Usage | None = Usage(21, 8, cache_read_tokens=5)
+    thought: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WireError:
-    """A vendor's error answer."""
+    """A vendor's error answer. `retry_after_seconds` is what its body says of waiting, if it says it there."""
 
     status: int
     body: Mapping[str, Any]
     headers: tuple[tuple[str, str], ...] = ()
+    retry_after_seconds: float | None = None
 
 
 class ChatWire(Protocol):
     """A vendor's shape, written down from its published contract."""
 
     path: str
-    """Where its chat requests arrive, under the URL that `open_at` was given."""
+    """Where its chat requests arrive, under the URL that `open_at` was given, with the query if there is one."""
 
     def asked(self, arrived: Arrived) -> ChatRequest:
-        """What was asked, in the port's words; without an idempotency key where none arrived."""
+        """What was asked, in the port's words; without an idempotency key where none arrived, and with the name "" for
+        a schema in a shape that has no room for its name."""
         ...
 
     def key(self, arrived: Arrived) -> str | None:
@@ -97,7 +108,8 @@ class ChatWire(Protocol):
 
     def stream(self, said: Said, pieces: Sequence[str]) -> Sequence[bytes]:
         """The events of a streamed answer, each with its closing empty line; `pieces` are the text's, and the
-        arguments of each call come in at least two."""
+        arguments of each call come in at least two where the shape has pieces of them. Counts that grow while it
+        answers are lower in earlier events, as the vendor's are."""
         ...
 
     def error(self, error_class: str) -> Sequence[WireError]:
@@ -107,6 +119,13 @@ class ChatWire(Protocol):
     def error_event(self) -> bytes | None:
         """What the vendor sends within a stream when it is overloaded; None where it sends nothing like it."""
         ...
+
+
+@runtime_checkable
+class StreamsElsewhere(Protocol):
+    """A `ChatWire` whose streams are asked for at a path of their own."""
+
+    stream_path: str
 
 
 class ChatHarness(abc.ABC):

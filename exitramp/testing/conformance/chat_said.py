@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from exitramp.errors import ModelError
 from exitramp.ports import ChatDelta, ToolCall
 from exitramp.records import Usage
 from exitramp.testing.conformance.chat_harness import ChatFeature, ChatHarness, Said, need
@@ -41,6 +42,52 @@ class ChatSaidConformance:
                 assert given.finish_reason == finish
                 assert given.usage == usage, "prompt tokens hold those that came from the vendor's cache or went there"
                 assert not given.tool_calls
+
+    @STREAMED
+    def test_what_the_model_thought_is_counted_among_what_it_generated(
+        self, harness: ChatHarness, stream: bool
+    ) -> None:
+        need(harness, ChatFeature.REASONING, *([ChatFeature.STREAMING] if stream else []))
+        usage = Usage(210, 50, cache_read_tokens=150, reasoning_tokens=42)
+        with sides(harness) as side:
+            side.says(Said(TEXT, usage=usage), stream=stream, pieces=PIECES)
+            given = side.model.answer(replace(ASK, stream=stream), timeout_seconds=DEADLINE_SECONDS)
+        assert given.usage == usage, "gen_tokens are all that is billed as generated, reasoning_tokens a part of them"
+
+    @STREAMED
+    def test_what_the_model_thought_is_no_part_of_its_answer(self, harness: ChatHarness, stream: bool) -> None:
+        need(harness, ChatFeature.THOUGHTS, *([ChatFeature.STREAMING] if stream else []))
+        told: list[ChatDelta] = []
+        with sides(harness) as side:
+            side.says(Said(TEXT, thought="Let me think."), stream=stream, pieces=PIECES)
+            asked = replace(ASK, stream=stream)
+            given = side.model.answer(asked, timeout_seconds=DEADLINE_SECONDS, on_delta=told.append)
+        assert given.text == TEXT
+        assert "".join(each.text for each in told) == (TEXT if stream else "")
+
+    @STREAMED
+    def test_tokens_that_the_vendor_does_not_count_are_estimated_and_called_that(
+        self, harness: ChatHarness, stream: bool
+    ) -> None:
+        need(harness, *([ChatFeature.STREAMING] if stream else []))
+        with sides(harness) as side:
+            side.says(Said(TEXT, usage=None), stream=stream, pieces=PIECES)
+            usage = side.model.answer(replace(ASK, stream=stream), timeout_seconds=DEADLINE_SECONDS).usage
+        assert usage.source == "estimated"
+        assert usage.prompt_tokens > 0
+        assert usage.gen_tokens > 0
+
+    def test_pieces_are_told_as_they_come_and_not_when_all_have(self, harness: ChatHarness) -> None:
+        need(harness, ChatFeature.STREAMING)
+        told: list[ChatDelta] = []
+        with sides(harness) as side:
+            whole = side.reply(Said(TEXT), stream=True, pieces=PIECES)
+            side.server.answer(replace(whole, parts=whole.parts[:-1], ending="hang"))
+            with pytest.raises(ModelError):
+                side.model.answer(replace(ASK, stream=True), timeout_seconds=0.8, on_delta=told.append)
+        text = "".join(each.text for each in told)
+        assert text, "pieces had come, and nobody was told"
+        assert TEXT.startswith(text)
 
     @pytest.mark.parametrize("size", [1, 7, 100_000])
     def test_a_stream_is_the_same_however_it_is_cut_into_packets(self, harness: ChatHarness, size: int) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from exitramp.errors import ModelError
 from exitramp.ports import ChatMessage, ChatModel, ChatRequest, ToolCall, ToolSpec
-from exitramp.testing.conformance.chat_harness import ChatHarness, Said, WireError
+from exitramp.testing.conformance.chat_harness import ChatHarness, Said, StreamsElsewhere, WireError
 from exitramp.testing.scripted import EVENTS, Reply, ScriptedServer
 
 SECRET: Final = "kingfisher at dawn over the quiet river"
@@ -44,16 +44,20 @@ class Side:
         return Reply(tuple(events), content_type=EVENTS)
 
     def fails(self, asked: ChatRequest = ASK, *, seconds: float = DEADLINE_SECONDS) -> ModelError:
+        before = len(self.server.arrived)
         with pytest.raises(ModelError) as caught:
             self.model.answer(asked, timeout_seconds=seconds)
+        assert len(self.server.arrived) <= before + 1, "it tried again, which whoever asks decides"
         assert SECRET not in str(caught.value), "an error repeats the prompt"
         return caught.value
 
     def asked(self) -> ChatRequest:
         """What arrived last, in the port's words."""
         arrived = self.server.arrived[-1]
-        assert arrived.path == self.harness.wire.path
-        return self.harness.wire.asked(arrived)
+        wire = self.harness.wire
+        found = wire.asked(arrived)
+        assert arrived.path == (wire.stream_path if found.stream and isinstance(wire, StreamsElsewhere) else wire.path)
+        return found
 
 
 @contextmanager
@@ -68,6 +72,35 @@ def sides(harness: ChatHarness, **options: str) -> Iterator[Side]:
 
 def error_reply(answer: WireError) -> Reply:
     return Reply((dump(answer.body),), status=answer.status, headers=dict(answer.headers))
+
+
+def quoting(body: Any, words: str) -> Any:
+    """A body of JSON with `words` in every text of it that is a sentence, as of a vendor that shows what it did not
+    like; codes and types are left as they are."""
+    if isinstance(body, Mapping):
+        return {name: quoting(value, words) for name, value in body.items()}
+    if isinstance(body, list):
+        return [quoting(value, words) for value in body]
+    return f"{body} It was: '{words}'." if isinstance(body, str) and (" " in body or body.endswith(".")) else body
+
+
+def shown_errors(ask: Callable[[], object], server: ScriptedServer) -> str:
+    """All that is shown of what goes wrong in each way: refused by the vendor, hung up on, silent, no JSON."""
+    refused = {"error": {"type": "x", "message": "the key sesame-0123456789 is no good"}}
+    ways = (
+        Reply((dump(refused),), status=401),
+        Reply((dump(refused),), status=500),
+        Reply((b"sesame-0123456789",), ending="close"),
+        Reply((b"sesame-0123456789",)),
+        Reply(silent=True),
+    )
+    shown = []
+    for reply in ways:
+        server.answer(reply)
+        with pytest.raises(ModelError) as caught:
+            ask()
+        shown.append(f"{caught.value} {caught.value!r} {caught.value.hint}")
+    return " ".join(shown)
 
 
 def dump(data: object) -> bytes:

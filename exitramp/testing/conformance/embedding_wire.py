@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from exitramp.errors import MODEL_ERROR_CLASSES, RETRYABLE_MODEL_ERRORS, ModelError
 from exitramp.ports import Embedder, Purpose
 from exitramp.testing.conformance.chat_harness import WireError
+from exitramp.testing.conformance.chat_side import error_reply, quoting, shown_errors
 from exitramp.testing.conformance.embedders import EmbedderHarness
 from exitramp.testing.scripted import Arrived, Reply, ScriptedServer
 
@@ -29,12 +30,13 @@ SLACK_SECONDS: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class AskedTexts:
-    """What was asked to be embedded."""
+    """What was asked to be embedded. `purpose` is None where the API is told none, or none arrived."""
 
     texts: tuple[str, ...]
     dimensions: int | None
     idempotency_key: str | None
     api_key: str | None
+    purpose: Purpose | None = None
 
 
 class EmbeddingWire(Protocol):
@@ -56,7 +58,8 @@ class EmbeddingWire(Protocol):
 
 
 class RemoteEmbedderHarness(EmbedderHarness):
-    """An embedder behind HTTP."""
+    """An embedder behind HTTP. Where its API is told what a text is for, set `tells_purpose`, and let `wire.asked` read
+    it."""
 
     wire: EmbeddingWire
 
@@ -76,9 +79,11 @@ def _sides(harness: RemoteEmbedderHarness, **options: str) -> Iterator[tuple[Scr
             embedder.close()
 
 
-def _fails(embedder: Embedder, *, seconds: float = DEADLINE_SECONDS) -> ModelError:
+def _fails(server: ScriptedServer, embedder: Embedder, *, seconds: float = DEADLINE_SECONDS) -> ModelError:
+    before = len(server.arrived)
     with pytest.raises(ModelError) as caught:
         embedder.embed(TEXTS, purpose=Purpose.DOCUMENT, timeout_seconds=seconds)
+    assert len(server.arrived) <= before + 1, "it tried again, which whoever asks decides"
     assert SECRET not in str(caught.value), "an error repeats a text"
     return caught.value
 
@@ -110,8 +115,8 @@ class EmbeddingWireConformance:
             assert not server.arrived, "what the address says need not be asked"
             embedder.embed(TEXTS, purpose=Purpose.QUERY, timeout_seconds=DEADLINE_SECONDS)
             assert harness.wire.asked(server.arrived[-1]).dimensions == 3
-        with _sides(harness, dimensions="5") as (_, embedder):
-            assert _fails(embedder).error_class == "malformed"
+        with _sides(harness, dimensions="5") as (server, embedder):
+            assert _fails(server, embedder).error_class == "malformed"
 
     def test_the_same_key_arrives_on_every_try_and_another_for_every_other_call(
         self, harness: RemoteEmbedderHarness
@@ -129,12 +134,10 @@ class EmbeddingWireConformance:
             key.write("sesame-0123456789")
             key.flush()
             embedder = harness.open_at(server.base_url, key=f"file:{key.name}")
-            body = {"error": {"type": "x", "message": "the key sesame-0123456789 is no good"}}
-            server.answer(Reply((_dump(body),), status=401))
-            error = _fails(embedder)
+            shown = shown_errors(lambda: embedder.embed(TEXTS, purpose=Purpose.QUERY, timeout_seconds=0.5), server)
             assert harness.wire.asked(server.arrived[-1]).api_key == "sesame-0123456789"
             embedder.close()
-        assert "sesame-0123456789" not in f"{error} {error!r} {embedder!r} {embedder.identity()!r}"
+        assert "sesame-0123456789" not in f"{shown} {embedder!r} {embedder.identity()!r}"
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e39])
     def test_numbers_that_are_not_finite_are_no_vector(self, harness: RemoteEmbedderHarness, value: float) -> None:
@@ -142,7 +145,7 @@ class EmbeddingWireConformance:
         bad = (VECTORS[0], (value, *VECTORS[1][1:]), VECTORS[2])
         with _sides(harness) as (server, embedder):
             server.answer(Reply((_dump(harness.wire.answer(bad, 12)),)))
-            error = _fails(embedder)
+            error = _fails(server, embedder)
         assert (error.error_class, error.maybe_billed) == ("malformed", True)
 
     def test_what_is_not_in_the_shape_is_malformed(self, harness: RemoteEmbedderHarness) -> None:
@@ -150,7 +153,7 @@ class EmbeddingWireConformance:
             bodies = {what: _dump(body) for what, body in harness.wire.broken(VECTORS).items()}
             for what, body in {**bodies, "nothing": b"", "no JSON": b"{", "a list": b"[]", "empty": b"{}"}.items():
                 server.answer(Reply((body,)))
-                error = _fails(embedder)
+                error = _fails(server, embedder)
                 assert (error.error_class, error.maybe_billed) == ("malformed", True), what
 
     @pytest.mark.parametrize("error_class", sorted(MODEL_ERROR_CLASSES))
@@ -160,10 +163,14 @@ class EmbeddingWireConformance:
             pytest.skip(f"{error_class}: the vendor has no answer of that class; it shows otherwise")
         with _sides(harness) as (server, embedder):
             for answer in answers:
-                server.answer(Reply((_dump(answer.body),), status=answer.status, headers=dict(answer.headers)))
-                error = _fails(embedder)
+                server.answer(error_reply(answer))
+                error = _fails(server, embedder)
                 assert (error.error_class, error.http_status) == (error_class, answer.status)
                 assert error.retryable == (error_class in RETRYABLE_MODEL_ERRORS)
+                if answer.retry_after_seconds is not None:
+                    assert error.retry_after_seconds == pytest.approx(answer.retry_after_seconds)
+                server.answer(error_reply(replace(answer, body=quoting(answer.body, SECRET))))
+                _fails(server, embedder)
 
     @pytest.mark.parametrize("ending", ["close", "reset"])
     def test_an_answer_that_breaks_off_is_truncated(self, harness: RemoteEmbedderHarness, ending: str) -> None:
@@ -171,7 +178,7 @@ class EmbeddingWireConformance:
         with _sides(harness) as (server, embedder):
             for count in (1, len(body) // 2, len(body) - 1):
                 server.answer(Reply((body[:count],), ending=ending))  # type: ignore[arg-type]
-                error = _fails(embedder)
+                error = _fails(server, embedder)
                 assert error.error_class in ("truncated", "connection")
                 assert error.maybe_billed
 
@@ -183,9 +190,16 @@ class EmbeddingWireConformance:
         with _sides(harness) as (server, embedder):
             server.answer(replies[how])
             began = time.monotonic()
-            error = _fails(embedder, seconds=0.4)
+            error = _fails(server, embedder, seconds=0.4)
             assert 0.39 <= time.monotonic() - began < 0.4 + SLACK_SECONDS
         assert (error.error_class, error.maybe_billed) == ("timeout", True)
+
+    def test_what_the_texts_are_for_arrives_where_the_api_is_told(self, harness: RemoteEmbedderHarness) -> None:
+        with _sides(harness) as (server, embedder):
+            for purpose in Purpose:
+                embedder.embed(TEXTS, purpose=purpose, timeout_seconds=DEADLINE_SECONDS)
+                found = harness.wire.asked(server.arrived[-1]).purpose
+                assert found == (purpose if harness.tells_purpose else None)
 
     def test_prefixes_arrive_before_the_texts_of_their_purpose(self, harness: RemoteEmbedderHarness) -> None:
         with ScriptedServer() as server:

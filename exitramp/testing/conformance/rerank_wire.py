@@ -78,9 +78,11 @@ def _sides(harness: RemoteRerankerHarness) -> Iterator[tuple[ScriptedServer, Rer
             reranker.close()
 
 
-def _fails(reranker: Reranker, *, seconds: float = DEADLINE_SECONDS) -> ModelError:
+def _fails(server: ScriptedServer, reranker: Reranker, *, seconds: float = DEADLINE_SECONDS) -> ModelError:
+    before = len(server.arrived)
     with pytest.raises(ModelError) as caught:
         reranker.rerank(QUESTION, TEXTS, timeout_seconds=seconds)
+    assert len(server.arrived) <= before + 1, "it tried again, which whoever asks decides"
     assert SECRET not in str(caught.value), "an error repeats a text"
     return caught.value
 
@@ -130,7 +132,7 @@ class RerankWireConformance:
             reranker = harness.open_at(server.base_url, key=f"file:{key.name}")
             body = {"message": "the key sesame-0123456789 is no good"}
             server.answer(Reply((_dump(body),), status=401))
-            error = _fails(reranker)
+            error = _fails(server, reranker)
             assert harness.wire.asked(server.arrived[-1]).api_key == "sesame-0123456789"
             reranker.close()
         assert "sesame-0123456789" not in f"{error} {error!r} {reranker!r} {reranker.identity()!r}"
@@ -139,7 +141,7 @@ class RerankWireConformance:
     def test_numbers_that_are_not_finite_are_no_score(self, harness: RemoteRerankerHarness, value: float) -> None:
         with _sides(harness) as (server, reranker):
             server.answer(Reply((_dump(harness.wire.answer((SCORES[0], value, SCORES[2]), 12)),)))
-            error = _fails(reranker)
+            error = _fails(server, reranker)
         assert (error.error_class, error.maybe_billed) == ("malformed", True)
 
     def test_what_is_not_in_the_shape_is_malformed(self, harness: RemoteRerankerHarness) -> None:
@@ -147,7 +149,7 @@ class RerankWireConformance:
             bodies = {what: _dump(body) for what, body in harness.wire.broken(SCORES).items()}
             for what, body in {**bodies, "nothing": b"", "no JSON": b"{", "a list": b"[]", "empty": b"{}"}.items():
                 server.answer(Reply((body,)))
-                error = _fails(reranker)
+                error = _fails(server, reranker)
                 assert (error.error_class, error.maybe_billed) == ("malformed", True), what
 
     @pytest.mark.parametrize("error_class", sorted(MODEL_ERROR_CLASSES))
@@ -158,7 +160,7 @@ class RerankWireConformance:
         with _sides(harness) as (server, reranker):
             for answer in answers:
                 server.answer(Reply((_dump(answer.body),), status=answer.status, headers=dict(answer.headers)))
-                error = _fails(reranker)
+                error = _fails(server, reranker)
                 assert (error.error_class, error.http_status) == (error_class, answer.status)
                 assert error.retryable == (error_class in RETRYABLE_MODEL_ERRORS)
 
@@ -168,7 +170,7 @@ class RerankWireConformance:
         with _sides(harness) as (server, reranker):
             for count in (1, len(body) // 2, len(body) - 1):
                 server.answer(Reply((body[:count],), ending=ending))  # type: ignore[arg-type]
-                error = _fails(reranker)
+                error = _fails(server, reranker)
                 assert error.error_class in ("truncated", "connection")
                 assert error.maybe_billed
 
@@ -180,7 +182,7 @@ class RerankWireConformance:
         with _sides(harness) as (server, reranker):
             server.answer(replies[how])
             began = time.monotonic()
-            error = _fails(reranker, seconds=0.4)
+            error = _fails(server, reranker, seconds=0.4)
             assert 0.39 <= time.monotonic() - began < 0.4 + SLACK_SECONDS
         assert (error.error_class, error.maybe_billed) == ("timeout", True)
 
