@@ -19,7 +19,7 @@ from exitramp.orchestration.outcome import Outcome
 from exitramp.orchestration.reranking import embed_told
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.routing import Judged, Routed, route
-from exitramp.orchestration.side_calls import SideCall, hearing
+from exitramp.orchestration.side_calls import QuestionVectors, SideCall, hearing
 from exitramp.orchestration.spending import Spending
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import Action, Commit
@@ -74,6 +74,7 @@ class Asking:
         self._began = clock.monotonic()
         self._spending = Spending(opened, router, question, self._identity)
         self._beside: list[TraceRecord] = []
+        self._vectors = QuestionVectors()
         self._vector: npt.NDArray[np.float32] | None = None
         self._key = self._group = ""
         actions = opened.budget.actions(question.use_case_id) if opened.budget is not None else frozenset()
@@ -109,7 +110,7 @@ class Asking:
         assert classifier is not None
         if self._is_cache_only and not self._is_free(classifier.spec.embedder):
             return Judged(None, "not classified: budget")
-        with hearing(partial(self._heard, ending="route")):
+        with hearing(partial(self._heard, ending="route"), self._vectors):
             return classifier.judge(text)
 
     def answered(self) -> Answered:
@@ -130,6 +131,7 @@ class Asking:
             ended=self._spending.ended,
             doubted=partial(self._opened.doubted, use_case=self._question.use_case_id),
             under_way=self._opened.request,
+            vectors=self._vectors,
             hedge_after_seconds=self._opened.file.hedge_after_seconds,
         )
         try:
@@ -242,7 +244,7 @@ class Asking:
         seconds = self._opened.file.deadlines.retrieve_seconds
         classifier = self._opened.classifier
         try:
-            with hearing(partial(self._heard, ending="cache")):
+            with hearing(partial(self._heard, ending="cache"), self._vectors):
                 if classifier is not None and classifier.spec.embedder == spec.embedder:
                     return unit(classifier.vector(text))
                 return unit(embed_told(embedder, [text], Purpose.QUERY, seconds, self._clock)[0])

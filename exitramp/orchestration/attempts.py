@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from exitramp.clock import Clock
@@ -21,7 +23,7 @@ from exitramp.errors import (
 from exitramp.orchestration.bounded import Bounded, CallOverdue
 from exitramp.orchestration.outcome import Step
 from exitramp.orchestration.reranking import Reranking, why_not
-from exitramp.orchestration.side_calls import Hear, hearing
+from exitramp.orchestration.side_calls import Hear, QuestionVectors, hearing
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt, Stack
 from exitramp.ports import ChatAnswer, ChatDelta, ChatRequest
 from exitramp.wording import counted
@@ -35,6 +37,9 @@ TIMEOUTS: Final = frozenset({"timeout", "store_timeout"})
 
 # The model keeps its own deadline by contract; this is for one that does not.
 _GRACE_SECONDS: Final = 0.5
+
+_Around = Callable[[], AbstractContextManager[None]]
+"""In which whoever is asked beside the answer is heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +98,19 @@ class StackCalls:
         answer_seconds: Callable[[], float],
         on_delta: Callable[[ChatDelta], None] | None = None,
         hear: Hear = lambda call: None,
+        vectors: QuestionVectors | None = None,
     ) -> Try:
         """One try. With `passages` (of this stack, from a try before) nothing is retrieved again.
 
         Each limit is worked out when its step begins. Raises what `render` raises, and what is no failure of a store
-        or a model. `hear` is told what was asked of models beside the answer.
+        or a model. `hear` is told what was asked of models beside the answer; `vectors` are those of the question so
+        far.
         """
         made = Try(self._clock.monotonic(), passages=passages)
+        around = partial(hearing, hear, vectors)
         try:
             if made.passages is None and question.request is None:
-                made.passages = self._retrieve(made, question, retrieve_seconds, hear)
+                made.passages = self._retrieve(made, question, retrieve_seconds, around)
             made.step = Step.ANSWER
             request = question.request
             if request is None:
@@ -117,13 +125,15 @@ class StackCalls:
         made.duration_seconds = self._clock.monotonic() - made.began
         return made
 
-    def _retrieve(self, made: Try, question: Question, seconds: Callable[[], float], hear: Hear) -> tuple[Passage, ...]:
+    def _retrieve(
+        self, made: Try, question: Question, seconds: Callable[[], float], around: _Around
+    ) -> tuple[Passage, ...]:
         began = self._clock.monotonic()
         rerank = self._stack.rerank
         wanted = question.depth_k if rerank is None else max(question.depth_k, rerank.candidates)
 
         def work() -> tuple[Passage, ...]:
-            with hearing(hear):
+            with around():
                 return tuple(self._stack.retrieve(question.text, wanted))
 
         try:
@@ -134,7 +144,7 @@ class StackCalls:
             made.retrieve_seconds = self._clock.monotonic() - began
         made.has_retrieved, made.fetched = True, len(found)
         if rerank is not None and found:
-            found = self._reranked(made, rerank, question, found, min(rerank.timeout_seconds, seconds()), hear)
+            found = self._reranked(made, rerank, question, found, min(rerank.timeout_seconds, seconds()), around)
             made.retrieve_seconds = self._clock.monotonic() - began
         return found[: question.depth_k]
 
@@ -145,12 +155,12 @@ class StackCalls:
         question: Question,
         found: tuple[Passage, ...],
         seconds: float,
-        hear: Hear,
+        around: _Around,
     ) -> tuple[Passage, ...]:
         """In the store's order where they could not be scored, for which the trace has the reason."""
 
         def work() -> tuple[Passage, ...]:
-            with hearing(hear):
+            with around():
                 return tuple(rerank.reordered(question.text, found, timeout_seconds=seconds))
 
         try:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from exitramp.clock import Clock
-from exitramp.errors import ConfigError, DependencyMissing, ExitrampError, ModelError, StoreError
+from exitramp.errors import ConfigError, DependencyMissing, ExitrampError, ModelDiffers, ModelError, StoreError
 from exitramp.finops.unit_cost import IN_PROCESS
 from exitramp.orchestration.billed import BilledModel, BilledReranker
 from exitramp.orchestration.bounded import CallOverdue, ThreadCalls
@@ -213,8 +213,7 @@ class Builder:
         for store in self.file.stores.values():
             pair = self._pair(store)
             if not self.holding.knows(pair):
-                with naming(self.file, f"stores.{store.name}.embedder", store.line):
-                    told = self._model_of(store)
+                told = self._looked_at(store)
                 if told is not None:
                     tell(f"stores.{store.name}: {told.message}")
                 if told is None or told.is_known:
@@ -233,6 +232,17 @@ class Builder:
             return None
         seconds = self.file.deadlines.retrieve_seconds
         return lambda endpoint, field: probed(endpoint, field, embedder, seconds, self.clock)
+
+    def _looked_at(self, store: StoreSpec) -> _Told | None:
+        """As `_model_of`, with what is at fault by its name in the file: the store, or its embedder."""
+        try:
+            return self._model_of(store)
+        except ModelDiffers:
+            with naming(self.file, f"stores.{store.name}.embedder", store.line):
+                raise
+        except ExitrampError:
+            with naming(self.file, f"stores.{store.name}", store.line):
+                raise
 
     def _model_of(self, store: StoreSpec) -> _Told | None:
         """What is to be told of whether the store's vectors are the embedder's. Raises `ModelDiffers`."""

@@ -17,6 +17,7 @@ from exitramp.errors import ConfigError, DataInvalid, ModelDiffers, ModelError
 from exitramp.orchestration.classifier_file import ClassifierFile, Session
 from exitramp.orchestration.reranking import embed_told, why_not
 from exitramp.orchestration.routing import Judged
+from exitramp.orchestration.side_calls import question_vectors
 from exitramp.orchestration.stack_file import ClassifierSpec, Tier
 from exitramp.ports import Embedder, Purpose
 
@@ -88,6 +89,7 @@ class TierClassifier:
         with self._lock:
             known = self._kept.get(key)
         if known is not None:
+            question_vectors().keep(self._embedder, text, known)  # a store that is asked by it needs it too
             return known
         seconds = self.spec.timeout_seconds
         made: npt.NDArray[np.float32] = embed_told(self._embedder, [text], Purpose.QUERY, seconds, self._clock)[0]

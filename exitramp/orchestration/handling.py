@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exitramp.orchestration.idempotency import StoredAnswer
-from exitramp.orchestration.side_calls import SideCall
+from exitramp.orchestration.side_calls import QuestionVectors, SideCall
 from exitramp.ports import ChatDelta
 from exitramp.records import TraceRecord
 
@@ -30,6 +30,7 @@ class Handling:
     ended: told of each try that began, by its stack, with its record; None where it ended by an exception. It may come
         after the request's own end, from a hedge that lost.
     doubted: told of each call beside the answer.
+    vectors: what was embedded of it so far.
     under_way: entered for as long as a hedge asks, which may be longer than the request.
     hedge_after_seconds: how long the first stack may be silent before the next is asked as well; None is for ever.
     """
@@ -47,6 +48,7 @@ class Handling:
     begins: Callable[[int], bool] | None = None
     ended: Callable[[str, TraceRecord | None], None] | None = None
     doubted: Callable[[SideCall], None] | None = None
+    vectors: QuestionVectors | None = None
     under_way: Callable[[], AbstractContextManager[None]] = nullcontext
     hedge_after_seconds: float | None = None
 

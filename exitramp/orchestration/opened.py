@@ -259,7 +259,7 @@ class Generation:
         )
 
     def _prompts(self, before: PromptSet | None) -> PromptSet | None:
-        """Raises `ConfigError` where one cannot be used, or one is gone that questions were answered by."""
+        """Raises `ConfigError` where one cannot be used, or one is gone that questions are answered by."""
         file, line = self.file, self.file.line_of("prompts")
         if not file.packaged_prompts and file.prompts is None:
             return None
@@ -267,11 +267,12 @@ class Generation:
             if file.prompts is not None and not file.prompts.is_dir():
                 hint = f"name a folder of .mustache files, or write prompts: {PACKAGED}; a path is relative to the file"
                 raise ConfigError(f"there is no folder {file.prompts}", hint=hint)
-            found = load_prompts(file.prompts or files(_FIXTURES) / "prompts", where=f"{file.file}:{line}")
+            place = file.prompts or files(_FIXTURES) / "prompts"
+            found = load_prompts(place, where=f"{file.file}:{line}", clock=self._around.clock)
             if file.stacks:
                 found.check()
-        for use_case in sorted(before.asked if before is not None else ()):
-            found.for_use_case(use_case)
+        if before is not None:
+            found.take_over(before)
         return found
 
     def _pricing(self) -> Pricing | None:

@@ -7,15 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
+from exitramp.clock import Clock, SystemClock
 from exitramp.errors import ConfigError, DependencyMissing
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt
 from exitramp.ports import ChatMessage
 
 DEFAULT = "default"
+ASKED_SECONDS: Final = 300.0
+"""A use case that nobody has asked for in so long needs no prompt any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +36,28 @@ class Prompt:
 class PromptSet:
     """The prompts of a folder, one per use case; a use case without its own takes the one named `default`."""
 
-    def __init__(self, prompts: Mapping[str, Prompt], where: str) -> None:
+    def __init__(self, prompts: Mapping[str, Prompt], where: str, clock: Clock) -> None:
         """`where`: what an error begins with."""
         self._prompts = prompts
         self._where = where
-        self._asked: set[str] = set()
+        self._clock = clock
+        self._asked: dict[str, float] = {}
 
-    @property
-    def asked(self) -> frozenset[str]:
-        """The use cases that prompts were asked for, and found."""
-        return frozenset(self._asked.copy())
+    def take_over(self, before: PromptSet) -> None:
+        """Stand in for the prompts of before. Raises `ConfigError` where one is gone that was asked for in the last
+        `ASKED_SECONDS`; who asks for it now would get no answer."""
+        asked = before._asked.copy()
+        for use_case, at in sorted(asked.items()):
+            if self._clock.monotonic() - at < ASKED_SECONDS:
+                try:
+                    self._found(use_case)
+                except ConfigError as error:
+                    error.hint = (
+                        f"{error.hint}; or leave it so: it was asked for a short while ago, and the edit is taken once "
+                        f"nobody has for {ASKED_SECONDS:g} s"
+                    )
+                    raise
+        self._asked = {**asked, **self._asked}
 
     def __iter__(self) -> Iterator[Prompt]:
         return iter(self._prompts.values())
@@ -53,6 +68,12 @@ class PromptSet:
             _mustache(prompt, {"question": "a question", "passages": [{"id": "a", "text": "a text"}]})
 
     def for_use_case(self, use_case: str) -> Prompt:
+        """Raises `ConfigError` where there is none for it and no `default`."""
+        found = self._found(use_case)
+        self._asked[use_case] = self._clock.monotonic()
+        return found
+
+    def _found(self, use_case: str) -> Prompt:
         found = self._prompts.get(use_case) or self._prompts.get(DEFAULT)
         if found is None:
             raise ConfigError(
@@ -61,7 +82,6 @@ class PromptSet:
                 hint=f"name one that it has, {', '.join(self._prompts)}; or, in a folder of your own, add "
                 f"{use_case}.mustache and {use_case}.yaml, or {DEFAULT}.mustache and {DEFAULT}.yaml",
             )
-        self._asked.add(use_case)
         return found
 
     def render(self, question: Question, passages: Sequence[Passage]) -> RenderedPrompt:
@@ -77,7 +97,7 @@ class PromptSet:
         return RenderedPrompt((ChatMessage("user", text),), prompt.name, prompt.version, prompt.sha256)
 
 
-def load_prompts(folder: Traversable | Path, *, where: str | None = None) -> PromptSet:
+def load_prompts(folder: Traversable | Path, *, where: str | None = None, clock: Clock | None = None) -> PromptSet:
     """Every prompt of a folder. Raises `ConfigError` for one whose template is not the one its side-car names.
 
     `where`: what an error about a use case without a prompt begins with; by itself the folder.
@@ -94,7 +114,7 @@ def load_prompts(folder: Traversable | Path, *, where: str | None = None) -> Pro
     if not found:
         hint = "add NAME.mustache and NAME.yaml; docs/prompts.md says what stands in them"
         raise ConfigError("there is no .mustache file in this folder", file=str(folder), hint=hint)
-    return PromptSet(found, where or str(folder))
+    return PromptSet(found, where or str(folder), clock or SystemClock())
 
 
 def _prompt(template: bytes, side_car: bytes, where: str) -> Prompt:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from exitramp.clock import Clock
 from exitramp.errors import DataInvalid, ModelError
-from exitramp.orchestration.side_calls import SideCall, tell_side_call
+from exitramp.orchestration.side_calls import SideCall, question_vectors, tell_side_call
 from exitramp.orchestration.stack import Passage
 from exitramp.orchestration.supposed_tokens import supposed_tokens
 from exitramp.ports import Embedder, Purpose, Reranker, batches_of
@@ -124,7 +124,12 @@ class ModelScorer:
 def embed_told(
     embedder: Embedder, texts: Sequence[str], purpose: Purpose, seconds: float, clock: Clock
 ) -> npt.NDArray[np.float32]:
-    """One call of an embedder, told as a side call. Raises `ModelError` or `DataInvalid`."""
+    """One call of an embedder, told as a side call; none, where it is a question that this request has embedded by it
+    before. Raises `ModelError` or `DataInvalid`."""
+    is_question = purpose is Purpose.QUERY and len(texts) == 1
+    known = question_vectors().find(embedder, texts[0]) if is_question else None
+    if known is not None:
+        return known[None, :]
     identity, began = embedder.identity(), clock.monotonic()
     try:
         found = embedder.embed(texts, purpose=purpose, timeout_seconds=seconds)
@@ -137,6 +142,8 @@ def embed_told(
         raise
     passed = (clock.monotonic() - began) * 1000.0
     tell_side_call(SideCall("embed", identity, found.model_id, passed, found.usage))
+    if is_question:
+        question_vectors().keep(embedder, texts[0], found.vectors[0])
     return found.vectors
 
 

@@ -210,6 +210,7 @@ class Router:
                         answer_seconds=partial(run.deadline.share_seconds, policy.attempt_seconds, parties=parties),
                         on_delta=ear,
                         hear=partial(self._heard, run, stack),
+                        vectors=run.handling.vectors,
                     )
                 except BaseException:
                     run.given_up(stack)

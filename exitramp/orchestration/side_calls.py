@@ -2,18 +2,26 @@
 
 Whoever makes such a call tells it here, in the thread in which it was made; whoever has the request listens. So a
 store's retriever stays a function of a question and a number, and yet no call is left out of traces and budget.
+What one of them has embedded the others find here: a question that is routed, looked up and searched by one embedder
+is embedded, and paid for, once.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from exitramp.errors import ModelError
-from exitramp.ports import ModelIdentity
+from exitramp.ports import Embedder, ModelIdentity
 from exitramp.records import Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +41,45 @@ class SideCall:
     at_most_tokens: int = 0
 
 
+class QuestionVectors:
+    """Vectors of what one request asks, each by the embedder that made it: an embedder is one for each address, with
+    its settings. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[tuple[Embedder, str, npt.NDArray[np.float32]]] = []
+
+    def find(self, embedder: Embedder, text: str) -> npt.NDArray[np.float32] | None:
+        with self._lock:
+            return next((row for made, said, row in self._kept if made is embedder and said == text), None)
+
+    def keep(self, embedder: Embedder, text: str, vector: npt.NDArray[np.float32]) -> None:
+        with self._lock:
+            self._kept.append((embedder, text, vector))
+
+
 Hear = Callable[[SideCall], None]
 _LISTENING: ContextVar[Hear | None] = ContextVar("exitramp_side_calls", default=None)
+_VECTORS: ContextVar[QuestionVectors | None] = ContextVar("exitramp_question_vectors", default=None)
 
 
 @contextmanager
-def hearing(hear: Hear) -> Iterator[None]:
-    """`hear` is told of every side call that this thread makes until the block ends."""
-    token = _LISTENING.set(hear)
+def hearing(hear: Hear, vectors: QuestionVectors | None = None) -> Iterator[None]:
+    """`hear` is told of every side call that this thread makes until the block ends; `vectors` are the request's."""
+    token, kept = _LISTENING.set(hear), _VECTORS.set(vectors)
     try:
         yield
     finally:
         _LISTENING.reset(token)
+        _VECTORS.reset(kept)
 
 
 def tell_side_call(call: SideCall) -> None:
     hear = _LISTENING.get()
     if hear is not None:
         hear(call)
+
+
+def question_vectors() -> QuestionVectors:
+    """Those of the request that this thread works for, or some that nobody else sees."""
+    return _VECTORS.get() or QuestionVectors()

@@ -95,7 +95,7 @@ def test_a_stack_fails_over_as_a_whole_when_its_store_or_its_model_is_gone(libra
     library.vendors.heal()
     document["stores"]["chroma"]["address"] = f"chroma:{library.folder}/chroma-db#gone"
     notices: list[str] = []
-    with pytest.raises(ConfigError, match=r"stack\.yaml:\d+: 'stores\.chroma\.embedder'.*gone.*\n  next: "):
+    with pytest.raises(ConfigError, match=r"stack\.yaml:\d+: 'stores\.chroma'.*gone.*\n  next: "):
         Application.open(write(path, document))
     document["stores"]["chroma"]["address"] = "qdrant+http://127.0.0.1:9#docs"
     with Application.open(write(path, document), on_notice=notices.append) as application:

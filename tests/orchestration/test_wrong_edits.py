@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import time
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from exitramp.errors import ExitrampError
+from exitramp.clock import ManualClock
+from exitramp.errors import ConfigError, ExitrampError
 from exitramp.orchestration import Application
 from exitramp.orchestration import following as following_module
+from exitramp.orchestration.prompts import ASKED_SECONDS
 from tests.orchestration.libraries import NEAREST, QUESTION, fill, price_book
 from tests.orchestration.vendors import WHOLE, Vendors, request, write
 
@@ -147,12 +150,12 @@ EDITS: Mapping[str, tuple[Callable[[Place], object], str]] = {
     "a collection that is not there": (
         lambda place: place.path.write_bytes(place.bytes(stores={"docs": {
             **place.good["stores"]["docs"], "address": place.good["stores"]["docs"]["address"] + "nothere"}})),
-        r":\d+: 'stores.docs.embedder': .*docsnothere",
+        r":\d+: 'stores.docs': .*docsnothere",
     ),
     "a field that is not there": (
         lambda place: place.path.write_bytes(place.bytes(stores={"docs": {**place.good["stores"]["docs"],
                                                                           "field": "title"}})),
-        r":\d+: 'stores.docs.embedder': .*no dense vector field 'title'",
+        r":\d+: 'stores.docs': .*no dense vector field 'title'",
     ),
     "a store's unset key": (
         _says(stores={"docs": {"address": "qdrant+http://127.0.0.1:9?api_key=env:EXITRAMP_TEST_UNSET#docs",
@@ -274,3 +277,35 @@ def test_an_edit_that_nobody_foresaw_fails_no_request(place: Place, monkeypatch:
             time.sleep(SECONDS / 4)
         assert "cannot be opened (ZeroDivisionError: unforeseen)" in str(application.problem)
         assert application.chat(request()).text == WHOLE
+
+
+def test_a_prompt_that_nobody_asks_for_any_more_may_go_and_who_is_under_way_keeps_it(
+    vendors: Vendors, store: str, tmp_path: Path
+) -> None:
+    place, clock = Place(vendors, tmp_path, store), ManualClock()
+    place.path.write_bytes(place.bytes())
+    with Application.open(place.path, clock=clock, on_notice=place.told.append) as application:
+        assert application.ask(QUESTION, use_case="docs_qa").retrieved_ids[0] == NEAREST
+        assert application.ask(QUESTION, use_case="api_lookup").retrieved_ids[0] == NEAREST
+        _other_prompts(place)
+        os.utime(place.path, (0, 0))
+        clock.advance(ASKED_SECONDS - 1)
+        assert "no prompt for the use case 'docs_qa'" in str(application.problem)
+        assert "the edit is taken once nobody has for 300 s" in str(application.problem)
+        assert application.ask(QUESTION, use_case="api_lookup").retrieved_ids[0] == NEAREST
+        clock.advance(2)
+        with application._followed.request() as under_way:
+            clock.advance(following_module.TRIES_AGAIN_SECONDS)
+            assert application.problem is None
+            assert application.edits.in_force == 1
+            assert under_way.prompts is not None
+            assert under_way.prompts.for_use_case("docs_qa").name == "docs_qa"
+        with pytest.raises(ConfigError, match="no prompt for the use case 'docs_qa'"):
+            application.ask(QUESTION, use_case="docs_qa")
+        shutil.copytree(tmp_path / "fewer", tmp_path / "fewest")
+        for path in (tmp_path / "fewest").glob("api_lookup.*"):
+            path.unlink()
+        place.path.write_bytes(place.bytes(prompts="fewest"))
+        os.utime(place.path, (0, 0))
+        clock.advance(1)
+        assert "no prompt for the use case 'api_lookup'" in str(application.problem), "asked for before the last edit"
