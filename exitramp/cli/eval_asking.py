@@ -21,6 +21,7 @@ from exitramp.wording import counted
 
 if TYPE_CHECKING:
     from exitramp.evals.measuring import Measurer
+    from exitramp.evals.runs.folder import RunFolder
     from exitramp.evals.runs.replay_cache import ReplayCache
     from exitramp.evals.runs.spending import Allowance
     from exitramp.evals.runs.subject import Subject
@@ -130,7 +131,7 @@ def ask_set(
             "keeps_answers": options["keep_answers"],
         }
         with RunFolder(folder, plan, _about(options, replays=cache is not None)) as opened:
-            allowance = _allowance(options, opened.folder, subject, measurer, read.cases)
+            allowance = _allowance(options, opened, subject, measurer, read.cases)
             if opened.is_resumed:
                 output.note(f"going on with {folder}: {len(opened.results)} results are there")
             bar = output.Progress("asked", len(read.cases) * options["repeats"])
@@ -234,10 +235,9 @@ def _measurer(options: Mapping[str, Any], cases: tuple[Case, ...]) -> Measurer:
 
 
 def _allowance(
-    options: Mapping[str, Any], folder: Path, subject: Subject, measurer: Measurer, cases: tuple[Case, ...]
+    options: Mapping[str, Any], opened: RunFolder, subject: Subject, measurer: Measurer, cases: tuple[Case, ...]
 ) -> Allowance:
     from exitramp.clock import SystemClock
-    from exitramp.evals.runs.folder import read_run
     from exitramp.evals.runs.spending import Allowance, supposed_ways
     from exitramp.finops.prices import load_price_book
 
@@ -248,15 +248,13 @@ def _allowance(
             raise ArithmeticError
     except ArithmeticError:
         raise UsageError(f"--max-usd: {options['max_usd']} is no amount of money", hint="write e.g. 0.50") from None
-    results = [result.data for result in read_run(folder).results.values()]
-    earlier = [result.get("usd") for result in results]
-    if limit is not None and (unpriced := sum(usd is None for usd in earlier)):
+    unpriced = sum(result.data.get("usd") is None for result in opened.results.values()) + opened.bills.lost_unpriced
+    if limit is not None and unpriced:
         raise UsageError(
-            f"--max-usd cannot be held: {counted(unpriced, 'result')} in {folder} have no price",
+            f"--max-usd cannot be held: {counted(unpriced, 'result')} in {opened.folder} have no price",
             hint="leave --max-usd away, or begin a new run with a price book that has every price",
         )
-    spent = sum((Decimal(usd) for usd in earlier if usd is not None), Decimal(0))
-    spent += sum((Decimal(result.get("usd_held", "0")) for result in results), Decimal(0))
+    spent = opened.bills.usd + opened.bills.held_usd
     if limit is not None and subject.describe()["kind"] == "app":
         raise UsageError("--max-usd: an application does not tell what it costs", hint="use --max-minutes")
     allowance = Allowance(SystemClock(), book=book, max_usd=limit, max_minutes=options["max_minutes"], spent_usd=spent)

@@ -72,8 +72,11 @@ def tell(ended: Ended) -> None:
     for name, mean in totals["means"].items():
         output.say(f"{name}: {mean:.3f} over {totals['measured'][name]} results")
     if totals["usd"] is not None:
-        more = f", and {totals['unpriced_results']} results without a price" if totals["unpriced_results"] else ""
+        unpriced = totals["unpriced_results"] + totals["unpriced_lost"]
+        more = f", and {unpriced} results without a price" if unpriced else ""
         output.say(f"models, embedding and reranking too: {totals['usd']} USD{more}")
+        if float(totals["usd_held"]):
+            output.say(f"at most {totals['usd_held']} USD more, for calls that may have been billed without an answer")
     for gap in totals["prices_missing"]:
         output.say(f"no price, so that its cost is unknown: {gap}")
     if totals["replayed"]:

@@ -2,7 +2,8 @@
 
     RUN/
       manifest.json    the set, the subject, the rulers and the margins, fixed before the first question; later, totals
-      cases.jsonl      append-only: `asking` before a question, `result` after it; sequence and CRC on every line
+      cases.jsonl      append-only: `asking` before a question, `result` after it, `lost` for one that a start which
+                       was killed left open; sequence and CRC on every line
       traces.jsonl     one line per attempt, as the cost commands read them
 
 No answer's text is in it unless it was asked for. A run that was killed is gone on with by the same command: what has a
@@ -18,6 +19,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -25,6 +27,7 @@ from typing import Any, Final, Self
 from exitramp.durable import READ, make_folder, storage_errors, write_atomically
 from exitramp.errors import ConfigError, DumpCorrupt, FormatUnknown, UsageError
 from exitramp.evals.measuring import canonical
+from exitramp.evals.runs.bills import Bills
 from exitramp.journal import Entry, Journal, read_journal
 from exitramp.secrets import redacted
 
@@ -114,7 +117,9 @@ class RunFolder:
             raise
         self.results: dict[Place, Result] = {}
         self._sent = _Sent()
+        self.bills = Bills()
         for entry in self._journal.entries:
+            self.bills.take(entry.kind, _place(entry), entry.data)
             self._sent.take(entry.kind, _place(entry), entry.data)
             if entry.kind == "result":
                 self.results[_place(entry)] = Result(*_place(entry), entry.data)
@@ -141,12 +146,21 @@ class RunFolder:
         entry = {"case_id": place[0], "repeat": place[1]}
         self._journal.append("asking", entry)
         self._sent.take("asking", place, entry)
+        self.bills.take("asking", place, entry)
 
     def record(self, place: Place, data: Mapping[str, Any]) -> None:
         entry = {"case_id": place[0], "repeat": place[1], **data}
         self._journal.append("result", entry)
         self._sent.take("result", place, entry)
+        self.bills.take("result", place, entry)
         self.results[place] = Result(place[0], place[1], entry)
+
+    def settle(self, place: Place, usd: Decimal | None, held: Decimal, *, records: int, is_answered: bool) -> None:
+        """Write down what an open question cost, what is held for it, and whether it had its answer."""
+        entry: dict[str, Any] = {"case_id": place[0], "repeat": place[1], "records": records, "answered": is_answered}
+        entry |= {"usd": None if usd is None else format(usd, "f"), "usd_held": format(held, "f")}
+        self._journal.append("lost", entry)
+        self.bills.take("lost", place, entry)
 
     def end(self, state: str, totals: Mapping[str, Any]) -> None:
         """Write what came of it into the manifest."""

@@ -64,9 +64,11 @@ class Questions:
         run_id: str,
         is_sent: Callable[[str], bool],
         covers: Callable[[str, int], bool] = lambda key, tries: True,
+        was_answered: Callable[[Place], bool] = lambda place: False,
     ) -> None:
         """`is_sent`: whether a question of that idempotency key left, and was not given again what it had got.
-        `covers`: whether so many tries of a request may be billed."""
+        `covers`: whether so many tries of a request may be billed. `was_answered`: whether this run itself had the
+        answer before, in a start that was killed."""
         self.subject = subject
         self.asking = asking
         self.asked = 0
@@ -77,6 +79,7 @@ class Questions:
         self._run_id = run_id
         self._is_sent = is_sent
         self._covers = covers
+        self._was_answered = was_answered
         self._described = dict(subject.describe())
 
     def ask(self, case: Case, place: Place) -> Answered:
@@ -85,9 +88,9 @@ class Questions:
         cached = self._cache.key(self._described, case, sent, place[1]) if self._cache is not None else None
         found = self._cache.get(cached) if self._cache is not None and cached is not None else None
         if found is not None and (found.answered_by is not None or self._described["kind"] != "stack"):
-            return self._measured(case, place, found, None, (), replayed=True)
+            return self._measured(case, place, found, None, (), is_kept=True)
         reply, error, traces = self._asked(case, place, sent)
-        answered = self._measured(case, place, reply, error, traces, replayed=False)
+        answered = self._measured(case, place, reply, error, traces, is_kept=False)
         is_whole = reply is not None and answered.data["outcome"] != "truncated"
         # A stand-in's answer is not kept: once the first one answers again, it is to be asked.
         is_kept = is_whole and reply is not None and reply.stands_in_for is None
@@ -155,6 +158,10 @@ class Questions:
     def _covers_more(self, key: str, doubtful: int, tries: int) -> bool:
         return self._covers(key, doubtful + tries)
 
+    def measuring(self, case: Case) -> tuple[TraceRecord, ...]:
+        """What measuring an answer would ask of models at most."""
+        return self._measurer.supposed(case, self.asking.maximum_tokens)
+
     def ways(self, case: Case) -> list[tuple[TraceRecord, ...]]:
         return supposed_ways(self.subject, self._measurer, case, self.asking.maximum_tokens)
 
@@ -174,8 +181,9 @@ class Questions:
         error: ModelError | None,
         traces: tuple[TraceRecord, ...],
         *,
-        replayed: bool,
+        is_kept: bool,
     ) -> Answered:
+        """`is_kept`: whether the reply is out of the replay cache."""
         error_class = error.error_class if error else None
         embedded: list[SideCall] = []
         with hearing(embedded.append):
@@ -192,11 +200,12 @@ class Questions:
             self._traces.judged(case, place, number, self._measurer.judge_identity(), said)
             for number, said in enumerate(measured.judgements)
         )
+        replayed = is_kept and not self._was_answered(place)
         data = self._result(case, reply, error_class, measured, traces, replayed) | _whose(reply, error)
         # A judge, an embedder for similarity and retrieval are asked anew and may bill anew, whatever was recorded.
         asks_others = any(check.kind in ASKS_A_MODEL for check in case.checks)
-        retrieves = not replayed and reply is not None and reply.retrieved_ids is not None
-        is_sent = not replayed and self._is_sent(self._key(case, place))
+        retrieves = not is_kept and reply is not None and reply.retrieved_ids is not None
+        is_sent = not is_kept and self._is_sent(self._key(case, place))
         if reply is not None and not (asks_others or retrieves or is_sent):
             data["given_again"] = True
         return Answered(place, data, (*traces, *judged, *alike))

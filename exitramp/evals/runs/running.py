@@ -15,6 +15,7 @@ from exitramp.evals.runs.answerers import StandIn, answerers_of
 from exitramp.evals.runs.folder import COMPLETE, RUNNING, STOPPED, Place, RunFolder
 from exitramp.evals.runs.questioning import Answered, Asking, Questions
 from exitramp.evals.runs.replay_cache import ReplayCache
+from exitramp.evals.runs.resuming import settle_lost
 from exitramp.evals.runs.spending import Allowance, Spent
 from exitramp.evals.runs.subject import Subject
 from exitramp.evals.runs.tracing import RunTraces, request_id
@@ -57,7 +58,19 @@ def run_set(
     measurer.require(cases)
     with TraceWriter(folder.traces) as writer:
         traces = RunTraces(writer, clock, _attempts(folder), folder.run_id)
-        work = Questions(subject, measurer, traces, asking, cache, clock, folder.run_id, is_sent, allowance.covers)
+        work = Questions(
+            subject,
+            measurer,
+            traces,
+            asking,
+            cache,
+            clock,
+            folder.run_id,
+            is_sent,
+            allowance.covers,
+            folder.bills.was_answered,
+        )
+        settle_lost({case.id: case for case in cases}, work, folder, allowance)
         places = list(_left(cases, folder, asking))
         total = len(cases) * asking.repeats
         stopped = _ask_all(places, work, folder, allowance, lambda: progress(len(folder.results), total))
@@ -80,8 +93,8 @@ def totals_of(folder: RunFolder, allowance: Allowance) -> dict[str, Any]:
     for result in results:
         for name, value in result.values.items():
             values.setdefault(name, []).append(value)
-    priced = [result.data.get("usd") for result in results]
-    known = [Decimal(usd) for usd in priced if usd is not None]
+    bills = folder.bills
+    unpriced = sum(result.data.get("usd") is None for result in results)
     return {
         "results": len(results),
         "outcomes": dict(sorted(outcomes.items())),
@@ -97,8 +110,10 @@ def totals_of(folder: RunFolder, allowance: Allowance) -> dict[str, Any]:
         "measured": {name: len(found) for name, found in sorted(values.items())},
         "prompt_tokens": sum(result.data["prompt_tokens"] for result in results),
         "gen_tokens": sum(result.data["gen_tokens"] for result in results),
-        "usd": str(sum(known, Decimal(0))) if known else None,
-        "unpriced_results": sum(usd is None for usd in priced) if known else len(results),
+        "usd": str(bills.usd) if bills.priced else None,
+        "usd_held": str(bills.held_usd) if bills.priced else None,
+        "unpriced_results": unpriced,
+        "unpriced_lost": bills.lost_unpriced,
         "prices_missing": sorted({gap for result in results for gap in result.data.get("prices_missing", ())}),
         "replayed": sum(bool(result.data["replayed"]) for result in results),
         "possibly_billed_twice": [list(place) for place in folder.lost],
@@ -149,7 +164,11 @@ def _ask_all(
                     spent = allowance.cost(answered.traces) if answered.traces else Spent(Decimal(0))
                     doubtful = sum(record.possibly_billed for record in answered.traces)
                     held = allowance.settle(request_id(answered.place), spent, doubtful=doubtful)
-                    folder.record(answered.place, answered.data | _money(spent, held))
+                    if answered.data.get("given_again"):
+                        allowance.count(-folder.bills.newest_held(answered.place))
+                    folder.record(
+                        answered.place, answered.data | _money(spent, held) | {"records": len(answered.traces)}
+                    )
                     told()
     except BaseException:
         # What is on its way ends by its own deadline; nobody waits for it, and it is named when the run goes on.

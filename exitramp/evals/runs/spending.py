@@ -72,6 +72,11 @@ class Allowance:
         missing = dict.fromkeys(str(gap) for cost in costs for gap in cost.missing)
         return Spent(add_usd(cost.usd for cost in costs), tuple(missing))
 
+    def count(self, usd: Decimal) -> None:
+        """What an earlier start of the run spent, or may have."""
+        with self._lock:
+            self.spent_usd += usd
+
     def check_prices(self, ways: Iterable[Sequence[TraceRecord]]) -> None:
         """Raises `ConfigError` with every price for want of which a limit of money cannot be held."""
         if self._book is None or self._max_usd is None:
@@ -99,7 +104,7 @@ class Allowance:
             return f"--max-usd cannot be held: {'; '.join(self._missing)}"
         with self._lock:
             if self.spent_usd + sum(self._reserved.values()) + wanted > self._max_usd:
-                return f"--max-usd would be exceeded by the next question ({self.spent_usd:.6f} USD are spent)"
+                return f"--max-usd would be exceeded by the next question ({self.spent_usd:.6f} USD are spent or held)"
             self._reserved[key] = self._shares[key] = wanted
         return None
 
