@@ -165,6 +165,15 @@ def test_a_hedge_and_some_of_many_are_stand_ins_too(place: Place, vendors: Vendo
     assert "(it was silent for too long)" in found["reason"]
 
 
+def test_whom_routing_asks_first_stands_in_for_nobody(place: Place, vendors: Vendors) -> None:
+    write(place.stack, vendors.document("main", "backup", routing={"small_below": 0.5, "medium_below": 0.9}))
+    told = place.run("routed")
+    assert (told["answered_by"], told["stand_ins"]) == ({"backup": CASES}, []), "the medium one is nearer to small"
+    vendors["backup"].inject(Fault("auth"))
+    [stood_in] = place.run("down")["stand_ins"]
+    assert (stood_in["answered_by"], stood_in["stands_in_for"]) == ("main", "backup")
+
+
 def test_one_answer_of_a_stand_in_among_many_leaves_it_open_and_an_unknown_one_too(tmp_path: Path) -> None:
     one = read_run(made(tmp_path / "a", [["pass"]] * 200))
     for name, more in (("b", {"answered_by": "x", "stands_in_for": "y", "stands_in_because": "auth"}), ("c", {})):
