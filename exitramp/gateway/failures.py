@@ -19,6 +19,7 @@ from exitramp.secrets import redact
 _STATUS: Final[Mapping[str, int]] = {
     "rate_limit": 429,
     "quota_exhausted": 429,
+    "budget": 429,
     "invalid_request": 400,
     "context_length": 400,
     "content_filter": 400,

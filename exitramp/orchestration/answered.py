@@ -13,6 +13,7 @@ _NEXT: Final = {
     "no_stack": "wait for the breakers' cool-down, or name another model in the stack file",
     "deadline": "raise deadlines.request_seconds in the stack file",
     "busy": "raise the models' concurrency in the stack file, or send less at once",
+    "budget": "ask for fewer passages or tokens, wait for the next day or month in UTC, or raise the cap",
     "auth": "look at the key that the model's address refers to",
     "quota_exhausted": "raise the vendor's quota, or name another model in the stack file",
 }

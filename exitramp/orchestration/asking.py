@@ -128,6 +128,7 @@ class Asking:
             at_first_token=self._opened.file.commit is Commit.FIRST_TOKEN,
             beforehand=self._beforehand,
             begins=self._spending.begins,
+            may_send=self._spending.may_send,
             ended=self._spending.ended,
             doubted=partial(self._opened.doubted, use_case=self._question.use_case_id),
             under_way=self._opened.request,

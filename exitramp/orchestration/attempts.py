@@ -29,8 +29,8 @@ from exitramp.ports import ChatAnswer, ChatDelta, ChatRequest
 from exitramp.wording import counted
 
 # These say something about the request, not about the stack: they open no breaker and are not tried again there.
-# The same holds for `busy`, which is our own limit and nothing of the vendor's.
-FAULT_OF_REQUEST: Final = frozenset({"invalid_request", "context_length", "content_filter", "busy"})
+# The same holds for `busy` and `budget`, which are our own limits and nothing of the vendor's.
+FAULT_OF_REQUEST: Final = frozenset({"invalid_request", "context_length", "content_filter", "busy", "budget"})
 # What one vendor's filter withheld is not carried to another vendor.
 ENDS_THE_REQUEST: Final = frozenset({"content_filter"})
 TIMEOUTS: Final = frozenset({"timeout", "store_timeout"})
@@ -99,12 +99,13 @@ class StackCalls:
         on_delta: Callable[[ChatDelta], None] | None = None,
         hear: Hear = lambda call: None,
         vectors: QuestionVectors | None = None,
+        may_send: Callable[[ChatRequest], bool] = lambda request: True,
     ) -> Try:
         """One try. With `passages` (of this stack, from a try before) nothing is retrieved again.
 
         Each limit is worked out when its step begins. Raises what `render` raises, and what is no failure of a store
         or a model. `hear` is told what was asked of models beside the answer; `vectors` are those of the question so
-        far.
+        far; `may_send` says whether there is money for a prompt that holds passages.
         """
         made = Try(self._clock.monotonic(), passages=passages)
         around = partial(hearing, hear, vectors)
@@ -116,10 +117,12 @@ class StackCalls:
             if request is None:
                 made.prompt = self._stack.render(question, made.passages or ())
                 request = _request(question, made.prompt)
+                if not may_send(request):
+                    raise _Refused("budget", "with its passages it could cost more than is left of the budget")
             request = replace(request, idempotency_key=question.id, stream=request.stream or on_delta is not None)
             made.answer = self._answer(made, request, answer_seconds(), on_delta)
-        except _Busy as error:
-            made.failure = Failure("busy", str(error), retryable=False)
+        except _Refused as error:
+            made.failure = Failure(error.error_class, error.message, retryable=False)
         except (ModelError, ModelDiffers, StoreError, CollectionMissing, ConnectionError, TimeoutError) as error:
             made.failure = _failure(error)
         made.duration_seconds = self._clock.monotonic() - made.began
@@ -181,7 +184,8 @@ class StackCalls:
         if slots is not None:
             if not slots.take(timeout_seconds=seconds):
                 made.queued_seconds = self._clock.monotonic() - began
-                raise _Busy(f"{counted(slots.limit, 'call is', 'calls are')} under way, as many as may be")
+                said = f"{counted(slots.limit, 'call is', 'calls are')} under way, as many as may be"
+                raise _Refused("busy", said)
             made.queued_seconds = self._clock.monotonic() - began
             seconds -= made.queued_seconds
         try:
@@ -213,8 +217,13 @@ class StackCalls:
         return answer
 
 
-class _Busy(Exception):
-    """As many calls as may be are under way."""
+class _Refused(Exception):
+    """By a limit of our own: nobody is asked."""
+
+    def __init__(self, error_class: str, message: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.message = message
 
 
 def _request(question: Question, prompt: RenderedPrompt) -> ChatRequest:

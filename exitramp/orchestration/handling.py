@@ -10,7 +10,7 @@ from typing import Final
 
 from exitramp.orchestration.idempotency import StoredAnswer
 from exitramp.orchestration.side_calls import QuestionVectors, SideCall
-from exitramp.ports import ChatDelta
+from exitramp.ports import ChatDelta, ChatRequest
 from exitramp.records import TraceRecord
 
 
@@ -27,6 +27,7 @@ class Handling:
     beforehand: called once, when the journal knows nothing and before anybody is asked: an answer from elsewhere with
         the word for where from, or None; what it raises ends the request.
     begins: whether so many tries of it may be billed together; asked before each; where it says no, nobody is asked.
+    may_send: whether there is money for a prompt with its passages, by its stack; asked before each is sent.
     ended: told of each try that began, by its stack, with its record; None where it ended by an exception. It may come
         after the request's own end, from a hedge that lost.
     doubted: told of each call beside the answer.
@@ -46,6 +47,7 @@ class Handling:
     at_first_token: bool = False
     beforehand: Callable[[], tuple[StoredAnswer, str] | None] | None = None
     begins: Callable[[int], bool] | None = None
+    may_send: Callable[[str, ChatRequest], bool] = lambda stack, request: True
     ended: Callable[[str, TraceRecord | None], None] | None = None
     doubted: Callable[[SideCall], None] | None = None
     vectors: QuestionVectors | None = None

@@ -12,30 +12,42 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from decimal import Decimal
 
 from exitramp.errors import SpendExceeded
 from exitramp.orchestration.budget import Budget
+from exitramp.records import TraceRecord
 
-Covers = Callable[[int], bool]
-"""Whether so many tries of one request may be billed together; asked before each."""
 
-_covers: ContextVar[Covers | None] = ContextVar("covers", default=None)
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a request is held to beside the stack file's own budget.
+
+    covers: whether so many tries of it may be billed together; asked before each.
+    covers_more: whether it may be sent as the first record says, where the second was taken for what it costs at most.
+    """
+
+    covers: Callable[[int], bool]
+    covers_more: Callable[[TraceRecord, TraceRecord], bool]
+
+
+_limit: ContextVar[Limit | None] = ContextVar("limit", default=None)
 
 
 @contextmanager
-def covered(covers: Covers) -> Iterator[None]:
-    """Hold the requests that are made in here to a limit beside the stack file's own budget."""
-    token = _covers.set(covers)
+def covered(limit: Limit) -> Iterator[None]:
+    """Hold the requests that are made in here to a limit."""
+    token = _limit.set(limit)
     try:
         yield
     finally:
-        _covers.reset(token)
+        _limit.reset(token)
 
 
-def limit_around() -> Covers | None:
+def limit_around() -> Limit | None:
     """The limit that this request is made under, if there is one."""
-    return _covers.get()
+    return _limit.get()
 
 
 class Holding:
@@ -47,7 +59,7 @@ class Holding:
         self.estimate = estimate
         self._use_case = use_case
         self._lock = threading.Lock()
-        self._held = [budget.reserve(estimate, use_case)]
+        self._held = [[budget.reserve(estimate, use_case)]]
         self._under_way = 0
         self._ended_usd = Decimal(0)
         self._is_settled = False
@@ -59,10 +71,29 @@ class Holding:
                 return False
             while len(self._held) < tries:
                 try:
-                    self._held.append(self._budget.reserve(self.estimate, self._use_case))
+                    self._held.append([self._budget.reserve(self.estimate, self._use_case)])
                 except SpendExceeded:
                     return False
             self._under_way += 1
+            return True
+
+    def raise_to(self, usd: Decimal) -> bool:
+        """Whether each try may cost so much, since more is to be read than was thought; then it is held for each."""
+        with self._lock:
+            more = usd - self.estimate
+            if more <= 0 or self._is_settled:
+                return more <= 0
+            raised: list[str] = []
+            try:
+                for _ in self._held:
+                    raised.append(self._budget.reserve(more, self._use_case))
+            except SpendExceeded:
+                for reservation in raised:
+                    self._budget.settle(reservation, Decimal(0), self._use_case)
+                return False
+            for share, reservation in zip(self._held, raised, strict=True):
+                share.append(reservation)
+            self.estimate = usd
             return True
 
     def ended(self, usd: Decimal) -> None:
@@ -72,8 +103,8 @@ class Holding:
             if not self._is_settled:
                 self._ended_usd += usd
                 return
-            reservation = self._held.pop()
-        self._budget.settle(reservation, usd, self._use_case)
+            share = self._held.pop()
+        self._give_back([share], usd)
 
     def settle(self) -> None:
         """The request has ended: count what the tries that have ended did cost, and let go of what none holds."""
@@ -82,8 +113,12 @@ class Holding:
             kept = min(self._under_way, len(self._held))
             held, self._held = self._held[kept:], self._held[:kept]
             usd = self._ended_usd
-        for reservation in held:
-            self._budget.settle(reservation, usd, self._use_case)
-            usd = Decimal(0)
+        self._give_back(held, usd)
+
+    def _give_back(self, shares: list[list[str]], usd: Decimal) -> None:
+        for share in shares:
+            for reservation in share:
+                self._budget.settle(reservation, usd, self._use_case)
+                usd = Decimal(0)
         if usd:
             self._budget.spend(usd, self._use_case)

@@ -42,7 +42,7 @@ STORE_ERROR_CLASSES = frozenset(
         "store_model_differs",
     }
 )
-ROUTER_ERROR_CLASSES = frozenset({"deadline", "no_stack", "in_flight", "busy"})
+ROUTER_ERROR_CLASSES = frozenset({"deadline", "no_stack", "in_flight", "busy", "budget"})
 
 
 @dataclass(frozen=True, slots=True)

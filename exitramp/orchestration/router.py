@@ -211,6 +211,7 @@ class Router:
                         on_delta=ear,
                         hear=partial(self._heard, run, stack),
                         vectors=run.handling.vectors,
+                        may_send=partial(run.handling.may_send, stack.name),
                     )
                 except BaseException:
                     run.given_up(stack)

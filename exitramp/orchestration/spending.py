@@ -6,19 +6,23 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exitramp.errors import SpendExceeded
 from exitramp.orchestration.holding import Holding, limit_around
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.supposed_tokens import supposed_tokens
+from exitramp.orchestration.supposing import supposed_ways
 from exitramp.orchestration.trace import supposed_record
-from exitramp.ports import ModelIdentity
+from exitramp.ports import ChatRequest, ModelIdentity
 from exitramp.records import TraceRecord
 
 if TYPE_CHECKING:
     from exitramp.orchestration.opened import Generation
+
+UNSEEN_TOKENS: Final = 4096
+"""Held for the passages of a question before they are found."""
 
 
 class Spending:
@@ -27,6 +31,7 @@ class Spending:
     def __init__(
         self, opened: Generation, router: Router, question: Question, identity: Callable[[str], ModelIdentity]
     ) -> None:
+        self._opened = opened
         self._budget, self._pricing = opened.budget, opened.pricing
         self._router = router
         self._question = question
@@ -42,10 +47,10 @@ class Spending:
         request, estimate = self._question.request, Decimal(0)
         most = self._question.maximum_tokens if request is None else request.maximum_tokens
         if request is None:
-            tokens = supposed_tokens(self._question.text) + 4096  # the passages, which nobody has seen yet
+            # The passages nobody has seen yet; once they are there, `may_send` looks at what they really hold.
+            tokens = supposed_tokens(self._question.text) + UNSEEN_TOKENS
         else:
-            sent = asdict(replace(request, idempotency_key=None))  # tools, their calls and a schema are read as well
-            tokens = supposed_tokens(json.dumps(sent, ensure_ascii=False, default=str))
+            tokens = _read(request)
         for name in order:
             supposed = supposed_record(self._identity(name), tokens, most)
             cost = pricing.spent(replace(supposed, rerank_n=self._candidates(name)), name)
@@ -61,9 +66,33 @@ class Spending:
 
     def begins(self, tries: int) -> bool:
         """Whether so many tries may be billed, by the budget and by whoever asks; then one more is under way."""
-        if self._limit is not None and not self._limit(tries):
+        if self._limit is not None and not self._limit.covers(tries):
             return False
         return self._holding is None or self._holding.begins(tries)
+
+    def may_send(self, stack: str, request: ChatRequest) -> bool:
+        """Whether there is money for a prompt as it is, with its passages; then it is held."""
+        identity = self._identity(stack)
+        record = supposed_record(identity, _read(request), request.maximum_tokens)
+        record = replace(record, rerank_n=self._candidates(stack))
+        if self._limit is not None:
+            thought = self._supposed(stack)
+            if thought is not None and not self._limit.covers_more(record, thought):
+                return False
+        if self._holding is None or self._pricing is None:
+            return True
+        cost = self._pricing.spent(record, stack)
+        return cost is None or self._holding.raise_to(cost)
+
+    def _supposed(self, stack: str) -> TraceRecord | None:
+        """What its answer was thought to take at most before anything was found."""
+        question, names = self._question, self._opened.file.stack_order
+        if stack not in names:
+            return None
+        ways = supposed_ways(
+            self._opened, question.text, use_case=question.use_case_id, maximum_tokens=question.maximum_tokens
+        )
+        return ways[names.index(stack)][0]
 
     def ended(self, stack: str, record: TraceRecord | None) -> None:
         """A try has: what it cost, and what it could cost at most where nobody knows. `record` is None for one that
@@ -85,3 +114,9 @@ class Spending:
         """How many passages are reranked for a stack."""
         stack = self._router.find(name)
         return stack.rerank.candidates if stack is not None and stack.rerank is not None else 0
+
+
+def _read(request: ChatRequest) -> int:
+    """How many tokens a vendor reads of it at most: tools, their calls and a schema are read as well."""
+    sent = asdict(replace(request, idempotency_key=None))
+    return supposed_tokens(json.dumps(sent, ensure_ascii=False, default=str))

@@ -21,7 +21,7 @@ from exitramp.evals.runs.subject import Prompted, Reply, Subject, SubjectFailed
 from exitramp.evals.runs.tracing import RunTraces, request_id
 from exitramp.evals.sets.case import Case
 from exitramp.finops.unit_cost import answer_of
-from exitramp.orchestration.holding import covered
+from exitramp.orchestration.holding import Limit, covered
 from exitramp.orchestration.side_calls import SideCall, hearing
 from exitramp.ports import ChatAnswer, ModelIdentity
 from exitramp.records import TraceRecord
@@ -65,9 +65,11 @@ class Questions:
         is_sent: Callable[[str], bool],
         covers: Callable[[str, int], bool] = lambda key, tries: True,
         was_answered: Callable[[Place], bool] = lambda place: False,
+        covers_more: Callable[[str, TraceRecord, TraceRecord], bool] = lambda key, record, thought: True,
     ) -> None:
         """`is_sent`: whether a question of that idempotency key left, and was not given again what it had got.
-        `covers`: whether so many tries of a request may be billed. `was_answered`: whether this run itself had the
+        `covers`: whether so many tries of a request may be billed; `covers_more`: whether it may be sent as the first
+        record says, where the second was put aside for. `was_answered`: whether this run itself had the
         answer before, in a start that was killed."""
         self.subject = subject
         self.asking = asking
@@ -79,6 +81,7 @@ class Questions:
         self._run_id = run_id
         self._is_sent = is_sent
         self._covers = covers
+        self._more_covered = covers_more
         self._was_answered = was_answered
         self._described = dict(subject.describe())
 
@@ -110,7 +113,8 @@ class Questions:
             started = self._clock.monotonic()
             doubtful = sum(trace.possibly_billed for trace in traces)
             try:
-                with covered(partial(self._covers_more, key, doubtful)):
+                limit = Limit(partial(self._covers_more, key, doubtful), partial(self._more_covered, key))
+                with covered(limit):
                     reply = _named(self.subject.ask(case, key=self._key(case, place), timeout_seconds=self._timeout))
             except ModelError as error:
                 milliseconds = (self._clock.monotonic() - started) * 1000.0

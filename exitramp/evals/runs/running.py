@@ -69,6 +69,7 @@ def run_set(
             is_sent,
             allowance.covers,
             folder.bills.was_answered,
+            allowance.covers_more,
         )
         settle_lost({case.id: case for case in cases}, work, folder, allowance)
         places = list(_left(cases, folder, asking))

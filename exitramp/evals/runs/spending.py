@@ -119,6 +119,24 @@ class Allowance:
             self._reserved[key] += max(more, Decimal(0))
         return True
 
+    def covers_more(self, key: str, record: TraceRecord, thought: TraceRecord) -> bool:
+        """Whether a try of `key` may be sent as `record` says, where `thought` was put aside for; then the difference
+        is put aside too, for each of its tries."""
+        if self._max_usd is None:
+            return True
+        usd, before = self.cost([record]).usd, self.cost([thought]).usd
+        if usd is None or before is None or usd <= before:
+            return True
+        with self._lock:
+            share = self._shares[key]
+            tries = self._reserved[key] / share if share else Decimal(1)
+            more = (usd - before) * tries
+            if self.spent_usd + sum(self._reserved.values()) + more > self._max_usd:
+                return False
+            self._shares[key] += usd - before
+            self._reserved[key] += more
+        return True
+
     def settle(self, key: str, spent: Spent, *, doubtful: int = 0) -> Decimal:
         """What the request really cost. `doubtful` tries of it may have been billed without an answer: each counts as
         much as was put aside. Returns what is counted for them."""

@@ -21,6 +21,7 @@ _CLASSES: Final[Mapping[str, str]] = {
     "deadline": "timeout",
     "no_stack": "overloaded",
     "busy": "overloaded",
+    "budget": "quota_exhausted",
     "in_flight": "overloaded",
 }
 
