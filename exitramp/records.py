@@ -269,7 +269,8 @@ class CorpusDocument:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one model call. `prompt_tokens` includes those read from or written to the vendor's cache.
+    """Tokens of one model call. `prompt_tokens` includes those read from or written to the vendor's cache, `gen_tokens`
+    the `reasoning_tokens`.
 
     `source` is `provider` when the vendor counted, `estimated` when exitramp did.
     """

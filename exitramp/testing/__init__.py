@@ -17,9 +17,11 @@ if TYPE_CHECKING:
         ChatHarness,
         ChatWire,
         ChatWireConformance,
+        Said,
+        WireError,
     )
     from exitramp.testing.conformance.embedders import EmbedderConformance, EmbedderFeature, EmbedderHarness
-    from exitramp.testing.conformance.embedding_wire import EmbeddingWireConformance, RemoteEmbedderHarness
+    from exitramp.testing.conformance.embedding_wire import AskedTexts, EmbeddingWireConformance, RemoteEmbedderHarness
     from exitramp.testing.conformance.rerank_wire import RemoteRerankerHarness, RerankWireConformance
     from exitramp.testing.conformance.rerankers import RerankerConformance, RerankerHarness
     from exitramp.testing.data import hard_ids, hard_records, hard_vectors
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from exitramp.testing.memory import MemoryStore
     from exitramp.testing.rows import Row, batch_from_rows, rows_from_batch
     from exitramp.testing.runner import Outcome, run_suite
-    from exitramp.testing.scripted import ScriptedServer
+    from exitramp.testing.scripted import Arrived, Reply, ScriptedServer
 
 _HOMES = {
     "ChatAnswerConformance": "conformance.chat",
@@ -46,6 +48,11 @@ _HOMES = {
     "RerankerConformance": "conformance.rerankers",
     "RerankerHarness": "conformance.rerankers",
     "ScriptedServer": "scripted",
+    "Reply": "scripted",
+    "Arrived": "scripted",
+    "AskedTexts": "conformance.embedding_wire",
+    "WireError": "conformance.chat",
+    "Said": "conformance.chat",
     "Feature": "conformance",
     "HARD_IDS": "hard_values",
     "HARD_PAYLOADS": "hard_values",
@@ -65,6 +72,8 @@ _HOMES = {
 __all__ = [
     "HARD_IDS",
     "HARD_PAYLOADS",
+    "Arrived",
+    "AskedTexts",
     "ChatAnswerConformance",
     "ChatConformance",
     "ChatFeature",
@@ -80,13 +89,16 @@ __all__ = [
     "Outcome",
     "RemoteEmbedderHarness",
     "RemoteRerankerHarness",
+    "Reply",
     "RerankWireConformance",
     "RerankerConformance",
     "RerankerHarness",
     "Row",
+    "Said",
     "ScriptedServer",
     "StoreConformance",
     "StoreHarness",
+    "WireError",
     "batch_from_rows",
     "hard_ids",
     "hard_records",

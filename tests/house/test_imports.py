@@ -105,8 +105,8 @@ def test_the_public_names_are_these() -> None:
         "ModelAdapter", "ModelIdentity", "NameRule", "Origin", "Page", "Partition", "PayloadLimits", "Purpose", "Query",
         "Reranked", "Reranker",
         "ResponseFormat", "SearchSettings", "Service", "ServiceAdapter", "SinkLimits", "Store", "StoreAdapter",
-        "StoreIdentity", "TAGGED_TYPES", "TellsCoverage", "TellsOptions", "TellsRefusals", "ToolCall", "ToolSpec",
-        "TransferAccount",
+        "StoreIdentity", "TAGGED_TYPES", "TellsCoverage", "TellsItsEnd", "TellsOptions", "TellsRefusals", "ToolCall",
+        "ToolSpec", "TransferAccount",
         "VectorSearch", "VectorSink", "VectorSource", "batches_of", "check_texts", "difference_of", "embed_all",
         "make_cursor", "read_cursor",
     }  # fmt: skip

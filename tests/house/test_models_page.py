@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from exitramp.errors import MODEL_ERROR_CLASSES, RETRYABLE_MODEL_ERRORS
-from exitramp.ports import ModelAdapter
+from exitramp.ports import ModelAdapter, over_http
 from exitramp.ports.over_http import endpoint
 from exitramp.registry import MODELS, listed, load
 from exitramp_adapters.models import anthropic, onnx, openai_embeddings
@@ -67,12 +67,21 @@ def test_what_the_page_shows_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "(1, 256)" in said
 
 
-def test_the_adapter_on_the_page_passes_the_suite_as_the_page_runs_it(tmp_path: Path) -> None:
-    files = re.findall(r"<!-- (\w+\.py) -->\n```python\n(.*?)```", PAGE, re.DOTALL)
-    assert [name for name, _ in files] == ["tiny_embedder.py", "test_tiny_embedder.py"]
-    for name, text in files:
-        (tmp_path / name).write_text(text, "utf-8")
+@pytest.mark.parametrize(("adapter", "skipped"), [("tiny_embedder", 3), ("say_chat", 52)], ids=["embedder", "chat"])
+def test_the_adapter_on_the_page_passes_the_suite_as_the_page_runs_it(
+    tmp_path: Path, adapter: str, skipped: int
+) -> None:
+    files = dict(re.findall(r"<!-- (\w+\.py) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+    assert list(files) == ["tiny_embedder.py", "test_tiny_embedder.py", "say_chat.py", "test_say_chat.py"]
+    for name in (f"{adapter}.py", f"test_{adapter}.py"):
+        (tmp_path / name).write_text(files[name], "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
-    assert re.search(r"\d\d passed, 3 skipped", done.stdout), done.stdout
+    assert re.search(rf"\d\d passed, {skipped} skipped", done.stdout), done.stdout
+
+
+def test_every_name_that_adapters_over_http_get_stands_on_the_page() -> None:
+    section = PAGE.partition("## A chat model over HTTP")[2]
+    parts_of_others = {"Endpoint", "ServerEvent", "StreamParts"}  # what `ModelHttp` has, feeds and takes
+    assert [name for name in over_http.__all__ if f"`{name}" not in section and name not in parts_of_others] == []
