@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -48,14 +48,15 @@ def test_the_page_of_the_command_line_is_fresh() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == page(), "run `make docs`"
 
 
-def test_help_answers_within_0_3_seconds() -> None:
+def test_help_takes_0_3_seconds_of_a_processor_at_most() -> None:
     def once() -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "exitramp", "--help"], check=True, capture_output=True, timeout=30)
-        return time.perf_counter() - started
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "exitramp", "--help"], check=True, capture_output=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     once()  # compiles what was never imported before
-    # The best of several: another test may be using the machine at the same time.
+    # Of a processor and not of a clock, and the best of several: others may be using the machine at the same time.
     assert min(once() for _ in range(7)) <= 0.3
 
 
