@@ -129,7 +129,7 @@ class Gateway:
         if keys.is_empty:
             # Without keys a page in a browser of this machine must not get in: neither under another name for this
             # address, nor with a body that needs nobody's leave to be sent.
-            host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+            host = _host(request)
             if not self._is_loopback or host not in ("127.0.0.1", "localhost", "::1"):
                 return Failure(421, "no_keys", "without keys in the stack file only 127.0.0.1 is answered"), None
             tenant = None
@@ -298,6 +298,13 @@ def _headers(answered: Answered) -> dict[str, str]:
         "x-exitramp-attempts": str(len(answered.outcome.attempts)),
         "x-request-id": _short(answered.request_id),
     }
+
+
+def _host(request: Request) -> str | None:
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname
+    except ValueError:  # no name of a host at all
+        return None
 
 
 def _key(request: Request, tenant: str | None) -> str | None:

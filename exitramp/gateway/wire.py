@@ -27,6 +27,8 @@ _READ: Final = frozenset(
 )  # fmt: skip
 # These say who asks or how to keep books at the vendor's, and change no answer.
 _OF_NO_MATTER: Final = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
+# What clients send back with an assistant's message changes nothing of it.
+_MESSAGE: Final = frozenset({"role", "content", "tool_calls", "tool_call_id", "annotations", "reasoning_content"})
 # These may stand there with the value that means nothing.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,),
@@ -52,7 +54,7 @@ def chat_request(body: Mapping[str, Any], *, key: str | None) -> ChatRequest:
     for name, value in body.items():
         if name in _READ or name in _OF_NO_MATTER or value is None:
             continue
-        if name not in _NEUTRAL or value not in _NEUTRAL[name]:
+        if name not in _NEUTRAL or value not in _NEUTRAL[name] or (name == "n" and isinstance(value, bool)):
             raise Refused(f"'{name}' cannot be passed on to every model, so it is refused", param=name)
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -127,14 +129,25 @@ def wants_usage(body: Mapping[str, Any]) -> bool:
 def _message(message: Any, param: str) -> ChatMessage:
     if not isinstance(message, dict) or message.get("role") not in ("system", "developer", "user", "assistant", "tool"):
         raise Refused("a message has a role: system, user, assistant or tool", param=param)
-    calls = []
-    for call in _list(message, "tool_calls", param):
-        try:
-            calls.append(ToolCall(str(call["id"]), str(call["function"]["name"]), str(call["function"]["arguments"])))
-        except (KeyError, TypeError):
-            raise Refused("a tool call has an id and a function with name and arguments", param=param) from None
+    for name, value in message.items():
+        if name not in _MESSAGE and value and not (name == "name" and message["role"] == "tool"):
+            raise Refused(f"a message's '{name}' cannot be passed on to every model, so it is refused", param=param)
+    calls = tuple(_earlier_call(call, param) for call in _list(message, "tool_calls", param))
+    if not calls and message.get("content") is None and message["role"] != "assistant":
+        raise Refused("a message has a content", param=f"{param}.content")
+    answers = message.get("tool_call_id")
+    if not isinstance(answers, str) if message["role"] == "tool" else answers is not None:
+        raise Refused("a tool's result, and no other message, has the 'tool_call_id' of its call, a text", param=param)
     role = "system" if message["role"] == "developer" else message["role"]
-    return ChatMessage(role, _content(message.get("content"), param), tuple(calls), message.get("tool_call_id"))
+    return ChatMessage(role, _content(message.get("content"), param), calls, answers)
+
+
+def _earlier_call(call: Any, param: str) -> ToolCall:
+    function = call.get("function") if isinstance(call, dict) else None
+    said = [call.get("id"), function.get("name"), function.get("arguments")] if isinstance(function, dict) else []
+    if not said or not all(isinstance(each, str) for each in said):
+        raise Refused("a tool call has an id and a function with name and arguments, each a text", param=param)
+    return ToolCall(*said)
 
 
 def _content(content: Any, param: str) -> str:

@@ -20,6 +20,7 @@ from exitramp.orchestration.handling import PLAIN, Handling
 from exitramp.orchestration.outcome import RouteReason
 from exitramp.orchestration.side_calls import SideCall
 from exitramp.orchestration.stack import Question
+from exitramp.orchestration.trace_fields import KINDS, NotARecord, record_of
 from exitramp.ports import ModelIdentity
 from exitramp.records import TraceRecord
 
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 RECORD_VERSION: Final = 2
 """2 has the cost by part; what 1 wrote is read as well."""
 UNKNOWN_USAGE: Final = "unknown"
-_KINDS: Final = {field.name: str(field.type).partition(" | ")[0] for field in fields(TraceRecord)}
-_MONEY: Final = tuple(name for name, kind in _KINDS.items() if kind == "Decimal")
-_LISTS: Final = tuple(name for name, kind in _KINDS.items() if kind.startswith("tuple"))
+_MONEY: Final = tuple(name for name, kind in KINDS.items() if kind == "Decimal")
+_LISTS: Final = tuple(name for name, kind in KINDS.items() if kind.startswith("tuple"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,20 +250,26 @@ def trace_from_json(data: Any) -> TraceRecord:
         raise TypeError("not an object")
     money = {name: Decimal(data[name]) for name in _MONEY if data.get(name) is not None}
     lists = {name: tuple(data[name]) for name in _LISTS if name in data}
-    return TraceRecord(**data | money | lists | {"ts": datetime.fromisoformat(data["ts"]).astimezone(UTC)})
+    record = record_of(data | money | lists | {"ts": datetime.fromisoformat(data["ts"])})
+    return replace(record, ts=record.ts.astimezone(UTC))
 
 
 def read_traces(path: Path) -> Iterator[TraceRecord]:
-    """Every record of a JSONL file, in order. A torn last line is no record; any other broken one raises
-    `JournalCorrupt` naming the line."""
+    """Every record of a JSONL file, in order. A torn last line is no record, one that only lacks its end is; any other
+    broken one raises `JournalCorrupt` naming the line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
             try:
-                yield trace_from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-                raise JournalCorrupt(f"{path.name}:{number}: no trace record ({type(error).__name__})") from error
+                record = trace_from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+                if not line.endswith(b"\n"):
+                    return
+                raise JournalCorrupt(f"{path.name}:{number}: no trace record ({_why(error)})") from error
+            yield record
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, NotARecord) else type(error).__name__
 
 
 def trace_schema() -> pa.Schema:
@@ -298,7 +304,7 @@ def write_parquet(records: Iterable[TraceRecord], path: Path) -> int:
             row[name] = None if row[name] is None else row[name].quantize(Decimal("1e-9"))
     table = pa.Table.from_pylist(rows, schema=trace_schema())
     partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial)
+    pq.write_table(table, partial, write_page_checksum=True)
     partial.replace(path)
     return len(rows)
 
@@ -309,12 +315,12 @@ def read_parquet(path: Path) -> Iterator[TraceRecord]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches():
                 for row in batch.to_pylist():
-                    yield TraceRecord(**row | {name: tuple(row[name] or ()) for name in _LISTS if name in row})
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        raise JournalCorrupt(f"{path.name}: no file of traces ({type(error).__name__})") from error
+                    yield record_of(row | {name: tuple(row[name] or ()) for name in _LISTS if name in row})
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise JournalCorrupt(f"{path.name}: no file of traces ({_why(error)})") from error
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -324,4 +330,10 @@ def _cut_torn_line(path: Path) -> None:
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
-        os.truncate(path, whole)
+        try:
+            trace_from_json(json.loads(data[whole:]))
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
+            os.truncate(path, whole)
+        else:  # all of it is there but its end
+            with path.open("ab") as file:
+                file.write(b"\n")

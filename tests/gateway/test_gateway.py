@@ -380,3 +380,49 @@ def test_tools_and_formats_pass_through_to_either_vendor(place: Place, vendor: s
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     answer = create(model=vendor, messages=MESSAGES, response_format=wanted)
     assert answer.choices[0].message.content.startswith('{"name":')
+
+
+def _said(**more: Any) -> dict[str, Any]:
+    return {"role": "user", "content": PROMPT} | more
+
+
+def _called(**more: Any) -> list[dict[str, Any]]:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}} | more
+    return [
+        _said(),
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "x", "tool_call_id": "c1"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([_said(name="bob")], "'name' cannot be passed on"),
+        ([{"role": "assistant", "refusal": "no"}, _said()], "'refusal' cannot be passed on"),
+        ([{"role": "user"}], "a message has a content"),
+        ([_said(), {"role": "tool", "content": "x"}], "the 'tool_call_id' of its call"),
+        ([_said(), {"role": "tool", "content": "x", "tool_call_id": ["c1"]}], "the 'tool_call_id' of its call"),
+        ([_said(tool_call_id="c1")], "the 'tool_call_id' of its call"),
+        (_called(function={"name": "f", "arguments": {"a": 1}}), "name and arguments, each a text"),
+        (_called(id=None), "name and arguments, each a text"),
+    ],
+)
+def test_a_message_that_would_be_changed_on_its_way_is_refused(place: Place, messages: list[Any], said: str) -> None:
+    before = [place.vendors[name].counters()["requests"] for name in ("main", "backup")]
+    answer = httpx.post(f"{place.gateway.address}/chat/completions", json=BODY | {"messages": messages}, timeout=30)
+    assert answer.status_code == 400, answer.text
+    assert said in answer.json()["error"]["message"]
+    assert [place.vendors[name].counters()["requests"] for name in ("main", "backup")] == before
+
+
+def test_what_clients_send_back_of_an_answer_and_a_tools_result_is_taken(place: Place) -> None:
+    echoed = {"role": "assistant", "content": "A.", "refusal": None, "annotations": [], "audio": None}
+    for messages in ([_said(), echoed, _said()], _called()):
+        answer = httpx.post(f"{place.gateway.address}/chat/completions", json=BODY | {"messages": messages}, timeout=30)
+        assert answer.status_code == 200, answer.text
+
+
+def test_a_host_that_is_none_is_told_so_and_not_taken_for_a_bad_body(place: Place) -> None:
+    answer = httpx.post(f"{place.gateway.address}/chat/completions", json=BODY, headers={"host": "[::bad"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (421, "no_keys")

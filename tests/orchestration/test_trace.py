@@ -16,6 +16,7 @@ import pytest
 
 from exitramp.errors import JournalCorrupt
 from exitramp.orchestration import TraceWriter, read_traces, trace_schema, write_parquet
+from exitramp.orchestration.trace import read_parquet, trace_to_json
 from exitramp.records import TraceRecord
 
 RECORD = TraceRecord(
@@ -108,3 +109,59 @@ def test_no_text_of_a_prompt_or_an_answer_gets_into_a_trace(world: Any, tmp_path
     assert [json.loads(line)["request_id"] for line in written.splitlines()] == [outcome.question_id]
     for text in ("confidential", "answer of", "text 0"):
         assert text not in written
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("prompt_tokens", "10", "'prompt_tokens' is no whole number"),
+        ("prompt_tokens", 1.5, "'prompt_tokens' is no whole number"),
+        ("prompt_tokens", True, "'prompt_tokens' is no whole number"),
+        ("prompt_tokens", None, "'prompt_tokens' is no whole number"),
+        ("request_id", None, "'request_id' is no text"),
+        ("latency_ms", float("inf"), "'latency_ms' is no number"),
+        ("unit_cost_usd", "NaN", "'unit_cost_usd' is no amount"),
+        ("possibly_billed", "no", "'possibly_billed' is no true or false"),
+        ("ts", "2030-01-02T03:04:05", "'ts' is no time with a zone"),
+    ],
+)
+def test_a_field_that_is_something_else_is_named_with_its_line(
+    tmp_path: Path, field: str, value: object, said: str
+) -> None:
+    lines = [json.dumps(trace_to_json(RECORD)), json.dumps(trace_to_json(RECORD) | {field: value})]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(JournalCorrupt, match=rf"t\.jsonl:2: no trace record \({said}\)"):
+        list(read_traces(tmp_path / "t.jsonl"))
+
+
+def test_lines_that_no_parser_can_follow_are_named_too(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(JournalCorrupt, match=r"t\.jsonl:1: no trace record \(RecursionError\)"):
+        list(read_traces(tmp_path / "t.jsonl"))
+
+
+def test_a_last_record_that_lacks_only_the_end_of_its_line_counts_and_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps(trace_to_json(RECORD)))
+    assert list(read_traces(path)) == [RECORD]
+    with TraceWriter(path) as writer:
+        writer.append(replace(RECORD, attempt=2))
+    assert [record.attempt for record in read_traces(path)] == [1, 2]
+
+
+def test_every_byte_of_a_parquet_file_of_traces_that_is_changed_is_found_or_changes_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_parquet([RECORD, replace(RECORD, attempt=2)], path)
+    good, data = list(read_parquet(path)), path.read_bytes()
+    found = 0
+    for place in range(0, len(data), 97):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        try:
+            assert list(read_parquet(path)) == good
+        except JournalCorrupt:
+            found += 1
+    assert found
+    for length in (0, 4, len(data) // 2, len(data) - 3):
+        path.write_bytes(data[:length])
+        with pytest.raises(JournalCorrupt, match=r"t\.parquet: no file of traces"):
+            list(read_parquet(path))

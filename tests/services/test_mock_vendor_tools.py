@@ -176,6 +176,7 @@ def test_results_of_tools_that_fit_no_call_are_refused(vendors: dict[str, MockVe
     for messages, status in (
         ([user, calling, {"role": "user", "content": [result]}], 200),
         ([user, {"role": "user", "content": [result]}], 400),
+        ([user, calling, {"role": "user", "content": [result | {"tool_use_id": ["c1"]}]}], 400),
         ([user, calling, user], 400),
         ([user, calling], 400),
     ):

@@ -206,7 +206,7 @@ def _used(block: Mapping[str, Any], where: str) -> ToolCall:
 
 def _result(block: Mapping[str, Any], where: str, open_calls: Sequence[ToolCall]) -> ChatMessage:
     answered = block.get("tool_use_id")
-    if answered not in {call.id for call in open_calls}:
+    if not isinstance(answered, str) or answered not in {call.id for call in open_calls}:
         raise Refusal("invalid_request", f"{where}: unexpected `tool_use_id` found in `tool_result` blocks")
     content = block.get("content", "")
     return ChatMessage("tool", text_of(content, f"{where}.content") if content else "", tool_call_id=str(answered))
