@@ -47,9 +47,23 @@ class CaseResult:
             "finish_reason": self.finish_reason,
             "error_class": self.error_class,
             "answer_sha256": self.answer_sha256,
-            "prompt_tokens": sum(trace.prompt_tokens for trace in self.traces),
-            "gen_tokens": sum(trace.gen_tokens for trace in self.traces),
+            "prompt_tokens": self.prompt_tokens,
+            "gen_tokens": self.gen_tokens,
         }
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """None where nobody told how many: an application, a search without a chat model."""
+        return sum(trace.prompt_tokens for trace in self.traces) if self.tells_tokens else None
+
+    @property
+    def gen_tokens(self) -> int | None:
+        return sum(trace.gen_tokens for trace in self.traces) if self.tells_tokens else None
+
+    @property
+    def tells_tokens(self) -> bool:
+        """No model reads nothing and writes nothing: where both stand at 0, nobody counted."""
+        return any(trace.prompt_tokens or trace.gen_tokens for trace in self.traces)
 
 
 @dataclass(frozen=True, slots=True)

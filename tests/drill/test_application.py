@@ -143,6 +143,9 @@ def test_an_application_that_fails_over_by_itself_passes_and_the_report_names_it
     outage = found["outage"]["data"]
     assert outage["application"]["name"] == "helpdesk"
     assert (outage["failed_during_outage"], outage["phases"][0]["healed"]) == (0, True)
+    baseline = found["baseline"]["data"]
+    told = [(each["prompt_tokens"], each["gen_tokens"]) for each in [baseline, *baseline["cases"]]]
+    assert set(told) == {(None, None)}, "it tells no tokens, and nobody read none"
     assert outage["phases"][1]["accounts"]["substitute"]["answered"] > 0
     assert "from the substitute" not in report
     for said in (

@@ -122,10 +122,16 @@ def summary(found: Replay) -> dict[str, Any]:
         "assertions_judged": len(judged),
         "outcomes": outcomes,
         "latency_ms": {name: _percentile(latencies, share) for name, share in (("p50", 0.5), ("p95", 0.95))},
-        "prompt_tokens": sum(trace.prompt_tokens for result in found.results for trace in result.traces),
-        "gen_tokens": sum(trace.gen_tokens for result in found.results for trace in result.traces),
+        "prompt_tokens": _tokens([result.prompt_tokens for result in found.results if result.answer_sha256]),
+        "gen_tokens": _tokens([result.gen_tokens for result in found.results if result.answer_sha256]),
         "cases": [result.to_json() for result in found.results],
     }
+
+
+def _tokens(told: Sequence[int | None]) -> int | None:
+    """Of all answers together; None where it is not told of each: the sum of some is no sum."""
+    known = [each for each in told if each is not None]
+    return sum(known) if known and len(known) == len(told) else None
 
 
 def _replay(run: DrillRun, stack: str, label: str) -> StepOutcome:

@@ -81,3 +81,12 @@ def accounts_by_fault(phases: Sequence[Data]) -> Iterator[Block]:
         note="An application’s requests to its vendors carry ids of its own, so they are counted here and not matched "
         "one by one. A closed port counts nothing.",
     )
+
+
+def who_decided(told: Data) -> str:
+    """Who decided in the outage; of an application, `told`, as far as it is seen from outside."""
+    if not told:
+        return "In the outage nobody decided by hand: the orchestration layer noticed, decided and switched."
+    if objects(told, "switches"):
+        return "In the outage nobody decided by hand: the drill counted bad answers, and ran the switch’s command."
+    return "In the outage nobody decided by hand here: what the application noticed and decided was not seen."

@@ -12,12 +12,21 @@ from exitramp.report.model import (
     KeyValues,
     Notice,
     Quantity,
+    Row,
     Section,
     Subheading,
     Table,
     code,
     prose,
     row,
+)
+from exitramp.report.sections.asked import (
+    NOBODY_ANSWERS,
+    answered_title,
+    application_asked,
+    measures_explained,
+    nobody_answers,
+    tokens_cell,
 )
 from exitramp.report.sections.doubts import doubts
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
@@ -27,9 +36,11 @@ from exitramp.report.sections.words import PARTS, counted, not_measured, sentenc
 from exitramp.report.text import number_text
 
 _MOST_IDS = 60
-MEASURES_EXPLAINED = (
-    "nDCG: how far up the relevant passages stand among those found; recall: what share of them was found; the number"
-    " behind @ is how many were looked at, and 1 is best. An assertion is what an answer must say or must not say."
+_OUTCOMES = (
+    ("wrong", "Wrong answers"),
+    ("truncated", "Broken off"),
+    ("provider_error", "Vendor errors"),
+    ("store_error", "Store errors"),
 )
 
 
@@ -67,9 +78,13 @@ def baseline_section(journal: Journal) -> Section:
     return Section(
         7,
         "Baseline",
-        (*_hypotheses(journal), Subheading("Golden questions, asked of the primary"), *_golden(journal)),
+        (*_hypotheses(journal), Subheading(f"Golden questions, asked of the {_who(journal)}"), *_golden(journal)),
         "baseline",
     )
+
+
+def _who(journal: Journal) -> str:
+    return "application" if application_asked(journal) else "primary"
 
 
 def _hypotheses(journal: Journal) -> list[Block]:
@@ -97,8 +112,9 @@ def _held(check: Data) -> Cell:
     records = count(check, "records")
     if records is not None:
         return counted(records, "record")
-    if word(check, "part") == "chat":
-        return word(check, "model") or None
+    model, dimensions = word(check, "model"), count(check, "dimensions")
+    if word(check, "part") != "store":
+        return ", ".join(filter(None, (model, counted(dimensions, "dimension") if dimensions else ""))) or None
     return "no collection yet" if flag(check, "answers") else None
 
 
@@ -106,7 +122,7 @@ def _golden(journal: Journal) -> list[Block]:
     told: list[Block] = []
     loaded, asked = journal.data("load_golden"), journal.data("baseline")
     if count(loaded, "cases"):
-        told.append(_loaded(loaded))
+        told.append(_loaded(journal, loaded))
         absent = words(loaded, "absent_ids")
         if absent:
             told.append(_absent(absent, words(loaded, "affected_cases")))
@@ -114,44 +130,61 @@ def _golden(journal: Journal) -> list[Block]:
         return [*told, not_measured(journal, "baseline")]
     if flag(asked, "mock"):
         told.append(Callout(Notice.MOCK, "these answers are a mock’s", ()))
+    latency = " Latency contains what a mock waits on purpose." if flag(asked, "mock") else ""
+    silent = f" {NOBODY_ANSWERS}" if nobody_answers(journal) else ""
     told.append(
         Table(
-            "The golden set on the primary",
+            f"The golden set on the {_who(journal)}",
             (Column("What"), Column("Measured")),
             (
-                row("Questions answered", share_cell(count(asked, "answered"), count(asked, "asked"))),
-                row("Assertions met", assertions_met(asked)),
+                row(
+                    answered_title(journal),
+                    share_cell(count(asked, "answered"), count(asked, "asked")),
+                ),
+                *([] if nobody_answers(journal) else [row("Assertions met", assertions_met(asked))]),
                 row(f"nDCG@{asked.get('k', '?')}", _quantity(figure(asked, "ndcg"))),
                 row(f"Recall@{asked.get('k', '?')}", _quantity(figure(asked, "recall"))),
                 row("Mean reciprocal rank", _quantity(figure(asked, "mrr"))),
                 row("Latency, median", _quantity(figure(asked, "latency_ms", "p50"), "ms", 1)),
                 row("Latency, 95th percentile", _quantity(figure(asked, "latency_ms", "p95"), "ms", 1)),
-                row("Tokens read", count(asked, "prompt_tokens")),
-                row("Tokens written", count(asked, "gen_tokens")),
-                row("Wrong answers", count(asked, "outcomes", "wrong")),
-                row("Broken off", count(asked, "outcomes", "truncated")),
-                row("Vendor errors", count(asked, "outcomes", "provider_error")),
-                row("Store errors", count(asked, "outcomes", "store_error")),
+                *_answers(journal, asked),
             ),
-            note="By use case, and beside the substitute, in section 10."
-            f"{' Latency contains what a mock waits on purpose.' if flag(asked, 'mock') else ''} {MEASURES_EXPLAINED}"
+            note=f"By use case, and beside the {'second time' if application_asked(journal) else 'substitute'}, in"
+            f" section 10.{latency}{silent} {measures_explained(journal)}"
             " Mean reciprocal rank: one divided by the place of the first relevant passage.",
         )
     )
     return told
 
 
-def _loaded(loaded: Data) -> KeyValues:
+def _answers(journal: Journal, asked: Data) -> list[Row]:
+    """What became of answers, where there are any; outcomes are counted of those that an assertion judges."""
+    if nobody_answers(journal):
+        return []
+    outcomes = part(asked, "outcomes")
+    rows = [
+        row("Tokens read", tokens_cell(asked, "prompt_tokens")),
+        row("Tokens written", tokens_cell(asked, "gen_tokens")),
+    ]
+    if not any(count(outcomes, name) for name in outcomes):
+        return rows
+    return rows + [row(title, count(outcomes, name)) for name, title in _OUTCOMES]
+
+
+def _loaded(journal: Journal, loaded: Data) -> KeyValues:
     cases, every, usable = count(loaded, "cases"), count(loaded, "of"), count(loaded, "usable")
     by_use = part(loaded, "use_cases")
     overlap = figure(loaded, "mean_token_overlap")
+    asserted: Cell = count(loaded, "with_assertion")
+    if asserted and nobody_answers(journal):
+        asserted = f"{asserted}, and none of them is judged: nobody answers in this drill"
     return KeyValues(
         (
             ("Golden set", word(loaded, "set") or None),
             ("Questions", cases if every in {None, cases} else f"{cases} of {every}, spread evenly over the set"),
             ("That can be asked here", usable),
             ("By use case", ", ".join(f"{name} {by_use[name]}" for name in sorted(by_use)) or None),
-            ("With an assertion on the answer", count(loaded, "with_assertion")),
+            ("With an assertion on the answer", asserted),
             ("Words shared with the relevant text", None if overlap is None else Quantity(overlap * 100, "%", 0)),
         )
     )

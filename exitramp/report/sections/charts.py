@@ -22,8 +22,8 @@ from exitramp.report.figures import (
     Side,
 )
 from exitramp.report.sections.fields import Data, figure, money, objects, part, word
-from exitramp.report.sections.words import counted, fault_short, listed, within_text
-from exitramp.report.text import number_text
+from exitramp.report.sections.words import counted, fault_short, listed
+from exitramp.report.text import number_text, seconds_text
 
 COST_PARTS: Final = {
     "input": "input tokens",
@@ -36,6 +36,7 @@ COST_PARTS: Final = {
 }
 # The journal keeps a tenth of a millisecond; a logarithmic axis has no zero to put a quicker failure at.
 _LEAST_MS: Final = 0.1
+_STACKS: Final = ("primary", "substitute")
 
 
 _SIDES: Final = {
@@ -46,8 +47,9 @@ _SIDES: Final = {
 }
 
 
-def latency_chart(outage: Data) -> LineChart | None:
-    """Every request of the outage, where it was answered, and the faults as shaded phases."""
+def latency_chart(outage: Data, places: int = 2) -> LineChart | None:
+    """Every request of the outage, where it was answered, and the faults as shaded phases; recovery times are told to
+    so many `places`."""
     requests = objects(outage, "timeline")
     if not requests:
         return None
@@ -63,7 +65,7 @@ def latency_chart(outage: Data) -> LineChart | None:
     phases = objects(outage, "phases")
     return LineChart(
         title="Latency around the outage, one mark for each request",
-        alternative=_latency_words(points, phases),
+        alternative=_latency_words(points, phases, places),
         x=Axis("Since the requests began", "s", lowest=0.0),
         y=Axis("Time to a complete answer", "ms", Scale.LOG),
         series=tuple(
@@ -92,7 +94,7 @@ def _first_answers(phases: tuple[Data, ...]) -> tuple[EventMark, ...]:
     return (EventMark(max(gaps)[1], "slowest first good answer"),) if gaps else ()
 
 
-def _latency_words(points: dict[str, list[tuple[float, float | None]]], phases: tuple[Data, ...]) -> str:
+def _latency_words(points: dict[str, list[tuple[float, float | None]]], phases: tuple[Data, ...], places: int) -> str:
     told = []
     for side in ("primary", "substitute", "application"):
         name = f"The {side}"
@@ -102,29 +104,31 @@ def _latency_words(points: dict[str, list[tuple[float, float | None]]], phases: 
             told.append(f"{name} answered {counted(len(values), 'request')}, half of them within {middle} ms.")
     failed = len(points["failed"])
     told.append(f"{counted(failed, 'request')} got no good answer." if failed else "No request went without an answer.")
-    return " ".join([*told, *_recovery_words(phases, "application" if points.get("application") else "substitute")])
+    return " ".join(
+        [*told, *_recovery_words(phases, "application" if points.get("application") else "substitute", places)]
+    )
 
 
-def _recovery_words(phases: tuple[Data, ...], who: str) -> list[str]:
+def _recovery_words(phases: tuple[Data, ...], who: str, places: int) -> list[str]:
     recoveries = [value for each in phases if (value := figure(each, "recovery_seconds")) is not None]
     if not recoveries:
         return []
-    answer = f"first good answer from the {who} came within {within_text(max(recoveries))}"
+    answer = f"first good answer from the {who} came after {seconds_text(max(recoveries), places)} at the slowest"
     missed = len(phases) - len(recoveries)
     if missed:
         return [f"After {len(recoveries)} of {counted(len(phases), 'fault')} the {answer}; after {missed} none came."]
     return [f"After {'each of ' if len(phases) > 1 else ''}the {counted(len(phases), 'fault')} the {answer}."]
 
 
-def recall_chart(compared: Data) -> DotChart | None:
-    """Recall of every golden question on both stacks, against the judged documents."""
+def recall_chart(compared: Data, names: tuple[str, str]) -> DotChart | None:
+    """Recall of every golden question on both sides, `names`, against the judged documents."""
     found = objects(compared, "recall_per_query")
     if not found:
         return None
     items = [(word(each, "case_id"), figure(each, "primary"), figure(each, "substitute")) for each in found]
-    return _recall(
-        items, "Recall of each golden question on both stacks", "Question", "Recall of the relevant documents"
-    )
+    where = "on both stacks" if names == _STACKS else f"at the {names[0]} and at the {names[1]}"
+    title = f"Recall of each golden question {where}"
+    return _recall(items, title, "Question", "Recall of the relevant documents", names)
 
 
 def neighbours_chart(found: Data) -> DotChart | None:
@@ -137,23 +141,31 @@ def neighbours_chart(found: Data) -> DotChart | None:
     return _recall(items, "Recall of each query on both stores", "Query", "Recall of the true neighbours")
 
 
-def _recall(items: Sequence[tuple[str, float | None, float | None]], title: str, item: str, axis: str) -> DotChart:
+def _recall(
+    items: Sequence[tuple[str, float | None, float | None]],
+    title: str,
+    item: str,
+    axis: str,
+    names: tuple[str, str] = _STACKS,
+) -> DotChart:
+    first, second = names
+    on = "on" if names == _STACKS else "at"
     pairs = [(one, other) for _, one, other in items if one is not None and other is not None]
     worse = sum(other < one for one, other in pairs)
     better = sum(other > one for one, other in pairs)
     same = len(pairs) - worse - better
     told = f"Of {counted(len(pairs), item.lower(), _many(item.lower()))}, {same} have the same recall on both sides,"
-    told += f" {worse} a lower one on the substitute and {better} a higher one."
+    told += f" {worse} a lower one {on} the {second} and {better} a higher one."
     if pairs:
         means = [statistics.fmean(values) for values in zip(*pairs, strict=True)]
-        told += f" The mean is {means[0]:.4f} on the primary and {means[1]:.4f} on the substitute."
+        told += f" The mean is {means[0]:.4f} {on} the {first} and {means[1]:.4f} {on} the {second}."
     return DotChart(
         title=title,
         alternative=told,
         axis=Axis(axis, lowest=0.0, highest=1.0),
         item_name=item,
-        items_label=f"{_many(item)}, from the lowest recall on the primary to the highest",
-        sides=(("primary", Side.PRIMARY), ("substitute", Side.SUBSTITUTE)),
+        items_label=f"{_many(item)}, from the lowest recall {on} the {first} to the highest",
+        sides=((first, Side.PRIMARY), (second, Side.SUBSTITUTE)),
         items=tuple(DotItem(name, (one, other)) for name, one, other in items),
     )
 

@@ -10,7 +10,7 @@ from exitramp.records import Verdict
 from exitramp.report.sections.fields import Data, count, figure, flag, money, objects, part, word, words
 from exitramp.report.sections.journal import StepRun
 from exitramp.report.sections.words import bytes_text, counted, finding_words, listed, metric_words
-from exitramp.report.text import number_text, seconds_text
+from exitramp.report.text import number_text
 
 
 def in_one_line(step: StepRun) -> str:
@@ -152,11 +152,9 @@ def _no_less(value: float) -> str:
 
 def _outage(data: Data) -> str:
     asked, failed = count(data, "requests"), count(data, "failed")
-    recovered = figure(data, "rto_seconds")
     if asked is None or failed is None:
         return ""
-    slowest = f", slowest recovery {seconds_text(recovered, 2)}" if recovered is not None else ""
-    return f"{counted(asked, 'request')}, {number_text(failed)} failed{slowest}"
+    return f"{counted(asked, 'request')}, {number_text(failed)} failed"
 
 
 def _loss(data: Data) -> str:
@@ -224,6 +222,14 @@ def _caught_up(data: Data) -> str:
     return "" if compared is None else f"{counted(compared, 'record')} compared, one by one"
 
 
+def _gone(data: Data) -> str:
+    told = [(count(data, state, "embedded"), count(data, state, "asked")) for state in ("before", "gone")]
+    if any(each is None for pair in told for each in pair):
+        return ""
+    (before, asked), (after, again) = told
+    return f"{before} of {asked} golden questions could be embedded before, and {after} of {again} after"
+
+
 _LINES: Final[Mapping[str, Callable[[Data], str]]] = {
     "start": _start,
     "build_primary": _build,
@@ -245,4 +251,5 @@ _LINES: Final[Mapping[str, Callable[[Data], str]]] = {
     "catch_up": _caught_up,
     "cut_over": _moved,
     "way_back": _moved,
+    "embedding_gone": _gone,
 }

@@ -38,6 +38,7 @@ _LINES: Final = {
     "load": "Writing everything into the substitute",
     "labour": "People’s time",
 }
+_NOT_COUNTED: Final = "not counted"
 
 
 def cost_section(journal: Journal) -> Section:
@@ -153,7 +154,7 @@ def _once(leaving: Data) -> Iterator[Block]:
         for each in lines
     ]
     rows += [
-        row(_LINES.get(name, name.replace("_", " ")), "not counted", None, "not part of the drill: yours to add")
+        row(_LINES.get(name, name.replace("_", " ")), _NOT_COUNTED, _NOT_COUNTED, "no drill sees it: yours to add")
         for name in words(leaving, "not_included")
     ]
     unknown = [_LINES.get(name, name) for name in words(leaving, "unknown")]

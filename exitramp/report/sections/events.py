@@ -26,10 +26,12 @@ from exitramp.report.model import (
     prose,
     row,
 )
+from exitramp.report.sections.asked import done_words
 from exitramp.report.sections.checks import in_one_line
 from exitramp.report.sections.drift import replayed_words
 from exitramp.report.sections.fields import Data, figure, flag, objects, part, word
 from exitramp.report.sections.journal import Journal, StepRun, in_words, moment
+from exitramp.report.sections.promises import recovery_places
 from exitramp.report.sections.words import PARTS, ROUTER, STEPS, counted, fault_words, how_words
 from exitramp.report.text import seconds_text
 
@@ -117,7 +119,7 @@ def _moments(journal: Journal) -> Iterator[Placed]:
     for step in journal.steps:
         asked_nobody = step.name in {"baseline", "replay"} and not figure(step.data, "asked")
         if step.finished is not None and step.name in STEPS and step.name not in _UNTIMED and not asked_nobody:
-            yield _at(step.finished, STEPS[step.name], in_one_line(step))
+            yield _at(step.finished, done_words(journal, step.name), in_one_line(step))
     for event in journal.events:
         if event.kind == "fault.healed":
             yield _at(event, f"The {_part(event.data)} is healed")
@@ -140,7 +142,7 @@ def _moments(journal: Journal) -> Iterator[Placed]:
 
 def _faults(journal: Journal) -> Iterator[Placed]:
     """Detect, decide and first good answer of each fault; the seconds of a phase count from its injection."""
-    measured = objects(journal.data("outage"), "phases")
+    measured, places = objects(journal.data("outage"), "phases"), recovery_places(journal)
     application = part(journal.data("outage"), "application")
     who = f"the application “{word(application, 'name')}”" if application else "the substitute"
     decided = "the failures of the breaker" if application else "the breaker opens, model and store together"
@@ -162,7 +164,7 @@ def _faults(journal: Journal) -> Iterator[Placed]:
             after = figure(phase, key)
             place = event.elapsed_seconds + (after or 0.0)
             if after is not None:
-                one = Moment(place, title, (f"{seconds_text(after)} after the fault",), milestone=milestone)
+                one = Moment(place, title, (f"{seconds_text(after, places)} after the fault",), milestone=milestone)
                 yield (place, event.seq * 10 + order), one
             elif key == "recovery_seconds":
                 yield (

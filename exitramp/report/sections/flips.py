@@ -18,7 +18,8 @@ from exitramp.report.model import (
     row,
     strong,
 )
-from exitramp.report.sections.fields import Data, objects, word, words
+from exitramp.report.sections.asked import application_asked, columns, nobody_answers
+from exitramp.report.sections.fields import Data, count, objects, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.words import listed
 from exitramp.report.text import number_text
@@ -59,25 +60,34 @@ def without_texts(data: Data, journal: Journal) -> dict[str, Any]:
 
 def flips_blocks(journal: Journal) -> Iterator[Block]:
     yield Subheading("Flipped cases")
+    if nobody_answers(journal):
+        yield prose("There are none to look for: no chat model took part, so no answer met or missed an assertion.")
+        return
     compared = journal.data("compare_quality")
+    first, second = columns(journal)
+    twice = application_asked(journal)
     if "flips" not in compared:
         yield prose(strong("Not measured."), " No answers were judged on both stacks.")
         return
     flips = objects(compared, "flips")
+    if not flips and not any(count(journal.data(step), "assertions_judged") for step in ("baseline", "replay")):
+        yield prose("There are none to look for: no answer has an assertion to meet.")
+        return
     if not flips:
-        yield prose("None: every answer that met its assertion on one stack met it on the other.")
+        both = "at one time met it at the other" if twice else "on one stack met it on the other"
+        yield prose(f"None: every answer that met its assertion {both}.")
         return
     shown = shown_texts(journal)
     note = "Questions are named by id: neither they nor the answers are shown."
     if shown:
         note = f"The drill file asks for the texts of these cases ({', '.join(shown)}): they stand below."
     yield Table(
-        "Questions whose answer met its assertion on one stack only",
+        f"Questions whose answer met its assertion {'at one time only' if twice else 'on one stack only'}",
         (
             Column("Question"),
             Column("Use case"),
-            Column("On the primary"),
-            Column("On the substitute"),
+            Column(f"{'At' if twice else 'On'} the {first.lower()}"),
+            Column(f"{'At' if twice else 'On'} the {second.lower()}"),
             Column("So it is"),
         ),
         tuple(

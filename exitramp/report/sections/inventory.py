@@ -19,9 +19,10 @@ from exitramp.report.model import (
     numbers,
     row,
 )
+from exitramp.report.sections.asked import application_asked
 from exitramp.report.sections.checks import plan_classes
 from exitramp.report.sections.consent import given_up
-from exitramp.report.sections.fields import NOTHING, Data, count, figure, objects, part, word, words
+from exitramp.report.sections.fields import NOTHING, Data, count, figure, flag, objects, part, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.parity import neighbours_parity, records_parity
 from exitramp.report.sections.setting import NOT_RECORDED, model_words, named_embedder, recorded_model
@@ -29,6 +30,8 @@ from exitramp.report.sections.stacks import has_chat, mocks_answered
 from exitramp.report.sections.words import bytes_text, counted, listed, not_measured, singular
 
 _NO_RESTORE = "not proven"
+_UNKNOWN = "unknown"
+_UNSEEN = "not seen from outside"
 _NO_HASH = "none: its weights are not here"
 _COLUMNS = (
     Column("What"),
@@ -84,7 +87,7 @@ def _proof(journal: Journal, key: str, column: str = "") -> tuple[Cell, Verdict 
     if not dumped:
         return None, None
     if not before or not after:
-        return _NO_RESTORE, Verdict.INCONCLUSIVE
+        return _unproven(journal)
     if before == after:
         return "read back from the substitute: the same digest", Verdict.PASS
     field = next((each for each in _fields(journal) if word(each, "column") == column), None) if column else None
@@ -96,6 +99,28 @@ def _proof(journal: Journal, key: str, column: str = "") -> tuple[Cell, Verdict 
     if field is not None and count(field, "beyond_tolerance") == 0 and not count(field, "one_sided"):
         return "read back: within the plan’s tolerance, record by record", Verdict.PASS
     return "read back: another digest", Verdict.FAIL
+
+
+def _unproven(journal: Journal) -> tuple[Cell, Verdict | None]:
+    """Inconclusive where the drill was to prove it; where it has no such step, it judges nothing of it."""
+    if journal.wanted("restore"):
+        return _NO_RESTORE, Verdict.INCONCLUSIVE
+    if _is_restored_meanwhile(journal):
+        given = [each for phase in _phases(journal) for each in words(phase, "options", "accept_loss")]
+        told = "put back while the outage ran, read back and compared (section 9)"
+        return (f"{told}, where a loss of {listed(given)} was agreed to", None) if given else (told, Verdict.PASS)
+    if part(journal.data("outage"), "restore"):
+        return f"{_NO_RESTORE}: it was not put back whole while the outage ran (section 9)", Verdict.INCONCLUSIVE
+    return f"{_NO_RESTORE}: no step of this drill puts it back", None
+
+
+def _is_restored_meanwhile(journal: Journal) -> bool:
+    return flag(journal.data("outage"), "restore", "restored") is True
+
+
+def _phases(journal: Journal) -> Iterator[Data]:
+    for each in objects(journal.drill, "steps"):
+        yield from objects(each, "phases")
 
 
 def _fields(journal: Journal) -> tuple[Data, ...]:
@@ -112,17 +137,22 @@ def _embedding(journal: Journal) -> Iterator[Row]:
             if named
             else "nor does the drill file name one"
         )
-        yield row("Embedding model", f"unknown: {NOT_RECORDED}", NOT_APPLICABLE, NOT_APPLICABLE, file)
+        yield row("Embedding model", f"unknown: {NOT_RECORDED}", _UNKNOWN, _UNKNOWN, file)
         return
     model = model or recorded or NOTHING
     name = model_words(model)
     revision = word(model, "revision")
-    proven = "both stores take the same vectors: nothing is embedded anew" if journal.data("restore") else _NO_RESTORE
+    is_restored = bool(journal.data("restore")) or _is_restored_meanwhile(journal)
+    proven = "both stores take the same vectors: nothing is embedded anew" if is_restored else _NO_RESTORE
+    # Its fingerprint, two spaces, then what it is: the first words of that name it.
+    other = word(journal.data("reembed"), "model").rpartition("  ")[2].partition(",")[0]
+    if other:
+        proven = f"left: everything was embedded anew by {other} (section 9)"
     known = name is not None and "unknown" not in word(model, "name")
     yield row(
         f"Embedding model: {name}" if known else "Embedding model",
         _weights(revision, known=known),
-        "one model" if known else NOT_APPLICABLE,
+        "one model" if known else _UNKNOWN,
         code(revision.removeprefix("sha256:")) if revision.startswith("sha256:") else _NO_HASH,
         proven if known else None,
     )
@@ -136,6 +166,9 @@ def _weights(revision: str, *, known: bool) -> str:
 
 
 def _prompts(journal: Journal) -> Iterator[Row]:
+    if application_asked(journal):
+        yield row("Prompts", "the application’s own", _UNSEEN, _UNSEEN, _UNSEEN)
+        return
     if not has_chat(journal):
         yield row("Prompts", NOT_APPLICABLE, NOT_APPLICABLE, NOT_APPLICABLE, "no chat vendor, so no prompts")
         return
@@ -163,11 +196,15 @@ def _golden(journal: Journal) -> Iterator[Row]:
         return
     whole = hashlib.sha256(canonical.dumps(list(hashes)).encode("utf-8")).hexdigest() if hashes else ""
     asked = count(journal.data("replay"), "asked")
-    proven = f"asked again of the substitute: {counted(asked, 'question')}" if asked else _NO_RESTORE
+    of = "application" if application_asked(journal) else "substitute"
+    proven = f"asked again of the {of}: {counted(asked, 'question')}" if asked else _NO_RESTORE
     yield row("Golden set (hash over its cases’ hashes)", "JSON Lines", cases, _digest(whole), proven)
 
 
 def _chat(journal: Journal) -> Iterator[Row]:
+    if not has_chat(journal) and application_asked(journal):
+        yield row("Chat model", "the application’s own, if it has one", _UNSEEN, _UNSEEN, _UNSEEN)
+        return
     if not has_chat(journal):
         yield row("Chat model", NOT_APPLICABLE, NOT_APPLICABLE, NOT_APPLICABLE, "no chat vendor in this drill")
         return

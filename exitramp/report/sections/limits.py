@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exitramp.report.model import Inline, strong
+from exitramp.report.sections.asked import application_asked
 from exitramp.report.sections.coverage import untested
 from exitramp.report.sections.doubts import unanchored
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, word, words
@@ -128,7 +129,8 @@ def _reached(journal: Journal) -> Iterator[Line]:
     """A library in the drill's own process and a server are not asked alike, and do not wait alike."""
     stores = [each for each in stack_parts(journal) if each.kind == "store" and each.in_process is not None]
     inside = [each for each in stores if each.in_process]
-    if len(stores) < len(STACKS) or not inside:
+    # An application asks its stores by itself: how it reaches which, and when, was not seen.
+    if len(stores) < len(STACKS) or not inside or application_asked(journal):
         return
     if len(inside) == len(stores):
         yield _line(

@@ -33,7 +33,7 @@ from exitramp.report.sections.drift import drifted
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, part, word, words
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.planned import planned_results
-from exitramp.report.sections.promises import unjudged
+from exitramp.report.sections.promises import recovery_places, unjudged
 from exitramp.report.sections.restoring import restored_meanwhile
 from exitramp.report.sections.ways_out import ways_out
 from exitramp.report.sections.words import PARTS, counted, fault_words, how_words, listed, not_measured
@@ -76,7 +76,7 @@ def results_section(journal: Journal, objectives: Sequence[Objective]) -> Sectio
     is_load = not is_planned and not journal.wanted("embedding_gone") and not journal.wanted("silent_drift")
     if is_load or journal.wanted("outage"):
         blocks.append(Subheading("By fault"))
-        blocks += _outage(outage) if outage else [not_measured(journal, "outage")]
+        blocks += _outage(outage, recovery_places(journal)) if outage else [not_measured(journal, "outage")]
         blocks.append(Subheading("Our count and the vendors’ own"))
         blocks += _accounts(outage) if outage else [not_measured(journal, "outage")]
     blocks += planned_results(journal)
@@ -88,11 +88,11 @@ def results_section(journal: Journal, objectives: Sequence[Objective]) -> Sectio
     return Section(9, "Results by objective and fault", tuple(blocks), "results")
 
 
-def _outage(outage: Data) -> Iterator[Block]:
+def _outage(outage: Data, places: int) -> Iterator[Block]:
     application = part(outage, "application")
     if application:
         yield from through_application(application)
-    chart = latency_chart(outage)
+    chart = latency_chart(outage, places)
     if chart is not None:
         yield chart
     if flag(outage, "mock"):
@@ -103,7 +103,7 @@ def _outage(outage: Data) -> Iterator[Block]:
         )
     phases = objects(outage, "phases")
     if phases:
-        yield _by_fault(phases, by_application=bool(application))
+        yield _by_fault(phases, places, by_application=bool(application))
         told = tuple(_after_the_fault(phases, part(outage, "reconciliation", "unanswered", "primary")))
         if told:
             yield Bullets(told)
@@ -114,7 +114,7 @@ def _outage(outage: Data) -> Iterator[Block]:
             ("From the first fault on", count(outage, "during_outage")),
             ("Of these without a good answer", count(outage, "failed_during_outage")),
             ("Cancelled when the stream ended", count(outage, "cancelled")),
-            ("Slowest recovery (RTO)", _seconds(figure(outage, "rto_seconds"))),
+            ("Slowest recovery (RTO)", _seconds(figure(outage, "rto_seconds"), places)),
             ("Latency of all, median", _ms(outage, "latency_ms", "p50")),
             ("Latency of all, 95th percentile", _ms(outage, "latency_ms", "p95")),
             (f"{served}, median", _ms(outage, "latency_ms_on_substitute", "p50")),
@@ -124,15 +124,15 @@ def _outage(outage: Data) -> Iterator[Block]:
     )
 
 
-def _by_fault(phases: Sequence[Data], *, by_application: bool = False) -> Table:
+def _by_fault(phases: Sequence[Data], places: int, *, by_application: bool = False) -> Table:
     return Table(
         "Results by fault, in seconds after its injection",
         (
             Column("The primary’s"),
             Column("How"),
-            numbers("Detected", "s", 3),
-            numbers("Decided", "s", 3),
-            numbers("First good answer", "s", 3),
+            numbers("Detected", "s", places),
+            numbers("Decided", "s", places),
+            numbers("First good answer", "s", places),
             numbers("Requests"),
             numbers("Failed"),
             numbers("Median of good answers", "ms", 0) if by_application else numbers("Failed attempts"),
@@ -275,8 +275,8 @@ def _by_id(lost: Data) -> Table:
     return Table(caption, (Column("What is wrong"), numbers("Records"), Column("Ids")), tuple(rows))
 
 
-def _seconds(value: float | None) -> Cell:
-    return None if value is None else Quantity(value, "s", 2)
+def _seconds(value: float | None, places: int) -> Cell:
+    return None if value is None else Quantity(value, "s", places)
 
 
 def _ms(data: Data, *keys: str) -> Cell:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from exitramp.records import Verdict
 from exitramp.report.cells import cell_text
 from exitramp.report.model import Notice, Objective, Stamp
+from exitramp.report.sections.asked import done_words
 from exitramp.report.sections.consent import given_up, in_short
 from exitramp.report.sections.doubts import JUDGED_BY_OBJECTIVE, doubts, unanchored
 from exitramp.report.sections.fields import Data, count, figure, objects, verdict, word
 from exitramp.report.sections.flips import shown_texts
 from exitramp.report.sections.journal import Journal, StepRun
-from exitramp.report.sections.stacks import faults, mocks_answered, simulated_faults, stack_parts
-from exitramp.report.sections.words import counted, finding_words, listed, sentence, step_words, within_text
+from exitramp.report.sections.promises import recovery_places
+from exitramp.report.sections.stacks import faults, mock_embedders, mocks_answered, simulated_faults, stack_parts
+from exitramp.report.sections.words import counted, finding_words, listed, sentence
 from exitramp.report.text import number_text, seconds_text
 
 _MOST_REASONS = 2
@@ -66,6 +68,8 @@ def stamps(journal: Journal) -> tuple[Stamp, ...]:
     found = []
     if mocks_answered(journal):
         found.append(Stamp(Notice.MOCK, "mock vendors"))
+    elif mock_embedders(journal):
+        found.append(Stamp(Notice.MOCK, "mock embedding vendor"))
     played = len(simulated_faults(journal))
     if played:
         found.append(Stamp(Notice.SIMULATED, _of_faults(played, len(faults(journal)))))
@@ -142,9 +146,11 @@ def _worked(journal: Journal, objectives: Sequence[Objective]) -> list[str]:
         hit += f", {number_text(played)} of them simulated"
     application = next((name for each in outages if (name := word(each, "application", "name"))), "")
     who = f"the application “{application}”" if application else "the substitute"
-    when = f"{'each time ' if len(injected) > 1 else ''}a good answer came from {who}"
+    slowest = seconds_text(max(known), recovery_places(journal))
+    came = f"a good answer came from {who}"
+    when = f"each time {came}, at the slowest after {slowest}" if len(injected) > 1 else f"{came} after {slowest}"
     worked = "It came through" if application else "The switch worked"
-    told = [f"{worked}: {hit}, and {when} within {within_text(max(known))}."]
+    told = [f"{worked}: {hit}, and {when}."]
     asked, failed = _sum(outages, "during_outage"), _sum(outages, "failed_during_outage")
     if asked is not None and failed is not None:
         without = f"{number_text(failed)} went" if failed else "none went"
@@ -195,10 +201,12 @@ def _missed(journal: Journal, objectives: Sequence[Objective], which: Verdict, o
     ]
     first = dict(reversed(against))
     told += [
-        f"{step_words(step) if step else 'The run'}: {finding_words(first[step], step)}"
+        f"{done_words(journal, step) if step else 'The run'}: {finding_words(first[step], step)}"
         for step in dict.fromkeys(step for step, _ in against)
     ]
-    told = told or [f"{step_words(step.name)}: {which.value}" for step in journal.steps if step.verdict is which]
+    told = told or [
+        f"{done_words(journal, step.name)}: {which.value}" for step in journal.steps if step.verdict is which
+    ]
     if not told:
         return []
     left = max(0, len(told) - _MOST_REASONS) + len(against) - len(first)
@@ -221,6 +229,8 @@ def _against(one: Objective) -> str:
 
 def _rests_on(journal: Journal) -> list[str]:
     if not mocks_answered(journal):
+        if mock_embedders(journal):
+            return ["The embedding vendor was a mock: section 1 says what this does not prove."]
         return []
     chats = [each for each in stack_parts(journal) if each.kind == "chat"]
     played = [each for each in chats if each.is_mock]

@@ -67,6 +67,15 @@ def judged(journal: Journal) -> tuple[Objective, ...]:
     return tuple(found.values())
 
 
+def recovery_places(journal: Journal) -> int:
+    """To how many places every time that counts from a fault is told: to as many as the judged one has, so that one
+    quantity reads the same wherever it stands."""
+    for each in judged(journal):
+        if each.key == "rto_seconds" and isinstance(each.measured, Quantity) and each.measured.decimals is not None:
+            return each.measured.decimals
+    return _DECIMALS["s"]
+
+
 def unjudged(journal: Journal) -> tuple[tuple[str, Cell], ...]:
     """What was measured though the drill file promises no number; nothing in a journal that does not say."""
     promises = {word(each, "name") for each in objects(journal.judged, "objectives")}

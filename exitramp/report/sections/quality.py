@@ -23,7 +23,18 @@ from exitramp.report.model import (
     row,
     strong,
 )
-from exitramp.report.sections.before import MEASURES_EXPLAINED, assertions_met, share_cell
+from exitramp.report.sections.asked import (
+    NOBODY_ANSWERS,
+    answered_title,
+    application_asked,
+    broken_meanwhile,
+    columns,
+    measures_explained,
+    nobody_answers,
+    side_names,
+    tokens_cell,
+)
+from exitramp.report.sections.before import assertions_met, share_cell
 from exitramp.report.sections.charts import recall_chart
 from exitramp.report.sections.fields import Data, count, figure, figures, flag, objects, part, verdict, word, words
 from exitramp.report.sections.flips import flips_blocks
@@ -42,17 +53,23 @@ def quality_section(journal: Journal) -> Section:
         return Section(10, "Quality parity", tuple(blocks), "quality")
     blocks = []
     if flag(compared, "mock"):
-        blocks.append(_mocked(words(compared, "mock_sides")))
-    blocks += [_how(compared, metrics), _paired(metrics), _reasons(metrics), *_missing(metrics)]
-    chart = recall_chart(compared)
+        blocks.append(_mocked(words(compared, "mock_sides"), application_asked(journal)))
+    blocks += [_how(journal, compared, metrics), _paired(journal, metrics), _reasons(metrics), *_missing(metrics)]
+    chart = recall_chart(compared, side_names(journal))
     if chart is not None:
         blocks.append(chart)
-    blocks += [_undeciding(metrics), *_use_cases(compared), *flips_blocks(journal), *_replays(journal)]
+    blocks += [_undeciding(metrics), *_use_cases(journal, compared), *flips_blocks(journal), *_replays(journal)]
     return Section(10, "Quality parity", tuple(blocks), "quality")
 
 
-def _mocked(sides: tuple[str, ...]) -> Callout:
+def _mocked(sides: tuple[str, ...], by_application: bool) -> Callout:
     """Whose answers are a rule's; in a journal that does not say of which side, both may be."""
+    if by_application:
+        told = (
+            "Its file says that the application is a mock: how many of its answers are good says nothing about an"
+            " application that somebody uses. What it retrieved is what it told."
+        )
+        return Callout(Notice.MOCK, "the answers compared here are a mock’s", (prose(told),))
     both = len(sides) != 1
     real = "substitute" if sides == ("primary",) else "primary"
     told = (
@@ -68,7 +85,7 @@ def _mocked(sides: tuple[str, ...]) -> Callout:
     return Callout(Notice.MOCK, title, (prose(f"Retrieval was measured on the stores themselves. {told}"),))
 
 
-def _how(compared: Data, metrics: tuple[Data, ...]) -> Block:
+def _how(journal: Journal, compared: Data, metrics: tuple[Data, ...]) -> Block:
     pairs = {count(each, "n") for each in metrics}
     alone = pairs.pop() if len(pairs) == 1 else None
     asked = f"The same {counted(alone, 'question')} were" if alone is not None else "The same questions were"
@@ -76,28 +93,34 @@ def _how(compared: Data, metrics: tuple[Data, ...]) -> Block:
     sure = f", each one-sided at {number_text(confidence * 100)}%" if confidence is not None else ""
     margin = figure(compared, "margin")
     at = f"−{margin:g}, the margin fixed before the run" if margin is not None else "the margin"
+    whom = "of both stacks"
+    if application_asked(journal):
+        broken = broken_meanwhile(journal)
+        meanwhile = f" (broken of the primary at the second time: {broken})" if broken else ""
+        whom = f"twice of the application, which may answer from either stack{meanwhile},"
     return prose(
-        f"{asked} asked of both stacks and compared in pairs. What decides are the two bounds of the paired"
+        f"{asked} asked {whom} and compared in pairs. What decides are the two bounds of the paired"
         f" difference{sure}: a measure passes if the lower one lies above {at}, fails if the upper one lies below it,"
         " and is inconclusive otherwise. Every measure must pass.",
     )
 
 
-def _paired(metrics: tuple[Data, ...]) -> Table:
+def _paired(journal: Journal, metrics: tuple[Data, ...]) -> Table:
+    first, second = columns(journal)
     return Table(
-        "Paired differences, substitute minus primary",
+        f"Paired differences, {second.lower()} minus {first.lower()}",
         (
             Column("Measure"),
             numbers("Pairs"),
-            numbers("Primary", "", 3),
-            numbers("Substitute", "", 3),
+            numbers(first, "", 3),
+            numbers(second, "", 3),
             Column("Difference, and its two bounds"),
             Column("Margin"),
             Column("Method"),
         ),
         tuple(_metric(each) for each in metrics),
         note="A result of fewer pairs than are needed to see a loss of the margin is inconclusive, whatever was seen."
-        f" {MEASURES_EXPLAINED}",
+        f" {measures_explained(journal)}",
     )
 
 
@@ -186,7 +209,8 @@ def _joined(*counts: int | None) -> Cell:
     return None if None in counts else ", ".join(number_text(each) for each in counts if each is not None)
 
 
-def _use_cases(compared: Data) -> Iterator[Block]:
+def _use_cases(journal: Journal, compared: Data) -> Iterator[Block]:
+    first, second = columns(journal)
     by_metric = part(compared, "use_cases")
     rows = [
         row(
@@ -206,8 +230,8 @@ def _use_cases(compared: Data) -> Iterator[Block]:
             (
                 Column("Use case and measure"),
                 numbers("Pairs"),
-                numbers("Primary", "", 3),
-                numbers("Substitute", "", 3),
+                numbers(first, "", 3),
+                numbers(second, "", 3),
                 numbers("Difference", "", 3),
             ),
             tuple(rows),
@@ -219,23 +243,36 @@ def _replays(journal: Journal) -> Iterator[Block]:
     before, after = journal.data("baseline"), journal.data("replay")
     if not count(before, "asked") or not count(after, "asked"):
         return
-    mocked = flag(before, "mock") or flag(after, "mock")
+    mocked, silent = flag(before, "mock") or flag(after, "mock"), nobody_answers(journal)
+    by_application = application_asked(journal)
+    asserted = row("Assertions met", *(assertions_met(side) for side in (before, after)))
+    tokens = (
+        row("Tokens read", *(tokens_cell(side, "prompt_tokens") for side in (before, after))),
+        row("Tokens written", *(tokens_cell(side, "gen_tokens") for side in (before, after))),
+    )
+    when = "Asked patiently, one after the other, while nothing was broken or moved."
+    if broken_meanwhile(journal):
+        when = "Asked patiently, one after the other. Broken of the primary when they were asked again:"
+        when += f" {broken_meanwhile(journal)}."
     yield Table(
-        "The same questions on both stacks",
-        (Column("What"), Column("Primary"), Column("Substitute")),
+        f"The same questions, {'asked of the application twice' if by_application else 'on both stacks'}",
+        (Column("What"), *map(Column, columns(journal))),
         (
-            row("Answered", *(share_cell(count(side, "answered"), count(side, "asked")) for side in (before, after))),
-            row("Assertions met", *(assertions_met(side) for side in (before, after))),
+            row(
+                answered_title(journal),
+                *(share_cell(count(side, "answered"), count(side, "asked")) for side in (before, after)),
+            ),
+            *(() if silent else (asserted,)),
             row(f"nDCG@{before.get('k', '?')}", *(_plain(side, "ndcg") for side in (before, after))),
             row(f"Recall@{before.get('k', '?')}", *(_plain(side, "recall") for side in (before, after))),
             row("Mean reciprocal rank", *(_plain(side, "mrr") for side in (before, after))),
             row("Latency, median", *(_ms(side, "p50") for side in (before, after))),
             row("Latency, 95th percentile", *(_ms(side, "p95") for side in (before, after))),
-            row("Tokens read", *(count(side, "prompt_tokens") for side in (before, after))),
-            row("Tokens written", *(count(side, "gen_tokens") for side in (before, after))),
+            *(() if silent else tokens),
         ),
-        note="Asked patiently, one after the other, while nothing was broken or moved."
-        + (" Where a mock answered, latency contains what it waits on purpose." if mocked else ""),
+        note=when
+        + (" Where a mock answered, latency contains what it waits on purpose." if mocked else "")
+        + (f" {NOBODY_ANSWERS}" if silent else ""),
     )
 
 

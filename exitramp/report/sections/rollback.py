@@ -21,6 +21,7 @@ from exitramp.report.model import (
     row,
     strong,
 )
+from exitramp.report.sections.asked import application_asked
 from exitramp.report.sections.consent import given_up
 from exitramp.report.sections.fields import Data, count, flag, objects, part, verdict, word
 from exitramp.report.sections.journal import Journal
@@ -32,6 +33,8 @@ _SIDES = (
     ("primary_digests", "Primary, after it"),
     ("substitute_digests", "Substitute, after it"),
 )
+_MOVES = ("restore", "reembed", "catch_up", "cut_over", "parallel_run", "late_writes")
+"""Steps that put something into the substitute, or are there to have it lack something."""
 _SHOWN = 16
 
 
@@ -42,16 +45,21 @@ def rollback_section(journal: Journal) -> Section:
         return Section(14, "Rollback", (told,), "rollback")
     if not found:
         return Section(14, "Rollback", (not_measured(journal, "rollback"),), "rollback")
-    return Section(14, "Rollback", (*_traffic(found), *_sync(journal, found), *_digests(journal, found)), "rollback")
+    return Section(
+        14, "Rollback", (*_traffic(journal, found), *_sync(journal, found), *_digests(journal, found)), "rollback"
+    )
 
 
-def _traffic(found: Data) -> Iterator[Block]:
+def _traffic(journal: Journal, found: Data) -> Iterator[Block]:
     yield Subheading("Did traffic go back?")
     traffic = part(found, "traffic")
     if not traffic:
         yield prose(strong("Not measured."), " There was no stream of requests that could have gone back.")
         return
     by_stack = part(traffic, "by_stack")
+    if application_asked(journal):
+        yield from _of_an_application(traffic, by_stack)
+        return
     answered = listed(
         [f"{name} {number_text(by_stack[name])}" for name in by_stack if count(by_stack, name) is not None]
     )
@@ -62,6 +70,31 @@ def _traffic(found: Data) -> Iterator[Block]:
             ("Failed", count(traffic, "failed")),
             ("The last ones came from the primary", _yes(flag(traffic, "back_on_primary"))),
         )
+    )
+
+
+def _of_an_application(traffic: Data, by_stack: Data) -> Iterator[Block]:
+    """From outside nobody sees who stood behind an answer: what is known is that it answers, and what each vendor's
+    own account has meanwhile."""
+    name = word(traffic, "application")
+    yield KeyValues(
+        (
+            ("Requests to the application after the vendor returned", count(traffic, "requests")),
+            ("Failed", count(traffic, "failed")),
+            ("The last ones were answered well", _yes(flag(traffic, "answers_well"))),
+            *(
+                (f"Answered meanwhile, by the account of the {stack}’s vendor", count(by_stack, stack))
+                for stack in by_stack
+            ),
+            (
+                "The primary’s vendor was asked again",
+                "no account tells" if flag(traffic, "back_on_primary") is None else _yes(traffic["back_on_primary"]),
+            ),
+        )
+    )
+    yield prose(
+        f"Which vendor stood behind which answer of “{name}” was not seen; an account counts what came to its vendor,"
+        " from whomever, and an application may ask both for one question."
     )
 
 
@@ -95,16 +128,22 @@ def _sync(journal: Journal, found: Data) -> Iterator[Block]:
 def _digests(journal: Journal, found: Data) -> Iterator[Block]:
     yield Subheading("Digests side by side")
     sides = [(title, part(found, key)) for key, title in _SIDES]
+    was_moved = any(map(journal.wanted, _MOVES))
+    if not was_moved and not sides[-1][1]:
+        sides = sides[:-1]  # there is no column for what nobody filled
     if not any(side for _, side in sides):
         yield prose(strong("Not measured."), " No digests were taken after the outage.")
         return
     names = [("rows", "records"), ("ids", "ids"), ("payloads", "payloads")]
     columns = sorted({column for _, side in sides for column in part(side, "vectors")})
     lost = {each.subject for each in given_up(journal)}
-    rows = [_compared(found, sides, (key,), title, lost) for key, title in names]
-    rows += [_compared(found, sides, ("vectors", column), f"vectors: {column}", lost) for column in columns]
+    rows = [_compared(found, sides, (key,), title, lost, was_moved=was_moved) for key, title in names]
+    rows += [
+        _compared(found, sides, ("vectors", column), f"vectors: {column}", lost, was_moved=was_moved)
+        for column in columns
+    ]
     yield Table(
-        "The same data on both sides?",
+        "The same data on both sides?" if len(sides) == len(_SIDES) else "Is the primary as it was?",
         (Column("Digest of"), *(Column(title) for title, _ in sides), Column("So they are")),
         tuple(rows),
         note=_compared_how(sides),
@@ -130,22 +169,34 @@ def _compared_how(sides: list[tuple[str, Data]]) -> str:
 
 
 def _compared(
-    found: Data, sides: list[tuple[str, Data]], path: tuple[str, ...], title: str, lost: Collection[str]
+    found: Data,
+    sides: list[tuple[str, Data]],
+    path: tuple[str, ...],
+    title: str,
+    lost: Collection[str],
+    *,
+    was_moved: bool,
 ) -> Row:
     values = [_raw(side, path) for _, side in sides]
-    told, result = _judged(found, values, path)
+    values += [""] * (len(_SIDES) - len(values))
+    told, result = _judged(found, values, path, was_moved=was_moved)
     if result is Verdict.PASS and path[-1] in lost and values[-1] != values[1]:
         told, result = "different by what was given up by consent, and by nothing else", None
     return row(title, *(_digest(side, path) for _, side in sides), told, verdict=result)
 
 
-def _judged(found: Data, values: list[str], path: tuple[str, ...]) -> tuple[Cell, Verdict | None]:
-    """Equal on every side that has one; a vector that a store changed by design is judged by its tolerance."""
+def _judged(found: Data, values: list[str], path: tuple[str, ...], *, was_moved: bool) -> tuple[Cell, Verdict | None]:
+    """Equal on every side that has one; a vector that a store changed by design is judged by its tolerance.
+
+    was_moved: whether the drill was to put anything into the substitute, so that there is something to compare.
+    """
     before, after, other = values
     if not after or (not before and not other):
         return None, Verdict.INCONCLUSIVE
     if before and before != after:
         return "the primary came back with other data", Verdict.FAIL
+    if not other and not was_moved:
+        return "the primary is as it was; nothing was moved, so there was nothing to compare it with", Verdict.PASS
     if not other:
         return "the primary is as it was; the substitute was not compared", Verdict.INCONCLUSIVE
     if other == after:

@@ -24,6 +24,7 @@ from exitramp.report.model import (
     prose,
     row,
 )
+from exitramp.report.sections.application import who_decided
 from exitramp.report.sections.fields import NOTHING, Data, count, figure, objects, part, word
 from exitramp.report.sections.journal import Journal, moment
 from exitramp.report.sections.stack_table import stack_table
@@ -31,6 +32,7 @@ from exitramp.report.sections.stacks import (
     PRIMARY,
     SUBSTITUTE,
     faults,
+    mock_embedders,
     mocks,
     proxied_faults,
     simulated_faults,
@@ -171,7 +173,8 @@ def how_held(journal: Journal) -> str:
     injected, played = faults(journal), simulated_faults(journal)
     if injected and len(played) == len(injected):
         return "simulated: data was truly moved and questions truly asked, and every fault was played"
-    stand_ins = ", against mock vendors" if mocks(journal) else ""
+    stand_ins = ", against a mock embedding vendor" if mock_embedders(journal) else ""
+    stand_ins = ", against mock vendors" if mocks(journal) else stand_ins
     if played:
         return f"live in part, in part simulated{stand_ins}: see the faults"
     if journal.step("dump") is None and journal.step("baseline") is None and not injected:
@@ -211,6 +214,9 @@ def mode(journal: Journal) -> Section:
         blocks.append(_scenario(journal) if injected else not_measured(journal, "outage"))
     if mocks(journal):
         blocks += _mock_settings(journal)
+    for each in mock_embedders(journal):
+        told = f"{each.service} ({each.stack}) is no vendor: it answers as one would, with a real model’s vectors."
+        blocks.append(Callout(Notice.MOCK, "the embedding vendor is a mock", (prose(told),)))
     return Section(4, "Mode and scenario", tuple(blocks), "mode")
 
 
@@ -231,6 +237,8 @@ def _load(journal: Journal, rate: int | float | None) -> Cell:
 def _told(journal: Journal, injected: Sequence[Data]) -> Cell:
     if word(journal.data("outage"), "application", "name"):
         return "nobody: the application, or whoever watches it, had to find out" if injected else "nothing to tell"
+    if injected and journal.wanted("embedding_gone"):
+        return "nobody: whoever had a question to embed found out"
     if injected:
         return "nobody: the orchestration layer had to find out"
     return "everybody: the moment was agreed" if journal.wanted("cut_over") else "nobody: nothing was broken"
@@ -325,7 +333,7 @@ def participants(journal: Journal) -> Section:
     rows.append(row("Contract and risk", "C", Blank("Names for contract and risk"), "are asked before anybody leaves"))
     told = "A program cannot name people: what is empty here is for you to fill in."
     if journal.data("outage"):
-        told += " In the outage nobody decided by hand: the orchestration layer noticed, decided and switched."
+        told += f" {who_decided(part(journal.data('outage'), 'application'))}"
     blocks: tuple[Block, ...] = (
         prose("R does it, A answers for it, C is asked, I is told. ", told),
         Table("Roles in the drill", (Column("Role"), Column("RACI"), Column("Name"), Column("Part")), tuple(rows)),

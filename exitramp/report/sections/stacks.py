@@ -48,7 +48,7 @@ class StackPart:
     @property
     def title(self) -> str:
         """`mock chat vendor (mock-openai)`, `vector store (chroma)`."""
-        what = PARTS.get(self.kind, self.kind)
+        what = "embedding vendor" if self.kind == "embedding" else PARTS.get(self.kind, self.kind)
         return f"mock {what} ({self.service or self.scheme})" if self.is_mock else f"{what} ({self.scheme})"
 
     @property
@@ -92,6 +92,11 @@ def mocks(journal: Journal) -> tuple[StackPart, ...]:
 
 def embeds_for_real(each: StackPart) -> bool:
     return each.kind == "embedding" and bool(word(each.described, "embedder"))
+
+
+def mock_embedders(journal: Journal) -> tuple[StackPart, ...]:
+    """Mock vendors that embed by a real model: a mock stands in the drill, and its vectors are real."""
+    return tuple(each for each in stack_parts(journal) if each.is_mock and embeds_for_real(each))
 
 
 def mocks_answered(journal: Journal) -> bool:
@@ -139,10 +144,18 @@ def _started(stack: str, kind: str, data: Data) -> StackPart:
         bool(flag(data, "started_by_the_drill")),
         described,
         evidence,
-        word(data, "service_summary") or word(data, "summary"),
+        _summary(kind, described, word(data, "service_summary") or word(data, "summary")),
         _in_process(kind, address, flag(data, "in_process")),
         _versions(data),
     )
+
+
+def _summary(kind: str, described: Data, told: str) -> str:
+    """What kind of thing it is; a mock that stands as an embedding vendor is no chat vendor here, whatever else it can
+    be."""
+    if kind == "embedding" and word(described, "embedder"):
+        return f"mock embedding vendor in front of the real model {word(described, 'embedder').removesuffix(':')}"
+    return told
 
 
 def _in_process(kind: str, address: str, told: bool | None) -> bool | None:

@@ -21,6 +21,7 @@ from exitramp.report.model import (
     row,
     strong,
 )
+from exitramp.report.sections.asked import done_words
 from exitramp.report.sections.checks import in_one_line
 from exitramp.report.sections.consent import given_up
 from exitramp.report.sections.fields import verdict, word
@@ -28,7 +29,7 @@ from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.limits import does_not_prove
 from exitramp.report.sections.outcome import checks_against, overall
 from exitramp.report.sections.promises import unjudged
-from exitramp.report.sections.words import counted, finding_words, sentence, step_words
+from exitramp.report.sections.words import counted, finding_words, sentence
 
 _SILENT: Final = "nothing to remark"
 
@@ -78,7 +79,7 @@ def _although_met(journal: Journal, objectives: Sequence[Objective]) -> Iterator
         first = next((each for each in step.findings if verdict(each, "verdict") is found), None)
         why = sentence(finding_words(first, step.name)) if first is not None else f"It ended as: {found.value}."
         more = f" {counted(count_against - 1, 'more finding')} of it: section 15." if count_against > 1 else ""
-        told.append((strong(f"{step_words(step.name)}"), " (step ", code(step.name), f"): {why}{more}"))
+        told.append((strong(f"{done_words(journal, step.name)}"), " (step ", code(step.name), f"): {why}{more}"))
     yield Callout(
         Notice.WARNING,
         f"every objective was met, and the run {ends} all the same: a check did not pass",
@@ -103,6 +104,8 @@ def _checks(journal: Journal) -> Iterator[Block]:
     yield Table(
         "Checks along the way",
         (Column("Check"), Column("What it found")),
-        tuple(row(step_words(each.name), in_one_line(each) or _SILENT, verdict=each.verdict) for each in judged),
+        tuple(
+            row(done_words(journal, each.name), in_one_line(each) or _SILENT, verdict=each.verdict) for each in judged
+        ),
         note="No run passes with a check that failed. Steps that only prepare or measure have no verdict.",
     )

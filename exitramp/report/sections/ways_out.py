@@ -23,6 +23,7 @@ from exitramp.report.model import (
 )
 from exitramp.report.sections.fields import Data, count, figure, flag, money, part, verdict, word
 from exitramp.report.sections.journal import Journal
+from exitramp.report.sections.promises import recovery_places
 from exitramp.report.sections.words import counted, fault_words, true_minus
 
 _WAYS: Final = (
@@ -49,7 +50,7 @@ def ways_out(journal: Journal) -> Iterator[Block]:
             numbers("Embedded"),
             numbers(f"nDCG@{count(before, 'k')}", "", 3),
             Column("Difference to before, and its two bounds"),
-            numbers("First answer, after the cut", "s", 2),
+            numbers("First answer, after the cut", "s", recovery_places(journal)),
             numbers("Of that, this way alone", "s", 2),
         ),
         tuple(rows),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -11,7 +10,7 @@ from exitramp.drill.naming import with_sides
 from exitramp.report.model import Paragraph, prose, strong
 from exitramp.report.sections.fields import Data, word
 from exitramp.report.sections.journal import Journal
-from exitramp.report.text import MINUS, NO_BREAK, number_text, seconds_text
+from exitramp.report.text import MINUS, NO_BREAK, number_text
 
 PARTS: Final = {"store": "vector store", "chat": "chat vendor", "embedding": "embedding model"}
 
@@ -176,11 +175,6 @@ def finding_words(finding: Data, step: str) -> str:
 def counted(number: int | float, one: str, many: str = "") -> str:
     """`1 fault`, `5 faults`."""
     return f"{number_text(number)}{NO_BREAK}{one if number == 1 else many or one + 's'}"
-
-
-def within_text(seconds: float) -> str:
-    """`0.77 s` for 0.7668: rounded up, since what stands behind "within" must not be less than what was measured."""
-    return seconds_text(math.ceil(round(seconds * 100, 6)) / 100 if seconds < 60 else math.ceil(seconds * 10) / 10, 2)
 
 
 def listed(items: Sequence[str]) -> str:
