@@ -101,10 +101,12 @@ class Builder:
         backup. Each once, however often the file is edited."""
         file = self.file
         for order in (file.model_order, tuple(file.stacks[name].chat for name in file.stack_order)):
-            for place, name in enumerate(order):
+            by_all_before: frozenset[str] | None = None
+            for name in order:
                 pair = ("refusals", name, file.models[name].address)
-                before = [_refused(models[each]) for each in order[:place]]
-                missing = [what for what in _refused(models[name]) if any(what not in each for each in before)]
+                refused = _refused(models[name])
+                missing = [what for what in refused if by_all_before is not None and what not in by_all_before]
+                by_all_before = frozenset(refused) if by_all_before is None else by_all_before & frozenset(refused)
                 if missing and not self.holding.knows(pair):
                     tell(
                         f"models.{name}: does not take {', '.join(missing)}, and refuses a request with one of them: "

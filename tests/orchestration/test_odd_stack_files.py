@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from exitramp.errors import ConfigError
-from exitramp.orchestration import Application
+from exitramp.orchestration import Application, building
+from exitramp.ports import ChatModel
+from tests.orchestration.vendors import write
 
 MODEL = "version: 1\nmodels: {a: {address: 'openai:m?base_url=http://127.0.0.1:1/v1'}}\n"
 ZERO_BYTES = [
@@ -48,3 +50,20 @@ def test_a_key_in_the_wrong_place_is_not_repeated(tmp_path: Path, line: str) -> 
     said = refused(tmp_path / "stack.yaml", f"{MODEL}{line.replace('KEY', key)}\n")
     assert key not in said
     assert "[secret]" in said
+
+
+def test_opening_asks_each_of_many_models_what_it_refuses_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    before = building._refused
+
+    def counted(model: ChatModel) -> tuple[str, ...]:
+        asked.append(model)
+        return before(model)
+
+    monkeypatch.setattr(building, "_refused", counted)
+    models = {f"m{number}": {"address": "openai:m?base_url=http://127.0.0.1:9/v1"} for number in range(200)}
+    models["last"] = {"address": "anthropic:m?base_url=http://127.0.0.1:9"}
+    told: list[str] = []
+    with Application.open(write(tmp_path / "s.yaml", {"version": 1, "models": models}), on_notice=told.append):
+        assert len(asked) == len(models)
+    assert [each.partition(" ")[0] for each in told] == ["models.last:"]
