@@ -57,6 +57,7 @@ class Gateway:
         self._is_loopback = is_loopback
         self._workers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="gateway")
         self.is_ending = False
+        self.has_cut_off = False
 
     @property
     def has_keys(self) -> bool:
@@ -79,6 +80,10 @@ class Gateway:
         self._metrics.began()
         try:
             await self._answer(request, receive, counted_send)
+        except asyncio.CancelledError:
+            if not self.is_ending:
+                raise
+            self.has_cut_off = True  # its time was up: the connection is closed, and no more is to be said of it
         finally:
             path = request.path if request.path in _PATHS else "other"
             self._metrics.ended(path, statuses[0], time.monotonic() - began)

@@ -76,7 +76,7 @@ def serve(
             finally:
                 gateway.close()
                 has_ended = application.close(seconds=1.0)
-        return has_ended
+        return has_ended and not gateway.has_cut_off
     finally:
         application.close(seconds=0.0)
 

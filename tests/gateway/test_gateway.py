@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
@@ -426,3 +427,24 @@ def test_what_clients_send_back_of_an_answer_and_a_tools_result_is_taken(place: 
 def test_a_host_that_is_none_is_told_so_and_not_taken_for_a_bad_body(place: Place) -> None:
     answer = httpx.post(f"{place.gateway.address}/chat/completions", json=BODY, headers={"host": "[::bad"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (421, "no_keys")
+
+
+def test_a_client_that_does_not_read_is_cut_off_at_the_end_and_that_is_said_without_a_traceback(tmp_path: Path) -> None:
+    vendors = Vendors(tmp_path)
+    gateway = RunningGateway(write(tmp_path / "stack.yaml", vendors.document()), "--stop-seconds", "1")
+    vendors["main"].inject(Fault("hang"))
+    try:
+        with socket.create_connection(("127.0.0.1", int(gateway.root.rpartition(":")[2]))) as client:
+            body = json.dumps(BODY).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n"
+            client.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body)
+            end = time.monotonic() + 10
+            while not vendors["main"].counters()["hung"]:
+                assert time.monotonic() < end
+            code, said = gateway.stop()
+    finally:
+        gateway.stop()
+        vendors.stop()
+    assert code == 0
+    assert "Traceback" not in said
+    assert "ended, and cut off what was still under way" in said
