@@ -10,7 +10,7 @@ from exitramp.cli.moving import within
 from exitramp.cli.options import Choice
 from exitramp.cli.reindex import state_folder
 from exitramp.errors import UsageError
-from exitramp.evals.golden import load_golden
+from exitramp.evals.golden import load_golden, require_relevant
 from exitramp.records import Verdict
 from exitramp.registry import open_embedder
 from exitramp.reindex.judging import Judgement
@@ -25,6 +25,8 @@ def by_map(source: str, target: str | None, model: str, how: How, choice: Choice
     if own["dry_run"] and target is not None:
         raise UsageError("--map --dry-run writes nothing: leave DST away to fit and judge alone")
     golden = () if own["golden"] is None else load_golden(own["golden"])
+    if own["golden"] is not None:
+        require_relevant(golden, str(own["golden"]))
     asked = MapHow(own["sample"], own["margin"], None, golden, how.settings.seed)
     with open_endpoint(source, how.settings) as one:
         embedder = open_embedder(model, how.settings.network)

@@ -19,7 +19,7 @@ from exitramp.drill.stacks import StoreRetriever
 from exitramp.embedding_identity import WEIGHTS
 from exitramp.errors import ModelError
 from exitramp.evals.retrieval import RetrievalScore, score_retrieval
-from exitramp.evals.verdicts import non_inferiority, pair_values
+from exitramp.evals.verdicts import by_question, non_inferiority, pair_values
 from exitramp.finops.prices import MissingPrice, Unit, plain, round_usd
 from exitramp.reindex.costing import NOBODY_BILLS
 from exitramp.wrappers import Endpoint
@@ -63,7 +63,7 @@ def ask_in_state(
         run.check_stop()
         began = run.clock.monotonic()
         try:
-            passages = retrieve(case.question, found.k)
+            passages = retrieve(case.text, found.k)
         except ModelError as error:
             found.errors[error.error_class] += 1
             found.got[case.id] = []
@@ -83,8 +83,9 @@ def ask_in_state(
 def state_json(run: DrillRun, found: Asked, before: Asked) -> dict[str, Any]:
     """What was found, in figures, and nDCG paired with `before` against the margin."""
     margin = run.spec.objectives.quality_margin
+    pairs = pair_values(*({case: score.ndcg for case, score in each.scores.items()} for each in (before, found)))
     ndcg = non_inferiority(
-        pair_values(*({case: score.ndcg for case, score in each.scores.items()} for each in (before, found))),
+        by_question(pairs, {case.id: case.text_sha256 for case in run.golden}),
         metric=f"ndcg@{found.k}",
         margin=USUAL_MARGIN if margin is None else margin,
         seed=run.seed,

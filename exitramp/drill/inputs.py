@@ -10,7 +10,8 @@ from pathlib import Path
 from exitramp.drill.application_file import FIXTURES, load_application, require_way
 from exitramp.drill.spec import DrillSpec
 from exitramp.errors import ConfigError, DependencyMissing
-from exitramp.evals.golden import GoldenCase, load_golden
+from exitramp.evals.golden import load_golden
+from exitramp.evals.sets.case import Case
 from exitramp.finops.prices import PriceBook, load_price_book
 from exitramp.registry import model_adapter, service_adapter, store_adapter
 from exitramp.urls import Address
@@ -20,7 +21,7 @@ DRILL_FILE = "drill.yaml"
 """What `drill init` calls the file that it writes."""
 
 
-def load_cases(spec: DrillSpec) -> tuple[GoldenCase, ...]:
+def load_cases(spec: DrillSpec) -> tuple[Case, ...]:
     """The golden questions of a drill; none where it names none."""
     if spec.data.golden is None:
         return ()

@@ -41,7 +41,7 @@ def load_questions(run: DrillRun) -> list[tuple[str, str]]:
     """
     vectors = query_vectors(run)
     if run.golden:
-        return [(case.question, case.use_case) for case in run.golden]
+        return [(case.text, case.use_case) for case in run.golden]
     if any(stack.chat is not None for stack in run.stacks.values()):
         raise ConfigError(
             "a chat model is asked golden questions, and there are none",
@@ -64,8 +64,8 @@ def _embed_golden(run: DrillRun, found: QueryVectors) -> None:
     """Each question's own vector, or what the drill's embedder makes of it."""
     for case in run.golden:
         if case.vector is not None:
-            found.vectors[case.question] = np.asarray(case.vector, np.float32)
-    texts = [case.question for case in run.golden if case.vector is None]
+            found.vectors[case.text] = np.asarray(case.vector, np.float32)
+    texts = [case.text for case in run.golden if case.vector is None]
     embedder = run.embedder() if texts else None
     if embedder is not None:
         _require_model(run, embedder)
@@ -93,7 +93,7 @@ def _require_dimensions(run: DrillRun, found: QueryVectors) -> None:
     fields = [each for each in run.endpoint("primary").source().describe().vectors if each.kind is VectorKind.DENSE]
     wanted = fields[0].dimensions if fields else None
     for case in run.golden:
-        items = len(found.vectors[case.question]) if case.question in found.vectors else wanted
+        items = len(found.vectors[case.text]) if case.text in found.vectors else wanted
         if items != wanted:
             raise ConfigError(
                 f"the golden question {case.id!r} has a vector of {items} numbers, the primary's vectors have {wanted}",

@@ -26,7 +26,7 @@ from exitramp.wording import counted
 from exitramp.wrappers import Endpoint, Faulty, OpenSettings, open_endpoint, require_write_allowed
 
 if TYPE_CHECKING:
-    from exitramp.evals.golden import GoldenCase
+    from exitramp.evals.sets.case import Case
 
 EMBEDDED_DEADLINE_SECONDS = 60.0
 """Deadline of a store call outside the outage, where being patient costs nothing."""
@@ -98,7 +98,7 @@ class DrillRun:
         self.every_result: list[tuple[str, Mapping[str, Any]]] = []
         self.shared: dict[str, Any] = {}
         self.traces: list[TraceRecord] = []
-        self.golden: tuple[GoldenCase, ...] = ()
+        self.golden: tuple[Case, ...] = ()
         self.stacks: dict[str, RunningStack] = {}
         self._allow_writes = allow_writes
         self._endpoints: list[Endpoint] = []

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exitramp.evals.golden import GoldenCase
 from exitramp.evals.retrieval import RetrievalScore, score_retrieval
 from exitramp.evals.scorers import Score, score_answer
+from exitramp.evals.sets.case import Case
 from exitramp.orchestration.outcome import Outcome
 from exitramp.orchestration.stack import Question
 from exitramp.records import TraceRecord
@@ -88,7 +88,7 @@ class Replay:
 
 
 def replay(
-    cases: Sequence[GoldenCase],
+    cases: Sequence[Case],
     ask: Callable[[Question], Outcome],
     *,
     label: str,
@@ -100,13 +100,16 @@ def replay(
     hash_text: Callable[[str], str],
     keep_answers: bool = False,
 ) -> Replay:
-    """Ask each case once. `ask` decides which stack; `label` makes the request ids unique within a run."""
+    """Ask each case once. `ask` decides which stack; `label` makes the request ids unique within a run.
+
+    Answers of a case that has a check which asks a model are not judged.
+    """
     outcomes: dict[str, Outcome] = {}
     newest: str | None = None
     for case in cases:
         question = Question(
             f"{label}/{case.id}",
-            case.question,
+            case.text,
             case.use_case,
             depth_k,
             maximum_tokens,
@@ -132,15 +135,13 @@ def replay(
     return Replay(label, k, results)
 
 
-def _result(
-    case: GoldenCase, outcome: Outcome, retrieval: RetrievalScore, hash_text: Callable[[str], str]
-) -> CaseResult:
+def _result(case: Case, outcome: Outcome, retrieval: RetrievalScore, hash_text: Callable[[str], str]) -> CaseResult:
     text = _text(outcome)
     score = None
-    if case.assertion is not None:
+    if case.checks and not case.asks_a_model:
         score = score_answer(
             case.id,
-            case.assertion,
+            case.checks,
             text,
             error_class=outcome.error_class if text is None else None,
             finish_reason=outcome.finish_reason,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from exitramp.errors import DataInvalid
@@ -147,6 +147,28 @@ def pair_answers(primary: Mapping[str, Score], substitute: Mapping[str, Score]) 
 def pair_values(primary: Mapping[str, float | None], substitute: Mapping[str, float | None]) -> Pairs:
     """Pair a graded metric's values (0 to 1, None where unmeasured) by case id."""
     return _pair(primary, substitute, binary=False)
+
+
+def by_question(pairs: Pairs, question_of: Mapping[str, str]) -> Pairs:
+    """The same with cases that ask the same averaged: a question under a hundred ids is one observation.
+
+    `question_of`: what each case asks, by its id. The pair bears the id of the first of its cases; a pass or fail is
+    graded from then on, since an average may lie between. Raises `DataInvalid` for a case that is not in it.
+    """
+    places: dict[str, list[int]] = {}
+    for place, case in enumerate(pairs.case_ids):
+        if case not in question_of:
+            raise DataInvalid(f"the case {case!r} asks nothing that is known")
+        places.setdefault(question_of[case], []).append(place)
+    if len(places) == pairs.n:
+        return pairs
+    return replace(
+        pairs,
+        case_ids=tuple(pairs.case_ids[same[0]] for same in places.values()),
+        primary=tuple(math.fsum(pairs.primary[at] for at in same) / len(same) for same in places.values()),
+        substitute=tuple(math.fsum(pairs.substitute[at] for at in same) / len(same) for same in places.values()),
+        binary=False,
+    )
 
 
 def cases_needed(margin: float, *, confidence: float = 0.95) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exitramp.evals.retrieval import RetrievalScore, score_retrieval
-from exitramp.evals.verdicts import NonInferiority, non_inferiority, pair_values
+from exitramp.evals.verdicts import NonInferiority, by_question, non_inferiority, pair_values
 from exitramp.records import Metric, Verdict
 
 K = 10
@@ -24,7 +24,8 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One way of mapping, judged. `by` is `golden questions` or `neighbours`; `pool` documents were searched."""
+    """One way of mapping, judged. `by` is `golden questions` or `neighbours`; `questions` are the different ones, and
+    `pool` documents were searched."""
 
     way: str
     by: str
@@ -97,13 +98,17 @@ def judge_questions(
     mapped: npt.NDArray[np.float64],
     names: Sequence[str],
     *,
+    asked: Mapping[str, str],
     margin: float,
     seed: int,
 ) -> Judgement:
-    """`anew` and `mapped` are scores [questions, documents] in the order of `relevant` and of `names`."""
+    """`anew` and `mapped` are scores [questions, documents] in the order of `relevant` and of `names`.
+
+    `asked`: the question of each case; cases that ask the same are one observation.
+    """
     before = score_retrieval(relevant, dict(zip(relevant, ranked(anew, names), strict=True)), k=K)
     after = score_retrieval(relevant, dict(zip(relevant, ranked(mapped, names), strict=True)), k=K)
-    return _judged(way, "golden questions", before, after, len(names), margin, seed)
+    return _judged(way, "golden questions", before, after, len(names), margin, seed, asked)
 
 
 def _judged(
@@ -114,9 +119,14 @@ def _judged(
     pool: int,
     margin: float,
     seed: int,
+    asked: Mapping[str, str] | None = None,
 ) -> Judgement:
+    asked = {case: case for case in before} if asked is None else asked
+
     def bounded(metric: str, name: str) -> NonInferiority:
         one, other = ({case: getattr(score, name) for case, score in side.items()} for side in (before, after))
-        return non_inferiority(pair_values(one, other), metric=metric, margin=margin, seed=seed)
+        return non_inferiority(by_question(pair_values(one, other), asked), metric=metric, margin=margin, seed=seed)
 
-    return Judgement(way, by, len(before), pool, bounded("ndcg@10", "ndcg"), bounded("recall@10", "recall"))
+    return Judgement(
+        way, by, len({asked[case] for case in before}), pool, bounded("ndcg@10", "ndcg"), bounded("recall@10", "recall")
+    )

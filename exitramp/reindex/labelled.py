@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exitramp.errors import ConfigError, DataInvalid
-from exitramp.evals.golden import DEFAULT_USE_CASE, ReadableText, case_sha256
+from exitramp.evals.golden import ReadableText
+from exitramp.evals.sets.fields import DEFAULT_USE_CASE, case_sha256
 
 USE_CASE: Final = "use_case"
 

@@ -17,7 +17,8 @@ from exitramp.arrow import dense_matrix, record_keys
 from exitramp.clock import Clock, SystemClock
 from exitramp.embedding_identity import Identified
 from exitramp.errors import DataInvalid, SpendExceeded, UsageError
-from exitramp.evals.golden import GoldenCase
+from exitramp.evals.golden import asked_again
+from exitramp.evals.sets.case import Case
 from exitramp.migration import MoveResult, migrate
 from exitramp.ports import Embedder, Purpose, embed_all
 from exitramp.records import Finding, Verdict
@@ -50,7 +51,7 @@ class MapHow:
     sample: int = 2000
     margin: float = 0.05
     kind: MapKind | None = None
-    golden: Sequence[GoldenCase] = ()
+    golden: Sequence[Case] = ()
     seed: int = 0
 
     @property
@@ -147,11 +148,19 @@ def map_spaces(
     spec = reader.describe()
     old_field = dense_field(spec, how.replaced, option="--replace")
     given = Identified(embedder.model(), embedder.dimensions)
-    wanted = {name for case in asked.golden for name in case.relevant}
+    golden = [case for case in asked.golden if case.relevant]
+    wanted = {name for case in golden for name in case.relevant}
     began = clock.monotonic()
     drawn, relevant = _draw(
         pages_of(reader, BATCH_ROWS), old_field.column, asked, wanted, texts_under(how.document_key)
     )
+    cases = [case for case in golden if any(name in relevant.names for name in case.relevant)]
+    if asked.golden and not cases:
+        raise DataInvalid(
+            f"of the records that {counted(len(asked.golden), 'golden question')} ask for none is in the collection "
+            "with a text and a vector, so that they cannot decide",
+            hint="name records of this collection by their ids under 'relevant', or leave --golden away",
+        )
     fitting, held = _parted(drawn, asked)
     everything = [*fitting.texts, *held.texts, *relevant.texts]
     seconds = {"read": clock.monotonic() - began}
@@ -170,7 +179,7 @@ def map_spaces(
         work = Embedding(spool, caller, price=price, bounds=how.bounds, clock=clock, parallel=how.parallel)
         work.run(iter([_documents(everything)]))
         new = [_vectors(spool, each, embedder.dimensions) for each in (fitting, held, relevant)]
-        questions = embed_all(embedder, [case.question for case in asked.golden], purpose=Purpose.QUERY)
+        questions = embed_all(embedder, [case.text for case in cases], purpose=Purpose.QUERY)
         account = spool.account()
     finally:
         spool.close()
@@ -196,21 +205,22 @@ def map_spaces(
             rows, held.names, margin=asked.margin, seed=asked.seed,
         ),
     ]  # fmt: skip
-    cases = [case for case in asked.golden if any(name in relevant.names for name in case.relevant)]
     if cases:
-        asking = questions[[list(asked.golden).index(case) for case in cases]]
         pool = list(dict.fromkeys([*relevant.names, *held.names]))
         place = {name: row for row, name in enumerate([*relevant.names, *held.names])}
         at = [place[name] for name in pool]
         new_pool, old_pool = np.vstack([new[2], new[1]])[at], np.vstack([relevant.old, held.old])[at]
         grades = {case.id: case.relevant for case in cases}
-        anew = scores_of(asking, new_pool, metric)
+        anew = scores_of(questions, new_pool, metric)
         for way, scores in (
-            ("documents", scores_of(asking, found.documents.apply(old_pool), metric)),
-            ("questions", scores_of(found.questions.apply(asking), old_pool, old_field.metric)),
+            ("documents", scores_of(questions, found.documents.apply(old_pool), metric)),
+            ("questions", scores_of(found.questions.apply(questions), old_pool, old_field.metric)),
         ):
             judgements.append(
-                judge_questions(way, grades, anew, scores, pool, margin=asked.margin, seed=asked.seed)
+                judge_questions(
+                    way, grades, anew, scores, pool,
+                    asked={case.id: case.text_sha256 for case in cases}, margin=asked.margin, seed=asked.seed,
+                )
             )  # fmt: skip
     seconds["fit and judge"] = clock.monotonic() - began
     result = MapResult(
@@ -225,10 +235,24 @@ def map_spaces(
     )
     told = {"fitted_on": result.fitted, "margin": asked.margin, "seed": asked.seed}
     result.map = replace(found, told=told | {"recommended": {way: result.recommended(way) for way in WAYS}})
-    if asked.golden and len(cases) < len(asked.golden):
-        lost = counted(len(asked.golden) - len(cases), "golden question has", "golden questions have")
-        result.findings.append(Finding("golden.absent", f"{lost} no relevant document in the collection"))
+    result.findings += _left_out(asked.golden, golden, cases)
     return result
+
+
+def _left_out(every: Sequence[Case], labelled: Sequence[Case], asked: Sequence[Case]) -> list[Finding]:
+    """What of a golden set does not count, or not as often as it stands there, by the names of its cases."""
+    found = []
+    bare = [case.id for case in every if not case.relevant]
+    if bare:
+        text = f"{counted(len(bare), 'golden question names', 'golden questions name')} no relevant document: left out"
+        found.append(Finding("golden.unlabelled", text, None, tuple(bare[:20]), len(bare)))
+    absent = [case.id for case in labelled if case not in asked]
+    if absent:
+        lost = counted(len(absent), "golden question has", "golden questions have")
+        text = f"{lost} no relevant document in the collection"
+        found.append(Finding("golden.absent", text, None, tuple(absent[:20]), len(absent)))
+    same = asked_again((case.id, case.text_sha256) for case in asked)
+    return found + ([] if same is None else [same])
 
 
 def move_mapped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -346,6 +347,31 @@ def test_a_mapping_that_loses_too_much_writes_nothing_but_by_consent_and_is_know
         assert len(found["hits"]) == 3
         (unrecommended,) = [each["message"] for each in found["findings"] if each["code"] == "map.unrecommended"]
         assert f"map.npz was not recommended for {way}" in unrecommended
+
+
+def test_a_mapping_is_judged_by_a_set_of_eval_run_which_says_what_of_it_does_not_count(
+    cli: Cli, name: str, server: Server, tmp_path: Path
+) -> None:
+    source = fill(f"memory:{name}#docs", texts_for(400))
+    row = {"question": "Which one?", "checks": [{"kind": "contains", "text": "a"}], "relevant": {"d00003": 3}}
+    rows = [row | {"id": f"same-{n}", "use_case": f"u{n}"} for n in range(100)]
+    rows += [row | {"id": "gone", "question": "?", "relevant": {"nowhere": 3}}]
+    rows += [{"id": "bare", "question": "Who?", "checks": [{"kind": "contains", "text": "a"}]}]
+    path = tmp_path / "set.jsonl"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in rows), "utf-8")
+    command = ("reindex", source, "--model", server.address(), "--map", "--sample", 200, "--golden", path, "--json")
+    told = cli(*command, code=3).json
+    judged = [each for each in told["judgements"] if each["by"] == "golden questions"]
+    assert [(each["questions"], each["ndcg_at_10"]["n"]) for each in judged] == [(1, 1), (1, 1)]
+    assert told["recommended"] == {"documents": False, "questions": False}
+    counts = {each["code"]: each["count"] for each in told["findings"]}
+    assert counts == {"golden.unlabelled": 1, "golden.absent": 1, "golden.doubles": 99}
+    paid = len(server.billed())
+    path.write_text(json.dumps(rows[-1]), "utf-8")
+    assert "none of its 1 cases says what is to be found" in cli(*command, code=2).err
+    path.write_text(json.dumps(rows[-2]), "utf-8")
+    assert "leave --golden away" in cli(*command, code=2).err
+    assert len(server.billed()) == paid
 
 
 def test_an_ending_without_a_copy_names_the_map_that_was_kept_and_why_the_sample_was_smaller(

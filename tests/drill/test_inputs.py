@@ -84,6 +84,22 @@ def test_questions_that_bring_their_vectors_need_no_embedder(tmp_path: Path, pri
     assert steps["compare_quality"]["verdict"] == Verdict.PASS.value
 
 
+def test_one_question_under_forty_ids_is_one_and_a_set_of_eval_run_is_read(tmp_path: Path, primary: str) -> None:
+    file = golden(tmp_path, primary)
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    one = rows[0] | {"checks": [{"kind": "number", "value": 3}, {"kind": "judge", "criterion": "short"}]}
+    talk = [{"role": "assistant", "content": "Hello"}, {"role": "user", "content": rows[1]["question"]}]
+    other = {key: value for key, value in rows[1].items() if key != "question"} | {"messages": talk}
+    same = [one | {"id": f"same-{n}", "use_case": f"u{n}"} for n in range(40)]
+    file.write_text("\n".join(map(json.dumps, [*same, other])), "utf-8")
+    steps, findings = _ran(tmp_path)
+    assert steps["baseline"]["data"]["answered"] == 41
+    [judged] = steps["compare_quality"]["data"]["metrics"]
+    assert (judged["n"], judged["verdict"]) == (2, "inconclusive")
+    told = {each.code: each.count for each in findings if each.code.startswith("golden.")}
+    assert told == {"golden.asks_a_model": 40, "golden.conversation": 1, "golden.doubles": 39}
+
+
 def test_golden_ids_may_be_in_namespaces(tmp_path: Path) -> None:
     """With a `/` of their own in both parts, in none, and in the one that is called ""."""
     fill_keys(tmp_path, [(f"kb/{row}#{row}", (None, "", "a", "a/b")[row % 4]) for row in range(40)])

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from exitramp.drill.steps.judging import store_failures
 from exitramp.errors import StoreUnavailable
-from exitramp.evals.golden import GoldenCase
 from exitramp.evals.replay import replay
-from exitramp.evals.scorers import Outcome, parse_assertion
+from exitramp.evals.scorers import Outcome
+from exitramp.evals.sets.case import parse_case
 from exitramp.orchestration import Router
 from exitramp.orchestration.stack import Passage, RenderedPrompt, Stack
 from exitramp.ports import ChatMessage
 from tests.evals.test_runs import Scripted
 
 CASES = tuple(
-    GoldenCase(f"c{n:02}", "docs", "Why?", {}, parse_assertion({"kind": "exact", "text": "yes"}), None, "0" * 64)
-    for n in range(12)
+    parse_case({"id": f"c{n:02}", "question": "Why?", "checks": [{"kind": "exact", "text": "yes"}]}) for n in range(12)
 )
 
 

@@ -16,6 +16,7 @@ from exitramp.evals.exact_pairs import EXACT
 from exitramp.evals.scorers import Outcome, Score
 from exitramp.evals.verdicts import (
     Pairs,
+    by_question,
     cases_needed,
     flipped_cases,
     non_inferiority,
@@ -235,3 +236,17 @@ def test_a_result_turns_into_json_with_everything_that_led_to_it() -> None:
     assert len(data["primary_wilson"]) == 2
     seeded = non_inferiority(graded([0.5] * 40, [0.5] * 40), metric="ndcg", margin=0.1, seed=9).to_json()
     assert (seeded["seed"], seeded["counts"]) == (9, None)
+
+
+def test_a_question_under_a_hundred_ids_is_one_observation() -> None:
+    ids = [f"c{n:03}" for n in range(100)]
+    pairs = pair_answers(
+        {case: Score(case, Outcome.PASS) for case in ids},
+        {case: Score(case, Outcome.PASS if case < "c050" else Outcome.WRONG) for case in ids},
+    )
+    one = by_question(pairs, dict.fromkeys(ids, "the same"))
+    assert (one.n, one.case_ids, one.primary, one.substitute, one.binary) == (1, ("c000",), (1.0,), (0.5,), False)
+    assert non_inferiority(one, metric="assertions", margin=0.05).verdict is Verdict.INCONCLUSIVE
+    assert by_question(pairs, {case: case for case in ids}) is pairs
+    with pytest.raises(DataInvalid, match="'c000' asks nothing"):
+        by_question(pairs, {})

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from exitramp.cli.onnx import onnx as onnx_commands
 from exitramp.errors import CollectionExists, ConfigError, DataInvalid, IntegrityError
-from exitramp.evals.golden import case_sha256
+from exitramp.evals.sets.fields import case_sha256
 from exitramp.ports import Purpose
 from exitramp.registry import open_embedder
 from exitramp.reindex import classifying

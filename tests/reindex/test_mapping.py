@@ -10,7 +10,7 @@ import pytest
 from exitramp.embedding_identity import Identified
 from exitramp.errors import DataInvalid, ModelDiffers
 from exitramp.records import EmbeddingModel, Metric, Verdict
-from exitramp.reindex.judging import judge_neighbours, scores_of
+from exitramp.reindex.judging import Judgement, judge_neighbours, judge_questions, scores_of
 from exitramp.reindex.mapping import MapKind, SpaceMap, fit, way_through
 
 RNG = np.random.default_rng(7)
@@ -63,6 +63,22 @@ def test_a_perfect_mapping_passes_and_one_of_noise_fails() -> None:
 
     assert judged(new.copy()) is Verdict.PASS
     assert judged(unit(300, 16)) is Verdict.FAIL
+
+
+def test_one_golden_question_under_a_hundred_ids_recommends_no_mapping() -> None:
+    names = [f"d{row}" for row in range(50)]
+    documents, cases = unit(50, 16), [f"c{row:03}" for row in range(100)]
+    scores = scores_of(documents[[0] * 100], documents, Metric.COSINE)
+
+    def judged(asked: dict[str, str]) -> Judgement:
+        relevant = {case: {"d0": 3} for case in cases}
+        return judge_questions(
+            "documents", relevant, scores, scores.copy(), names, asked=asked, margin=0.05, seed=0
+        )  # fmt: skip
+
+    same = judged(dict.fromkeys(cases, "one"))
+    assert (same.verdict, same.questions, same.ndcg.n) == (Verdict.INCONCLUSIVE, 1, 1)
+    assert judged({case: case for case in cases}).verdict is Verdict.PASS
 
 
 def test_too_few_texts_make_no_mapping() -> None:

@@ -80,7 +80,7 @@ class ApplicationStream:
 
     def _question(self, name: str, number: int) -> Question:
         case = self.run.golden[number % len(self.run.golden)]
-        return Question(f"{name}/{number:06d}", case.question, case.use_case, tags=(name,))
+        return Question(f"{name}/{number:06d}", case.text, case.use_case, tags=(name,))
 
     def idle(self, seconds: float, *, until_back: bool = False) -> bool:
         """Wait, and run the hook at the decision. `until_back`: end as soon as several in a row were answered well;

@@ -21,7 +21,8 @@ from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps.base import NoArguments, Step
 from exitramp.embedding_identity import Identified, require_same
 from exitramp.errors import CollectionExists, CollectionMissing, ConfigError, StoreError
-from exitramp.evals.golden import golden_coverage, keys_of
+from exitramp.evals.golden import asked_again, golden_coverage, keys_of
+from exitramp.evals.sets.case import Case
 from exitramp.migration import count_or_none
 from exitramp.migration.moving import read_digests
 from exitramp.orchestration.prompts import load_prompts
@@ -282,7 +283,8 @@ def _golden(run: DrillRun, arguments: GoldenArguments) -> StepOutcome:
     if ambiguous:
         text = f"{counted(len(ambiguous), 'golden id means', 'golden ids mean')} several records, in several namespaces"
         findings.append(Finding("golden.ambiguous", text, Verdict.INCONCLUSIVE, tuple(ambiguous[:20]), len(ambiguous)))
-    use_cases = {case.use_case: sum(other.use_case == case.use_case for other in cases) for case in cases}
+    findings += _told_of(usable)
+    use_cases = Counter(case.use_case for case in cases)
     overlaps = [case.token_overlap for case in cases if case.token_overlap is not None]
     return StepOutcome(
         {
@@ -290,8 +292,8 @@ def _golden(run: DrillRun, arguments: GoldenArguments) -> StepOutcome:
             "cases": len(cases),
             "of": len(every),
             "usable": len(usable),
-            "use_cases": use_cases,
-            "with_assertion": sum(case.assertion is not None for case in cases),
+            "use_cases": dict(use_cases),
+            "with_assertion": sum(bool(case.checks) for case in cases),
             "mean_token_overlap": sum(overlaps) / len(overlaps) if overlaps else None,
             "absent_ids": list(coverage.absent_ids),
             "affected_cases": list(coverage.affected_cases),
@@ -300,6 +302,33 @@ def _golden(run: DrillRun, arguments: GoldenArguments) -> StepOutcome:
         tuple(findings),
         Verdict.worst([Verdict.PASS, *(each.verdict for each in findings if each.verdict is not None)]),
     )
+
+
+def _told_of(cases: Sequence[Case]) -> list[Finding]:
+    """What a drill does with a case otherwise than its set says, by name."""
+    found = []
+    for code, names, what in (
+        (
+            "golden.asks_a_model",
+            [case.id for case in cases if case.asks_a_model],
+            "with a check by similarity or by a judge, which a drill has not: what is answered is not judged",
+        ),
+        (
+            "golden.conversation",
+            [case.id for case in cases if len(case.messages) > 1],
+            "at the end of a conversation: what was said before is not sent",
+        ),
+        (
+            "golden.unlabelled",
+            [case.id for case in cases if not (case.is_labelled or case.logged_ids)],
+            "with nothing that tells a good answer: asked, and not judged",
+        ),
+    ):
+        if names:
+            text = f"{counted(len(names), 'golden question')} {what}"
+            found.append(Finding(code, text, None, tuple(names[:20]), len(names)))
+    same = asked_again((case.id, case.text_sha256) for case in cases)
+    return found + ([] if same is None else [same])
 
 
 def _present(run: DrillRun, wanted: Sequence[str]) -> Counter[str]:

@@ -16,12 +16,12 @@ from exitramp.drill.measuring import is_good, latency_figures, timeline
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.spec import DrillSpec
 from exitramp.drill.steps.base import NoArguments, Step
-from exitramp.drill.steps.judging import ask_golden
+from exitramp.drill.steps.judging import ask_golden, asked_of
 from exitramp.drill.steps.outage import primary_and_substitute
 from exitramp.drill.steps.parallel import drained, stream, watch
 from exitramp.errors import ConfigError
 from exitramp.evals.replay import Replay
-from exitramp.evals.verdicts import NonInferiority, non_inferiority, pair_answers
+from exitramp.evals.verdicts import NonInferiority, by_question, non_inferiority, pair_answers
 from exitramp.faults import Fault
 from exitramp.orchestration.events import EventKind
 from exitramp.orchestration.handling import Handling
@@ -120,7 +120,8 @@ def ask_again(run: DrillRun, label: str) -> tuple[Replay, NonInferiority]:
 
 
 def _judged(run: DrillRun, before: Replay, after: Replay, margin: float) -> NonInferiority:
-    return non_inferiority(pair_answers(before.scores(), after.scores()), metric=METRIC, margin=margin, seed=run.seed)
+    pairs = by_question(pair_answers(before.scores(), after.scores()), asked_of(run, METRIC))
+    return non_inferiority(pairs, metric=METRIC, margin=margin, seed=run.seed)
 
 
 def _drift(run: DrillRun, arguments: DriftArguments) -> StepOutcome:

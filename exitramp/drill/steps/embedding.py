@@ -190,10 +190,8 @@ def _reembed(run: DrillRun, arguments: ReembedArguments) -> StepOutcome:
         if mapped is not None:
             against = state_json(run, mapped, found)
             data[f"{way.replace(' ', '_')}_against_reembedded"] = against["ndcg"]
-    embedded = np.stack([found.vectors[case.question] for case in run.golden])
-    run.shared["vectors:substitute"] = QueryVectors(
-        {case.question: embedded[row] for row, case in enumerate(run.golden)}
-    )
+    embedded = np.stack([found.vectors[case.text] for case in run.golden])
+    run.shared["vectors:substitute"] = QueryVectors({case.text: embedded[row] for row, case in enumerate(run.golden)})
     return StepOutcome(data, tuple(result.findings), result.verdict)
 
 

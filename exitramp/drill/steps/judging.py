@@ -13,12 +13,13 @@ from exitramp.drill.questions import query_vectors
 from exitramp.drill.run import DrillRun, StepOutcome
 from exitramp.drill.stacks import build_stack
 from exitramp.drill.steps.base import NoArguments, Step
-from exitramp.evals.golden import GoldenCase
 from exitramp.evals.replay import CaseResult, Replay, replay
 from exitramp.evals.retrieval import mean_retrieval
 from exitramp.evals.scorers import Outcome as AnswerOutcome
+from exitramp.evals.sets.case import Case
 from exitramp.evals.verdicts import (
-    NonInferiority,
+    Pairs,
+    by_question,
     flipped_cases,
     non_inferiority,
     pair_answers,
@@ -39,6 +40,7 @@ PATIENT_SECONDS = 20.0
 
 
 OVERLAP = "overlap@10"
+ASSERTIONS = "assertions"
 Logged = Mapping[str, Sequence[str]]
 """Ids that were retrieved for a question when it was logged."""
 
@@ -76,11 +78,11 @@ def ask_golden(run: DrillRun, stack: str, label: str) -> Replay:
 
     # Without a chat model nothing was answered, so only what was retrieved is judged.
     has_chat = run.stack(stack).chat is not None
-    cases = run.golden if has_chat else tuple(replace(case, assertion=None) for case in run.golden)
+    cases = run.golden if has_chat else tuple(replace(case, checks=()) for case in run.golden)
     return _asked(run, cases, router.ask, label)
 
 
-def _asked(run: DrillRun, cases: Sequence[GoldenCase], ask: Callable[[Question], Outcome], label: str) -> Replay:
+def _asked(run: DrillRun, cases: Sequence[Case], ask: Callable[[Question], Outcome], label: str) -> Replay:
     def after_each(result: CaseResult) -> None:
         run.count(result.traces, failed=result.error_class is not None)
         run.check_stop()
@@ -149,7 +151,7 @@ def _replay(run: DrillRun, stack: str, label: str) -> StepOutcome:
     application = application_of(run)
     if application is not None:
         data[APPLICATION] = application.describe()
-    unlabelled = [case.id for case in run.golden if not case.is_labelled]
+    unlabelled = [case.id for case in run.golden if not case.is_labelled and case.logged_ids]
     if unlabelled:
         text = f"nobody labelled {counted(len(unlabelled), 'golden question')}: judged by retrieval overlap only, "
         text += "with what was retrieved when they were logged, which is no truth"
@@ -172,13 +174,14 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
         text = "quality was not compared: it takes golden questions, both replays and a quality_margin"
         return StepOutcome({}, (Finding("quality.unmeasured", text, Verdict.INCONCLUSIVE),), Verdict.INCONCLUSIVE)
     scores = before.scores(), after.scores()
-    metrics = [metric for metric in arguments.metrics if metric != "assertions" or scores[0] or scores[1]]
+    metrics = [metric for metric in arguments.metrics if metric != ASSERTIONS or scores[0] or scores[1]]
     unasserted = len(arguments.metrics) - len(metrics)
     logged = {case.id: case.logged_ids for case in run.golden if not case.is_labelled}
     if logged:
         has_relevant = any(case.relevant for case in run.golden)
-        metrics = [metric for metric in metrics if metric == "assertions" or has_relevant] + [OVERLAP]
-    judged = [_judge(metric, before, after, margin, run.seed, logged) for metric in metrics]
+        metrics = [metric for metric in metrics if metric == ASSERTIONS or has_relevant] + [OVERLAP]
+    pairs = {metric: by_question(_pairs(metric, before, after, logged), asked_of(run, metric)) for metric in metrics}
+    judged = [non_inferiority(pairs[each], metric=each, margin=margin, seed=run.seed) for each in metrics]
     use_cases = before.use_cases()
     flips = flipped_cases(*scores, use_cases) if scores[0] else ()
     findings = [Finding("quality.answers", "answers were not judged: no answer has an assertion to meet")] * unasserted
@@ -187,10 +190,7 @@ def _compare(run: DrillRun, arguments: CompareArguments) -> StepOutcome:
     data = {
         "margin": margin,
         "metrics": [each.to_json() for each in judged],
-        "use_cases": {
-            each: [_plain(item) for item in summarise_use_cases(_pairs(each, before, after, logged), use_cases)]
-            for each in metrics
-        },
+        "use_cases": {each: [_plain(item) for item in summarise_use_cases(pairs[each], use_cases)] for each in metrics},
         "flips": [_plain(flip) | _shown(run, flip.case_id, before, after) for flip in flips],
         "mock": any(result.is_mock for side in (before, after) for result in side.results),
         "mock_sides": [
@@ -219,8 +219,14 @@ def store_failures(sides: Sequence[tuple[str, Replay]]) -> list[Finding]:
     return found
 
 
-def _pairs(metric: str, before: Replay, after: Replay, logged: Logged) -> Any:
-    if metric == "assertions":
+def asked_of(run: DrillRun, metric: str) -> dict[str, str]:
+    """What each golden case asks, as far as `metric` depends on it: a store is asked by the text alone."""
+    by_text = metric != ASSERTIONS and run.spec.application is None
+    return {case.id: case.text_sha256 if by_text else case.question_sha256 for case in run.golden}
+
+
+def _pairs(metric: str, before: Replay, after: Replay, logged: Logged) -> Pairs:
+    if metric == ASSERTIONS:
         return pair_answers(before.scores(), after.scores())
     if metric == OVERLAP:
         return pair_values(_overlap(before, logged), _overlap(after, logged))
@@ -242,15 +248,11 @@ def _overlap(side: Replay, logged: Logged) -> dict[str, float | None]:
     return found
 
 
-def _judge(metric: str, before: Replay, after: Replay, margin: float, seed: int, logged: Logged) -> NonInferiority:
-    return non_inferiority(_pairs(metric, before, after, logged), metric=metric, margin=margin, seed=seed)
-
-
 def _shown(run: DrillRun, case_id: str, before: Replay, after: Replay) -> dict[str, Any]:
     """The texts of a flipped case, where the drill file says that they may be shown."""
     found: dict[str, Any] = {}
     if "question" in run.spec.data.show_values:
-        found["question"] = next(case.question for case in run.golden if case.id == case_id)
+        found["question"] = next(case.text for case in run.golden if case.id == case_id)
     if "answer" in run.spec.data.show_values:
         for name, side in (("primary_answer", before), ("substitute_answer", after)):
             found[name] = next(result.answer_text for result in side.results if result.case_id == case_id)
@@ -273,7 +275,7 @@ def _percentile(values: Sequence[float], share: float) -> float | None:
     return values[min(len(values), rank) - 1]
 
 
-METRICS: Mapping[str, str] = {"assertions": "answers", "ndcg@10": "retrieval", "recall@10": "retrieval"}
+METRICS: Mapping[str, str] = {ASSERTIONS: "answers", "ndcg@10": "retrieval", "recall@10": "retrieval"}
 
 
 def _parse_compare(block: Block) -> CompareArguments:

@@ -10,12 +10,11 @@ failed. A case that a judge could not be had for, on either side, is unmeasured 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from statistics import fmean
+from dataclasses import dataclass
 
 from exitramp.evals.runs.folder import Result, Run
 from exitramp.evals.scorers import Outcome
-from exitramp.evals.verdicts import Pairs
+from exitramp.evals.verdicts import Pairs, by_question
 
 PASS = "pass"
 _NO_ANSWER = (Outcome.PROVIDER_ERROR, Outcome.STORE_ERROR, Outcome.TRUNCATED)
@@ -89,17 +88,15 @@ def pairs_of(both: Together, metric: str, *, unjudged_fails: bool = False) -> Pa
     measured = {case: pair for case, pair in values.items() if pair[0] is not None}
     answered_by_none = {case for case in measured if not any(_answered(each) for each in both.second[case])}
     singly = all(len(results) == 1 for case in values for results in (both.first[case], both.second[case]))
-    questions: dict[str, list[str]] = {}
-    for case in measured:
-        questions.setdefault(_question(both.first[case]), []).append(case)
     pairs = Pairs(
-        case_ids=tuple(cases[0] for cases in questions.values()),
-        primary=tuple(fmean(measured[case][0] or 0.0 for case in cases) for cases in questions.values()),
-        substitute=tuple(fmean(measured[case][1] or 0.0 for case in cases) for cases in questions.values()),
-        binary=metric == PASS and singly and len(questions) == len(measured),
+        case_ids=tuple(measured),
+        primary=tuple(first or 0.0 for first, _ in measured.values()),
+        substitute=tuple(second or 0.0 for _, second in measured.values()),
+        binary=metric == PASS and singly,
         unmeasured=tuple(sorted(unscored | (values.keys() - measured.keys()))),
+        substitute_missing=tuple(sorted(answered_by_none)),
     )
-    return replace(pairs, substitute_missing=tuple(sorted(answered_by_none)))
+    return by_question(pairs, {case: _question(both.first[case]) for case in measured})
 
 
 def passed_share(results: tuple[Result, ...]) -> float | None:

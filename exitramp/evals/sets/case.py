@@ -2,10 +2,11 @@
 
 A case is one JSON object. `id` and either `question` (a text) or `messages` (a conversation, `role` and `content` each)
 are required. Optional: `use_case` (default `all`), `checks` (see `exitramp.evals.checks`; all have to hold),
-`assertion` (one check, as golden sets of drills write it), `relevant` (document id to grade 1, 2 or 3), `logged_ids`
+`assertion` (one check more, by an older name), `relevant` (document id to grade 1, 2 or 3), `logged_ids`
 (what an application retrieved when the question was logged: for overlap, not for truth), `choices` (of a
 multiple-choice question), `variables` (for prompt templates), `metadata`, `vector`, `token_overlap` and `sha256`, the
-hash of the case without it. Every golden set that `exitramp.evals.golden` reads is a set of such cases.
+hash of the case without it: as JSON with sorted keys, no spaces and non-ASCII characters kept. A file that states it
+and does not match it is refused. Golden sets of drills and of `reindex --golden` are sets of such cases.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exitramp.errors import DataInvalid
-from exitramp.evals.checks import Check, parse_check
-from exitramp.evals.golden import DEFAULT_USE_CASE, case_sha256, parse_overlap, parse_relevant, parse_vector
+from exitramp.evals.checks import ASKS_A_MODEL, Check, parse_check
+from exitramp.evals.sets.fields import DEFAULT_USE_CASE, case_sha256, parse_overlap, parse_relevant, parse_vector
 from exitramp.ports import ChatMessage
 
 ROLES: Final = ("system", "user", "assistant")
@@ -45,6 +46,9 @@ class Case:
     metadata: Mapping[str, Any] = field(hash=False, repr=False)
     data: Mapping[str, Any] = field(hash=False, repr=False)
     sha256: str
+    vector: tuple[float, ...] | None = field(default=None, repr=False)
+    """The question as the model embedded it that embedded the store: for one that is not at hand."""
+    token_overlap: float | None = None
 
     @property
     def question(self) -> str:
@@ -52,9 +56,19 @@ class Case:
         return next(message.content for message in reversed(self.messages) if message.role == "user")
 
     @property
+    def text(self) -> str:
+        """What is put to that which takes one text and no messages: a store, a stack, an application in a drill."""
+        return self.asked()[-1].content
+
+    @property
     def is_labelled(self) -> bool:
         """Whether somebody said what is right: without it only overlap with what was logged can be measured."""
         return bool(self.checks or self.relevant)
+
+    @property
+    def asks_a_model(self) -> bool:
+        """Whether a check of it is decided by a model: by an embedder, or by a judge."""
+        return any(check.kind in ASKS_A_MODEL for check in self.checks)
 
     @property
     def question_sha256(self) -> str:
@@ -65,6 +79,11 @@ class Case:
         said = [[message.role, *_folded(message.content)] for message in self.asked()]
         parts = [self.use_case, said, self.variables]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def text_sha256(self) -> str:
+        """The same of `text` alone, for what is decided by nothing else: what a search finds."""
+        return hashlib.sha256(json.dumps(_folded(self.text)).encode()).hexdigest()
 
     def asked(self) -> tuple[ChatMessage, ...]:
         """The messages as a model gets them: choices stand below the question, each behind its letter."""
@@ -97,8 +116,6 @@ def parse_case(data: object) -> Case:
     choices = _texts(data, "choices")
     if len(choices) > len(_LETTERS):
         raise DataInvalid(f"more than {len(_LETTERS)} choices")
-    parse_vector(data.get("vector"))
-    parse_overlap(data.get("token_overlap"))
     return Case(
         id=id_,
         use_case=_text(data, "use_case") if "use_case" in data else DEFAULT_USE_CASE,
@@ -111,6 +128,8 @@ def parse_case(data: object) -> Case:
         metadata=_object(data, "metadata"),
         data={key: value for key, value in data.items() if key != "sha256"},
         sha256=digest,
+        vector=parse_vector(data.get("vector")),
+        token_overlap=parse_overlap(data.get("token_overlap")),
     )
 
 

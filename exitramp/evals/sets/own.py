@@ -6,22 +6,24 @@ as JSON, null where the case lacks it.
 
 from __future__ import annotations
 
+import codecs
 import json
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import ConfigError, DataInvalid
-from exitramp.evals.golden import no_constant, unique_keys
 from exitramp.evals.sets.case import KNOWN, Case, parse_case
+from exitramp.evals.sets.fields import no_constant, unique_keys
 
 _TEXTS: Final = ("id", "use_case", "question", "sha256")
 
 
-def read_jsonl(path: Path) -> tuple[Case, ...]:
+def read_jsonl(path: Path, *, name: str | None = None) -> tuple[Case, ...]:
     """Raises `ConfigError` naming file and line for what is no case; no message holds a text of the case."""
-    return parse_jsonl(read_text(path), str(path))
+    return parse_jsonl(read_text(path, name=name), name or str(path))
 
 
 def parse_jsonl(text: str, file: str) -> tuple[Case, ...]:
@@ -47,15 +49,16 @@ def write_jsonl(cases: Iterable[Case]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def read_parquet(path: Path) -> tuple[Case, ...]:
+def read_parquet(path: Path, *, name: str | None = None) -> tuple[Case, ...]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    file = name or str(path)
     try:
-        with storage_errors(path, READ):
-            rows = pq.read_table(path).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise ConfigError("not a Parquet file that can be read", file=str(path)) from error
+        rows = pq.read_table(pa.BufferReader(read_bytes(path))).to_pylist()
+    # What pyarrow makes of bytes that are no Parquet: its own errors, or an OSError that no disk is behind.
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ConfigError("not a Parquet file that can be read", file=file) from error
     cases: list[Case] = []
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
@@ -64,11 +67,11 @@ def read_parquet(path: Path) -> tuple[Case, ...]:
             if case.id in seen:
                 raise DataInvalid(f"the id {case.id!r} stands twice")
         except DataInvalid as error:
-            raise ConfigError(f"row {number}: {error.message}", file=str(path), hint=error.hint) from error
+            raise ConfigError(f"row {number}: {error.message}", file=file, hint=error.hint) from error
         seen.add(case.id)
         cases.append(case)
     if not cases:
-        raise ConfigError("no case in it", file=str(path))
+        raise ConfigError("no case in it", file=file, hint="write one row a case: id, question, checks")
     return tuple(cases)
 
 
@@ -90,14 +93,29 @@ def write_parquet(cases: Iterable[Case], path: Path) -> None:
         partial.replace(path)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, name: str | None = None) -> str:
     """Raises `PathUnusable`, or `ConfigError` for what is not UTF-8."""
+    return decoded(read_bytes(path), name or str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises `PathUnusable`, and `ConfigError` for a named pipe, which may never end; one that is open already
+    (`/dev/fd/…`) will do."""
+    with storage_errors(path, READ):
+        if stat.S_ISFIFO(path.stat().st_mode) and not str(path).startswith(("/dev/", "/proc/")):
+            raise ConfigError("is a named pipe, and no file", file=str(path), hint="write what comes of it to a file")
+        return path.read_bytes()
+
+
+def decoded(raw: bytes, file: str) -> str:
+    """UTF-8 without its mark, if it has one. Raises `ConfigError` naming the line that is not UTF-8."""
     try:
-        with storage_errors(path, READ):
-            raw = path.read_bytes()
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError("not UTF-8", file=str(path), line=raw[: error.start].count(b"\n") + 1) from error
+        is_wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        told = "not UTF-8 but UTF-16" if is_wide else "not UTF-8"
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError(told, file=file, line=line, hint="save it as UTF-8") from error
 
 
 def json_lines(text: str, file: str) -> Iterator[tuple[int, Any]]:
