@@ -38,8 +38,9 @@ def client_options(address: Address, network: Network) -> dict[str, Any]:
             key = str(network.client_key) if network.client_key else None
             context.load_cert_chain(str(network.client_certificate), key)
         options["verify"] = context
-    if address.is_loopback:
-        if not uses_tls(address):
+    # Where no host stands, nobody knows where an adapter goes: that is treated as the world.
+    if address.is_loopback and (address.host is not None or address.options.get("base_url")):
+        if not uses_tls(address) and not address.options.get("base_url", "").startswith("https:"):
             options["verify"] = False  # no TLS, no proxy that speaks it, nothing to verify: a context costs 16 ms
         return options | {"trust_env": False}  # a proxy from the environment cannot reach this machine's loopback
     if network.proxy is not None:
