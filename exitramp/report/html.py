@@ -124,7 +124,8 @@ def _at_a_glance(document: Document) -> list[Markup]:
     if meta.started_at is not None:
         told.append(tag("span", "began ", cell(meta.started_at)))
     took = meta.duration_seconds
-    told.append(tag("span", "did not end" if took is None else f"took {seconds_text(took)}"))
+    paused = ", pauses left out" if meta.is_without_pauses else ""
+    told.append(tag("span", "did not end" if took is None else f"took {seconds_text(took)}{paused}"))
     return told
 
 

@@ -115,7 +115,10 @@ def _identity(document: Document) -> str:
         ("Program", meta.program),
         ("Started", meta.started_at),
         ("Ended", meta.ended_at),
-        ("Duration", None if meta.duration_seconds is None else seconds_text(meta.duration_seconds)),
+        (
+            "Duration, pauses left out" if meta.is_without_pauses else "Duration",
+            None if meta.duration_seconds is None else seconds_text(meta.duration_seconds),
+        ),
         ("Objectives’ hash", None if meta.objectives_sha256 is None else code(meta.objectives_sha256)),
         ("Event log’s head", None if meta.event_log_head is None else code(meta.event_log_head)),
         ("Events logged", meta.event_count),

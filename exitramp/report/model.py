@@ -297,6 +297,8 @@ class Meta:
     event_count: int | None = None
     is_anchored: bool = False
     seconds: float | None = None
+    is_without_pauses: bool = False
+    """Whether the run was interrupted and resumed: `seconds` are then fewer than from its start to its end."""
 
     @property
     def duration_seconds(self) -> float | None:

@@ -30,14 +30,14 @@ version: 1
 drill: small_table
 facilitator: Fay
 data_collector: Dan
-began_at: 2030-01-31T10:00:00Z
+began_at: 2020-01-31T10:00:00Z
 people:
   - {name: Olga, role: owner}
   - {name: Paul, role: platform}
 decisions:
   - {inject: notice, question: leave, who: Olga, role: owner, decided: We leave in March, after_minutes: 12,
      runbook: leave, evidence: minutes of the meeting}
-  - {inject: outage, question: switch, who: Paul, role: platform, decided: Switch now, at: 2030-01-31T10:55:00Z,
+  - {inject: outage, question: switch, who: Paul, role: platform, decided: Switch now, at: 2020-01-31T10:55:00Z,
      runbook: switch}
   - {inject: outage, question: tell, who: Olga, role: owner, decided: The support desk tells all users}
 actions:

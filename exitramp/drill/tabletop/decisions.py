@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from exitramp.clock import iso_utc
 from exitramp.drill.tabletop.spec import Inject, TabletopSpec
 from exitramp.errors import ConfigError, UsageError
 from exitramp.yaml_reader import Block, read_block
 
 STATED: Final = "stated"
 MEASURED: Final = "measured"
+_CLOCKS_APART: Final = timedelta(minutes=5)
+"""So much the clock on the wall of the room may be before the machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class Decision:
     """One decision. Names are what somebody typed; nobody was identified.
 
     undecided: those at the table said that nobody could decide it. minutes: after the inject was read out, `stated` by
-    a person or `measured` between the question and its answer at the prompt; None where neither is known.
+    a person or `measured` between the question and its answer at the prompt; None where neither is known. stated_at:
+    the moment that a person stated, in ISO 8601, from which `minutes` were reckoned; None where minutes were stated.
     """
 
     inject: str
@@ -36,6 +40,7 @@ class Decision:
     runbook: str | None = None
     evidence: str = ""
     source: str = "prompt"
+    stated_at: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -59,7 +64,8 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that a decisions file holds. `sha256` is of the file as it was read."""
+    """All that a decisions file holds. `sha256` is of the file as it was read; `began_at` is when the sitting began, by
+    the word of whoever wrote the file."""
 
     facilitator: str
     data_collector: str
@@ -68,6 +74,13 @@ class Record:
     actions: tuple[Action, ...]
     file: str
     sha256: str
+    began_at: datetime | None = None
+
+    @property
+    def latest(self) -> datetime | None:
+        """The latest moment that the file states; None where it states none."""
+        stated = [datetime.fromisoformat(each.stated_at) for each in self.decisions if each.stated_at]
+        return max([*stated, *([self.began_at] if self.began_at else [])], default=None)
 
 
 def read_decisions(path: Path, spec: TabletopSpec) -> Record:
@@ -111,9 +124,20 @@ def _read(path: Path, spec: TabletopSpec) -> Record:
         tuple(_action(block) for block in top.blocks("actions", ())),
         path.name,
         hashlib.sha256(raw).hexdigest(),
+        began,
     )
     top.finish()
     return found
+
+
+def refuse_later_than(given: Record | None, now: datetime) -> None:
+    """Raises `UsageError`: what was decided was decided before it was written down."""
+    if given is not None and given.latest is not None and given.latest > now + _CLOCKS_APART:
+        raise UsageError(
+            f"{given.file}: it states {iso_utc(given.latest)}, and by this machine's clock it is"
+            f" {iso_utc(now)}: nobody has decided anything then",
+            hint="mend 'began_at' or 'at' in the file, or this machine's clock",
+        )
 
 
 def parse_due(text: str) -> str | None:
@@ -141,6 +165,7 @@ def _decision(block: Block, spec: TabletopSpec, began: datetime | None) -> Decis
     if undecided and block.has("decided"):
         raise block.error("it is either 'decided' or 'undecided'", "undecided")
     minutes = _minutes(block, meant, began)
+    at = _moment(block, "at") if block.has("at") else None
     found = Decision(
         inject,
         question,
@@ -154,6 +179,7 @@ def _decision(block: Block, spec: TabletopSpec, began: datetime | None) -> Decis
         block.choice("runbook", tuple(spec.runbook), None),
         block.text("evidence", ""),
         "file",
+        None if at is None else iso_utc(at),
     )
     block.finish()
     return found

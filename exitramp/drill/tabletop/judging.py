@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from exitramp.drill.tabletop.decisions import Decision
 from exitramp.drill.tabletop.spec import Asked, Inject, TabletopSpec
 from exitramp.records import Verdict
+
+_MOST_PLACES: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,15 @@ def judge(spec: TabletopSpec, decisions: Mapping[tuple[str, str], Decision]) -> 
 
 def verdict_of(expectations: tuple[Expectation, ...]) -> Verdict:
     return Verdict.worst([each.verdict for each in expectations]) if expectations else Verdict.INCONCLUSIVE
+
+
+def minutes_words(minutes: float, given: float | None = None) -> str:
+    """`12`, `4.25`; with the places that show it to be above what was `given`, if it is."""
+    places = 2
+    while given is not None and places < _MOST_PLACES and round(minutes, places) <= given < minutes:
+        places += 1
+    shown = f"{minutes:.{places}f}".rstrip("0").rstrip(".")
+    return "less than 0.01" if minutes > 0 and shown == "0" else shown
 
 
 def _question(inject: Inject, asked: Asked, made: Decision | None) -> Iterator[Expectation]:
@@ -69,7 +81,8 @@ def _decided(asked: Asked, made: Decision | None) -> tuple[str | None, Verdict, 
         return "nobody could decide", Verdict.FAIL, "nobody could decide it"
     told = f"by {made.role}"
     if made.minutes is not None:
-        told += f" after {made.minutes:.1f} min"
+        told += f" after {minutes_words(made.minutes, asked.within_minutes)} min"
+        told += f", {made.minutes_from}" if made.minutes_from else ""
     if made.role != asked.by:
         return told, Verdict.FAIL, f"decided by {made.role}, and it is for {asked.by} to decide"
     if asked.within_minutes is None:
@@ -77,7 +90,8 @@ def _decided(asked: Asked, made: Decision | None) -> tuple[str | None, Verdict, 
     if made.minutes is None:
         return told, Verdict.INCONCLUSIVE, "decided, and nobody knows how long it took"
     if made.minutes > asked.within_minutes:
-        late = f"decided after {made.minutes:.3g} minutes, and {asked.within_minutes:g} were given"
+        taken = minutes_words(made.minutes, asked.within_minutes)
+        late = f"decided after {taken} minutes, and {asked.within_minutes:g} were given"
         return told, Verdict.FAIL, late
     return told, Verdict.PASS, ""
 

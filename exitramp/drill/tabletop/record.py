@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from exitramp import canonical
@@ -17,6 +18,8 @@ from exitramp.errors import DataInvalid
 PARTICIPANTS: Final = "tabletop.participants"
 INJECT: Final = "tabletop.inject"
 ASKED: Final = "tabletop.asked"
+BEGAN: Final = "tabletop.began"
+"""When the sitting began, by the word of people: written where a decisions file states it."""
 DECISION: Final = "tabletop.decision"
 SKIPPED: Final = "tabletop.skipped"
 ACTION: Final = "tabletop.action"
@@ -40,6 +43,9 @@ class Sitting:
     skipped: frozenset[tuple[str, str]]
     actions: tuple[Action, ...]
     doubts: tuple[str, ...]
+    began_at: datetime | None = None
+    """Stated by people; None where nobody did."""
+    began_number: int | None = None
 
     @classmethod
     def of(cls, events: Sequence[Event]) -> Sitting:
@@ -54,6 +60,7 @@ class Sitting:
         doubts = []
         if events[0].data.get("objectives_sha256") != spec.expectations_sha256():
             doubts.append("the hash of what was expected is not that of what is expected beside it")
+        began, began_number = _began(events)
         for event in events:
             if event.kind != DECISION:
                 continue
@@ -64,6 +71,8 @@ class Sitting:
                 doubts.append(f"event #{event.seq} decides anew what event #{numbers[one.key]} had decided")
             else:
                 decisions[one.key], numbers[one.key] = one, event.seq
+                if not _reckons(spec, one, began):
+                    doubts.append(f"event #{event.seq} states minutes that are not those between the stated moments")
         return cls(
             spec,
             str(told.get("facilitator") or ""),
@@ -84,6 +93,8 @@ class Sitting:
                 if each.kind == ACTION
             ),
             tuple(doubts),
+            began,
+            began_number,
         )
 
 
@@ -104,15 +115,39 @@ def measured_minutes(events: Sequence[Event], inject: str, question: str, now_se
     return max(0.0, now_seconds - since[0].elapsed_seconds) / 60
 
 
+def _began(events: Sequence[Event]) -> tuple[datetime | None, int | None]:
+    for event in events:
+        if event.kind == BEGAN:
+            try:
+                return datetime.fromisoformat(str(event.data.get("stated_at"))), event.seq
+            except ValueError:
+                return None, event.seq
+    return None, None
+
+
+def _reckons(spec: TabletopSpec, made: Decision, began: datetime | None) -> bool:
+    """Whether the minutes follow from the moment that was stated: the reader of the journal can do the same sum."""
+    if made.stated_at is None:
+        return True
+    inject = next(each for each in spec.injects if each.name == made.inject)
+    try:
+        at = datetime.fromisoformat(made.stated_at)
+        minutes = None if began is None else (at - began).total_seconds() / 60 - inject.at_minutes
+    except (ValueError, TypeError):
+        return False
+    return minutes is not None and made.minutes is not None and abs(minutes - made.minutes) < 0.001
+
+
 def _decision(event: Event) -> Decision | None:
     data = event.data
     try:
         minutes = data.get("minutes")
         return Decision(
             **{
-                **{name: data[name] for name in Decision.__slots__},
+                **{name: data[name] for name in Decision.__slots__ if name != "stated_at"},
                 "minutes": None if minutes is None else float(minutes),
                 "undecided": bool(data["undecided"]),
+                "stated_at": None if data.get("stated_at") is None else str(data["stated_at"]),
             }
         )
     except (KeyError, TypeError, ValueError):

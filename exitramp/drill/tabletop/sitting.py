@@ -20,7 +20,7 @@ from exitramp.drill.event import Event
 from exitramp.drill.event_log import EventLog
 from exitramp.drill.interruption import Interruption
 from exitramp.drill.tabletop import record
-from exitramp.drill.tabletop.decisions import MEASURED, STATED, Action, Decision, Record, parse_due
+from exitramp.drill.tabletop.decisions import MEASURED, STATED, Action, Decision, Record, parse_due, refuse_later_than
 from exitramp.drill.tabletop.judging import Expectation, judge, verdict_of
 from exitramp.drill.tabletop.record import Sitting, measured_minutes
 from exitramp.drill.tabletop.spec import Asked, Inject, TabletopSpec
@@ -85,6 +85,7 @@ def begin(
     if folder.is_dir() and any(folder.iterdir()):
         hint = "give another folder with --out; one that was interrupted goes on with 'exitramp drill resume FOLDER'"
         raise UsageError(f"{folder} is not empty", hint=hint)
+    refuse_later_than(given, clock.now())
     folder.mkdir(parents=True, exist_ok=True)
     run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     with EventLog.create(folder / LOG_NAME, clock) as log:
@@ -104,6 +105,7 @@ def resume(
 ) -> SittingResult:
     """Go on with the sitting whose journal lies in `folder`, by the drill as it stands there."""
     clock = clock or SystemClock()
+    refuse_later_than(given, clock.now())
     log, reading = EventLog.resume(folder / LOG_NAME, clock)
     with log:
         sitting = Sitting.of(reading.events)
@@ -185,6 +187,13 @@ class _Table:
                     f"{given.file}: '{one.inject}', '{one.question}' is in the journal already, decided otherwise",
                     hint="what is recorded is not changed; leave it away from the file",
                 )
+        if given.began_at is not None and sitting.began_at not in {None, given.began_at}:
+            raise UsageError(
+                f"{given.file}: it states another 'began_at' than the journal has",
+                hint="what is recorded is not changed; leave it away from the file",
+            )
+        if given.began_at is not None and sitting.began_at is None:
+            self.write(record.BEGAN, {"stated_at": iso_utc(given.began_at)} | source)
         if not sitting.has_participants:
             people = [{"name": name, "role": role} for name, role in given.people]
             told = {"facilitator": given.facilitator, "data_collector": given.data_collector, "people": people}

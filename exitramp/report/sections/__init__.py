@@ -83,4 +83,5 @@ def _meta(journal: Journal) -> Meta:
         event_count=len(journal.events),
         is_anchored=journal.is_anchored,
         seconds=journal.last.elapsed_seconds - journal.events[0].elapsed_seconds if journal.is_finished else None,
+        is_without_pauses=bool(journal.of_kind("run.resumed")),
     )

@@ -43,6 +43,12 @@ TABLETOP_MOMENTS: Final = {
     "tabletop.paused": "The sitting is interrupted",
     "run.resumed": "The sitting goes on",
 }
+_BY_FILE: Final = {
+    "tabletop.began": "Beginning of the sitting written down, as a file states it",
+    "tabletop.inject": "Inject written down: by a file, not read out here",
+    "tabletop.decision": "Decision written down, from a file",
+}
+"""What a file told stands in the journal when the file was read, and not when it happened."""
 _SHOWN: Final = 12
 _EDGE_EVENTS: Final = 150
 """Of a longer log the first and last so many are shown; the journal itself holds them all."""
@@ -51,7 +57,7 @@ _EDGE_EVENTS: Final = 150
 def event_section(journal: Journal) -> Section:
     moments = tuple(one for _, one in sorted(_moments(journal), key=lambda pair: pair[0]))
     blocks: list[Block] = [
-        Timeline("What happened, and how long after the run began", moments),
+        Timeline(f"What happened, and how long after the run began{_pauses(journal)}", moments),
         Subheading("Is this the log that was written?"),
         _chain(journal),
         prose(
@@ -70,6 +76,10 @@ def event_section(journal: Journal) -> Section:
         )
     blocks.append(_all_events(journal))
     return Section(8, "Event log", tuple(blocks), "events")
+
+
+def _pauses(journal: Journal) -> str:
+    return ", pauses left out" if journal.of_kind("run.resumed") else ""
 
 
 def _chain(journal: Journal) -> KeyValues:
@@ -132,7 +142,11 @@ def _moments(journal: Journal) -> Iterator[Placed]:
             where = journal.stopped_where if told == journal.aborted else f"in “{word(event.data, 'step')}”"
             yield _at(event, f"Stopped {where}", word(told, "reason"), True)
         elif event.kind in TABLETOP_MOMENTS:
-            yield _at(event, TABLETOP_MOMENTS[event.kind], _at_the_table(event.data))
+            by_file = word(event.data, "how") == "by file" or bool(word(event.data, "file"))
+            titles = TABLETOP_MOMENTS | (_BY_FILE if by_file else {})
+            yield _at(event, titles[event.kind], _at_the_table(event.data))
+        elif event.kind in _BY_FILE:
+            yield _at(event, _BY_FILE[event.kind], word(event.data, "stated_at"))
         elif event.kind == "run.judged":
             yield _at(event, f"Judged: {word(event.data, 'verdict')}", milestone=True)
         elif event.kind == "router" and word(event.data, "kind") == "breaker_closed":
@@ -247,6 +261,8 @@ def _what(event: Event) -> str:
         at = figure(data, "elapsed_seconds")
         when = "" if at is None else f", at {seconds_text(at, 3)}"
         return f"{word(data, 'stack')}: {ROUTER.get(kind, kind)}" + (f" ({told})" if told else "") + when
+    if event.kind == "tabletop.began":
+        return f"stated: {word(data, 'stated_at')}"
     if event.kind.startswith("tabletop."):
         return _at_the_table(data)
     if event.kind in {"run.judged", FINISHED}:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from exitramp.report.model import Inline, strong
 from exitramp.report.sections.asked import application_asked
+from exitramp.report.sections.clocks import moved_clock
 from exitramp.report.sections.coverage import untested
 from exitramp.report.sections.doubts import unanchored
 from exitramp.report.sections.fields import Data, count, figure, flag, objects, word, words
@@ -37,6 +38,8 @@ def does_not_prove(journal: Journal) -> Iterator[Line]:
             "No anchor lies beside it: whoever could write to its folder could have written it anew (section 8).",
             lead="That this is the journal which the run wrote.",
         )
+    if moved_clock(journal):
+        yield _line(moved_clock(journal), lead="When it was.")
     yield from _not_real(journal)
     for stack, told in untested(journal):
         yield _line(told, lead=f"The index of the {stack}’s store.")

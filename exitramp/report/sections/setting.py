@@ -25,6 +25,7 @@ from exitramp.report.model import (
     row,
 )
 from exitramp.report.sections.application import who_decided
+from exitramp.report.sections.clocks import clocks
 from exitramp.report.sections.fields import NOTHING, Data, count, figure, objects, part, word
 from exitramp.report.sections.journal import Journal, moment
 from exitramp.report.sections.stack_table import stack_table
@@ -52,14 +53,14 @@ _ROLES: Final = (
 
 def identity(journal: Journal) -> Section:
     started = journal.started
-    operator = word(started, "operator")
-    seed = figure(started, "seed")
+    operator, seed = word(started, "operator"), figure(started, "seed")
     text = canonical.dumps(journal.drill)
     facts: list[tuple[str, Cell]] = [
         ("Drill", code(word(journal.drill, "name"))),
         ("Run", code(word(started, "run_id"))),
         ("Started", moment(journal.events[0])),
         ("Ended", moment(journal.last) if journal.is_finished else "did not end"),
+        *clocks(journal),
         ("Seed of everything drawn", _seed(journal, seed)),
         ("Program", _program(started)),
         ("Python and platform", " · ".join(filter(None, (word(started, "python_version"), word(started, "platform"))))),

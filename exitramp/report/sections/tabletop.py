@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
 
 from exitramp.drill.tabletop.judging import Expectation, judge, verdict_of
 from exitramp.drill.tabletop.record import Sitting
@@ -38,15 +37,15 @@ from exitramp.report.model import (
     row,
     strong,
 )
+from exitramp.report.sections.clocks import moved_clock
 from exitramp.report.sections.doubts import unanchored
 from exitramp.report.sections.events import event_section
 from exitramp.report.sections.fields import verdict, word
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.people import sign_off_section
 from exitramp.report.sections.setting import identity
+from exitramp.report.sections.tabletop_times import times_section
 from exitramp.report.sections.words import counted, listed, sentence
-
-_NO_TIME: Final = "no decision"
 
 
 def is_tabletop(journal: Journal) -> bool:
@@ -73,7 +72,7 @@ def tabletop_document(journal: Journal, meta: Meta) -> Document:
             _participants(sitting),
             _injects(sitting),
             _decisions(sitting),
-            _times(sitting),
+            times_section(sitting),
             event_section(journal),
             _gaps(sitting, found),
             _actions(sitting, found),
@@ -151,6 +150,8 @@ def _verdict(journal: Journal, sitting: Sitting, objectives: tuple[Objective, ..
     ]
     if any(each.minutes_from == "stated" for each in sitting.decisions.values()):
         limits.append((strong("Some times are stated."), " Section 7 says which: a person gave them, no clock did."))
+    if moved_clock(journal):
+        limits.append((strong("When it was."), f" {moved_clock(journal)}"))
     blocks: list[Block] = [
         VerdictTable("What was expected before the sitting, and how it came out", objectives),
         Callout(Notice.WARNING, "What this report does not prove", (Bullets(tuple(limits)),)),  # type: ignore[arg-type]
@@ -264,43 +265,6 @@ def _decisions(sitting: Sitting) -> Section:
         " nobody looked at it.",
     )
     return Section(6, "Decisions", (table,), "decisions")
-
-
-def _times(sitting: Sitting) -> Section:
-    rows = []
-    for inject, asked in sitting.spec.questions():
-        made = sitting.decisions.get((inject.name, asked.name))
-        rows.append(
-            row(
-                f"{inject.name}, {asked.name}",
-                asked.within_minutes if asked.within_minutes is not None else "no limit",
-                _NO_TIME if made is None else _minutes(made.minutes),
-                _source(made.minutes_from) if made is not None and not made.undecided else "nobody decided",
-                _NO_TIME if made is None else _minutes(made.measured_minutes),
-            )
-        )
-    table = Table(
-        "Time to decide, after the inject was read out",
-        (
-            Column("Question"),
-            numbers("Given", "min"),
-            numbers("Taken", "min", 2),
-            Column("By whose word"),
-            numbers("At the prompt, by the clock", "min", 2),
-        ),
-        tuple(rows),
-        note="Stated: a person said so. By the clock: between the question at the prompt and the recorded decision,"
-        " pauses left out; of a sitting whose process was killed meanwhile it is not known.",
-    )
-    return Section(7, "Time to decide", (table,), "times")
-
-
-def _minutes(value: float | None) -> Cell:
-    return None if value is None else round(value, 2)
-
-
-def _source(text: str | None) -> Cell:
-    return {"stated": "stated", "measured": "by the clock"}.get(text or "")
 
 
 def _gaps(sitting: Sitting, found: tuple[Expectation, ...]) -> Section:
