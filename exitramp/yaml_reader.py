@@ -14,6 +14,7 @@ from typing import Any, Final
 import yaml
 
 from exitramp.errors import ConfigError
+from exitramp.yaml_loader import NULL, compose, construct
 
 _MISSING: Final = object()
 _SURELY_MEANT: Final = 0.8
@@ -21,9 +22,6 @@ _SURELY_MEANT: Final = 0.8
 LARGEST_INTEGER: Final = 2**53
 LARGEST_NUMBER: Final = 1e9
 """As seconds 31 years. Beyond it waiting fails in the system's own arithmetic, long after the file was read."""
-DEEPEST: Final = 50
-MOST_VALUES: Final = 100_000
-"""Counted with every alias written out: ten lines of aliases to aliases are ten thousand million values."""
 _MAP: Final = "tag:yaml.org,2002:map"
 
 
@@ -165,11 +163,7 @@ class Block:
         return node
 
     def _value(self, node: yaml.Node, key: str) -> Any:
-        try:
-            return yaml.SafeLoader("").construct_object(node, deep=True)
-        # A ValueError is that of a type's own reader: the month 13, or a number of 5,000 digits.
-        except (yaml.YAMLError, ValueError) as error:
-            raise self.error(f"'{self._name(key)}' cannot be read", key) from error
+        return construct(node, self.file, what=f"'{self._name(key)}' cannot be read: ")
 
     def _plain(self, key: str, kind: type | tuple[type, ...], what: str, default: Any) -> Any:
         node = self._node(key, default)
@@ -193,41 +187,10 @@ class Block:
 
 def read_block(text: str, file: str) -> Block:
     """The top mapping of a YAML text. Raises `ConfigError` where it is no YAML or no mapping."""
-    try:
-        node = yaml.compose(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader)
-    except RecursionError as error:
-        raise ConfigError("not YAML that can be read: nested too deeply", file=file, line=1) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError("not YAML: a character that is not allowed", file=file, line=line) from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = int(mark.line) + 1 if mark is not None else 1
-        raise ConfigError(f"not YAML: {error.problem}", file=file, line=line) from error
+    node = compose(text, file)
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError("the file must hold keys and values", file=file, line=1)
-    _values_under(node, file, {}, 0)
     return Block(node, file)
-
-
-def _values_under(node: yaml.Node, file: str, known: dict[int, int], depth: int) -> int:
-    """How many values stand under `node`, aliases written out. Raises `ConfigError` where there are too many."""
-    if id(node) in known and known[id(node)]:
-        return known[id(node)]
-    line = int(node.start_mark.line) + 1
-    if id(node) in known:
-        raise ConfigError("an alias stands inside what it stands for", file=file, line=line)
-    if depth > DEEPEST:
-        raise ConfigError("nested too deeply", file=file, line=line)
-    known[id(node)] = 0  # being counted
-    below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-    count = 1
-    if not isinstance(node, yaml.ScalarNode):
-        count += sum(_values_under(each, file, known, depth + 1) for each in below)
-    if count > MOST_VALUES:
-        raise ConfigError(f"holds more than {MOST_VALUES:,} values, aliases written out", file=file, line=line)
-    known[id(node)] = count
-    return count
 
 
 def read_file(path: Path) -> Block:
@@ -243,4 +206,4 @@ def read_file(path: Path) -> Block:
 
 
 def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+    return isinstance(node, yaml.ScalarNode) and node.tag == NULL

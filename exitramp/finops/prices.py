@@ -34,6 +34,7 @@ from typing import Final, Protocol
 import yaml
 
 from exitramp.errors import ConfigError, DataInvalid
+from exitramp.yaml_loader import BOOL, NULL, compose
 
 # Enough digits that no product or sum of ours is rounded before it is quantised, whatever context the caller set.
 MONEY: Final = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
@@ -44,7 +45,6 @@ _BOOK_KEYS: Final = ("version", "name", "currency", "prices")
 _REQUIRED: Final = ("id", "provider", "unit", "amount", "source", "retrieved", "valid_from", "illustrative")
 _KNOWN: Final = frozenset({*_REQUIRED, "model", "service", "valid_to"})
 _AMOUNT: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?")
-_NULL_TAG: Final = "tag:yaml.org,2002:null"
 
 
 class Unit(StrEnum):
@@ -213,9 +213,9 @@ def _price(node: yaml.Node, file: str) -> Price:
     except ValueError:
         raise _wrong(row["unit"], file, "'unit' is not known", hint=f"known are: {', '.join(Unit)}") from None
     illustrative = row["illustrative"]
-    if illustrative.tag != "tag:yaml.org,2002:bool" or illustrative.value not in ("true", "false"):
+    if illustrative.tag != BOOL or illustrative.value not in ("true", "false"):
         raise _wrong(illustrative, file, "'illustrative' is not true or false")
-    has_end = "valid_to" in row and row["valid_to"].tag != _NULL_TAG
+    has_end = "valid_to" in row and row["valid_to"].tag != NULL
     valid_from = _date(row["valid_from"], "valid_from", file)
     valid_to = _date(row["valid_to"], "valid_to", file) if has_end else None
     if valid_to is not None and valid_to < valid_from:
@@ -257,14 +257,9 @@ def _overlap_message(earlier: Price, later: Price) -> str:
 def _compose(raw: bytes, file: str) -> yaml.Node:
     # Nodes and not values: only they know their lines, and an amount must not pass through a float.
     try:
-        node = yaml.compose(raw.decode("utf-8"), Loader=yaml.SafeLoader)
+        node = compose(raw.decode("utf-8"), file)
     except UnicodeDecodeError as error:
         raise ConfigError("not UTF-8", file=file, line=raw[: error.start].count(b"\n") + 1) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise ConfigError(f"not YAML: {error.problem}", file=file, line=line) from error
-    except yaml.YAMLError as error:
-        raise ConfigError("not YAML: it holds a character that YAML does not allow", file=file) from error
     if node is None:
         raise ConfigError("it is empty", file=file)
     return node
@@ -291,7 +286,7 @@ def _mapping(
 
 
 def _text(node: yaml.Node, key: str, file: str) -> str:
-    if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL_TAG or not node.value.strip():
+    if not isinstance(node, yaml.ScalarNode) or node.tag == NULL or not node.value.strip():
         raise _wrong(node, file, f"{key!r} is not a text with something in it")
     return str(node.value).strip()
 

@@ -9,12 +9,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from exitramp.clock import Clock, SystemClock
 from exitramp.errors import ConfigError, DependencyMissing
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt
 from exitramp.ports import ChatMessage
+from exitramp.yaml_loader import load
 
 DEFAULT = "default"
 ASKED_SECONDS: Final = 300.0
@@ -119,7 +118,7 @@ def load_prompts(folder: Traversable | Path, *, where: str | None = None, clock:
 
 def _prompt(template: bytes, side_car: bytes, where: str) -> Prompt:
     try:
-        data = yaml.safe_load(side_car.decode("utf-8"))
+        data = load(side_car.decode("utf-8"), where)
         hints = data.get("model_hints") or {}
         prompt = Prompt(
             name=str(data["name"]),
@@ -129,7 +128,7 @@ def _prompt(template: bytes, side_car: bytes, where: str) -> Prompt:
             maximum_tokens=int(hints.get("max_tokens", 512)),
             temperature=float(hints.get("temperature", 0.0)),
         )
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"not a prompt's side-car ({type(error).__name__}: {error})",
             file=where,

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from exitramp.errors import ConfigError, DependencyMissing
 from exitramp.evals.sets.own import read_text
 from exitramp.records import Verdict
+from exitramp.yaml_loader import load
 
 _DELIMITERS: Final = re.compile(r"=\s*(\S+)\s+(\S+)\s*=")
 _MAKE: Final = (
@@ -182,10 +181,7 @@ def _misfit(variables: Mapping[str, Any], schema: Mapping[str, Any]) -> str | No
 
 
 def _side_car(path: Path) -> Mapping[str, Any]:
-    try:
-        data = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML ({type(error).__name__})", file=str(path)) from error
+    data = load(read_text(path), str(path))
     if not isinstance(data, Mapping):
         raise ConfigError("the side-car must hold keys and values", file=str(path))
     return data

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import yaml
-
+from exitramp.errors import ConfigError
 from exitramp.evals.sets.carried import Loss
+from exitramp.yaml_loader import load
 
 HINTS: Final = {
     "temperature": "temperature",
@@ -113,10 +113,10 @@ def _listed(text: str) -> list[Any] | None:
         if start.startswith("["):
             found = json.loads(text)
         elif start.startswith("- role:"):
-            found = yaml.safe_load(text)
+            found = load(text, "a prompt")
         else:
             return None
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, ConfigError):
         return None
     is_chat = isinstance(found, list) and found and all(isinstance(each, Mapping) and "role" in each for each in found)
     return found if is_chat else None

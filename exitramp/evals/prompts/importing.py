@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from exitramp.durable import make_folder, write_atomically
 from exitramp.errors import ConfigError, PathUnusable
 from exitramp.evals.prompts import exports, prompty
@@ -23,6 +21,7 @@ from exitramp.evals.prompts.checking import variables_in
 from exitramp.evals.prompts.imported import Imported
 from exitramp.evals.sets.carried import Loss
 from exitramp.evals.sets.own import read_text
+from exitramp.yaml_loader import dump, load
 
 FORMS: Final = ("langfuse", "prompty", "promptfoo", "langchain")
 _READERS: Final = {"langfuse": exports.langfuse, "promptfoo": exports.promptfoo, "langchain": exports.langchain}
@@ -37,7 +36,7 @@ def read_prompts(path: Path, form: str) -> tuple[list[Imported], list[Loss]]:
     if form == "prompty":
         found = [prompty.read(text, path, losses)]
     else:
-        found = list(_newest(list(_READERS[form](_loaded(text, path), path, losses)), losses))
+        found = list(_newest(list(_READERS[form](load(text, str(path)), path, losses)), losses))
     if not found:
         hint = f"what there is: {losses[0].what}" if losses else f"is it an export of {form}?"
         raise ConfigError("no prompt in it", file=str(path), hint=hint)
@@ -70,7 +69,7 @@ def write_prompts(prompts: Sequence[Imported], folder: Path) -> list[Path]:
             "golden_variables": [{"variables": {name: each[name] for name in names}} for each in golden],
         }
         write_atomically(path, raw)
-        text = yaml.safe_dump(side_car, allow_unicode=True, sort_keys=False)
+        text = dump(side_car)
         write_atomically(path.with_suffix(".yaml"), text.encode("utf-8"))
     return paths
 
@@ -93,10 +92,3 @@ def _newest(prompts: list[Imported], losses: list[Loss]) -> Iterator[Imported]:
         if name != called:
             losses.append(Loss(f"its name {called!r}, which no file can have", name))
         yield replace(newest, name=name)
-
-
-def _loaded(text: str, path: Path) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError("neither JSON nor YAML", file=str(path)) from error

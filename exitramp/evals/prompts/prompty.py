@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from exitramp.errors import ConfigError
 from exitramp.evals.prompts import rewriting
 from exitramp.evals.prompts.checking import variables_in
 from exitramp.evals.prompts.imported import Imported, file_name, hints_of, joined, lose_keys, loser
 from exitramp.evals.sets.carried import Loss
+from exitramp.yaml_loader import load
 
 _FRONT: Final = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n(.*)\Z", re.DOTALL)
 _ROLE: Final = re.compile(
@@ -36,10 +35,7 @@ def read(text: str, path: Path, losses: list[Loss]) -> Imported:
     match = _FRONT.match(text)
     if match is None:
         raise ConfigError("no front matter between two lines of ---", file=str(path))
-    try:
-        front = yaml.safe_load(match[1]) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError("the front matter is not YAML", file=str(path)) from error
+    front = load(match[1], str(path), first_line=2) or {}
     if not isinstance(front, Mapping):
         raise ConfigError("the front matter must hold keys and values", file=str(path))
     called = str(front.get("name") or path.stem)

@@ -8,17 +8,19 @@ scripts and everything else that our checks cannot say is listed as lost.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import yaml
-
 from exitramp.errors import ConfigError
 from exitramp.evals.sets.carried import Carried, Gathering, Loss, lost_in, said
 from exitramp.evals.sets.case import Case
+from exitramp.yaml_loader import dump, load
 
 QUESTION_NAMES: Final = ("question", "query", "input", "prompt", "message", "text", "topic")
+MOST_OF_ONE: Final = 100_000
+"""Cases of one test: eight lists of ten values each would be a hundred million."""
 _TEST_KEYS: Final = frozenset({"vars", "assert", "description", "metadata"})
 _PLACE: Final = re.compile(r"{{-?\s*([A-Za-z_][\w.]*)\s*-?}}")
 _SILENT: Final = frozenset({"type", "value", "threshold"})
@@ -26,11 +28,7 @@ _SILENT: Final = frozenset({"type", "value", "threshold"})
 
 def read(text: str, file: str, *, question: str | None = None) -> Carried:
     found = Gathering()
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise ConfigError("neither YAML nor JSON", file=file, line=mark.line + 1 if mark else None) from error
+    data = load(text, file)
     config: Mapping[str, Any] = data if isinstance(data, Mapping) else {"tests": data}
     tests = config.get("tests")
     if isinstance(tests, str):
@@ -47,7 +45,7 @@ def read(text: str, file: str, *, question: str | None = None) -> Carried:
         if not isinstance(test, Mapping):
             found.lose(f"test {number}: it stands in another file, or is no object")
             continue
-        _take(found, number, test, shared if isinstance(shared, Mapping) else {}, question)
+        _take(found, file, number, test, shared if isinstance(shared, Mapping) else {}, question)
     return found.carried()
 
 
@@ -73,12 +71,17 @@ def write(cases: Sequence[Case]) -> Carried:
             test["metadata"] = dict(case.metadata) | ({"use_case": case.use_case} if case.use_case != "all" else {})
         losses += lost_in(case, "metadata", "variables", "use_case", "choices")
         tests.append(test)
-    text = yaml.safe_dump({"prompts": ["{{question}}"], "tests": tests}, allow_unicode=True, sort_keys=False)
+    text = dump({"prompts": ["{{question}}"], "tests": tests})
     return Carried(tuple(cases), tuple(losses), text)
 
 
 def _take(
-    found: Gathering, number: int, test: Mapping[str, Any], shared: Mapping[str, Any], question: str | None
+    found: Gathering,
+    file: str,
+    number: int,
+    test: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    question: str | None,
 ) -> None:
     wanted = str(test.get("description") or f"test-{number}")
     for key in sorted({*test, *shared} - _TEST_KEYS):
@@ -90,6 +93,12 @@ def _take(
     names = list(values)
     # Written as it is: promptfoo makes a test of each combination of the values.
     choices = [value if isinstance(value, list) and value else [value] for value in values.values()]
+    if (made := math.prod(map(len, choices))) > MOST_OF_ONE:
+        raise ConfigError(
+            f"test {number} stands for {made:,} cases, its lists multiplied out",
+            file=file,
+            hint=f"{MOST_OF_ONE:,} are the most: put the values of one list into each other's tests",
+        )
     asserts = [*_listed(shared, "assert"), *_listed(test, "assert")]
     for combined in itertools.product(*choices):
         variables = dict(zip(names, combined, strict=True))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import Any, Final
 
-import yaml
-
 from exitramp.records import Verdict
 from exitramp.report.model import (
     Block,
@@ -31,6 +29,7 @@ from exitramp.report.sections.journal import Journal, StepRun
 from exitramp.report.sections.stacks import StackPart, stack_parts
 from exitramp.report.sections.words import bytes_text, not_measured
 from exitramp.report.text import seconds_text
+from exitramp.yaml_loader import dump
 
 _DRILL_VERSION: Final = 1
 _PACKAGES: Final = ("python_version", "numpy_version")
@@ -96,7 +95,7 @@ def drill_file(journal: Journal) -> str:
         {word(step, "name"): {key: value for key, value in _without_none(step).items() if key != "name"}}
         for step in objects(journal.drill, "steps")
     ]
-    return yaml.safe_dump(drill, sort_keys=False, allow_unicode=True, width=100)
+    return dump(drill, width=100)
 
 
 def _without_none(value: Any) -> Any:
