@@ -33,14 +33,27 @@ STEPS = """\
 """
 
 
-def free_ports(number: int) -> list[int]:
-    held = [socket.socket() for _ in range(number)]
-    for each in held:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
+class Ports:
+    """Ports that nobody else on this machine is given while this is open, and that a server can listen on all the same.
+
+    A socket that is bound and does not listen keeps its number from every other program that asks for any: a number
+    that is merely looked up and let go is somebody else's by the time the drill listens there.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+
+    def take(self) -> int:
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", 0))
+        self._held.append(one)
+        port: int = one.getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        for each in self._held:
+            each.close()
 
 
 class World:
@@ -48,7 +61,8 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.primary, self.substitute, self.port = free_ports(3)
+        self.ports = Ports()
+        self.primary, self.substitute, self.port = (self.ports.take() for _ in range(3))
         self.process: subprocess.Popen[bytes] | None = None
         self.addresses = [
             f"openai:mock-large?base_url=http://127.0.0.1:{port}/v1&mock=true"
@@ -109,9 +123,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     if made.process is not None:
         made.process.kill()
         made.process.wait()
+    made.ports.close()
 
 
-def drilled(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
+def drilled(file: Path, capsys: pytest.CaptureFixture[str], *, stops: bool = False) -> tuple[int, dict[str, Any], str]:
+    """Exit code, what each step found, and the report. A drill that was stopped and should not be says why."""
     folder = file.parent / "run"
     capsys.readouterr()
     code = run(["drill", "run", str(file), "--out", str(folder)])
@@ -122,6 +138,8 @@ def drilled(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[s
         data = event.get("data", event)
         if event.get("kind") == "step.finished":
             found[data["step"]] = data
+    stopped = [event["data"] for event in events if event["kind"] == "run.aborted"]
+    assert bool(stopped) is stops, f"the drill was stopped: {stopped}\n{shown}"
     report = next(path for path in folder.rglob("*.md")).read_text("utf-8")
     return code, found | {"events": events, "shown": shown}, report
 
@@ -196,7 +214,7 @@ def test_an_application_that_dies_fails(world: World, capsys: pytest.CaptureFixt
 
 def test_a_fault_that_never_met_the_application_shows_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     address = world.folder / "address"
-    other = free_ports(1)[0]
+    other = world.ports.take()
     address.write_text(world.addresses[1].replace(str(world.substitute), str(other)), "utf-8")
     from exitramp_adapters.services.mock_vendor.adapter import OPENAI
 

@@ -16,7 +16,7 @@ from exitramp.cli.main import run
 from exitramp.drill.catalogue import find_drill
 from exitramp.drill.inputs import check_inputs
 from exitramp.errors import ConfigError
-from tests.drill.test_application import World, drilled, free_ports, world
+from tests.drill.test_application import World, drilled, world
 
 __all__ = ["world"]
 HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ def test_an_application_behind_a_gateway_is_started_and_survives_a_vendor_that_f
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It knows a base_url and nothing else; the gateway finds the primary's vendor at the proxy's port."""
-    gateway_port, proxy_port = free_ports(2)
+    gateway_port, proxy_port = world.ports.take(), world.ports.take()
     stack = world.folder / "stack.yaml"
     stack.write_text(
         "version: 1\nmodels:\n"
@@ -162,6 +162,6 @@ def test_a_server_that_does_not_start_ends_the_drill_with_its_last_words(
     start = json.dumps(["{python}", "-c", "raise SystemExit('no configuration')"])
     app = HTTP.replace("URL", "http://127.0.0.1:{port}/a")
     file = _write(world, TOXIC, app, str, application=f"{{file: app.yaml, start: {{command: {start}}}}}")
-    code, found, _ = drilled(file, capsys)
+    code, found, _ = drilled(file, capsys, stops=True)
     assert code == 3
     assert "ended with status 1 before it was ready: no configuration" in found["shown"]

@@ -61,7 +61,11 @@ class Sides:
 
 def held(address: str) -> dict[str, dict[str, Any]]:
     with open_endpoint(address) as endpoint:
-        batches = list(read_all(endpoint.source(), batch_rows=1000))
+        return held_by(endpoint)
+
+
+def held_by(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
+    batches = list(read_all(endpoint.source(), batch_rows=1000))
     return {str(key): row for batch in batches for key, row in zip(record_keys(batch), batch.to_pylist(), strict=True)}
 
 
@@ -293,3 +297,37 @@ def test_the_way_back_to_a_primary_of_another_metric_keeps_that_metric_and_carri
     with open_endpoint(sides.primary) as endpoint:
         assert endpoint.source().describe().vectors[0].metric is Metric.COSINE
     assert held(sides.primary) == held(sides.substitute)
+
+
+def test_where_carrying_back_would_lose_something_else_nothing_is_carried_and_nothing_is_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vector of a length of its own was written since the cut-over, and the primary scales vectors to length 1."""
+    spec = replace(SPEC, vectors=(replace(SPEC.vectors[0], metric=Metric.COSINE),))
+    sides = Sides(tmp_path, spec)
+    sides.primary = fill(f"qdrant:{tmp_path}/primary#articles", rows=ROWS, spec=spec)
+    carried_back = cutting_over._carried_back
+    before: dict[str, dict[str, Any]] = {}
+
+    def written_since(run: DrillRun, substitute: Endpoint, primary: Endpoint, data: dict[str, Any]) -> Any:
+        [late] = hard_records(spec, 1, 99)
+        place = late.schema.get_field_index("id")
+        late = late.set_column(place, late.schema.field("id"), pa.array(["written-since"], pa.string()))
+        put(run.writable("substitute"), late)
+        before.update(held_by(primary))
+        return carried_back(run, substitute, primary, data)
+
+    monkeypatch.setattr(cutting_over, "_carried_back", written_since)
+    result = sides.run(LEAVE + CUT_OVER + WAY_BACK)
+    assert result.aborted is None
+    back = result.results["way_back"]
+    found = {each.code: each.verdict for each in result.findings if each.code.startswith("way_back")}
+    assert found == {"way_back.loss": Verdict.INCONCLUSIVE}
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert ("sync" in back, back["back_on_primary"], back["failed"]) == (False, False, 0)
+    assert set(back["by_stack"]) == {"substitute"}, "traffic stays where it is"
+    assert held(sides.primary) == before, "nothing was carried"
+    assert "way_back.switched" not in sides.kinds()
+    report = " ".join(write_reports(sides.folder / "run")["markdown"].read_text(encoding="utf-8").split())
+    assert "nothing was carried back, and traffic stays on the substitute" in report
+    assert "| Carried back to the primary | nothing |" in report

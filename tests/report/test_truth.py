@@ -207,3 +207,14 @@ def test_an_exit_in_good_order_is_not_claimed_where_a_fault_was_injected(tmp_pat
     told = section_text(_of(tmp_path, {}, drill(mode="planned")), "Mode and scenario").replace("\xa0", " ")
     assert "called planned by the drill file; 1 fault befell the vendor all the same" in told
     assert "in good order" not in told
+
+
+@pytest.mark.parametrize(("overlap", "is_named"), [(1.0, True), (0.8, True), (0.5, False), (None, False)])
+def test_a_golden_set_that_gives_its_answers_away_is_named_on_the_first_page(
+    tmp_path: Path, overlap: float | None, is_named: bool
+) -> None:
+    document = _of(tmp_path, {"load_golden": {"mean_token_overlap": overlap}})
+    assert ("nearly copies of what they are to find" in section_text(document, "Verdict")) is is_named
+    baseline = section_text(document, "Baseline")
+    assert "as the set states" in baseline
+    assert ("the set does not state it" in baseline) is (overlap is None)

@@ -197,13 +197,16 @@ def _way_back(run: DrillRun, arguments: WayBackArguments) -> StepOutcome:
 
 
 def _traffic(report: LoadReport, switched: float | None, data: dict[str, Any]) -> list[Finding]:
-    """Whether the last requests that came after traffic was `switched` were answered by the primary."""
+    """Whether the last requests that came after traffic was `switched` were answered by the primary.
+
+    None: it was left where it was, and whoever left it there has said why; that it stayed is then no fault of its own.
+    """
     after = [each for each in report.requests if switched is not None and each.due >= switched]
     tail = {each.outcome.stack for each in after[-3:] if each.outcome is not None}
     data["back_on_primary"] = tail == {"primary"}
-    if data["back_on_primary"]:
+    if data["back_on_primary"] or switched is None:
         return []
-    if switched is not None and not after:
+    if not after:
         text = "no request came after traffic was sent back: give 'way_back' more seconds, or a higher rate"
         return [Finding("way_back.traffic", text, Verdict.INCONCLUSIVE)]
     return [Finding("way_back.traffic", "traffic did not go back to the primary", Verdict.FAIL)]

@@ -185,7 +185,10 @@ def _loaded(journal: Journal, loaded: Data) -> KeyValues:
             ("That can be asked here", usable),
             ("By use case", ", ".join(f"{name} {by_use[name]}" for name in sorted(by_use)) or None),
             ("With an assertion on the answer", asserted),
-            ("Words shared with the relevant text", None if overlap is None else Quantity(overlap * 100, "%", 0)),
+            (
+                "Words shared with the relevant text, as the set states",
+                "the set does not state it" if overlap is None else Quantity(overlap * 100, "%", 0),
+            ),
         )
     )
 

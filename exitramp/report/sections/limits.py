@@ -28,6 +28,9 @@ from exitramp.report.text import number_text
 
 _USUAL_STEPS = ("dump", "verify_dump", "restore", "parity", "outage", "measure_loss", "replay", "cost", "rollback")
 
+_NEARLY_COPIED = 0.8
+"""From this share of words on a question gives its own answer away; the packaged set has a half."""
+
 Line = tuple[Inline, ...]
 
 
@@ -183,6 +186,14 @@ def _too_little(journal: Journal) -> Iterator[Line]:
             " build is put together in the order in which they come: it may find other neighbours next time. Figures of"
             " quality differ a little between runs of one seed, and times do.",
             lead="That another run would measure the same.",
+        )
+    overlap = figure(journal.data("load_golden"), "mean_token_overlap")
+    if overlap is not None and overlap >= _NEARLY_COPIED:
+        yield _line(
+            f"By the set’s own account they share {number_text(overlap * 100, 0)}% of their words with the texts that"
+            " answer them, and a text that stands in its own question is found by any store: that retrieval is as good"
+            " says little here.",
+            lead="The golden questions are nearly copies of what they are to find.",
         )
     yield from _lost(journal)
     if not has_chat(journal):

@@ -183,9 +183,9 @@ def _way_back(data: Data) -> Iterator[Block]:
     sync = part(data, "sync")
     yield KeyValues(
         (
-            ("Carried back to the primary", count(sync, "upserted")),
-            ("Deleted there", count(sync, "deleted")),
-            *_compared(data),
+            ("Carried back to the primary", count(sync, "upserted") if sync else "nothing"),
+            ("Deleted there", count(sync, "deleted") if sync else "nothing"),
+            *(_compared(data) if sync else []),
             ("Requests meanwhile", count(data, "requests")),
             ("Without a good answer", count(data, "failed")),
             ("The last ones came from the primary", _yes(flag(data, "back_on_primary"))),
