@@ -32,6 +32,7 @@ from typing import Any, Final
 
 from exitramp.errors import DataInvalid, DependencyMissing
 from exitramp.evals import bounded
+from exitramp.evals.unfailing import unfailing
 
 _TEXTS: Final = frozenset({"text", "texts"})
 _PLAIN: Final = frozenset({"not", "as_written"})
@@ -124,6 +125,11 @@ def parse_check(data: object) -> Check:
         if key in data and not isinstance(data[key], bool):
             raise DataInvalid(f"{key!r} of a check is neither true nor false")
     _PARSERS.get(kind, _check_texts)(kind, data)
+    if (why := unfailing(kind, data)) is not None:
+        raise DataInvalid(
+            f"a check of kind {kind} judges nothing: {why}",
+            hint="write what a wrong answer would not meet, or leave the check away",
+        )
     return Check(kind, dict(data))
 
 
@@ -233,6 +239,10 @@ def _check_pattern(kind: str, data: Mapping[str, Any]) -> None:
         re.compile(pattern)
     except re.error as error:
         raise DataInvalid(f"'pattern' of a check does not compile: {error.msg} at {error.pos}") from None
+    except (OverflowError, RecursionError):
+        raise DataInvalid(
+            "'pattern' of a check does not compile: it repeats too often, or is nested too deep"
+        ) from None
 
 
 def _check_schema(kind: str, data: Mapping[str, Any]) -> None:
@@ -267,7 +277,7 @@ def _names(schema: Any, keys: frozenset[str]) -> bool:
 def _check_number(kind: str, data: Mapping[str, Any]) -> None:
     for key in ("value", "tolerance", "relative"):
         value = data.get(key, 0 if key != "value" else None)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
             raise DataInvalid(f"{key!r} of a check is not a number")
         if key != "value" and value < 0:
             raise DataInvalid(f"{key!r} of a check is below 0")
@@ -275,11 +285,18 @@ def _check_number(kind: str, data: Mapping[str, Any]) -> None:
         raise DataInvalid(f"'take' of a check is none of: {', '.join(_TAKES)}")
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of 400 digits
+        return False
+
+
 def _check_similarity(kind: str, data: Mapping[str, Any]) -> None:
     _check_texts(kind, data)
     threshold = data.get("threshold")
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not -1 <= threshold <= 1:
-        raise DataInvalid("a check of kind similarity needs 'threshold', a cosine from -1 to 1")
+        raise DataInvalid("a check of kind similarity needs 'threshold', a cosine above 0 and up to 1")
     if not isinstance(data.get("embedder", ""), str):
         raise DataInvalid("'embedder' of a check is not the name of a model")
 

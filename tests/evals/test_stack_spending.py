@@ -53,7 +53,7 @@ class Place:
             "prompts": "packaged",
         }
         self.stack = write(folder / "stack.yaml", self.document)
-        check = {"kind": "similarity", "text": "a path", "threshold": 0.0}
+        check = {"kind": "similarity", "text": "a path", "threshold": 0.001}
         cases = [{"id": f"c{n}", "question": f"{QUESTION} ({n})", "use_case": "docs_qa", "checks": [check]}
                  for n in range(4)]  # fmt: skip
         self.set = folder / "set.jsonl"
