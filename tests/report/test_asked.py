@@ -140,7 +140,14 @@ def test_an_applications_way_to_its_stores_is_not_compared(tmp_path: Path) -> No
     found = copy.deepcopy(results())
     for side, inside in (("primary", False), ("substitute", True)):
         found["start"]["stacks"][side]["store"]["in_process"] = inside
-    assert "The two stores are reached" in told(_played(tmp_path / "two", drill(), found), "Verdict")
+    first = told(_played(tmp_path / "two", drill(), found), "Verdict")
+    assert "The two stores are reached" in first
+    assert "Their latencies compare" in first
+    for name in ("baseline", "outage", "replay"):
+        del found[name]
+    first = told(_played(tmp_path / "three", drill(), found), "Verdict")
+    assert "The two stores are reached" in first
+    assert "latencies compare" not in first, "nobody took any time"
 
 
 def test_an_application_is_asked_twice_and_no_stack_is_named_for_its_answers(tmp_path: Path) -> None:

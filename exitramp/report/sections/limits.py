@@ -28,6 +28,8 @@ from exitramp.report.text import number_text
 
 _USUAL_STEPS = ("dump", "verify_dump", "restore", "parity", "outage", "measure_loss", "replay", "cost", "rollback")
 
+_TIMED = ("baseline", "outage", "replay", "cut_over", "silent_drift")
+"""Steps that take the time of answers."""
 _NEARLY_COPIED = 0.8
 """From this share of words on a question gives its own answer away; the packaged set has a half."""
 
@@ -147,10 +149,13 @@ def _reached(journal: Journal) -> Iterator[Line]:
     served = next(each for each in stores if not each.in_process)
     how = "over HTTP" if "+http" in served.address.partition("://")[0] else "over the network"
     [library] = inside
+    timed = any(key.startswith("latency_ms") for step in _TIMED for key in journal.data(step)) or journal.data(
+        "parallel_run"
+    )
+    compare = "Their latencies compare the one with the other, and how" if timed else "How"
     yield _line(
         f"The {served.stack} is a server asked {how}; the {library.stack} is {library.summary or library.scheme}, and"
-        " no server. Their latencies compare the one with the other, and how a server of the"
-        f" {library.stack}’s kind would answer, or fail, was not seen.",
+        f" no server. {compare} a server of the {library.stack}’s kind would answer, or fail, was not seen.",
         lead="The two stores are reached in different ways.",
     )
 
