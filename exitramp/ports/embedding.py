@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from exitramp.errors import DataInvalid
+from exitramp.errors import DataInvalid, ModelError
 from exitramp.ports.chat import ModelIdentity
 from exitramp.records import EmbeddingModel, Usage
 
@@ -38,7 +38,9 @@ class EmbedderLimits:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """`vectors`: float32[n, dimensions], in the order of the texts; all finite. `usage` has prompt tokens alone.
+    """`vectors`: float32[n, dimensions], in the order of the texts; all finite, none of them all zeros.
+
+    `usage` has prompt tokens alone.
 
     cut_texts: how many were longer than the model reads, None where nobody knows.
     """
@@ -116,6 +118,29 @@ def check_texts(texts: Sequence[str], batch_texts: int) -> None:
                 f"text {row} of {len(texts)} holds half a surrogate pair and has no vector",
                 hint="decode it with errors='replace' where it comes from",
             )
+
+
+def require_vectors(found: Embedded, texts: int, who: str) -> None:
+    """Raises `ModelError` (malformed) for an answer that is no vector of each text: too few, numbers that are none, or
+    nothing but zeros, which are as near to one text as to any other. A model that knows no vector of a text says so."""
+    import numpy as np
+
+    vectors = found.vectors
+    if vectors.ndim != 2 or len(vectors) != texts:
+        what = f"answered {texts} texts with an array of shape {list(vectors.shape)}"
+    else:
+        zero = np.flatnonzero(~vectors.any(axis=1))
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if not len(zero) and not len(wrong):
+            return
+        rows, of = (zero, "zeros and nothing else") if len(zero) else (wrong, "numbers that are none")
+        what = f"sent a vector of {of} for {len(rows)} of {texts} texts, first for text {rows[0]}"
+    raise ModelError(
+        f"{who} {what}",
+        error_class="malformed",
+        maybe_billed=True,
+        hint="is it an embedding model, loaded whole? Ask it for one text by itself",
+    )
 
 
 def batches_of(texts: Sequence[str], limits: EmbedderLimits) -> Sequence[Sequence[str]]:

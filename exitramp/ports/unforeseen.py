@@ -15,7 +15,15 @@ from pathlib import Path
 
 from exitramp.errors import ExitrampError, ModelError
 from exitramp.ports.chat import ChatAnswer, ChatDelta, ChatModel, ChatRequest, ModelIdentity, TellsRefusals
-from exitramp.ports.embedding import Embedded, Embedder, EmbedderLimits, HoldsStaticWeights, Purpose, StaticWeights
+from exitramp.ports.embedding import (
+    Embedded,
+    Embedder,
+    EmbedderLimits,
+    HoldsStaticWeights,
+    Purpose,
+    StaticWeights,
+    require_vectors,
+)
 from exitramp.ports.models import ModelAdapter
 from exitramp.ports.reranking import Reranked, Reranker
 from exitramp.records import EmbeddingModel, Usage
@@ -141,9 +149,11 @@ class _Embedder:
         idempotency_key: str | None = None,
     ) -> Embedded:
         with _foreseen(self._scheme, maybe_billed=True):
-            return self._embedder.embed(
+            found = self._embedder.embed(
                 texts, purpose=purpose, timeout_seconds=timeout_seconds, idempotency_key=idempotency_key
             )
+            require_vectors(found, len(texts), f"{self._scheme}: {found.model_id}")
+            return found
 
     def close(self) -> None:
         self._embedder.close()

@@ -17,6 +17,7 @@ import pytest
 
 from exitramp.arrow import dense_matrix, record_keys
 from exitramp.cli.search import score_meaning
+from exitramp.errors import CollectionMissing
 from exitramp.parity.alignment import read_all
 from exitramp.records import DType, EmbeddingModel, Metric, VectorField, VectorKind
 from exitramp.wrappers import open_endpoint
@@ -372,6 +373,23 @@ def test_a_mapping_is_judged_by_a_set_of_eval_run_which_says_what_of_it_does_not
     path.write_text(json.dumps(rows[-2]), "utf-8")
     assert "leave --golden away" in cli(*command, code=2).err
     assert len(server.billed()) == paid
+
+
+def test_a_vendor_that_answers_zeros_is_named_and_nothing_is_written_or_searched_by_them(
+    cli: Cli, name: str, server: Server
+) -> None:
+    source = fill(f"memory:{name}#docs", texts_for(20))
+    server.zeros = texts_for(6)[5]
+    command = ("--model", server.address(), "--model-retries", 0)
+    said = cli("reindex", source, f"memory:{name}#new", *command, code=5).err
+    assert "openai: test-embed sent a vector of zeros and nothing else for 1 of 20 texts" in said
+    with pytest.raises(CollectionMissing):
+        read(f"memory:{name}#new")
+    server.zeros = None
+    cli("reindex", fill(f"memory:{name}#few", texts_for(3)), f"memory:{name}#made", *command, code=0)
+    server.zeros = "where"
+    said = cli("search", f"memory:{name}#made", "--query", "where?", "--model", server.address(), code=5).err
+    assert "openai: test-embed sent a vector of zeros and nothing else for 1 of 1 texts" in said
 
 
 def test_an_ending_without_a_copy_names_the_map_that_was_kept_and_why_the_sample_was_smaller(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from exitramp.errors import DataInvalid, ModelError, StoreProtocolError, StoreRejected
@@ -21,7 +22,7 @@ from exitramp.ports import (
     Reranker,
     TellsRefusals,
 )
-from exitramp.ports.embedding import HoldsStaticWeights
+from exitramp.ports.embedding import Embedded, HoldsStaticWeights
 from exitramp.ports.unforeseen import guarded
 from exitramp.records import Usage
 from exitramp.registry import open_chat, open_embedder
@@ -151,3 +152,34 @@ def test_a_stores_exception_is_told_with_its_place_and_without_its_words() -> No
         with pytest.raises(type(raised)) as passed:
             policy.run("count", _raises(raised))
         assert passed.value is raised
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [[1.0, 0.0], [0.0, 0.0]],
+            "odd: odd-1 sent a vector of zeros and nothing else for 1 of 2 texts, first for",
+        ),
+        (
+            [[0.0, 0.0], [-0.0, 0.0]],
+            "odd: odd-1 sent a vector of zeros and nothing else for 2 of 2 texts, first for",
+        ),
+        ([[1.0, 0.0], [float("nan"), 0.0]], "odd: odd-1 sent a vector of numbers that are none for 1 of 2 texts"),
+        ([[float("inf"), 0.0], [1.0, 0.0]], "odd: odd-1 sent a vector of numbers that are none for 1 of 2 texts"),
+        ([[1.0, 0.0]], "odd: odd-1 answered 2 texts with an array of shape [1, 2]"),
+    ],
+)
+def test_what_is_no_vector_of_each_text_is_a_malformed_answer_of_its_model(rows: list[list[float]], said: str) -> None:
+    """Zeros are as near to one text as to any other: a search by them finds whatever stands first."""
+    made = Embedded(np.array(rows, np.float32), Usage(1, 0), 1.0, "odd-1")
+    _, embedder, _ = _opened(lambda: made)
+    with pytest.raises(ModelError) as caught:
+        embedder.embed(["a", "b"], purpose=Purpose.QUERY)
+    assert (caught.value.error_class, caught.value.maybe_billed) == ("malformed", True)
+    assert caught.value.message.startswith(said)
+
+
+def test_a_vector_with_one_number_is_one() -> None:
+    made = Embedded(np.array([[0.0, 1e-30]], np.float32), Usage(1, 0), 1.0, "odd-1")
+    assert _opened(lambda: made)[1].embed(["a"], purpose=Purpose.QUERY) is made

@@ -27,11 +27,14 @@ def vector_of(text: str) -> list[float]:
 
 
 class Server:
-    """`fail`: statuses of the calls to come, None for an ordinary answer; `refuse`: a text that it never takes."""
+    """`fail`: statuses of the calls to come, None for an ordinary answer; `refuse`: a text that it never takes.
+
+    `zeros`: what stands in texts whose vectors are all zeros."""
 
     def __init__(self, folder: Path, *, delay_seconds: float = 0.0, refuse: str | None = None) -> None:
         self.account = folder / "account.jsonl"
         self.fail: list[int | None] = []
+        self.zeros: str | None = None
         self.calls = 0
         self.at_once = 0
         self.most_at_once = 0
@@ -80,7 +83,7 @@ class Server:
             if key is not None and key in self._answers:
                 return self._answers[key]
             tokens = sum(len(text.split()) for text in body["input"])
-            rows = [{"index": row, "embedding": vector_of(text)} for row, text in enumerate(body["input"])]
+            rows = [{"index": row, "embedding": self._vector(text)} for row, text in enumerate(body["input"])]
             told = {"data": rows, "model": body["model"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
             hashes = [hashlib.sha256(text.encode()).hexdigest() for text in body["input"]]
             with self.account.open("a") as file:
@@ -89,6 +92,9 @@ class Server:
             if key is not None:
                 self._answers[key] = found
             return found
+
+    def _vector(self, text: str) -> list[float]:
+        return [0.0] * DIMENSIONS if self.zeros is not None and self.zeros in text else vector_of(text)
 
     def billed(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.account.read_text().splitlines()] if self.account.exists() else []
