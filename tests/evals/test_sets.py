@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from exitramp.cli.main import run
-from exitramp.errors import ConfigError, DataInvalid
+from exitramp.errors import ConfigError, DataInvalid, PathUnusable
 from exitramp.evals.golden import load_golden
 from exitramp.evals.sets import FORMS, Case, read_set, set_sha256, write_set
 from exitramp.evals.sets.case import parse_case
@@ -183,3 +186,82 @@ def test_the_command_converts_and_says_what_was_lost(tmp_path: Path, capsys: pyt
     assert "no.jsonl" in capsys.readouterr().err
     (tmp_path / "broken.yaml").write_text("a: [", "utf-8")
     assert run(["eval", "sets", "convert", str(tmp_path / "broken.yaml"), str(tmp_path / "o.jsonl")]) == 2
+
+
+DEEP = "[" * 200_000 + "]" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "no case in it"),
+        (b"\n \r\n\t\n", "no case in it"),
+        ('{"id": "a", "question": "b"}'.encode("utf-16"), ":1: not UTF-8 but UTF-16"),
+        ('{"id": "a", "question": "\u00e9"}'.encode("latin-1"), ":1: not UTF-8"),
+        (b'{"id": "a", "question": "\\ud800"}', ":1: a text in the case holds a lone surrogate"),
+        (b'{"id": "a", "question": "b", "metadata": {"x": NaN}}', ":1: NaN is not JSON"),
+        (b'{"id": "a", "question": "b", "metadata": {"x": 1e999}}', ":1: a number in it is greater than any"),
+        (
+            b'{"id": "a", "question": "b", "metadata": {"x": ' + b"9" * 5000 + b"}}",
+            ":1: a number in it has 5,000 figures",
+        ),
+        (b'{"id": "a", "id": "a", "question": "b"}', ":1: the key 'id' stands twice"),
+        (f'{{"id": "a", "question": {DEEP}}}'.encode(), ":1: JSON nested too deep"),
+        (b'{"id": "a", "question": "b"}\n{"id": "a", "question": "c"}', ":2: the id 'a' was already used on line 1"),
+        (b'{"id": ["a"], "question": "b"}', ":1: 'id' is not a text"),
+    ],
+)
+def test_a_file_that_is_no_set_is_one_error_with_its_line(tmp_path: Path, raw: bytes, said: str) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError) as caught:
+        read_set(path)
+    assert said in str(caught.value)
+
+
+def test_marks_line_ends_and_long_texts_are_no_matter(tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    rows = [{"id": "a", "question": "x" * 10_000_000}, {"id": "b", "question": "\u2028?"}]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode())
+    assert [len(case.question) for case in read_set(path).cases] == [10_000_000, 2]
+
+
+def test_what_is_no_file_is_refused_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    os.mkfifo(tmp_path / "pipe.parquet")
+    for name in ("pipe.jsonl", "pipe.parquet"):
+        with pytest.raises(ConfigError, match="is a named pipe, and no file"):
+            read_set(tmp_path / name)
+    for name in ("folder.jsonl", "folder.parquet"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(PathUnusable, match="Is a directory"):
+            read_set(tmp_path / name)
+
+
+@pytest.mark.parametrize("raw", [b"", b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1", b'{"id": "a"}'])
+def test_bytes_that_are_no_parquet_are_a_wrong_file_and_no_failing_disk(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "set.parquet").write_bytes(raw)
+    with pytest.raises(ConfigError, match=r"set\.parquet: not a Parquet file that can be read"):
+        read_set(tmp_path / "set.parquet")
+
+
+def test_a_parquet_row_without_an_id_or_with_a_number_for_a_text_is_named_by_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "set.parquet"
+    for column, said in (([None], "row 1: the key 'id' is missing"), ([7], "row 1: 'id' is not a text")):
+        pq.write_table(pa.table({"id": column, "question": ["Why?"], "relevant": [None]}), path)
+        with pytest.raises(ConfigError, match=said):
+            read_set(path)
+    pq.write_table(pa.table({"id": ["a"], "question": ["Why?"], "checks": [[{"kind": "contains"}]]}), path)
+    with pytest.raises(ConfigError, match="row 1: the column 'checks' does not hold JSON as text"):
+        read_set(path)
+
+
+def test_a_promptfoo_file_that_multiplies_out_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tests.yaml"
+    names = {f"v{n}": [str(value) for value in range(10)] for n in range(8)}
+    path.write_text(json.dumps({"tests": [{"vars": names | {"question": "Why?"}}]}), "utf-8")
+    with pytest.raises(ConfigError, match="test 1 stands for 100,000,000 cases, its lists multiplied out"):
+        read_set(path)
+    path.write_text("tests:\n- vars: {question: no, at: 1:30}\n", "utf-8")
+    [case] = read_set(path).cases
+    assert (case.question, case.variables) == ("no", {"at": "1:30"})

@@ -77,3 +77,19 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def no_constant(name: str) -> float:
     """NaN and the infinities are not JSON; for `json.loads`."""
     raise DataInvalid(f"{name} is not JSON")
+
+
+def finite(figures: str) -> float:
+    """A number that a double holds, for `json.loads`: 1e999 would come back as no number at all."""
+    found = float(figures)
+    if not math.isfinite(found):
+        raise DataInvalid("a number in it is greater than any that can be held")
+    return found
+
+
+def whole(figures: str) -> int:
+    """A whole number of as many figures as Python reads, for `json.loads`."""
+    try:
+        return int(figures)
+    except ValueError:
+        raise DataInvalid(f"a number in it has {len(figures):,} figures") from None

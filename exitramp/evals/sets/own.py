@@ -16,7 +16,7 @@ from typing import Any, Final
 from exitramp.durable import READ, storage_errors
 from exitramp.errors import ConfigError, DataInvalid
 from exitramp.evals.sets.case import KNOWN, Case, parse_case
-from exitramp.evals.sets.fields import no_constant, unique_keys
+from exitramp.evals.sets.fields import finite, no_constant, unique_keys, whole
 
 _TEXTS: Final = ("id", "use_case", "question", "sha256")
 
@@ -53,9 +53,9 @@ def read_parquet(path: Path, *, name: str | None = None) -> tuple[Case, ...]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = name or str(path)
+    file, raw = name or str(path), read_bytes(path)
     try:
-        rows = pq.read_table(pa.BufferReader(read_bytes(path))).to_pylist()
+        rows = pq.read_table(pa.BufferReader(raw)).to_pylist()
     # What pyarrow makes of bytes that are no Parquet: its own errors, or an OSError that no disk is behind.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ConfigError("not a Parquet file that can be read", file=file) from error
@@ -132,7 +132,9 @@ def json_lines(text: str, file: str) -> Iterator[tuple[int, Any]]:
 def loads(text: str) -> Any:
     """JSON in which no key stands twice and no number is NaN. Raises `DataInvalid`."""
     try:
-        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
+        return json.loads(
+            text, object_pairs_hook=unique_keys, parse_constant=no_constant, parse_float=finite, parse_int=whole
+        )
     except json.JSONDecodeError as error:
         raise DataInvalid(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
