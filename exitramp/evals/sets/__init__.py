@@ -51,7 +51,8 @@ def read_set(
         case _:
             raise UsageError(f"no form {form!r} is known", hint=f"known are: {', '.join(FORMS)}")
     if not found.cases:
-        why = f": {found.losses[-1].what}" if found.losses else ""
+        lost = [loss.what for loss in found.losses if loss.case_id is not None]
+        why = f": {lost[-1]}" if lost else ""
         raise ConfigError(f"no case in it{why}", file=file)
     return found
 

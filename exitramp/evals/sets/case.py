@@ -21,6 +21,7 @@ from typing import Any, Final
 from exitramp.errors import DataInvalid
 from exitramp.evals.checks import ASKS_A_MODEL, Check, parse_check
 from exitramp.evals.sets.fields import DEFAULT_USE_CASE, case_sha256, parse_overlap, parse_relevant, parse_vector
+from exitramp.evals.sets.plain import require_plain
 from exitramp.ports import ChatMessage
 
 ROLES: Final = ("system", "user", "assistant")
@@ -103,6 +104,7 @@ def parse_case(data: object) -> Case:
     """The case that a JSON object describes. Raises `DataInvalid`; no message holds a text of the case."""
     if not isinstance(data, dict):
         raise DataInvalid("not a JSON object")
+    require_plain(data)
     unknown = sorted(set(data) - set(KNOWN))
     if unknown:
         raise DataInvalid(f"unknown key {unknown[0]!r}", hint=f"known are: {', '.join(sorted(KNOWN))}")

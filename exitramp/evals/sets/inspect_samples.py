@@ -34,6 +34,9 @@ def read(text: str, file: str, *, meaning: str | None = None) -> Carried:
             found.lose("the case as a whole: its input is not text", id_)
             continue
         choices = data.get("choices") or []
+        if not isinstance(choices, list):
+            found.lose("the case as a whole: its choices are no list", id_)
+            continue
         check = ideal_check(data.get("target"), meaning or USUAL)
         if check is not None and choices:
             texts = [data["target"]] if isinstance(data["target"], str) else list(data["target"])

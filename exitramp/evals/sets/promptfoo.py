@@ -8,6 +8,7 @@ scripts and everything else that our checks cannot say is listed as lost.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ _SILENT: Final = frozenset({"type", "value", "threshold"})
 
 def read(text: str, file: str, *, question: str | None = None) -> Carried:
     found = Gathering()
-    data = load(text, file)
+    data = _named_by_texts(load(text, file))
     config: Mapping[str, Any] = data if isinstance(data, Mapping) else {"tests": data}
     tests = config.get("tests")
     if isinstance(tests, str):
@@ -86,6 +87,10 @@ def _take(
     wanted = str(test.get("description") or f"test-{number}")
     for key in sorted({*test, *shared} - _TEST_KEYS):
         found.lose(f"the test's key {key!r}", wanted)
+    for part, where in ((shared, "of defaultTest"), (test, "of the test")):
+        for key, kind in (("vars", Mapping), ("assert", list), ("metadata", Mapping)):
+            if part.get(key) is not None and not isinstance(part[key], kind):
+                found.lose(f"{key!r} {where}, which stands in another file or is none", wanted)
     values = {**(_mapping(shared, "vars")), **(_mapping(test, "vars"))}
     if not values:
         found.lose("the case as a whole: it has no vars, or they stand in another file", wanted)
@@ -210,6 +215,15 @@ def _filled(value: Any, variables: Mapping[str, Any]) -> tuple[Any, bool]:
         text = _PLACE.sub(lambda match: str(variables.get(match[1], match[0])), value)
         return text, "{{" not in text and "{%" not in text
     return value, True
+
+
+def _named_by_texts(value: Any) -> Any:
+    """`value` with every name a text, as promptfoo has it: YAML's `1: a` is named "1" there."""
+    if isinstance(value, list):
+        return [_named_by_texts(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else json.dumps(key): _named_by_texts(each) for key, each in value.items()}
+    return value
 
 
 def _mapping(test: Mapping[str, Any], key: str) -> Mapping[str, Any]:
