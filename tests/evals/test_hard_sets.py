@@ -117,3 +117,12 @@ def test_a_file_without_a_case_is_not_said_to_lack_a_scorer(tmp_path: Path) -> N
     for form in ("inspect", "openai-evals"):
         with pytest.raises(ConfigError, match=r"blank\.jsonl: no case in it$"):
             read_set(tmp_path / "blank.jsonl", form)
+
+
+def test_as_many_losses_and_equal_ids_as_cases_take_no_longer_than_the_cases(tmp_path: Path) -> None:
+    """Held against each other one by one, 50,000 losses and ids are more than a thousand million comparisons each."""
+    file = tmp_path / "samples.jsonl"
+    file.write_text("\n".join(['{"id": "same", "input": "Why?", "ideal": 3}'] * 50_000), encoding="utf-8")
+    found = read_set(file, "openai-evals")
+    assert (found.cases[0].id, found.cases[-1].id) == ("same", "same-50000")
+    assert len(found.losses) == 50_001

@@ -35,21 +35,21 @@ class Gathering:
 
     def __init__(self) -> None:
         self.cases: list[Case] = []
-        self.losses: list[Loss] = []
+        self._losses: dict[Loss, None] = {}
         self._ids: set[str] = set()
+        self._numbers: dict[str, int] = {}
 
     def lose(self, what: str, case_id: str | None = None) -> None:
-        loss = Loss(what, case_id)
-        if loss not in self.losses:
-            self.losses.append(loss)
+        self._losses[Loss(what, case_id)] = None
 
     def unique(self, wanted: str) -> str:
         """`wanted`, or with a number behind it where it was taken."""
-        id_, number = wanted, 1
+        id_, number = wanted, self._numbers.get(wanted, 1)
         while id_ in self._ids:
             number += 1
             id_ = f"{wanted}-{number}"
         self._ids.add(id_)
+        self._numbers[wanted] = number
         return id_
 
     def take(self, data: Mapping[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Gathering:
             self.lose(f"the case as a whole: {error.message}", str(data.get("id")))
 
     def carried(self) -> Carried:
-        return Carried(tuple(self.cases), tuple(self.losses))
+        return Carried(tuple(self.cases), tuple(self._losses))
 
 
 def conversation(value: object) -> list[dict[str, str]] | str | None:
