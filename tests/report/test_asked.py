@@ -231,3 +231,19 @@ def test_the_count_and_hash_of_an_unknown_model_are_unknown(tmp_path: Path) -> N
     line = row_of(told(_played(tmp_path, drill(), found), "Portability inventory"), "Embedding model")
     assert line.count("| unknown") == 3
     assert "not applicable" not in line
+
+
+def test_whose_error_it_was_behind_an_application_is_not_said(tmp_path: Path) -> None:
+    section = told(through_an_application(tmp_path), "Baseline")
+    assert "| Errors of the application | 0 |" in section
+    assert "Vendor errors" not in section
+    assert "Store errors" not in section
+
+
+def test_an_embedding_vendor_that_was_cut_off_leaves_no_outage_undone(tmp_path: Path) -> None:
+    line = next(
+        each for each in told(retrieval_only(tmp_path), "Verdict").splitlines() if "Not done in this run" in each
+    )
+    assert "outage" not in line
+    assert "measure loss" not in line
+    assert "restore" in line

@@ -168,6 +168,10 @@ def _answers(journal: Journal, asked: Data) -> list[Row]:
     ]
     if not any(count(outcomes, name) for name in outcomes):
         return rows
+    if part(asked, "application"):
+        # Behind which of its parts a request failed is not seen from outside.
+        seen = (*_OUTCOMES[:2], ("provider_error", "Errors of the application"))
+        return rows + [row(title, count(outcomes, name)) for name, title in seen]
     return rows + [row(title, count(outcomes, name)) for name, title in _OUTCOMES]
 
 

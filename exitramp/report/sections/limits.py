@@ -243,6 +243,8 @@ def _usual(journal: Journal) -> tuple[str, ...]:
         done |= {"outage", "measure_loss", "rollback"} | ({"parity"} if journal.wanted("catch_up") else set())
     if journal.wanted("silent_drift"):
         done |= {"outage", "measure_loss"}
+    if journal.wanted("embedding_gone"):
+        done |= {"outage", "measure_loss"}  # a vendor was cut off, and the store stayed as it was
     if "restore" in journal.data("outage"):
         done.add("restore")
     return tuple(name for name in _USUAL_STEPS if name not in done)
