@@ -13,9 +13,10 @@ from exitramp.clock import Clock, SystemClock
 from exitramp.errors import ConfigError, DependencyMissing
 from exitramp.orchestration.stack import Passage, Question, RenderedPrompt
 from exitramp.ports import ChatMessage
-from exitramp.yaml_loader import load
+from exitramp.yaml_reader import Block, read_block
 
 DEFAULT = "default"
+_EXAMPLE: Final = "write name, version and sha256; docs/prompts.md has an example"
 ASKED_SECONDS: Final = 300.0
 """A use case that nobody has asked for in so long needs no prompt any more."""
 
@@ -118,29 +119,35 @@ def load_prompts(folder: Traversable | Path, *, where: str | None = None, clock:
 
 def _prompt(template: bytes, side_car: bytes, where: str) -> Prompt:
     try:
-        data = load(side_car.decode("utf-8"), where)
-        hints = data.get("model_hints") or {}
-        prompt = Prompt(
-            name=str(data["name"]),
-            version=str(data["version"]),
-            template=template.decode("utf-8"),
-            sha256=hashlib.sha256(template).hexdigest(),
-            maximum_tokens=int(hints.get("max_tokens", 512)),
-            temperature=float(hints.get("temperature", 0.0)),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"not a prompt's side-car ({type(error).__name__}: {error})",
-            file=where,
-            hint="write name, version and sha256; docs/prompts.md has an example",
-        ) from error
-    if str(data.get("sha256")) != prompt.sha256:
+        text, words = side_car.decode("utf-8-sig"), template.decode("utf-8")
+    except UnicodeDecodeError as error:
+        why = "not a prompt's side-car: it, or its template, is no text in UTF-8"
+        raise ConfigError(why, file=where, hint=_EXAMPLE) from error
+    block = read_block(text, where)
+    hints = block.block("model_hints", required=False)
+    prompt = Prompt(
+        name=block.text("name"),
+        version=_version(block),
+        template=words,
+        sha256=hashlib.sha256(template).hexdigest(),
+        maximum_tokens=512 if hints is None else hints.integer("max_tokens", 512, minimum=1),
+        temperature=0.0 if hints is None else hints.number("temperature", 0.0, minimum=0),
+    )
+    if block.text("sha256") != prompt.sha256:
         raise ConfigError(
             "the template is not the one this side-car was written for",
             file=where,
             hint=f"its SHA-256 is {prompt.sha256}; raise the version and write that down",
         )
     return prompt
+
+
+def _version(block: Block) -> str:
+    """A text or a whole number: 1.10 without quotes would be the number 1.1."""
+    found = block.anything("version")
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        raise block.error("'version' must be a text or a whole number", "version", hint="put quotes around it")
+    return str(found)
 
 
 def _mustache(prompt: Prompt, variables: Mapping[str, Any]) -> str:
