@@ -26,6 +26,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "overloaded": 503,
     "no_stack": 503,
     "busy": 503,
+    "cut_off": 503,
     "timeout": 504,
     "store_timeout": 504,
     "deadline": 504,

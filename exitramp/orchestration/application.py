@@ -25,12 +25,13 @@ from exitramp.orchestration.client_keys import ClientKeys
 from exitramp.orchestration.embedding import embed_texts
 from exitramp.orchestration.following import Edits, FollowedStack
 from exitramp.orchestration.idempotency import BillingDoubt, key_sha256
-from exitramp.orchestration.opened import Generation, Surroundings
+from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.pool import Pool
 from exitramp.orchestration.routing import asked_text
 from exitramp.orchestration.stack import Question
 from exitramp.orchestration.stack_file import StackFile
 from exitramp.orchestration.supposing import supposed_ways
+from exitramp.orchestration.surroundings import Surroundings
 from exitramp.ports import ChatDelta, ChatModel, ChatRequest, Embedded, Purpose
 from exitramp.records import TraceRecord
 from exitramp.urls import Network
@@ -140,7 +141,10 @@ class Application:
         return [] if journal is None else journal.billing_doubts()
 
     def close(self, *, seconds: float = 10.0) -> bool:
-        """Let requests end for so long, then close everything; returns whether all had ended."""
+        """Let requests end for so long, then close everything; returns whether all had ended.
+
+        What has not ended is written down as it stands, `cut_off` and perhaps billed, and raises `NotAnswered` where it
+        was asked."""
         return self._followed.close(seconds=seconds)
 
     def chat(

@@ -110,7 +110,7 @@ class Asking:
         assert classifier is not None
         if self._is_cache_only and not self._is_free(classifier.spec.embedder):
             return Judged(None, "not classified: budget")
-        with hearing(partial(self._heard, ending="route"), self._vectors):
+        with hearing(partial(self._heard, ending="route"), self._vectors, self._opened.under_way):
             return classifier.judge(text)
 
     def answered(self) -> Answered:
@@ -135,10 +135,12 @@ class Asking:
             vectors=self._vectors,
             hedge_after_seconds=self._opened.file.hedge_after_seconds,
         )
+        begun = self._opened.under_way.begins(self._spending.settle)
         try:
             outcome = self._router.ask(self._question, handling=handling)
         finally:
-            self._spending.settle()
+            with begun.ends():
+                self._spending.settle()
         return self._ended(replace(outcome, beside=(*self._beside, *outcome.beside)))
 
     def _ended(self, outcome: Outcome) -> Answered:
@@ -239,13 +241,14 @@ class Asking:
 
     def _embedded(self, text: str) -> npt.NDArray[np.float32] | None:
         """None where the embedder fails: then the question is asked, and the failure stands in the traces."""
-        spec = self._opened.file.semantic_cache
+        opened = self._opened
+        spec = opened.file.semantic_cache
         assert spec is not None
-        embedder = self._opened.builder.embedder(spec.embedder)
-        seconds = self._opened.file.deadlines.retrieve_seconds
-        classifier = self._opened.classifier
+        embedder = opened.builder.embedder(spec.embedder)
+        seconds = opened.file.deadlines.retrieve_seconds
+        classifier = opened.classifier
         try:
-            with hearing(partial(self._heard, ending="cache"), self._vectors):
+            with hearing(partial(self._heard, ending="cache"), self._vectors, opened.under_way):
                 if classifier is not None and classifier.spec.embedder == spec.embedder:
                     return unit(classifier.vector(text))
                 return unit(embed_told(embedder, [text], Purpose.QUERY, seconds, self._clock)[0])

@@ -21,6 +21,7 @@ from exitramp.errors import (
     StoreUnavailable,
 )
 from exitramp.orchestration.bounded import Bounded, CallOverdue
+from exitramp.orchestration.cutting_off import CUT_OFF, SAID, CallsUnderWay
 from exitramp.orchestration.outcome import Step
 from exitramp.orchestration.reranking import Reranking, why_not
 from exitramp.orchestration.side_calls import Hear, QuestionVectors, hearing
@@ -29,10 +30,10 @@ from exitramp.ports import ChatAnswer, ChatDelta, ChatRequest
 from exitramp.wording import counted
 
 # These say something about the request, not about the stack: they open no breaker and are not tried again there.
-# The same holds for `busy` and `budget`, which are our own limits and nothing of the vendor's.
-FAULT_OF_REQUEST: Final = frozenset({"invalid_request", "context_length", "content_filter", "busy", "budget"})
-# What one vendor's filter withheld is not carried to another vendor.
-ENDS_THE_REQUEST: Final = frozenset({"content_filter"})
+# The same holds for `busy`, `budget` and `cut_off`, which are our own limits and nothing of the vendor's.
+FAULT_OF_REQUEST: Final = frozenset({"invalid_request", "context_length", "content_filter", "busy", "budget", CUT_OFF})
+# What one vendor's filter withheld is not carried to another vendor; and when everything ends, nobody is asked.
+ENDS_THE_REQUEST: Final = frozenset({"content_filter", CUT_OFF})
 TIMEOUTS: Final = frozenset({"timeout", "store_timeout"})
 
 # The model keeps its own deadline by contract; this is for one that does not.
@@ -60,7 +61,8 @@ class Failure:
 
 @dataclass(slots=True)
 class Try:
-    """How a try went. `passages` is None while none were retrieved; exactly one of `answer` and `failure` is set.
+    """How a try goes, and went. `passages` is None while none were retrieved; at its end exactly one of `answer` and
+    `failure` is set. `was_sent`: the model was asked.
 
     fetched: how many passages the store gave. reranked: how many were scored; `not_reranked` is why they were not.
     """
@@ -72,6 +74,7 @@ class Try:
     fetched: int = 0
     reranked: int = 0
     not_reranked: str | None = None
+    was_sent: bool = False
     prompt: RenderedPrompt | None = None
     answer: ChatAnswer | None = None
     failure: Failure | None = None
@@ -79,6 +82,12 @@ class Try:
     answer_seconds: float = 0.0
     queued_seconds: float = 0.0
     duration_seconds: float = 0.0
+
+
+def cut_off(made: Try, now: float) -> Try:
+    """What is to be written of a try that has not ended by `now`, or ended when that was written already."""
+    failure = Failure(CUT_OFF, SAID, retryable=False, maybe_billed=made.was_sent)
+    return replace(made, answer=None, failure=failure, duration_seconds=now - made.began)
 
 
 class StackCalls:
@@ -92,23 +101,25 @@ class StackCalls:
     def attempt(
         self,
         question: Question,
-        passages: tuple[Passage, ...] | None,
+        made: Try,
         *,
         retrieve_seconds: Callable[[], float],
         answer_seconds: Callable[[], float],
         on_delta: Callable[[ChatDelta], None] | None = None,
         hear: Hear = lambda call: None,
         vectors: QuestionVectors | None = None,
+        under_way: CallsUnderWay | None = None,
         may_send: Callable[[ChatRequest], bool] = lambda request: True,
-    ) -> Try:
-        """One try. With `passages` (of this stack, from a try before) nothing is retrieved again.
+    ) -> None:
+        """One try, which fills in `made`. With its `passages` (of this stack, from a try before) nothing is retrieved
+        again.
 
         Each limit is worked out when its step begins. Raises what `render` raises, and what is no failure of a store
         or a model. `hear` is told what was asked of models beside the answer; `vectors` are those of the question so
-        far; `may_send` says whether there is money for a prompt that holds passages.
+        far; `under_way` knows what of that has not ended; `may_send` says whether there is money for a prompt that
+        holds passages.
         """
-        made = Try(self._clock.monotonic(), passages=passages)
-        around = partial(hearing, hear, vectors)
+        around = partial(hearing, hear, vectors, under_way)
         try:
             if made.passages is None and question.request is None:
                 made.passages = self._retrieve(made, question, retrieve_seconds, around)
@@ -126,7 +137,6 @@ class StackCalls:
         except (ModelError, ModelDiffers, StoreError, CollectionMissing, ConnectionError, TimeoutError) as error:
             made.failure = _failure(error)
         made.duration_seconds = self._clock.monotonic() - made.began
-        return made
 
     def _retrieve(
         self, made: Try, question: Question, seconds: Callable[[], float], around: _Around
@@ -205,6 +215,7 @@ class StackCalls:
                 return model.answer(request, timeout_seconds=seconds)
             return model.answer(request, timeout_seconds=seconds, on_delta=on_delta)
 
+        made.was_sent = True
         try:
             answer = self._bounded(work, timeout_seconds=seconds + _GRACE_SECONDS)
         except CallOverdue as error:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from exitramp.clock import Clock
 from exitramp.errors import ModelError, SpendExceeded
 from exitramp.orchestration.asking import new_id
+from exitramp.orchestration.cutting_off import SAID, CutOff
 from exitramp.orchestration.deadline import Deadline
 from exitramp.orchestration.opened import Generation
 from exitramp.orchestration.stack_file import Action
@@ -100,10 +102,17 @@ def _held(
             hint="wait for the next day or month in UTC, or raise the cap in the stack file",
         )
     reservation, doubts = budget.reserve(estimate, use_case), [Decimal(0)]
+
+    def settle() -> None:
+        budget.settle(reservation, sum(doubts, Decimal(0)), use_case)
+
+    begun = opened.under_way.begins(settle)
     try:
         yield lambda: doubts.append(estimate)
     finally:
-        budget.settle(reservation, sum(doubts, Decimal(0)), use_case)
+        with begun.ends() as is_ours:
+            if is_ours:
+                settle()
 
 
 def _tried(
@@ -118,32 +127,54 @@ def _tried(
 ) -> Embedded:
     file, key, rng = opened.file, base.request_id, random.Random()
     attempt = 0
+
+    def write(record: TraceRecord, attempt: int, began: float) -> None:
+        latency_ms = (clock.monotonic() - began) * 1000.0
+        record = replace(record, attempt=attempt, retries=attempt - 1, ts=clock.now(), latency_ms=latency_ms)
+        opened.append(opened.priced(record))
+        if record.possibly_billed:
+            may_be_billed()
+
     while True:
         attempt += 1
-        began = clock.monotonic()
         seconds = deadline.share_seconds(file.deadlines.attempt_seconds)
+        ask = partial(embedder.embed, texts, purpose=purpose, timeout_seconds=seconds, idempotency_key=key)
         try:
-            found = embedder.embed(texts, purpose=purpose, timeout_seconds=seconds, idempotency_key=key)
+            return _try_once(opened, ask, base, partial(write, attempt=attempt, began=clock.monotonic()))
         except ModelError as error:
-            _write(opened, _failed(base, error), attempt, clock, began)
-            if error.maybe_billed:
-                may_be_billed()
             wait = file.retry.wait_seconds(attempt, rng, retry_after_seconds=error.retry_after_seconds)
-            if not error.retryable or wait is None or wait >= deadline.remaining_seconds:
+            if not error.retryable or wait is None or wait >= deadline.remaining_seconds or opened.under_way.is_over:
                 raise
             clock.sleep(wait)
-            continue
-        answered = replace(
+
+
+def _try_once(
+    opened: Generation, ask: Callable[[], Embedded], base: TraceRecord, write: Callable[[TraceRecord], None]
+) -> Embedded:
+    """One try, written down when it ends or is cut off. Raises `ModelError` without asking where all has ended."""
+    begun = opened.under_way.begins(lambda: write(_failed(base, CutOff())))
+    if not begun.may_go_on:
+        raise ModelError(f"nobody was asked: {SAID}", error_class="overloaded")
+    told: TraceRecord | None = None
+    try:
+        found = ask()
+        told = replace(
             base,
             model_id=found.model_id,
             prompt_tokens=found.usage.prompt_tokens,
             usage_source=found.usage.source,
         )
-        _write(opened, answered, attempt, clock, began)
-        return found
+    except ModelError as error:
+        told = _failed(base, error)
+        raise
+    finally:
+        with begun.ends() as is_ours:
+            if is_ours and told is not None:
+                write(told)
+    return found
 
 
-def _failed(base: TraceRecord, error: ModelError) -> TraceRecord:
+def _failed(base: TraceRecord, error: ModelError | CutOff) -> TraceRecord:
     return replace(
         base,
         status="error",
@@ -152,9 +183,3 @@ def _failed(base: TraceRecord, error: ModelError) -> TraceRecord:
         http_status=error.http_status,
         possibly_billed=error.maybe_billed,
     )
-
-
-def _write(opened: Generation, record: TraceRecord, attempt: int, clock: Clock, began: float) -> None:
-    latency_ms = (clock.monotonic() - began) * 1000.0
-    record = replace(record, attempt=attempt, retries=attempt - 1, ts=clock.now(), latency_ms=latency_ms)
-    opened.append(opened.priced(record))

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -64,6 +64,7 @@ class FollowedStack:
         self._ends_a_line = data.endswith(b"\n")
         self._seen = hashlib.sha256(data).hexdigest()
         self._newest = opener(self._parse(data), None)
+        self._older: list[Generation] = []
         self.problem: str | None = None
         """Why the file as it stands now is not the one in force; None where it is."""
 
@@ -143,6 +144,7 @@ class FollowedStack:
             self._refuse(seen, f"{self._path}:1: cannot be opened ({said})\n  next: take the edit back and report this")
             return
         older, self._newest = self._newest, newer
+        self._older = [each for each in (*self._older, older) if not each.wait_idle(0.0)]
         self._seen, self.problem = seen, None
         self._ends_a_line = data.endswith(b"\n")
         self._in_force += 1
@@ -165,9 +167,12 @@ class FollowedStack:
         return parse_stack_file(data, file=str(self._path), folder=self._folder)
 
     def close(self, *, seconds: float) -> bool:
-        """Let what is under way end, for so long; then close everything. Returns whether all had ended."""
-        with self._lock:
-            has_ended = self._newest.wait_idle(seconds)
-            self._newest.retire()
+        """Let what is under way end, for so long; then write down what has not, and close everything. Returns whether
+        all had ended."""
+        end = time.monotonic() + seconds
+        with self._lock, ExitStack() as at_last:
+            at_last.callback(self._newest.retire)
             self._looked = float("inf")  # it is followed no more
-        return has_ended
+            for each in (*self._older, self._newest):
+                at_last.callback(each.cut_off)  # an interrupt while it is waited does not keep it from that
+            return all(each.wait_idle(max(0.0, end - time.monotonic())) for each in (*self._older, self._newest))

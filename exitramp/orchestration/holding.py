@@ -107,8 +107,11 @@ class Holding:
         self._give_back([share], usd)
 
     def settle(self) -> None:
-        """The request has ended: count what the tries that have ended did cost, and let go of what none holds."""
+        """The request has ended: count what the tries that have ended did cost, and let go of what none holds. Does
+        nothing where that was done when it was cut off."""
         with self._lock:
+            if self._is_settled:
+                return
             self._is_settled = True
             kept = min(self._under_way, len(self._held))
             held, self._held = self._held[kept:], self._held[:kept]

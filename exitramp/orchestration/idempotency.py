@@ -113,6 +113,7 @@ class IdempotencyJournal:
         self._entries: dict[str, _Entry] = {}
         self._answers: OrderedDict[str, StoredAnswer] = OrderedDict()
         self._lines = 0
+        self._takes_more = True
         path.parent.mkdir(parents=True, exist_ok=True)
         if spool is not None:
             spool.mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,8 @@ class IdempotencyJournal:
     def claim(self, key: str, request_sha256: str, *, timeout_seconds: float) -> StoredAnswer | None:
         """The answer that `key` got before, or None: then the caller asks, and ends with `answered` or `failed`.
 
-        Waits while another thread asks under the same key; raises `TimeoutError` if that does not end in time. Raises
+        Waits while another thread asks under the same key; raises `TimeoutError` if that does not end in time, or if
+        `take_no_more` was called before it could begin. Raises
         `UsageError` if the key stands for another request, `AnswerNotKept` if its answer's text is gone.
         """
         hashed = self._hashed(key)
@@ -143,6 +145,8 @@ class IdempotencyJournal:
                         hint="give every request an id of its own",
                     )
                 if entry is None or (not entry.is_under_way and entry.answer_sha256 is None):
+                    if not self._takes_more:
+                        raise TimeoutError
                     doubts = entry.doubts if entry is not None else []
                     self._write("begin", hashed, request=request_sha256)
                     self._entries[hashed] = _Entry(request_sha256, doubts=doubts)
@@ -151,6 +155,11 @@ class IdempotencyJournal:
                     return self._stored(hashed, entry)
             if not entry.ended.wait(max(0.0, gives_up - time.monotonic())):
                 raise TimeoutError
+
+    def take_no_more(self) -> None:
+        """No key begins from now on: one that began and could not end would be taken for one that may be billed."""
+        with self._lock:
+            self._takes_more = False
 
     def has_answer(self, key: str) -> bool:
         """Whether `key` was answered, so that `claim` asks nobody."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from typing import Final
 
-from exitramp.clock import Clock
 from exitramp.errors import ConfigError, ModelError
 from exitramp.finops.prices import load_price_book
 from exitramp.orchestration.bounded import Bounded, InlineCalls, ThreadCalls
@@ -20,42 +19,24 @@ from exitramp.orchestration.building import Builder
 from exitramp.orchestration.caching import ExactCache, SemanticCache
 from exitramp.orchestration.classifying import TierClassifier
 from exitramp.orchestration.client_keys import ClientKeys
+from exitramp.orchestration.cutting_off import CallsUnderWay
 from exitramp.orchestration.idempotency import IdempotencyJournal
 from exitramp.orchestration.named import naming
 from exitramp.orchestration.policy import Policy
-from exitramp.orchestration.pool import Holding, Pool
+from exitramp.orchestration.pool import Holding
 from exitramp.orchestration.pricing import Pricing
 from exitramp.orchestration.prompts import PromptSet, load_prompts
 from exitramp.orchestration.router import Router
 from exitramp.orchestration.side_calls import SideCall
 from exitramp.orchestration.stack import Stack
 from exitramp.orchestration.stack_file import PACKAGED, BudgetSpec, StackFile
+from exitramp.orchestration.surroundings import Surroundings
 from exitramp.orchestration.trace import UNKNOWN_USAGE, TraceLabels, supposed_record
 from exitramp.orchestration.trace_files import PromptLog, TraceFile, open_traces
 from exitramp.ports import ChatModel, ModelIdentity
 from exitramp.records import TraceRecord
-from exitramp.urls import Network
 
 _FIXTURES: Final = "exitramp_fixtures"
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What is the same for every version of a file.
-
-    check: raises for a version that is not to be in force, whatever else it says.
-    reads_keys: whether the keys of those who may ask are fetched, as a gateway needs them.
-    """
-
-    pool: Pool
-    clock: Clock
-    network: Network
-    seed: int
-    on_notice: Callable[[str], None]
-    on_trace: Callable[[TraceRecord], None] | None
-    around_chat: Callable[[ChatModel], ChatModel] | None = None
-    check: Callable[[StackFile], None] = lambda file: None
-    reads_keys: bool = False
 
 
 class Generation:
@@ -72,6 +53,7 @@ class Generation:
         self._running = 0
         self._is_retired = False
         self._idle = threading.Condition()
+        self.under_way = CallsUnderWay()
         self._uncounted: set[str] = set()
         try:
             with naming(file, "keys", file.line_of("keys")):
@@ -120,7 +102,7 @@ class Generation:
                 is_last = self._is_retired and not self._running
                 self._idle.notify_all()
             if is_last:
-                self._holding.release()
+                self._release()
 
     def retire(self) -> None:
         """No request begins here any more."""
@@ -128,6 +110,19 @@ class Generation:
             self._is_retired = True
             is_idle = not self._running
         if is_idle:
+            self._release()
+
+    def cut_off(self) -> None:
+        """Everything ends: what is under way is written down as it stands, and nothing begins any more."""
+        if self.journal is not None:
+            self.journal.take_no_more()
+        self.under_way.cut_off()
+
+    def _release(self) -> None:
+        """A call that was left behind may still be under way, whose request has ended long ago."""
+        try:
+            self.under_way.cut_off()
+        finally:
             self._holding.release()
 
     @property
@@ -341,4 +336,5 @@ class Generation:
             labels=TraceLabels(environment=file.environment),
             breakers=kept,
             bounded=bounded,
+            under_way=self.under_way,
         )

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from exitramp.orchestration.cutting_off import CUT_OFF
 from exitramp.ports import ChatAnswer
 from exitramp.records import TraceRecord, Usage
 
@@ -42,7 +43,7 @@ STORE_ERROR_CLASSES = frozenset(
         "store_model_differs",
     }
 )
-ROUTER_ERROR_CLASSES = frozenset({"deadline", "no_stack", "in_flight", "busy", "budget"})
+ROUTER_ERROR_CLASSES = frozenset({"deadline", "no_stack", "in_flight", "busy", "budget", CUT_OFF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Outcome:
 
     stack: who answered; None if nobody did.
     retrieved_ids: what that stack retrieved, nearest first.
-    error_class: of the attempt that decided it, or why there was none (`no_stack`, `deadline`, `in_flight`).
+    error_class: of the attempt that decided it, or why there was none (`no_stack`, `deadline`, `in_flight`, `cut_off`).
     is_mock: the answer is a mock's and is to be shown as such.
     from_journal: it was answered before under the same key, and nobody was asked again.
     from_cache: the word for where an answer came from that nobody was asked for.

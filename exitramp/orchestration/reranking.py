@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from exitramp.clock import Clock
 from exitramp.errors import DataInvalid, ModelError
-from exitramp.orchestration.side_calls import SideCall, question_vectors, tell_side_call
+from exitramp.orchestration.side_calls import make_side_call, question_vectors
 from exitramp.orchestration.stack import Passage
 from exitramp.orchestration.supposed_tokens import supposed_tokens
 from exitramp.ports import Embedder, Purpose, Reranker, batches_of
@@ -106,18 +106,16 @@ class ModelScorer:
         self._clock = clock
 
     def __call__(self, question: str, texts: Sequence[str], /, *, timeout_seconds: float) -> Sequence[float]:
-        identity, began = self._reranker.identity(), self._clock.monotonic()
-        try:
-            found = self._reranker.rerank(question, texts, timeout_seconds=timeout_seconds)
-        except ModelError as error:
-            passed = (self._clock.monotonic() - began) * 1000.0
-            read = supposed_tokens(*texts) + len(texts) * supposed_tokens(question)  # once with each of them
-            tell_side_call(
-                SideCall("rerank", identity, identity.model, passed, None, error, len(texts), at_most_tokens=read)
-            )
-            raise
-        passed = (self._clock.monotonic() - began) * 1000.0
-        tell_side_call(SideCall("rerank", identity, found.model_id, passed, found.usage))
+        found = make_side_call(
+            "rerank",
+            self._reranker.identity(),
+            lambda: self._reranker.rerank(question, texts, timeout_seconds=timeout_seconds),
+            texts=len(texts),
+            at_most_tokens=lambda: (
+                supposed_tokens(*texts) + len(texts) * supposed_tokens(question)
+            ),  # with each of them
+            clock=self._clock,
+        )
         return found.scores
 
 
@@ -130,18 +128,14 @@ def embed_told(
     known = question_vectors().find(embedder, texts[0]) if is_question else None
     if known is not None:
         return known[None, :]
-    identity, began = embedder.identity(), clock.monotonic()
-    try:
-        found = embedder.embed(texts, purpose=purpose, timeout_seconds=seconds)
-    except ModelError as error:
-        passed = (clock.monotonic() - began) * 1000.0
-        read = supposed_tokens(*texts)
-        tell_side_call(
-            SideCall("embed", identity, identity.model, passed, None, error, len(texts), at_most_tokens=read)
-        )
-        raise
-    passed = (clock.monotonic() - began) * 1000.0
-    tell_side_call(SideCall("embed", identity, found.model_id, passed, found.usage))
+    found = make_side_call(
+        "embed",
+        embedder.identity(),
+        lambda: embedder.embed(texts, purpose=purpose, timeout_seconds=seconds),
+        texts=len(texts),
+        at_most_tokens=lambda: supposed_tokens(*texts),
+        clock=clock,
+    )
     if is_question:
         question_vectors().keep(embedder, texts[0], found.vectors[0])
     return found.vectors

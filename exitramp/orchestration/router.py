@@ -14,21 +14,23 @@ from functools import partial
 
 from exitramp.clock import Clock, SystemClock
 from exitramp.errors import UsageError
-from exitramp.orchestration.attempts import ENDS_THE_REQUEST, TIMEOUTS, Failure, StackCalls, Try
+from exitramp.orchestration.attempts import ENDS_THE_REQUEST, TIMEOUTS, Failure, StackCalls, Try, cut_off
 from exitramp.orchestration.bounded import Bounded, ThreadCalls
 from exitramp.orchestration.breaker import BreakerState, CircuitBreaker, Permit
+from exitramp.orchestration.cutting_off import CUT_OFF, SAID, CallsUnderWay
 from exitramp.orchestration.deadline import Deadline
 from exitramp.orchestration.events import EventKind, Listener
 from exitramp.orchestration.handling import PLAIN, Handling
 from exitramp.orchestration.hedging import hedged
-from exitramp.orchestration.idempotency import IdempotencyJournal, StoredAnswer
+from exitramp.orchestration.idempotency import IdempotencyJournal
+from exitramp.orchestration.keyed import once
 from exitramp.orchestration.outcome import CANNOT_BE_ASKED, Attempt, Outcome, RouteReason, deciding
 from exitramp.orchestration.policy import Policy
 from exitramp.orchestration.side_calls import SideCall
 from exitramp.orchestration.stack import Question, Stack
 from exitramp.orchestration.switching import Switching
 from exitramp.orchestration.trace import Route, TraceLabels, TraceSink, side_trace_of, trace_of
-from exitramp.orchestration.under_way import Run, request_sha256
+from exitramp.orchestration.under_way import Run
 
 
 class Router:
@@ -36,6 +38,7 @@ class Router:
 
     bounded: makes what a stack's calls run in; the default gives each stack threads of its own.
     breakers: those of a router before this one, by stack, which go on with what they know.
+    under_way: writes down what has not ended when it is told to.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Router:
         labels: TraceLabels = TraceLabels(),  # noqa: B008  (a frozen value)
         bounded: Callable[[str], Bounded] = ThreadCalls,
         breakers: Mapping[str, CircuitBreaker] | None = None,
+        under_way: CallsUnderWay | None = None,
     ) -> None:
         if not stacks or len({stack.name for stack in stacks}) != len(stacks):
             raise UsageError("a router needs at least one stack, and each a name of its own")
@@ -61,6 +65,7 @@ class Router:
         self._journal = journal
         self._traces = traces
         self._labels = labels
+        self._under_way = under_way or CallsUnderWay()
         self._stacks = tuple(stacks)
         self._calls = {stack.name: StackCalls(stack, self._clock, bounded(stack.name)) for stack in stacks}
         self._breakers = {
@@ -111,25 +116,7 @@ class Router:
         )
         if self._journal is None or not handling.is_keyed:
             return self._route(run)
-        try:
-            stored = self._journal.claim(
-                question.id, request_sha256(question), timeout_seconds=run.deadline.remaining_seconds
-            )
-        except TimeoutError:
-            return run.unanswered("in_flight", "the same request is under way and did not end in time")
-        if stored is not None:
-            return run.known(stored, from_journal=True)
-        try:
-            outcome = self._route(run)
-        except BaseException as error:
-            self._journal.failed(question.id, error_class=f"raised {type(error).__name__}")
-            raise
-        if outcome.answer is not None and outcome.stack is not None:
-            stored = StoredAnswer(outcome.answer, outcome.stack, outcome.retrieved_ids, outcome.is_mock)
-            self._journal.answered(question.id, stored)
-        else:
-            self._journal.failed(question.id, error_class=outcome.error_class or "unknown")
-        return outcome
+        return once(run, self._journal, self._under_way, self._route)
 
     def _in_order(self, names: tuple[str, ...] | None) -> tuple[Stack, ...]:
         if names is None:
@@ -138,6 +125,8 @@ class Router:
         return tuple(by_name[name] for name in names)
 
     def _route(self, run: Run) -> Outcome:
+        if self._under_way.is_over:
+            return run.unanswered(CUT_OFF, SAID)
         known = run.handling.beforehand() if run.handling.beforehand is not None else None
         if known is not None:
             stored, kind = known
@@ -160,6 +149,8 @@ class Router:
                 break
             if not run.take(stack.name):
                 continue  # a hedge asks it already
+            if self._under_way.is_over:
+                return run.unanswered(CUT_OFF, SAID)
             permit = self._breakers[stack.name].admit()
             if permit is None:
                 run.passed_over.append(stack.name)
@@ -202,21 +193,36 @@ class Router:
                 question = replace(question, depth_k=stack.depth_k)
             try:
                 reason = RouteReason.HEDGED if is_hedge else run.reason(place, permit)
+                made = Try(self._clock.monotonic(), passages=passages)
+                write = partial(self._record, run, question, stack, place, reason, waited, retries)
+                begun = self._under_way.begins(partial(self._cut_off_try, write, made))
                 try:
-                    made = self._calls[stack.name].attempt(
-                        question,
-                        passages,
-                        retrieve_seconds=partial(run.deadline.share_seconds, policy.retrieve_seconds, parties=parties),
-                        answer_seconds=partial(run.deadline.share_seconds, policy.attempt_seconds, parties=parties),
-                        on_delta=ear,
-                        hear=partial(self._heard, run, stack),
-                        vectors=run.handling.vectors,
-                        may_send=partial(run.handling.may_send, stack.name),
-                    )
+                    if begun.may_go_on:
+                        self._calls[stack.name].attempt(
+                            question,
+                            made,
+                            retrieve_seconds=partial(
+                                run.deadline.share_seconds, policy.retrieve_seconds, parties=parties
+                            ),
+                            answer_seconds=partial(run.deadline.share_seconds, policy.attempt_seconds, parties=parties),
+                            on_delta=ear,
+                            hear=partial(self._heard, run, stack),
+                            vectors=run.handling.vectors,
+                            under_way=self._under_way,
+                            may_send=partial(run.handling.may_send, stack.name),
+                        )
+                    else:
+                        made = cut_off(made, made.began)
                 except BaseException:
-                    run.given_up(stack)
+                    with begun.ends() as is_ours:
+                        if is_ours:
+                            run.given_up(stack)
                     raise
-                is_late = self._record(run, question, stack, place, made, reason, waited, retries)
+                with begun.ends() as is_ours:
+                    is_late = is_ours and write(made)
+                if not is_ours:
+                    breaker.unused(permit)
+                    return cut_off(made, self._clock.monotonic())
             except BaseException:
                 breaker.unused(permit)
                 raise
@@ -238,6 +244,9 @@ class Router:
                 return made
             self._clock.sleep(wait)
             waited, retries, passages = wait, retries + 1, made.passages
+
+    def _cut_off_try(self, write: Callable[[Try], bool], made: Try) -> None:
+        write(cut_off(made, self._clock.monotonic()))
 
     def _wait_seconds(
         self, run: Run, failure: Failure, permit: Permit, breaker: CircuitBreaker, parties: int, retry: int
@@ -275,10 +284,10 @@ class Router:
         question: Question,
         stack: Stack,
         place: int,
-        made: Try,
         reason: RouteReason,
         waited: float,
         retries: int,
+        made: Try,
     ) -> bool:
         """Write down what a try did; returns whether it answered after another stack had."""
         failure = made.failure

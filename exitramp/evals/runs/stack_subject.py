@@ -23,6 +23,7 @@ _CLASSES: Final[Mapping[str, str]] = {
     "busy": "overloaded",
     "budget": "quota_exhausted",
     "in_flight": "overloaded",
+    "cut_off": "overloaded",
 }
 
 
