@@ -42,6 +42,7 @@ _TYPES: Final[Mapping[int, str]] = {
     415: "invalid_request_error",
     421: "invalid_request_error",
     429: "rate_limit_error",
+    431: "invalid_request_error",
 }
 _WORTH_ANOTHER_TRY: Final = frozenset({"rate_limit", "busy", "no_stack", "in_flight"})
 

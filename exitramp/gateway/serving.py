@@ -57,6 +57,7 @@ def serve(
         listening = _listen(host, port)
         config = uvicorn.Config(
             gateway,
+            http=_protocol(),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -96,6 +97,15 @@ def _listen(host: str, port: int) -> socket.socket:
                            hint="choose another --port, or 0 for one that is free") from error  # fmt: skip
     made.listen(2048)
     return made
+
+
+def _protocol() -> Any:
+    """Where there is no httptools, h11 has a limit of its own, without our shape of an error."""
+    try:
+        from exitramp.gateway.heads import LimitedHeads
+    except ImportError:
+        return "auto"
+    return LimitedHeads
 
 
 def _server(uvicorn: Any, config: Any) -> Any:
