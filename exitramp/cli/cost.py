@@ -134,7 +134,11 @@ def _records(path: Path) -> Iterator[TraceRecord]:
                 seen.add(key)
         return
     _file(path)
-    yield from read_parquet(path) if path.suffix == ".parquet" else read_traces(path)
+
+    def tell(line: int) -> None:
+        output.note(f"{path}:{line}: the last line is torn and is left out: what that call cost is not counted")
+
+    yield from read_parquet(path) if path.suffix == ".parquet" else read_traces(path, on_torn=tell)
 
 
 def _file(path: Path) -> Path:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -254,15 +254,16 @@ def trace_from_json(data: Any) -> TraceRecord:
     return replace(record, ts=record.ts.astimezone(UTC))
 
 
-def read_traces(path: Path) -> Iterator[TraceRecord]:
-    """Every record of a JSONL file, in order. A torn last line is no record, one that only lacks its end is; any other
-    broken one raises `JournalCorrupt` naming the line."""
+def read_traces(path: Path, *, on_torn: Callable[[int], None] = lambda line: None) -> Iterator[TraceRecord]:
+    """Every record of a JSONL file, in order. A torn last line is no record, of which `on_torn` is told; one that only
+    lacks its end is one; any other broken one raises `JournalCorrupt` naming the line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 record = trace_from_json(json.loads(line))
             except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
                 if not line.endswith(b"\n"):
+                    on_torn(number)
                     return
                 raise JournalCorrupt(f"{path.name}:{number}: no trace record ({_why(error)})") from error
             yield record

@@ -182,3 +182,17 @@ def test_calls_of_one_key_in_two_processes_are_one_request_and_two_runs_of_a_set
     one, other = (wrote(files / f"{name}.jsonl", spanned("c0/1", name, second=5)) for name in ("r1", "r2"))
     found = told(files, capsys, one, other)
     assert (found["overall"]["requests"], found["copies_left_out"]) == (2, 0)
+
+
+def test_a_torn_last_line_is_left_out_and_that_is_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traces = files / "traces.jsonl"
+    whole = traces.read_bytes()
+    words = ["cost", "unit", str(traces), "--prices", str(files / "prices.yaml"), "--json"]
+    run(words)
+    before = capsys.readouterr()
+    assert "torn" not in before.err
+    traces.write_bytes(whole + whole.splitlines()[0][:40])
+    run(words)
+    after = capsys.readouterr()
+    assert json.loads(after.out) == json.loads(before.out)
+    assert f"{traces}:{len(RECORDS) + 1}: the last line is torn and is left out" in after.err
