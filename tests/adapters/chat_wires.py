@@ -221,7 +221,7 @@ class AnthropicWire:
             "role": "assistant",
             "model": "m-1",
             "content": blocks,
-            "stop_reason": self._finish[said.finish],
+            "stop_reason": self._finish.get(said.finish, said.finish),
             "stop_sequence": None,
             "usage": self._usage(said),
         }
@@ -253,7 +253,7 @@ class AnthropicWire:
             events.append(event("content_block_stop", index=place))
         if said.finish is None:
             return events
-        stop = {"stop_reason": self._finish[said.finish], "stop_sequence": None}
+        stop = {"stop_reason": self._finish.get(said.finish, said.finish), "stop_sequence": None}
         counted = {} if said.usage is None else {"output_tokens": said.usage.gen_tokens}
         ended = event("message_delta", delta=stop, usage=counted)
         return [*events, ended, event("message_stop")]

@@ -186,6 +186,7 @@ class Broken:
     caught_by: str
 
 
+KNOWN = ("stop", "length", "tool_calls")
 ASKED_FOR = "test_what_is_asked_for_arrives_or_is_refused_by_name_with_nothing_sent"
 BROKEN = [
     Broken("forgets stop sequences", changing(stop=()), ASKED_FOR),
@@ -209,6 +210,11 @@ BROKEN = [
         "says stop always",
         answering(lambda answer: replace(answer, finish_reason="stop")),
         "test_text_usage_and_finish_are_what_the_vendor_said",
+    ),
+    Broken(
+        "takes an end that it does not know for a stop",
+        answering(lambda answer: answer if answer.finish_reason in KNOWN else replace(answer, finish_reason="stop")),
+        "test_an_end_that_nobody_knows_yet_is_told_by_the_vendors_own_word",
     ),
     Broken(
         "trims its answer",

@@ -64,7 +64,8 @@ ASKED: Final = {
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a vendor is to answer. `finish` is in the port's words, and content_filter where the answer is withheld;
-    None leaves it away, as a broken answer does.
+    any other is a word that the vendor has come up with since, and stands as it is; None leaves it away, as a broken
+    answer does.
 
     usage: what it counts, in the port's way of counting: `gen_tokens` hold the `reasoning_tokens`. None: it counts
         nothing. thought: what the model thought, shown beside the text where the shape has a place for that.

@@ -44,6 +44,16 @@ class ChatSaidConformance:
                 assert not given.tool_calls
 
     @STREAMED
+    def test_an_end_that_nobody_knows_yet_is_told_by_the_vendors_own_word(
+        self, harness: ChatHarness, stream: bool
+    ) -> None:
+        need(harness, *([ChatFeature.STREAMING] if stream else []))
+        with sides(harness) as side:
+            side.says(Said(TEXT, finish="out_of_breath"), stream=stream, pieces=PIECES)
+            given = side.model.answer(replace(ASK, stream=stream), timeout_seconds=DEADLINE_SECONDS)
+            assert given.finish_reason == "out_of_breath", "it may not have stopped by itself, and nobody knows"
+
+    @STREAMED
     def test_what_the_model_thought_is_counted_among_what_it_generated(
         self, harness: ChatHarness, stream: bool
     ) -> None:
