@@ -35,8 +35,9 @@ def through_an_application(folder: Path, **traffic: Any) -> Document:
     return _played(folder, spec, found)
 
 
-def retrieval_only(folder: Path) -> Document:
-    """What `embedding_vendor_gone` writes down: a mock vendor that embeds by a real model, and no chat model."""
+def retrieval_only(folder: Path, **more: dict[str, Any]) -> Document:
+    """What `embedding_vendor_gone` writes down: a mock vendor that embeds by a real model, and no chat model. `more`:
+    what its steps found."""
     embedding = {"address": "openai:use?base_url=http://127.0.0.1:1/v1&mock=true", "service": "mock-openai"}
     embedding |= {"mock": True, "started_by_the_drill": True, "described": {"mock": True, "embedder": "use:"}}
     embedding |= {"service_summary": "Mock chat vendor in the OpenAI chat completions shape"}
@@ -46,7 +47,8 @@ def retrieval_only(folder: Path) -> Document:
     }
     spec = drill(primary={"store": {}, "embedding": {}}, substitute={"store": {}})
     spec["steps"] = [{"name": name} for name in ("start", "load_golden", "check_hypothesis", "baseline", "dump")]
-    spec["steps"] += [{"name": name} for name in ("embedding_gone", "replay", "compare_quality")]
+    ways = [name for name in ("map_embeddings", "reembed") if name in more]
+    spec["steps"] += [{"name": name} for name in ("embedding_gone", *ways, "replay", "compare_quality")]
     spec["objectives"] = {"quality_margin": 0.1}
     found = copy.deepcopy(results())
     found["start"] = {"stacks": stacks}
@@ -64,6 +66,7 @@ def retrieval_only(folder: Path) -> Document:
     found["compare_quality"]["metrics"][0] |= {"metric": "ndcg@10", "counts": None}
     state = {"asked": 40, "embedded": 40, "k": 10, "ndcg": {}}
     found["embedding_gone"] = {"fault": "sigkill", "how": "live", "before": state, "gone": {**state, "embedded": 0}}
+    found |= more
     return _played(folder, spec, {each["name"]: found[each["name"]] for each in spec["steps"]})
 
 
@@ -247,3 +250,15 @@ def test_an_embedding_vendor_that_was_cut_off_leaves_no_outage_undone(tmp_path: 
     assert "outage" not in line
     assert "measure loss" not in line
     assert "restore" in line
+
+
+def test_the_first_page_says_what_embedding_anew_brought_back_and_what_its_time_contains(tmp_path: Path) -> None:
+    state = {"asked": 40, "embedded": 40, "k": 10, "ndcg": {"primary": 0.8240, "substitute": 0.8344}}
+    anew = {"reembedded": {**state, "recovered_seconds": 7.34, "own_seconds": 2.1}, "rto_seconds": 7.34}
+    gone = {"fault": "sigkill", "how": "live", "before": state, "gone": {**state, "embedded": 0}}
+    told_first = retrieval_only(tmp_path / "1", embedding_gone=gone, map_embeddings={"once": {}}, reembed=anew)
+    assert "none of 40\xa0golden questions could be embedded" in told_first.verdict_reason
+    assert "nDCG@10 was 0.834 (before: 0.824), 7.34 s after the cut. That time contains" in told_first.verdict_reason
+    unmapped = retrieval_only(tmp_path / "2", embedding_gone=gone, reembed=anew)
+    assert "contains" not in unmapped.verdict_reason
+    assert "embedded anew" not in retrieval_only(tmp_path / "3").verdict_reason

@@ -15,6 +15,7 @@ from exitramp.report.sections.flips import shown_texts
 from exitramp.report.sections.journal import Journal, StepRun
 from exitramp.report.sections.promises import recovery_places
 from exitramp.report.sections.stacks import faults, mock_embedders, mocks_answered, simulated_faults, stack_parts
+from exitramp.report.sections.ways_out import came_back
 from exitramp.report.sections.words import counted, finding_words, listed, sentence
 from exitramp.report.text import number_text, seconds_text
 
@@ -136,6 +137,8 @@ def _worked(journal: Journal, objectives: Sequence[Objective]) -> list[str]:
         compared = count(moved, "parity", "rows", "compared")
         told += [f"{counted(compared, 'record')} were compared before it did."] if compared is not None else []
         return told
+    if back := came_back(journal):
+        return back
     if not injected or not known or len(known) < len(recovered):
         return [f"{counted(len(objectives), 'objective')} set before the run, all measured and met."]
     played = len(simulated_faults(journal))

@@ -25,6 +25,7 @@ from exitramp.report.sections.fields import Data, count, figure, flag, money, pa
 from exitramp.report.sections.journal import Journal
 from exitramp.report.sections.promises import recovery_places
 from exitramp.report.sections.words import counted, fault_words, true_minus
+from exitramp.report.text import seconds_text
 
 _WAYS: Final = (
     ("map_embeddings", "questions_mapped", "Questions mapped into the old space"),
@@ -60,6 +61,23 @@ def ways_out(journal: Journal) -> Iterator[Block]:
     )
     yield Bullets(tuple(_recommendations(journal)))
     yield _money(journal, gone)
+
+
+def came_back(journal: Journal) -> list[str]:
+    """For the first page, where the vendor was cut off and everything embedded anew; else nothing."""
+    gone, anew = journal.data("embedding_gone"), part(journal.data("reembed"), "reembedded")
+    before, after = figure(gone, "before", "ndcg", "primary"), figure(anew, "ndcg", "substitute")
+    asked, embedded = count(gone, "gone", "asked"), count(gone, "gone", "embedded")
+    seconds = figure(anew, "recovered_seconds")
+    if before is None or after is None or asked is None or embedded is None or seconds is None:
+        return []
+    came = f"{seconds_text(seconds, recovery_places(journal))} after the cut"
+    found = f"nDCG@{count(anew, 'k')} was {after:.3f} (before: {before:.3f}), {came}"
+    told = [f"With the vendor gone {embedded or 'none'} of {counted(asked, 'golden question')} could be embedded."]
+    told.append(f"With every document embedded anew by the substitute’s model {found}.")
+    if journal.data("map_embeddings"):
+        told.append("That time contains the mappings that were tried first.")
+    return told
 
 
 def _cut(gone: Data) -> str:
